@@ -1,0 +1,1 @@
+"""The tests; a package so that `tests.tiny` means this folder wherever pytest is started."""

@@ -1,0 +1,24 @@
+"""What several test files share. Models are imported late, so that light tests start at once."""
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from bench.models import LoadedModel
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> "LoadedModel":
+    """The embedded default model in fp32 on the CPU; tests leave it as they found it."""
+    from bench.models import load_model
+
+    return load_model("smollm2-135m", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def smollm2_tokenizer() -> Any:
+    """The tokenizer of the embedded default model alone, without its weights."""
+    from bench.models import load_tokenizer
+
+    return load_tokenizer("smollm2-135m")[0]
