@@ -1,0 +1,25 @@
+"""The one error type for mistakes in what a user wrote, and the hint that goes with it."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserInputError(ValueError):
+    """A mistake in the user's own input.
+
+    The message says what was wrong, where, and what would be right. The command line prints it
+    without a traceback and exits with code 2.
+    """
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a sentence, led by a space, that names the known name nearest to `name`.
+
+    `' Did you mean "stem"? Known: paper, stem.'`; without the question where nothing is near.
+    Upper and lower case are not told apart.
+    """
+    names = sorted(known)
+    folded = {candidate.casefold(): candidate for candidate in names}
+    near = get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
+    question = f' Did you mean "{folded[near[0]]}"?' if near else ""
+    return f"{question} Known: {', '.join(names) if names else 'none'}."
