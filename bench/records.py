@@ -1,0 +1,197 @@
+"""What a cell's `cell.json` says: one schema, checked when written and when read.
+
+A cell is one model x task x method x seed x settings. Everything in this file is torch-free, so
+that reports can read a run without a model. Numbers that are not finite are legal values (an
+undefined correlation, a diverged objective) and are stored as the strings "NaN", "Infinity" and
+"-Infinity": valid JSON that comes back as the same number.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+FORMAT = 1
+NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+MAX_ID_LENGTH = 200
+_SAFE_ID = re.compile(r"[A-Za-z0-9_=,-][A-Za-z0-9._=,-]*")
+
+
+def check_cell_id(cell_id: str) -> str:
+    """Return `cell_id` if it can name a directory inside a run directory on any file system.
+
+    Raises ValueError for anything but letters, digits and `._=,-`, for a leading dot (so also
+    for `.` and `..`) and for more than 200 characters.
+    """
+    if len(cell_id) > MAX_ID_LENGTH or not _SAFE_ID.fullmatch(cell_id):
+        raise ValueError(
+            f"{cell_id!r} cannot name a cell: a cell id has 1 to {MAX_ID_LENGTH} characters, only "
+            "letters, digits and ._=,- and does not start with a dot"
+        )
+    return cell_id
+
+
+def plain(value: object) -> Any:
+    """Return `value` in JSON's own types: dict with string keys, list, str, int, float, bool, None.
+
+    Tuples become lists, NumPy numbers Python's, and the three strings that stand for numbers that
+    are not finite become these numbers. Raises ValueError for any other type, naming it.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, str):
+        return NON_FINITE.get(value, str(value))
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    raise ValueError(f"{value!r} ({type(value).__name__}) cannot be stored as JSON")
+
+
+def strict_json(value: object) -> Any:
+    """Return `plain(value)` with numbers that are not finite as strings: ready for `json.dumps`."""
+    value = value if isinstance(value, str) else plain(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {key: strict_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [strict_json(item) for item in value]
+    return value
+
+
+PlainDict = Annotated[dict[str, Any], BeforeValidator(plain)]
+
+
+class _Strict(BaseModel):
+    """Frozen; a key that the schema does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CellError(_Strict):
+    """Why a cell failed: the exception's class, its message, and the log around it."""
+
+    kind: str
+    message: str
+    log: str = ""
+
+
+class GridRecord(_Strict):
+    """The intervention points of a cell. `scores` has shape (site, layer, position) over it.
+
+    `positions` are indices into the prompt's tokens (0 is the first, the BOS where there is one);
+    `excluded` lists points left out as (site, layer, position), each with its reason in `notes`.
+    """
+
+    sites: list[str]
+    n_layers: int
+    positions: list[int]
+    excluded: list[tuple[str, int, int]] = []
+    notes: list[str] = []
+
+
+class PromptRecord(_Strict):
+    """One prompt as the model saw it. `tokens` are the readable strings of the clean prompt."""
+
+    clean: str
+    corrupted: str
+    answer: str
+    foil: str
+    entity: str
+    tokens: list[str]
+    token_ids: list[int]
+    corrupted_ids: list[int]
+    answer_id: int
+    foil_id: int
+
+
+class BetaRecord(_Strict):
+    """The tuning of beta on the train split; `star` is None for trained methods."""
+
+    star: float | None = None
+    grid: list[float] = []
+    objective: list[float] = []
+
+
+class MetricRow(_Strict):
+    """One split at one strength, paper Eq. 6-9; `E_0` etc. are <= 0, shares and mass in [0, 1].
+
+    `beta_kind` is "one" (beta = 1) or "star" (beta = beta*).
+    """
+
+    split: str
+    beta_kind: Literal["one", "star"]
+    beta: float
+    n_prompts: int
+    E_0: float
+    E_0_unsteered: float
+    E_m: float
+    F: float
+    M_1: float
+    Psi: float
+    flips_plus: float
+    flips_minus: float
+    mass: float
+    mass_unsteered: float
+
+
+class MinimalityRecord(_Strict):
+    """How many parameters a method needs: the paper's count of |theta| >= threshold, and ours.
+
+    Where `meaningful` is False the count says nothing (too few optimiser steps to reach the
+    threshold) and must be shown as such, never as a number. `smallest_k` counts `unit`s.
+    """
+
+    count: int
+    n_parameters: int
+    meaningful: bool
+    smallest_k: int | None = None
+    threshold: float = 0.01
+    unit: str = "scalar"
+
+
+class CellRecord(_Strict):
+    """Everything about a cell but its tensors.
+
+    `settings` is all that decides the numbers; `provenance` what was around while they were made:
+    seconds {fit, tune, evaluate}, passes {forward_rows, backward_rows}, peak_memory_bytes.
+    """
+
+    format: Literal[1] = 1
+    id: str
+    status: Literal["done", "failed"]
+    error: CellError | None = None
+    model: str
+    task: str
+    method: str
+    trained: bool
+    control: bool
+    draw: int = 0
+    seed: int
+    settings: PlainDict
+    provenance: PlainDict = Field(default_factory=dict)
+    grid: GridRecord | None = None
+    prompts: dict[str, list[PromptRecord]] = {}
+    dropped: dict[str, int] = {}
+    beta: BetaRecord | None = None
+    metrics: list[MetricRow] = []
+    minimality: MinimalityRecord | None = None
+    top_tokens: dict[str, str] = {}
+    notes: list[str] = []
+
+    @field_validator("id")
+    @classmethod
+    def _id_is_safe(cls, cell_id: str) -> str:
+        return check_cell_id(cell_id)
+
+    @model_validator(mode="after")
+    def _failed_says_why(self) -> Self:
+        if (self.status == "failed") != (self.error is not None):
+            raise ValueError("a failed cell has an error, a done cell has none")
+        return self
