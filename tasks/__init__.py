@@ -3,7 +3,7 @@
 from tasks.registry import Entry
 
 TASKS: dict[str, Entry] = {
-    "ccc": Entry("tasks.ccc:CCC", "country-capital conflict: a claimed capital against the true one"),
+    "ccc": Entry("tasks.ccc:CCC", "country-capital conflict: the true capital or a claimed one"),
     "ioi": Entry("tasks.ioi:IOI", "indirect object identification: who is given the book"),
 }
 """Every task by name; a new one is one file and one line here."""

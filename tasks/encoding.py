@@ -1,13 +1,16 @@
 """From a task's strings to token ids: the checks on tokens live here, and nowhere else."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from random import Random
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.task import PromptPair, Task
+from tasks.errors import UserInputError, nearest
+from tasks.task import SPLITS, PromptPair, Task
 
 
 class Tokenizer(Protocol):
@@ -69,3 +72,186 @@ class EncodedTask:
     """Split to its prompts; a split of size 0 is not there."""
     dropped: dict[str, int]
     """How many entities and pairs were dropped, by reason."""
+
+
+@dataclass(frozen=True)
+class _TokenPair:
+    """One pair in token ids, without BOS."""
+
+    clean: list[int]
+    corrupted: list[int]
+    answer: int
+    foil: int
+
+
+class _RejectedError(Exception):
+    """A pair that breaks a rule on tokens; the message is the reason that is counted."""
+
+
+def encode(
+    task: Task, tokenizer: Tokenizer, sizes: Mapping[str, int], bos_id: int | None, seed: int
+) -> EncodedTask:
+    """Draw the prompts of a task and check them in a model's tokens.
+
+    `sizes` says how many prompts each split gets; a split left out or of size 0 is not made.
+    `bos_id` is put in front of every prompt, once, unless it is None. First come the entities that
+    this tokenizer can use in every split asked for: answer in one token, and the prompt length that
+    most of them have. A shuffle drawn from `seed` divides them into two halves, one for `train` and
+    one for `test` and `shifted`. Pairs over each half are then taken in the task's own order if
+
+    - answer and foil are one token each as continuations of the whole prompt, and differ;
+    - the clean prompt has the common length, and the corrupted prompt has as many tokens.
+
+    Raises `UserInputError` for sizes that are not sizes, and where a split has fewer pairs than
+    asked for: the message says how many there are and why others were dropped.
+    """
+    wanted = _checked_sizes(task, sizes)
+    dropped: Counter[str] = Counter()
+    usable, length = _usable_entities(task, tokenizer, wanted, dropped)
+    Random(f"halves/{task.name}/{seed}").shuffle(usable)
+    half = len(usable) // 2
+    batches = {}
+    for split, size in wanted.items():
+        entities = usable[:half] if split == "train" else usable[half:]
+        drawn: list[tuple[PromptPair, _TokenPair]] = []
+        for pair, tokens in _valid_pairs(task, tokenizer, split, entities, seed, length, dropped):
+            drawn.append((pair, tokens))
+            if len(drawn) == size:
+                break
+        else:
+            raise UserInputError(_too_few(task, split, size, len(drawn), len(entities), dropped))
+        batches[split] = _batch(split, drawn, tokenizer, bos_id)
+    return EncodedTask(task=task, batches=batches, dropped=dict(sorted(dropped.items())))
+
+
+def _checked_sizes(task: Task, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Return the splits to make, in the order of `SPLITS`."""
+    for split, size in sizes.items():
+        if split not in SPLITS:
+            raise UserInputError(
+                f'Task "{task.name}": there is no split "{split}".{nearest(str(split), SPLITS)}'
+            )
+        if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+            raise UserInputError(
+                f'Task "{task.name}": the split "{split}" cannot have {size!r} prompts; '
+                "a whole number from 0 on is needed."
+            )
+    if not sizes.get("train"):
+        raise UserInputError(f'Task "{task.name}": the split "train" needs at least 1 prompt.')
+    return {split: sizes[split] for split in SPLITS if sizes.get(split)}
+
+
+def _usable_entities(
+    task: Task, tokenizer: Tokenizer, splits: Mapping[str, int], dropped: Counter[str]
+) -> tuple[list[str], int]:
+    """Return the entities that the tokenizer can use in all splits, and their prompt length."""
+    lengths: dict[str, list[int]] = {}
+    for entity in task.entities():
+        try:
+            probes = [_token_pair(tokenizer, task.probe(split, entity)) for split in splits]
+        except _RejectedError as rejection:
+            dropped[f"entity: {rejection}"] += 1
+        else:
+            lengths[entity] = [len(probe.clean) for probe in probes]
+    if not lengths:
+        return [], 0
+    counts = Counter(of_splits[0] for of_splits in lengths.values())
+    # Most frequent in train; of equally frequent lengths the shorter, whatever the order.
+    common = min(counts, key=lambda length: (-counts[length], length))
+    usable = []
+    for entity, of_splits in lengths.items():
+        if all(length == common for length in of_splits):
+            usable.append(entity)
+        else:
+            dropped[f"entity: a prompt is not {common} tokens long, as most train prompts are"] += 1
+    return usable, common
+
+
+def _valid_pairs(
+    task: Task,
+    tokenizer: Tokenizer,
+    split: str,
+    entities: Sequence[str],
+    seed: int,
+    length: int,
+    dropped: Counter[str],
+) -> Iterator[tuple[PromptPair, _TokenPair]]:
+    """Yield the pairs of a split that keep every rule, and count why others do not."""
+    for pair in task.candidates(split, entities, seed):
+        try:
+            tokens = _token_pair(tokenizer, pair)
+            if tokens.answer == tokens.foil:
+                raise _RejectedError("answer and foil are the same token")
+            if len(tokens.clean) != length:
+                raise _RejectedError(f"the clean prompt is not {length} tokens long")
+        except _RejectedError as rejection:
+            dropped[f"pair: {rejection}"] += 1
+        else:
+            yield pair, tokens
+
+
+def _token_pair(tokenizer: Tokenizer, pair: PromptPair) -> _TokenPair:
+    """Tokenise a pair, or raise `_RejectedError` if it breaks a rule that needs no other pair."""
+    clean = tokenizer.encode(pair.clean, add_special_tokens=False)
+    corrupted = tokenizer.encode(pair.corrupted, add_special_tokens=False)
+    if len(clean) != len(corrupted):
+        raise _RejectedError("clean and corrupted prompt differ in length")
+    # After both prompts: the logit difference of the corrupted run reads the same two tokens.
+    continuations = {}
+    for role, text in (("answer", pair.answer), ("foil", pair.foil)):
+        tokens = {_continuation(tokenizer, pair.clean, clean, text)}
+        tokens.add(_continuation(tokenizer, pair.corrupted, corrupted, text))
+        token = tokens.pop()
+        if tokens or token is None:
+            raise _RejectedError(f"the {role} is not one token")
+        continuations[role] = token
+    return _TokenPair(clean, corrupted, continuations["answer"], continuations["foil"])
+
+
+def _continuation(
+    tokenizer: Tokenizer, prompt: str, prompt_tokens: list[int], text: str
+) -> int | None:
+    """Return the one token that `text` adds to the prompt; None if it adds more or changes it."""
+    tokens = tokenizer.encode(prompt + text, add_special_tokens=False)
+    if len(tokens) == len(prompt_tokens) + 1 and tokens[:-1] == prompt_tokens:
+        return tokens[-1]
+    return None
+
+
+def _too_few(
+    task: Task, split: str, size: int, found: int, n_entities: int, dropped: Mapping[str, int]
+) -> str:
+    """Say why a split has too few prompts."""
+    reasons = "; ".join(f"{reason} ({count})" for reason, count in sorted(dropped.items()))
+    return (
+        f'Task "{task.name}": the split "{split}" was to have {size} prompts, but only {found} are '
+        f"available over its {n_entities} entities with this tokenizer. "
+        f"Dropped: {reasons or 'nothing'}. "
+        "Ask for fewer prompts, or choose another template or a model with another tokenizer."
+    )
+
+
+def _batch(
+    split: str,
+    drawn: Sequence[tuple[PromptPair, _TokenPair]],
+    tokenizer: Tokenizer,
+    bos_id: int | None,
+) -> PromptBatch:
+    """Stack the pairs of a split, with the BOS in front."""
+
+    def with_bos(tokens: list[int]) -> list[int]:
+        # Some tokenizers put one in front even when asked for no special tokens: never two.
+        return tokens if bos_id is None or tokens[:1] == [bos_id] else [bos_id, *tokens]
+
+    rows = [with_bos(tokens.clean) for _, tokens in drawn]
+    strings = {token: tokenizer.decode([token]) for row in rows for token in row}
+    return PromptBatch(
+        split=split,
+        pairs=tuple(pair for pair, _ in drawn),
+        tokens=np.array(rows, dtype=np.int64),
+        corrupted=np.array([with_bos(tokens.corrupted) for _, tokens in drawn], dtype=np.int64),
+        answers=np.array([tokens.answer for _, tokens in drawn], dtype=np.int64),
+        foils=np.array([tokens.foil for _, tokens in drawn], dtype=np.int64),
+        token_strings=tuple(tuple(strings[token] for token in row) for row in rows),
+        has_bos=bos_id is not None,
+    )

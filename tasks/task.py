@@ -9,8 +9,8 @@ from random import Random
 from typing import ClassVar, Protocol
 
 SPLITS = ("train", "test", "shifted")
-"""Splits A, B and C of Table 2 of 'Activation Scaling for Steering and Interpreting Language Models'
-(EMNLP Findings 2024): `test` has other entities than `train`; `shifted` has those of `test` in
+"""Splits A, B and C of 'Activation Scaling for Steering and Interpreting Language Models' (EMNLP
+Findings 2024), Table 2: `test` has other entities than `train`; `shifted` has those of `test` in
 another template of the same length."""
 
 
@@ -29,7 +29,7 @@ class PromptPair:
 
 
 class Task(Protocol):
-    """A family of prompts. An implementation is a frozen dataclass whose fields are its settings."""
+    """A family of prompts: a frozen dataclass whose fields are its settings."""
 
     name: ClassVar[str]
 
@@ -58,7 +58,7 @@ class Task(Protocol):
         ...
 
 
-def cast(entities: Sequence[str], n_parts: int, seed: int) -> Iterator[tuple[str, ...]]:
+def casts(entities: Sequence[str], n_parts: int, seed: int) -> Iterator[tuple[str, ...]]:
     """Yield casts of `n_parts` different entities, balanced over entities in every part.
 
     In each round of `len(entities)` casts every entity plays every part exactly once. The first two
