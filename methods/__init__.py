@@ -1,0 +1,44 @@
+"""METHODS: every attribution method of the suite, one line each."""
+
+from __future__ import annotations
+
+from tasks.registry import Entry
+
+METHODS: dict[str, Entry] = {
+    "activ_patch": Entry(
+        "methods.activ_patch:ActivPatch",
+        "activation patching: what changes when one activation comes from the other run",
+    ),
+    "attr_patch": Entry(
+        "methods.attr_patch:AttrPatch",
+        "attribution patching: first-order estimate of activation patching by gradients",
+    ),
+    "grad_scalar": Entry(
+        "methods.grad_scalar:GradScalar",
+        "exact derivative of the logit difference in each activation scalar",
+    ),
+    "dla": Entry(
+        "methods.dla:DLA",
+        "direct logit attribution: activations projected onto the answer-foil direction",
+    ),
+    "activ_scalar": Entry(
+        "methods.activ_scalar:ActivScalar",
+        "activation scaling, trained: one scalar a point",
+    ),
+    "steer_vec": Entry(
+        "methods.steer_vec:SteerVec",
+        "steering vectors, trained: one vector a point",
+    ),
+    "dyn_scalar": Entry(
+        "methods.dyn_scalar:DynScalar",
+        "dynamic activation scaling, trained: scalars computed from the activation itself",
+    ),
+    "random": Entry(
+        "methods.controls:Random",
+        "control: normal scores",
+    ),
+    "shuffled": Entry(
+        "methods.controls:Shuffled",
+        "control: another method's scores at random places",
+    ),
+}

@@ -1,0 +1,34 @@
+"""ActivScalar: activation scalars trained on Psi (Eq. 5 and 9)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from methods.core.intervention import StaticScaling
+from methods.core.points import PointGrid
+from methods.core.prompts import Prompts
+from methods.core.subject import SubjectModel
+from methods.method import Attribution, Setting
+from methods.trained import TrainedMethod
+
+
+@dataclass(frozen=True)
+class ActivScalar(TrainedMethod):
+    """The score of a point is its trained scalar alpha.
+
+    Source: 'Activation Scaling for Steering and Interpreting Language Models' (Stoehr et al.,
+    Findings of EMNLP 2024), Eq. 5 and 9.
+    """
+
+    def fit(
+        self, subject: SubjectModel, prompts: Prompts, grid: PointGrid, setting: Setting
+    ) -> Attribution:
+        """Trains one scalar a point."""
+        scaling = StaticScaling(grid, self.initial(grid.shape, setting)).to(subject.device)
+        trace = self.train(subject, scaling, prompts, setting)
+        return Attribution(
+            scaling.alpha.detach(),
+            intervention=scaling,
+            steps=trace.steps,
+            reach=trace.steps * self.learning_rate,
+        )

@@ -1,0 +1,1 @@
+"""What every method stands on: points, the subject model, interventions, the objective."""

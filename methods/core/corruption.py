@@ -1,0 +1,148 @@
+"""Corruptions: what activation patching and attribution patching contrast a clean run with.
+
+A run is the tokens of some prompts with, possibly, noise on their embeddings. A contrast pairs
+the clean run with a corrupted one, or with a baseline activation that belongs to no run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from methods.core.points import PointGrid
+from methods.core.prompts import Prompts
+from methods.core.subject import Point, SubjectModel
+from tasks.errors import UserInputError
+
+Corruption = Literal["counterfactual", "zero", "mean", "gaussian"]
+"""The task's counterfactual prompt; activations replaced by 0 or by their mean over the train
+prompts; Gaussian noise on the embeddings."""
+
+Direction = Literal["noising", "denoising"]
+"""Noising puts a corrupted activation into the clean run, denoising a clean one into the
+corrupted run."""
+
+NOISE_SCALE = 3.0
+"""Standard deviation of the embedding noise, in standard deviations of the embeddings (as in
+'Locating and Editing Factual Associations in GPT', Meng et al. 2022)."""
+
+NOISE_DRAWS = 10
+
+Activations = dict[Point, Float[Tensor, "prompt position d_model"]]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Prompts with what is added to their embeddings.
+
+    Attributes:
+        prompts: the prompts; `prompts.tokens` are what is run.
+        noise: added to the token embeddings.
+    """
+
+    prompts: Prompts
+    noise: Float[Tensor, "prompt position d_model"] | None = None
+
+    def activations(self, subject: SubjectModel, points: Collection[Point]) -> Activations:
+        """What the points hold in this run."""
+        return subject.activations(self.prompts.tokens, points, self.noise)
+
+    def logit_difference(self, subject: SubjectModel) -> Float[Tensor, " prompt"]:
+        """LD of every prompt of this run."""
+        return self.prompts.logit_difference(
+            subject.unsteered_logits(self.prompts.tokens, self.noise)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Contrast:
+    """A run that is patched, and the activations that are put into it.
+
+    Attributes:
+        receiver: the run that is patched.
+        donated: the activations that replace the receiver's, at every point of the grid.
+        sign: +1 where a patch takes the clean activation away (noising), -1 where it brings it
+            back: sign (LD(receiver) - LD(patched)) is the score, positive where the clean
+            activation favours the answer.
+    """
+
+    receiver: Run
+    donated: Activations
+    sign: int
+
+
+def check_direction(corruption: Corruption, direction: Direction) -> None:
+    """Zero and mean have no corrupted run that could be denoised.
+
+    Raises:
+        UserInputError: for zero or mean with denoising.
+    """
+    if direction == "denoising" and corruption in ("zero", "mean"):
+        raise UserInputError(
+            f'direction: "denoising" needs a corrupted run, which the corruption "{corruption}" '
+            'does not have; use "noising", or the corruption "counterfactual" or "gaussian".'
+        )
+
+
+def contrasts(
+    subject: SubjectModel,
+    prompts: Prompts,
+    grid: PointGrid,
+    corruption: Corruption,
+    direction: Direction,
+    seed: int,
+) -> list[Contrast]:
+    """The contrasts of a corruption: one, or one a draw of the noise. Scores are averaged."""
+    clean = Run(prompts)
+    clean_activations = clean.activations(subject, grid.points)
+    if corruption in ("zero", "mean"):
+        return [Contrast(clean, _baseline(clean_activations, corruption), 1)]
+    found = []
+    for corrupted in _corrupted_runs(subject, prompts, corruption, seed):
+        if direction == "noising":
+            found.append(Contrast(clean, corrupted.activations(subject, grid.points), 1))
+        else:
+            found.append(Contrast(corrupted, clean_activations, -1))
+    return found
+
+
+def _baseline(clean: Activations, corruption: Corruption) -> Activations:
+    """Zeros, or the mean over the train prompts, by layer, site and position."""
+    if corruption == "zero":
+        return {point: torch.zeros_like(h) for point, h in clean.items()}
+    return {point: h.mean(dim=0, keepdim=True).expand_as(h) for point, h in clean.items()}
+
+
+def _corrupted_runs(
+    subject: SubjectModel, prompts: Prompts, corruption: Corruption, seed: int
+) -> list[Run]:
+    if corruption == "counterfactual":
+        swapped = Prompts(
+            prompts.corrupted, prompts.tokens, prompts.answers, prompts.foils, prompts.has_bos
+        )
+        return [Run(swapped)]
+    deviation = NOISE_SCALE * subject.embeddings(prompts.tokens).float().std()
+    generator = torch.Generator().manual_seed(seed)
+    shape = (len(prompts), prompts.n_positions, subject.d_model)
+    runs = []
+    for _ in range(NOISE_DRAWS):
+        noise = deviation * torch.randn(shape, generator=generator).to(subject.device)
+        if prompts.has_bos:
+            noise[:, 0] = 0
+        runs.append(Run(prompts, noise))
+    return runs
+
+
+def differing_positions(
+    receiver: Float[Tensor, "prompt position d_model"],
+    donated: Float[Tensor, "prompt position d_model"],
+    positions: Int[Tensor, " chosen"],
+) -> Int[Tensor, "patch prompt_and_position"]:
+    """(prompt, index into `positions`) wherever the two activations differ at all."""
+    differs = (receiver[:, positions] != donated[:, positions]).any(dim=-1)
+    return differs.nonzero()

@@ -1,0 +1,178 @@
+"""Intervention points: which activations of a prompt a method scores and scales.
+
+An intervention point is one (site, layer, position); the grid of a cell is the set
+K = layers x positions x sites of the paper (Section 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from tasks.errors import UserInputError, nearest
+
+
+class Site(StrEnum):
+    """A place within a layer at which an activation of width d_model can be edited."""
+
+    ATTN_OUT = "attn_out"
+    """What the attention adds to the residual stream (s = 1)."""
+    RESID_MID = "resid_mid"
+    """The residual stream between attention and MLP (s = 2)."""
+    MLP_OUT = "mlp_out"
+    """What the MLP adds to the residual stream (s = 3)."""
+    RESID_POST = "resid_post"
+    """The residual stream behind the layer (s = 4)."""
+
+
+ALL_SITES = frozenset(Site)
+
+Positions = str | Sequence[int]
+"""`all` (every position but the BOS), `every` (BOS included), `last`, or a list of indices."""
+
+FINAL_RESIDUAL_NOTE = (
+    "left out: resid_post of the last layer at the answer position (a loophole under a "
+    "scale-invariant final norm: its scalar negates every logit difference or does nothing)"
+)
+
+
+def parse_sites(names: Iterable[str]) -> tuple[Site, ...]:
+    """Sites by name, in the order of the forward pass.
+
+    Raises:
+        UserInputError: for an unknown name (names the nearest), a repeated one or none at all.
+    """
+    names = list(names)
+    known = [site.value for site in Site]
+    for name in names:
+        if name not in known:
+            raise UserInputError(f'sites: there is no site "{name}".{nearest(name, known)}')
+    if len(set(names)) != len(names):
+        raise UserInputError(f"sites: {', '.join(names)} names a site twice.")
+    if not names:
+        raise UserInputError(f"sites: none given; choose from {', '.join(known)}.")
+    return tuple(site for site in Site if site.value in names)
+
+
+def resolve_positions(positions: Positions, n_positions: int, has_bos: bool) -> tuple[int, ...]:
+    """Indices, ascending, of the positions that a prompt of `n_positions` tokens is given.
+
+    Raises:
+        UserInputError: for an unknown word, an index outside the prompt or a repeated one.
+    """
+    if isinstance(positions, str):
+        words = {
+            "all": range(1 if has_bos else 0, n_positions),
+            "every": range(n_positions),
+            "last": range(n_positions - 1, n_positions),
+        }
+        if positions not in words:
+            raise UserInputError(
+                f'positions: there is no choice "{positions}".{nearest(positions, words)} '
+                "A list of indices, such as [1, -1], works too."
+            )
+        return tuple(words[positions])
+    for index in positions:
+        if not -n_positions <= index < n_positions:
+            raise UserInputError(
+                f"positions: {index} is outside a prompt of {n_positions} tokens; "
+                f"indices go from {-n_positions} to {n_positions - 1}."
+            )
+    resolved = sorted({index % n_positions for index in positions})
+    if len(resolved) != len(positions) or not resolved:
+        raise UserInputError(
+            f"positions: {list(positions)} must name at least one position and none twice."
+        )
+    return tuple(resolved)
+
+
+@dataclass(frozen=True)
+class PointGrid:
+    """The intervention points of prompts of one length, as an array (site, layer, position).
+
+    Attributes:
+        sites: the sites, in the order of the forward pass.
+        n_layers: layers of the model; all of them are part of the grid.
+        positions: indices into the prompt, ascending.
+        n_positions: length of the prompt in tokens, BOS included.
+        keep_final_residual: keep the last layer's `resid_post` at the answer position.
+    """
+
+    sites: tuple[Site, ...]
+    n_layers: int
+    positions: tuple[int, ...]
+    n_positions: int
+    keep_final_residual: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(sites, layers, positions)."""
+        return len(self.sites), self.n_layers, len(self.positions)
+
+    @property
+    def points(self) -> list[tuple[Site, int]]:
+        """Every (site, layer) of the grid: what has to be hooked."""
+        return [(site, layer) for layer in range(self.n_layers) for site in self.sites]
+
+    @cached_property
+    def included(self) -> Bool[Tensor, "site layer position"]:
+        """False at the points that are left out (see `FINAL_RESIDUAL_NOTE`)."""
+        included = torch.ones(self.shape, dtype=torch.bool)
+        answer = self.n_positions - 1
+        if (
+            Site.RESID_POST in self.sites
+            and answer in self.positions
+            and not self.keep_final_residual
+        ):
+            included[self.sites.index(Site.RESID_POST), -1, self.positions.index(answer)] = False
+        return included
+
+    @property
+    def n_points(self) -> int:
+        """Number of points that take part."""
+        return int(self.included.sum())
+
+    @property
+    def excluded(self) -> list[tuple[str, int, int]]:
+        """The points left out, as (site, layer, position in the prompt)."""
+        return [
+            (self.sites[site].value, layer, self.positions[position])
+            for site, layer, position in (~self.included).nonzero().tolist()
+        ]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the results has to know about the grid."""
+        return [FINAL_RESIDUAL_NOTE] if self.excluded else []
+
+
+def make_grid(
+    sites: Iterable[str],
+    positions: Positions,
+    *,
+    n_layers: int,
+    n_positions: int,
+    has_bos: bool,
+    keep_final_residual: bool = False,
+) -> PointGrid:
+    """The grid for prompts of `n_positions` tokens.
+
+    Raises:
+        UserInputError: for unknown sites or positions, or if no point is left.
+    """
+    grid = PointGrid(
+        parse_sites(sites),
+        n_layers,
+        resolve_positions(positions, n_positions, has_bos),
+        n_positions,
+        keep_final_residual,
+    )
+    if grid.n_points == 0:
+        raise UserInputError("sites and positions leave no intervention point.")
+    return grid

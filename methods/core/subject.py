@@ -1,0 +1,307 @@
+"""SubjectModel: a TransformerBridge behind the few verbs that attribution methods need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from methods.core.memory import require_memory
+from methods.core.points import ALL_SITES, Site
+from methods.core.prompts import Prompts
+from tasks.errors import UserInputError
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+Point = tuple[Site, int]
+"""(site, layer): the activation of all positions that one hook sees."""
+
+
+class NonFiniteLogitsError(UserInputError):
+    """The model's logits hold NaN or infinity."""
+
+
+class Edit(Protocol):
+    """What may be done to activations during a forward: see `methods.core.intervention`."""
+
+    @property
+    def points(self) -> Collection[Point]:
+        """The points at which the edit wants to be called."""
+
+    def __call__(
+        self, site: Site, layer: int, h: Float[Tensor, "row position d_model"]
+    ) -> Float[Tensor, "row position d_model"]:
+        """The activation that takes the place of `h`; `h` itself leaves the run bit-identical."""
+
+
+@dataclass
+class Passes:
+    """Rows (one prompt each) that went through the model, forward and backward."""
+
+    forward: int = 0
+    backward: int = 0
+
+
+@dataclass
+class SubjectModel:
+    """The model under study: frozen, in eval mode, read at the answer position.
+
+    Attributes:
+        bridge: the model; its weights are frozen and dropout is off from here on.
+        rows_per_forward: largest number of rows (prompts times strengths or points) of a forward.
+        passes: rows counted so far.
+    """
+
+    bridge: TransformerBridge
+    rows_per_forward: int = 32
+    passes: Passes = field(default_factory=Passes)
+
+    def __post_init__(self) -> None:
+        self.bridge.eval().requires_grad_(False)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of transformer layers."""
+        return int(self.bridge.cfg.n_layers)
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return int(self.bridge.cfg.d_model)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(iter(self.bridge.original_model.parameters())).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of weights and activations; logits and scores are fp32 whatever it is."""
+        return next(iter(self.bridge.original_model.parameters())).dtype
+
+    @property
+    def sites(self) -> frozenset[Site]:
+        """Sites that this architecture has: a parallel block has no `resid_mid`."""
+        return ALL_SITES - {Site.RESID_MID} if self.bridge.cfg.parallel_attn_mlp else ALL_SITES
+
+    def logits(
+        self,
+        tokens: Int[Tensor, "row position"],
+        edit: Edit | None = None,
+        embedding_noise: Float[Tensor, "row position d_model"] | None = None,
+    ) -> Float[Tensor, "row vocab"]:
+        """f(x): logits at the last position, fp32, of one forward under the caller's grad mode.
+
+        Args:
+            tokens: ids, BOS included; all rows of one length.
+            edit: what is done to activations on the way.
+            embedding_noise: added to the token embeddings of each row.
+        """
+        with self._hooked(edit, embedding_noise):
+            output = self.bridge(tokens, logits_to_keep=1, use_cache=False)
+        self.passes.forward += len(tokens)
+        logits: Tensor = output[:, -1].float()
+        return logits
+
+    def backward(self, loss: Float[Tensor, ""], rows: int) -> None:
+        """Back-propagates `loss`, whose forward had `rows` rows, and counts the pass."""
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.passes.backward += rows
+
+    @torch.no_grad()
+    def unsteered_logits(
+        self,
+        tokens: Int[Tensor, "row position"],
+        embedding_noise: Float[Tensor, "row position d_model"] | None = None,
+    ) -> Float[Tensor, "row vocab"]:
+        """Logits of the unmodified model for any number of rows.
+
+        Raises:
+            NonFiniteLogitsError: if the model gives NaN or infinity.
+        """
+        parts = [
+            self.logits(
+                tokens[rows], None, None if embedding_noise is None else embedding_noise[rows]
+            )
+            for rows in self.chunks(len(tokens))
+        ]
+        logits = torch.cat(parts)
+        if not bool(torch.isfinite(logits).all()):
+            rows_hit = (~torch.isfinite(logits)).any(dim=1).nonzero()[:, 0].tolist()
+            raise NonFiniteLogitsError(
+                f"The unsteered model gives NaN or infinite logits for prompts {rows_hit} of "
+                f"{len(tokens)} (dtype {self.dtype}); a wider dtype or sound weights are needed."
+            )
+        return logits
+
+    @torch.no_grad()
+    def activations(
+        self,
+        tokens: Int[Tensor, "row position"],
+        points: Collection[Point],
+        embedding_noise: Float[Tensor, "row position d_model"] | None = None,
+    ) -> dict[Point, Float[Tensor, "row position d_model"]]:
+        """The activations that the points hold in an unsteered run, on the model's device.
+
+        Raises:
+            NotEnoughMemoryError: if they do not fit.
+        """
+        self._require_activations(len(tokens), tokens.shape[1], len(points), copies=1)
+        chunks: dict[Point, list[Tensor]] = {point: [] for point in points}
+        for rows in self.chunks(len(tokens)):
+            recorder = _Recorder(points)
+            noise = None if embedding_noise is None else embedding_noise[rows]
+            self.logits(tokens[rows], recorder, noise)
+            for point, h in recorder.seen.items():
+                chunks[point].append(h)
+        return {point: torch.cat(parts) for point, parts in chunks.items()}
+
+    @torch.no_grad()
+    def embeddings(
+        self, tokens: Int[Tensor, "row position"]
+    ) -> Float[Tensor, "row position d_model"]:
+        """Token embeddings as they enter the network (scaled, where the architecture does)."""
+        seen: list[Tensor] = []
+        with self.bridge.hooks(fwd_hooks=[("hook_embed", lambda h, hook: seen.append(h))]):
+            self.logits(tokens)
+        return seen[0]
+
+    def activations_and_gradients(
+        self,
+        prompts: Prompts,
+        points: Collection[Point],
+        embedding_noise: Float[Tensor, "row position d_model"] | None = None,
+    ) -> dict[Point, tuple[Tensor, Tensor]]:
+        """h and dLD/dh of every point, both at the same hook, from one forward and one backward.
+
+        Runs over `prompts.tokens`. Works within `torch.no_grad` and `torch.inference_mode`.
+
+        Returns:
+            (site, layer) -> (activation, gradient), each (prompt, position, d_model).
+
+        Raises:
+            NotEnoughMemoryError: if activations and gradients do not fit.
+        """
+        self._require_activations(len(prompts), prompts.n_positions, len(points), copies=4)
+        parts: dict[Point, list[tuple[Tensor, Tensor]]] = {point: [] for point in points}
+        with torch.inference_mode(False), torch.enable_grad():
+            for rows in self.chunks(len(prompts)):
+                chunk = prompts.take(range(*rows.indices(len(prompts))))
+                noise = None if embedding_noise is None else embedding_noise[rows].clone()
+                taps = _GradientTaps(points)
+                ld = chunk.logit_difference(self.logits(chunk.tokens, taps, noise))
+                order = list(taps.offsets)
+                gradients = torch.autograd.grad(
+                    ld.sum(),
+                    [taps.offsets[point] for point in order],
+                    allow_unused=True,
+                    materialize_grads=True,
+                )
+                self.passes.backward += len(chunk)
+                for point, gradient in zip(order, gradients, strict=True):
+                    parts[point].append((taps.seen[point], gradient))
+        return {
+            point: (torch.cat([h for h, _ in pairs]), torch.cat([g for _, g in pairs]))
+            for point, pairs in parts.items()
+        }
+
+    def chunks(self, n_rows: int) -> Iterator[slice]:
+        """Slices of at most `rows_per_forward` rows that cover `n_rows`."""
+        for start in range(0, n_rows, self.rows_per_forward):
+            yield slice(start, min(start + self.rows_per_forward, n_rows))
+
+    def _require_activations(self, rows: int, positions: int, points: int, copies: int) -> None:
+        size = copies * rows * positions * points * self.d_model * self.dtype.itemsize
+        require_memory(
+            size,
+            self.device,
+            f"the activations of {points} (site, layer) pairs for {rows} prompts of "
+            f"{positions} tokens",
+            "fewer sites or fewer train prompts",
+        )
+
+    @contextmanager
+    def _hooked(self, edit: Edit | None, noise: Tensor | None) -> Iterator[None]:
+        """Hooks for one forward; the bridge removes exactly these when the block ends."""
+        hooks: list[tuple[str, Callable[..., Tensor | None]]] = []
+        if noise is not None:
+            added = noise
+            hooks.append(("hook_embed", lambda h, hook: h + added.to(h.dtype)))
+        if edit is not None:
+            self._check_sites(edit)
+            hooks += [pair for layer in range(self.n_layers) for pair in _layer_hooks(edit, layer)]
+        with self.bridge.hooks(fwd_hooks=hooks):
+            yield
+
+    def _check_sites(self, edit: Edit) -> None:
+        missing = {site for site, _ in edit.points} - self.sites
+        if missing:
+            raise UserInputError(
+                f"sites: {', '.join(sorted(missing))} does not exist in "
+                f"{self.bridge.cfg.architecture}, whose attention and MLP run in parallel; "
+                f"it has {', '.join(site for site in Site if site in self.sites)}."
+            )
+
+
+def _layer_hooks(edit: Edit, layer: int) -> Iterator[tuple[str, Callable[..., Tensor | None]]]:
+    """Hook names and functions of one layer.
+
+    The bridge's `hook_resid_mid` sees only the input of the second norm, not the residual
+    stream itself, so an edit of `resid_mid` is made where the stream is written: at what the
+    attention adds to it (resid_mid = resid_pre + attn_out).
+    """
+    wanted = {site for site, at in edit.points if at == layer}
+    resid_pre: list[Tensor] = []
+
+    def keep_resid_pre(h: Tensor, hook: Any) -> None:
+        resid_pre[:] = [h]
+
+    def after_attention(h: Tensor, hook: Any) -> Tensor:
+        if Site.ATTN_OUT in wanted:
+            h = edit(Site.ATTN_OUT, layer, h)
+        if Site.RESID_MID in wanted:
+            resid_mid = resid_pre.pop() + h
+            h = h + (edit(Site.RESID_MID, layer, resid_mid) - resid_mid)
+        return h
+
+    if Site.RESID_MID in wanted:
+        yield f"blocks.{layer}.hook_resid_pre", keep_resid_pre
+    if wanted & {Site.ATTN_OUT, Site.RESID_MID}:
+        yield f"blocks.{layer}.hook_attn_out", after_attention
+    for site in wanted & {Site.MLP_OUT, Site.RESID_POST}:
+        yield (
+            f"blocks.{layer}.hook_{site}",
+            lambda h, hook, site=site: edit(site, layer, h),
+        )
+
+
+class _Recorder:
+    """An edit that changes nothing and keeps what it sees."""
+
+    def __init__(self, points: Collection[Point]) -> None:
+        self.points = points
+        self.seen: dict[Point, Tensor] = {}
+
+    def __call__(self, site: Site, layer: int, h: Tensor) -> Tensor:
+        self.seen[site, layer] = h.detach()
+        return h
+
+
+class _GradientTaps:
+    """Adds a zero to every activation, whose gradient is that of the activation."""
+
+    def __init__(self, points: Collection[Point]) -> None:
+        self.points = points
+        self.seen: dict[Point, Tensor] = {}
+        self.offsets: dict[Point, Tensor] = {}
+
+    def __call__(self, site: Site, layer: int, h: Tensor) -> Tensor:
+        self.seen[site, layer] = h.detach()
+        self.offsets[site, layer] = torch.zeros_like(h, requires_grad=True)
+        return h + self.offsets[site, layer]

@@ -1,0 +1,135 @@
+"""The one optimisation loop of the trained methods: Adam on -Psi (Eq. 9)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from methods.core.intervention import Intervention
+from methods.core.objective import Objective, kl_divergence, minimality
+from methods.core.prompts import Prompts
+from methods.core.subject import SubjectModel
+from tasks.errors import UserInputError
+
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+class TrainingDivergedError(UserInputError):
+    """The objective became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What happened while training.
+
+    Attributes:
+        steps: optimiser steps taken.
+        psi: the objective before each epoch's steps, averaged over its batches.
+    """
+
+    steps: int
+    psi: tuple[float, ...]
+
+
+def initial(shape: tuple[int, ...], std: float, seed: int) -> Float[Tensor, "*shape"]:
+    """Parameters ~ N(0, std), the same for a seed on every device."""
+    return std * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def train(
+    subject: SubjectModel,
+    intervention: Intervention,
+    prompts: Prompts,
+    objective: Objective,
+    *,
+    learning_rate: float,
+    epochs: int,
+    batch_size: int | None,
+    seed: int,
+) -> Trace:
+    """Maximises Psi over the intervention's parameters, in place.
+
+    +1 and -1 are rows of the same forward, and the original distribution of Eq. 7 is computed
+    once. Constant learning rate; full batches unless `batch_size` is set, else minibatches
+    shuffled by `seed`. Works within `torch.no_grad` and `torch.inference_mode`.
+
+    Raises:
+        TrainingDivergedError: if the objective is no longer a number.
+        NonFiniteLogitsError: if the unsteered model's logits are not.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        reference = torch.log_softmax(subject.unsteered_logits(prompts.tokens), dim=-1)
+        optimizer = torch.optim.Adam(intervention.parameters(), lr=learning_rate)
+        shuffler = torch.Generator().manual_seed(seed)
+        history: list[float] = []
+        steps = 0
+        for epoch in range(epochs):
+            order = (
+                torch.arange(len(prompts))
+                if batch_size is None
+                else torch.randperm(len(prompts), generator=shuffler)
+            )
+            values = []
+            for index in torch.split(order, batch_size or len(prompts)):
+                optimizer.zero_grad(set_to_none=True)
+                rows = index.to(reference.device)
+                values.append(
+                    _accumulate(
+                        subject, intervention, prompts.take(index), reference[rows], objective
+                    )
+                )
+                optimizer.step()
+                steps += 1
+            psi = torch.stack(values).mean()
+            if not bool(torch.isfinite(psi)):
+                raise TrainingDivergedError(
+                    f"Training diverged: the objective is {float(psi)} in epoch {epoch + 1} of "
+                    f"{epochs}. A learning rate below {learning_rate:g} may be right."
+                )
+            history.append(float(psi))
+    return Trace(steps, tuple(history))
+
+
+def _accumulate(
+    subject: SubjectModel,
+    intervention: Intervention,
+    prompts: Prompts,
+    reference: Float[Tensor, "prompt vocab"],
+    objective: Objective,
+) -> Float[Tensor, ""]:
+    """Gradients of -Psi over the prompts of one step, in chunks that fit a forward; gives Psi."""
+    total = reference.new_zeros(())
+    size = max(1, subject.rows_per_forward // 2)
+    for index in torch.split(torch.arange(len(prompts)), size):
+        chunk = prompts.take(index)
+        plus, minus = _both_signs(subject, intervention, chunk)
+        log_p = reference[index.to(reference.device)]
+        behaviour = objective.behaviour(
+            chunk.logit_difference(plus),
+            chunk.logit_difference(minus),
+            kl_divergence(plus, log_p),
+            kl_divergence(minus, log_p),
+        )
+        behaviour = behaviour * len(chunk) / len(prompts)
+        subject.backward(-behaviour, 2 * len(chunk))
+        total = total + behaviour.detach()
+    size_term = objective.lambda_m * minimality(intervention.theta())
+    (-size_term).backward()  # type: ignore[no-untyped-call]
+    return total + size_term.detach()
+
+
+def _both_signs(
+    subject: SubjectModel, intervention: Intervention, prompts: Prompts
+) -> tuple[Float[Tensor, "prompt vocab"], Float[Tensor, "prompt vocab"]]:
+    """Logits at beta = +1 and at beta = -1, from one forward."""
+    n = len(prompts)
+    beta = torch.ones(2 * n, device=prompts.tokens.device)
+    beta[n:] = -1
+    logits = subject.logits(prompts.tokens.repeat(2, 1), intervention.at(beta))
+    return logits[:n], logits[n:]

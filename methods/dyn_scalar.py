@@ -1,0 +1,53 @@
+"""DynScalar: dynamic activation scalars trained on Psi (Eq. 10 and 9)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from methods.core.intervention import DynamicScaling
+from methods.core.points import PointGrid
+from methods.core.prompts import Prompts
+from methods.core.subject import SubjectModel
+from methods.method import Attribution, Setting
+from methods.trained import TrainedMethod
+
+
+@dataclass(frozen=True)
+class DynScalar(TrainedMethod):
+    """The score of a point is the mean over prompts of its scalar alpha(h) at beta = 0.
+
+    Source: 'Activation Scaling for Steering and Interpreting Language Models' (Stoehr et al.,
+    Findings of EMNLP 2024), Eq. 10 and 9.
+    """
+
+    def fit(
+        self, subject: SubjectModel, prompts: Prompts, grid: PointGrid, setting: Setting
+    ) -> Attribution:
+        """Trains one gate of width d_model a (site, layer)."""
+        shape = (len(grid.sites), grid.n_layers, subject.d_model)
+        scaling = DynamicScaling(grid, self.initial(shape, setting)).to(subject.device)
+        trace = self.train(subject, scaling, prompts, setting)
+        per_prompt = unsteered_scalars(subject, prompts, scaling)
+        return Attribution(
+            per_prompt.mean(dim=0),
+            prompt_scores=per_prompt,
+            intervention=scaling,
+            steps=trace.steps,
+            reach=trace.steps * self.learning_rate,
+        )
+
+
+@torch.no_grad()
+def unsteered_scalars(
+    subject: SubjectModel, prompts: Prompts, scaling: DynamicScaling
+) -> Float[Tensor, "prompt site layer position"]:
+    """alpha(h) of every prompt at the activations of the unsteered run."""
+    grid = scaling.grid
+    scores = scaling.gates.new_zeros((len(prompts), *grid.shape))
+    for (site, layer), h in subject.activations(prompts.tokens, grid.points).items():
+        scores[:, grid.sites.index(site), layer] = scaling.alpha(site, layer, h)
+    return scores

@@ -1,0 +1,60 @@
+"""What the trained methods share: their hyperparameters and one call of the training loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from methods.core.intervention import Intervention
+from methods.core.prompts import Prompts
+from methods.core.subject import SubjectModel
+from methods.core.training import (
+    PositiveFloat,
+    PositiveInt,
+    Trace,
+    initial,
+    train,
+)
+from methods.method import Method, Setting
+
+
+@dataclass(frozen=True)
+class TrainedMethod(Method):
+    """Hyperparameters of Adam on -Psi (Eq. 9).
+
+    Attributes:
+        learning_rate: Adam's, constant; the defaults fit 25 full-batch steps (the paper's are a
+            tenth of them, for more steps).
+        epochs: passes over the train prompts.
+        batch_size: prompts a step; all of them if None.
+        initial_std: standard deviation of the parameters before training.
+    """
+
+    trained: ClassVar[bool] = True
+
+    learning_rate: PositiveFloat = 1e-2
+    epochs: PositiveInt = 25
+    batch_size: PositiveInt | None = None
+    initial_std: PositiveFloat = 1e-5
+
+    def initial(self, shape: tuple[int, ...], setting: Setting) -> Float[Tensor, "*shape"]:
+        """Parameters before training."""
+        return initial(shape, self.initial_std, setting.seed)
+
+    def train(
+        self, subject: SubjectModel, intervention: Intervention, prompts: Prompts, setting: Setting
+    ) -> Trace:
+        """Trains the intervention's parameters in place."""
+        return train(
+            subject,
+            intervention,
+            prompts,
+            setting.objective,
+            learning_rate=self.learning_rate,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            seed=setting.seed,
+        )
