@@ -1,0 +1,228 @@
+"""The checks on tokens, each made to fail with a tokenizer written for it."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.ccc import CCC, asked_capitals
+from tasks.encoding import encode
+from tasks.errors import UserInputError
+from tasks.ioi import IOI
+from tasks.task import PromptPair
+from tests.tasks.words import BOS, WordTokenizer
+
+SIZES = {"train": 4, "test": 6, "shifted": 6}
+# Countries that are one word, and their capital too: the others fail this tokenizer's checks.
+ONE_WORD = [c for c, capital in asked_capitals().items() if " " not in c + capital]
+
+
+@dataclass(frozen=True)
+class Colours:
+    """A task of one pair for every colour, with a part of each pair replaced on request."""
+
+    colours: tuple[str, ...] = ("red", "green", "blue", "white", "black", "pink")
+    replaced: tuple[tuple[str, str], ...] = ()
+    name: ClassVar[str] = "colours"
+
+    def entities(self) -> Sequence[str]:
+        return self.colours
+
+    def probe(self, split: str, entity: str) -> PromptPair:
+        return PromptPair(f"It is {entity}", f"It is {entity}", f" {entity}", f" {entity}", entity)
+
+    def candidates(self, split: str, entities: Sequence[str], seed: int) -> Iterator[PromptPair]:
+        for colour in entities:
+            pair = replace(self.probe(split, colour), foil=" none")
+            yield replace(pair, **dict(self.replaced))
+
+
+def test_batch_holds_what_the_pairs_say() -> None:
+    tokenizer = WordTokenizer()
+    encoded = encode(CCC(), tokenizer, SIZES, BOS, seed=0)
+    assert list(encoded.batches) == ["train", "test", "shifted"]
+    for split, batch in encoded.batches.items():
+        assert batch.split == split
+        assert len(batch) == SIZES[split]
+        assert batch.tokens.shape == batch.corrupted.shape == (SIZES[split], batch.n_positions)
+        assert batch.n_positions == 24
+        assert batch.has_bos
+        for row, pair in enumerate(batch.pairs):
+            assert batch.tokens[row, 0] == batch.corrupted[row, 0] == BOS
+            assert tokenizer.decode(batch.tokens[row, 1:].tolist()) == pair.clean
+            assert tokenizer.decode(batch.corrupted[row, 1:].tolist()) == pair.corrupted
+            assert tokenizer.decode([int(batch.answers[row])]) == pair.answer
+            assert tokenizer.decode([int(batch.foils[row])]) == pair.foil
+            assert "".join(batch.token_strings[row]) == "<bos>" + pair.clean
+            assert len(batch.token_strings[row]) == batch.n_positions
+
+
+def test_take_selects_and_repeats_prompts() -> None:
+    batch = encode(CCC(), WordTokenizer(), {"train": 4}, BOS, seed=0).batches["train"]
+    taken = batch.take(np.array([2, 0, 2]))
+    assert [pair.entity for pair in taken.pairs] == [batch.pairs[i].entity for i in (2, 0, 2)]
+    assert len(taken) == 3
+    for name in ("tokens", "corrupted", "answers", "foils"):
+        np.testing.assert_array_equal(getattr(taken, name), getattr(batch, name)[[2, 0, 2]])
+    assert taken.token_strings == tuple(batch.token_strings[i] for i in (2, 0, 2))
+
+
+@pytest.mark.parametrize(
+    ("adds_bos", "bos_id", "n_bos"), [(False, BOS, 1), (True, BOS, 1), (False, None, 0)]
+)
+def test_bos_stands_in_front_once_or_not_at_all(
+    adds_bos: bool, bos_id: int | None, n_bos: int
+) -> None:
+    tokenizer = WordTokenizer(adds_bos=adds_bos)
+    batch = encode(IOI(), tokenizer, {"train": 3}, bos_id, seed=0).batches["train"]
+    assert ((batch.tokens == BOS).sum(axis=1) == n_bos).all()
+    assert ((batch.corrupted == BOS).sum(axis=1) == n_bos).all()
+    assert (batch.tokens[:, :n_bos] == BOS).all()
+    assert batch.n_positions == 11 + n_bos
+    assert batch.has_bos == (bos_id is not None)
+
+
+def test_entities_whose_answer_is_not_one_token_are_dropped_and_counted() -> None:
+    capitals = asked_capitals()
+    halved = {capitals[country] for country in ("France", "Italy", "Peru")}
+    encoded = encode(CCC(), WordTokenizer(halved=halved), SIZES, BOS, seed=0)
+    whole = encode(CCC(), WordTokenizer(), SIZES, BOS, seed=0)
+    reason = "entity: the answer is not one token"
+    assert encoded.dropped[reason] == whole.dropped[reason] + 3
+    shown = str([batch.pairs for batch in encoded.batches.values()])
+    assert not any(capital in shown for capital in halved)
+
+
+def test_an_answer_that_changes_the_prompt_is_not_one_token() -> None:
+    encoded = encode(CCC(), WordTokenizer(glued={"Paris"}), SIZES, BOS, seed=0)
+    whole = encode(CCC(), WordTokenizer(), SIZES, BOS, seed=0)
+    reason = "entity: the answer is not one token"
+    assert encoded.dropped[reason] == whole.dropped[reason] + 1
+
+
+def test_the_most_frequent_length_is_kept() -> None:
+    whole = encode(CCC(), WordTokenizer(), SIZES, BOS, seed=0)
+    reason = "entity: a prompt is not 23 tokens long, as most train prompts are"
+    encoded = encode(CCC(), WordTokenizer(halved={"France", "Peru"}), SIZES, BOS, seed=0)
+    assert encoded.dropped[reason] == whole.dropped[reason] + 2
+    # Where most names take two tokens, it is the others that go: three names, 26 tokens.
+    encoded = encode(CCC(), WordTokenizer(halved=ONE_WORD), SIZES, BOS, seed=0)
+    assert encoded.batches["train"].n_positions == 27
+
+
+def test_of_two_equally_frequent_lengths_the_shorter_is_kept() -> None:
+    colours = ("red", "green", "dark red", "dark green")
+    task = Colours(colours)
+    encoded = encode(task, WordTokenizer(merged=["dark"]), {"train": 1, "test": 1}, None, seed=0)
+    assert encoded.batches["train"].n_positions == 3
+
+
+def test_pairs_of_another_length_are_dropped_and_counted() -> None:
+    encoded = encode(IOI(), WordTokenizer(halved={"ball", "card"}), {"train": 200}, BOS, seed=0)
+    assert encoded.dropped["pair: the clean prompt is not 11 tokens long"] > 5
+    assert not any("ball" in pair.clean for pair in encoded.batches["train"].pairs)
+    assert len(encoded.batches["train"]) == 200
+
+
+def test_equal_answer_and_foil_are_dropped_and_counted() -> None:
+    merged = {asked_capitals()[country] for country in ONE_WORD[::2]}
+    encoded = encode(CCC(), WordTokenizer(merged=merged), {"train": 300}, BOS, seed=0)
+    assert encoded.dropped["pair: answer and foil are the same token"] > 0
+    assert (encoded.batches["train"].answers != encoded.batches["train"].foils).all()
+
+
+@pytest.mark.parametrize(
+    ("replaced", "reason"),
+    [
+        ({"corrupted": "It is not here"}, "clean and corrupted prompt differ in length"),
+        ({"answer": " two words"}, "the answer is not one token"),
+        ({"foil": " two words"}, "the foil is not one token"),
+        ({"clean": "It is so so", "corrupted": "It is so so"}, "the clean prompt is not 3 tokens"),
+        ({"answer": " none"}, "answer and foil are the same token"),
+    ],
+)
+def test_a_split_left_empty_is_an_error_that_says_why(
+    replaced: dict[str, str], reason: str
+) -> None:
+    task = Colours(replaced=tuple(replaced.items()))
+    message = (
+        'Task "colours": the split "train" was to have 2 prompts, but only 0 are available over '
+        rf"its 3 entities with this tokenizer\. Dropped: pair: {reason}.* \(3\)\. Ask for fewer"
+    )
+    with pytest.raises(UserInputError, match=message):
+        encode(task, WordTokenizer(), {"train": 2}, None, seed=0)
+
+
+def test_an_unlike_shifted_template_is_an_error_only_where_it_is_asked_for() -> None:
+    tokenizer = WordTokenizer(halved={"Name"})
+    with pytest.raises(UserInputError, match="entity: a prompt is not 23 tokens long"):
+        encode(CCC(), tokenizer, SIZES, BOS, seed=0)
+    encoded = encode(CCC(), tokenizer, {"train": 4, "test": 4, "shifted": 0}, BOS, seed=0)
+    assert list(encoded.batches) == ["train", "test"]
+
+
+def test_a_tokenizer_that_can_use_no_entity_is_an_error() -> None:
+    tokenizer = WordTokenizer(halved=set(asked_capitals().values()))
+    with pytest.raises(
+        UserInputError, match=r"only 0 .* its 0 entities .* answer is not one token"
+    ):
+        encode(CCC(), tokenizer, SIZES, BOS, seed=0)
+
+
+def test_more_prompts_than_there_are_is_an_error_that_says_how_many() -> None:
+    task = Colours()
+    with pytest.raises(UserInputError, match=r'"test" was to have 4 .* only 3 .* Dropped: nothing'):
+        encode(task, WordTokenizer(), {"train": 3, "test": 4}, None, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"train": 1, "tst": 2}, 'there is no split "tst". Did you mean "test"?'),
+        ({"train": -1}, 'the split "train" cannot have -1 prompts'),
+        ({"train": 2.5}, 'the split "train" cannot have 2.5 prompts'),
+        ({"train": True}, 'the split "train" cannot have True prompts'),
+        ({"train": 0, "test": 3}, 'the split "train" needs at least 1 prompt'),
+        ({"test": 3}, 'the split "train" needs at least 1 prompt'),
+    ],
+)
+def test_sizes_that_are_not_sizes(sizes: dict[str, int], message: str) -> None:
+    with pytest.raises(UserInputError, match=re.escape(message)):
+        encode(Colours(), WordTokenizer(), sizes, None, seed=0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(-(2**40), 2**40),
+    sizes=st.tuples(st.integers(1, 20), st.integers(0, 20), st.integers(0, 20)),
+    task=st.sampled_from([CCC(), CCC("paper", "other_capital"), IOI("BABA", "fresh_names")]),
+    dull=st.sets(st.sampled_from(ONE_WORD), max_size=8),
+)
+def test_every_draw_is_valid_and_repeatable(
+    seed: int, sizes: tuple[int, int, int], task: CCC | IOI, dull: set[str]
+) -> None:
+    wanted = dict(zip(("train", "test", "shifted"), sizes, strict=True))
+    encoded, again = (
+        encode(task, WordTokenizer(halved=sorted(dull)), wanted, BOS, seed) for _ in range(2)
+    )
+    assert encoded.dropped == again.dropped
+    assert {split: size for split, size in wanted.items() if size} == {
+        split: len(batch) for split, batch in encoded.batches.items()
+    }
+    assert len({batch.n_positions for batch in encoded.batches.values()}) == 1
+    for split, batch in encoded.batches.items():
+        assert batch.pairs == again.batches[split].pairs
+        np.testing.assert_array_equal(batch.tokens, again.batches[split].tokens)
+        np.testing.assert_array_equal(batch.corrupted, again.batches[split].corrupted)
+        assert (batch.answers != batch.foils).all()
+        assert len({pair.clean for pair in batch.pairs}) == len(batch)
+    trained_on = set(encoded.batches["train"].answers) | set(encoded.batches["train"].foils)
+    for split in set(encoded.batches) - {"train"}:
+        batch = encoded.batches[split]
+        assert trained_on.isdisjoint(batch.answers)
+        assert trained_on.isdisjoint(batch.foils)
