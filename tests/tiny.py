@@ -6,8 +6,6 @@ noticed. Here every one-dimensional parameter is random and the matrices are lar
 logits differ by O(1).
 """
 
-import copy
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,9 @@ import torch
 import transformers
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformer_lens.model_bridge import TransformerBridge
+
+from bench.bridge import boot_bridge
+from bench.quiet import quiet_transformers
 
 ARCHITECTURES = ("gpt2", "gpt_neox", "llama", "qwen2", "gemma2", "gemma3")
 BOS = "<|endoftext|>"
@@ -146,27 +147,6 @@ def tiny_tokenizer(
     )
 
 
-def bridge_of(
-    model: transformers.PreTrainedModel, tokenizer: transformers.PreTrainedTokenizerBase
-) -> TransformerBridge:
-    """The bridge of a model in memory: with `hf_model` given the name is only a label."""
-    # The bridge loads a tokenizer that adds no BOS again, by name, unless it says that it adds one.
-    # It is told so on a copy, which it may change as it likes: the suite passes token ids.
-    own = copy.deepcopy(tokenizer)
-    own.init_kwargs = {**own.init_kwargs, "name_or_path": "", "add_bos_token": True}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        bridge = TransformerBridge.boot_transformers(
-            f"tiny-{model.config.model_type}",
-            hf_model=model,
-            tokenizer=own,
-            device="cpu",
-            dtype=model.dtype,
-        )
-    bridge.eval().requires_grad_(False)
-    return bridge
-
-
 def tiny_bridge(
     architecture: str,
     *,
@@ -180,7 +160,8 @@ def tiny_bridge(
     model = tiny_model(
         architecture, seed=seed, n_layers=n_layers, vocab=vocab, dtype=dtype, **overrides
     )
-    return bridge_of(model, tiny_tokenizer(size=vocab))
+    with quiet_transformers():
+        return boot_bridge(model, tiny_tokenizer(size=vocab), f"tiny-{architecture}")
 
 
 def save_tiny(
