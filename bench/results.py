@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -60,12 +60,18 @@ class RunStore:
 
     @classmethod
     def create(
-        cls, directory: Path | str, config: Mapping[str, object], *, suite_version: str = ""
+        cls,
+        directory: Path | str,
+        config: Mapping[str, object],
+        *,
+        suite_version: str = "",
+        cells: Sequence[str] | None = None,
     ) -> "RunStore":
         """Make `directory` a run with this configuration, or go on with the run that is there.
 
-        Cells that are there stay (they carry their own settings); the configuration becomes the
-        new one. Raises UserInputError where `directory` is a file or holds anything else.
+        Cells that are there stay (they carry their own settings). The configuration becomes the
+        new one, and `cells` the ids that belong to it (all that are there if None). Raises
+        UserInputError where `directory` is a file or holds anything else.
         """
         directory = Path(directory)
         if (directory / RUN_FILE).exists():
@@ -76,7 +82,12 @@ class RunStore:
                 f"{WHAT_A_RUN_IS} Give an empty or a new directory."
             )
         (directory / "cells").mkdir(parents=True, exist_ok=True)
-        run = {"format": FORMAT, "suite_version": suite_version, "config": plain(config)}
+        run = {
+            "format": FORMAT,
+            "suite_version": suite_version,
+            "config": plain(config),
+            "cells": None if cells is None else list(cells),
+        }
         _replace_file(directory / RUN_FILE, _dump(run))
         return cls(directory, run)
 
@@ -110,9 +121,14 @@ class RunStore:
         return self.directory / "cells" / check_cell_id(cell_id)
 
     def ids(self) -> list[str]:
-        """Return the ids of all stored cells, failed ones too, sorted."""
-        found = (self.directory / "cells").glob(f"*/{CELL_FILE}")
-        return sorted(file.parent.name for file in found)
+        """Return the ids of the run's stored cells, failed ones too.
+
+        In the order of the matrix; cells of an earlier configuration are not among them. Sorted
+        where the run does not say which cells are its own.
+        """
+        stored = {file.parent.name for file in (self.directory / "cells").glob(f"*/{CELL_FILE}")}
+        planned: list[str] | None = self.run.get("cells")
+        return sorted(stored) if planned is None else [name for name in planned if name in stored]
 
     def has(self, cell_id: str, *, failed: bool = False) -> bool:
         """Whether the cell is done (or, with `failed`, is stored at all).

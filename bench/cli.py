@@ -1,0 +1,143 @@
+"""The command line: `python -m bench run | list | report`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from bench.config import load_config, preset_names
+from tasks.errors import UserInputError
+
+if TYPE_CHECKING:
+    from bench.runner import Outcome
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Compares attribution and steering methods on language models: "
+    "if scores say where a model does a task, can they steer it?",
+)
+
+USER_ERROR = 2
+"""Exit code of a mistake in the input, in the matrix or in a cell."""
+FAILED_CELLS = 1
+"""Exit code when cells failed for another reason."""
+
+OutputOption = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="The results directory; the matrix's own by default."),
+]
+
+
+@app.command()
+def run(
+    matrix: Annotated[str, typer.Argument(help="A preset's name or the path of a YAML file.")],
+    output: OutputOption = None,
+) -> None:
+    """Runs a matrix, prints a leaderboard, and writes results and a report.
+
+    Cells that are done are never computed again; a cell that fails is a result with its reason.
+    """
+    config = load_config(matrix)
+    from bench.progress import TerminalProgress
+    from bench.runner import run_matrix
+
+    console = Console()
+    with TerminalProgress(console) as progress:
+        outcome = run_matrix(config, output, progress)
+    if not outcome.computed and not outcome.failed:
+        console.print("Every cell of this matrix was done before: nothing was computed.")
+    _show_leaderboard(outcome.store.directory, console)
+    page = _write_report(outcome.store.directory, None)
+    _print_paths(console, {"results": outcome.store.directory, "report": page})
+    raise typer.Exit(_closing(outcome, console))
+
+
+@app.command()
+def report(
+    results: Annotated[Path, typer.Argument(help="A results directory.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Where to; RESULTS/report by default."),
+    ] = None,
+) -> None:
+    """Writes the report of a run from its stored results; needs no model."""
+    page = _write_report(results, output)
+    _print_paths(Console(), {"report": page})
+
+
+@app.command(name="list")
+def list_names() -> None:
+    """Lists models, tasks, methods and presets, one line each."""
+    from bench.models import MODELS
+    from methods import METHODS
+    from tasks import TASKS
+
+    tables = {
+        "models": {name: entry.summary for name, entry in MODELS.items()},
+        "tasks": {name: entry.summary for name, entry in TASKS.items()},
+        "methods": {name: entry.summary for name, entry in METHODS.items()},
+        "presets": preset_names(),
+    }
+    width = max(len(name) for table in tables.values() for name in table)
+    for title, table in tables.items():
+        typer.echo(f"{title}:")
+        for name, summary in table.items():
+            typer.echo(f"  {name.ljust(width)}  {summary}")
+
+
+def main() -> None:
+    """Runs the command; a mistake in the user's input ends in one paragraph and exit code 2."""
+    try:
+        app()
+    except UserInputError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(USER_ERROR)
+    except KeyboardInterrupt:
+        print("Interrupted. Finished cells are stored; the same command goes on.", file=sys.stderr)
+        sys.exit(130)
+
+
+def _show_leaderboard(directory: Path, console: Console) -> None:
+    from reports.load import load
+    from reports.tables import leaderboard, print_leaderboard
+
+    print_leaderboard(leaderboard(load(directory)), console)
+
+
+def _write_report(directory: Path, output: Path | None) -> Path:
+    from reports.write import write_report
+
+    return write_report(directory, output)
+
+
+def _print_paths(console: Console, paths: dict[str, Path]) -> None:
+    for what, path in paths.items():
+        console.print(f"{what}: {path}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _closing(outcome: Outcome, console: Console) -> int:
+    """The last lines of a run and its exit code."""
+    if not outcome.failed:
+        return 0
+    console.print(f"{len(outcome.failed)} cells failed:", style="red")
+    for record in outcome.failed:
+        assert record.error is not None
+        console.print(
+            f"  {record.id}: {record.error.kind}: {record.error.message}",
+            markup=False,
+            soft_wrap=True,
+        )
+    console.print("The same command tries them again; their logs are in cells/<cell>/cell.json.")
+    own = {kind.__name__ for kind in _subclasses(UserInputError)}
+    ours = all(record.error and record.error.kind in own for record in outcome.failed)
+    return USER_ERROR if ours else FAILED_CELLS
+
+
+def _subclasses(kind: type[Exception]) -> set[type[Exception]]:
+    return {kind}.union(*(_subclasses(child) for child in kind.__subclasses__()))

@@ -1,0 +1,260 @@
+"""One cell, from fit to record: fit, tune beta (untrained only), evaluate, sweep, count."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bench.beta import tune_beta
+from bench.cells import PlannedCell
+from bench.config import Sweep
+from bench.evaluate import Split, metric_row, minimality_of, strengths
+from bench.models import LoadedModel
+from bench.prepare import PreparedTask
+from bench.records import BetaRecord, CellRecord
+from bench.response import Response, respond
+from methods.core.intervention import Intervention, StaticScaling
+from methods.core.objective import Objective
+from methods.core.points import PointGrid
+from methods.core.subject import Passes, SubjectModel
+from methods.method import Attribution, Method, Setting
+from tasks.errors import UserInputError
+
+Tensors = dict[str, NDArray[Any]]
+
+
+class UnsupportedSiteError(UserInputError):
+    """A method cannot score one of the grid's sites."""
+
+
+SWEPT_SPLITS = ("train", "test")
+RECORDED_PACKAGES = ("attribution-bench", "torch", "transformers", "transformer-lens", "numpy")
+
+
+def compute_cell(
+    cell: PlannedCell,
+    model: LoadedModel,
+    subject: SubjectModel,
+    task: PreparedTask,
+    objective: Objective,
+    sweep: Sweep,
+    parent_scores: Float[Tensor, "site layer position"] | None,
+) -> tuple[CellRecord, Tensors]:
+    """Computes a cell.
+
+    Args:
+        cell: what to compute.
+        model: the model as loaded, for its tokenizer and digest.
+        subject: the same model as methods see it.
+        task: the cell's task for this model.
+        objective: margin and weights, for training and for tuning beta.
+        sweep: the beta sweep for display.
+        parent_scores: scores of the cell that this one starts from.
+
+    Raises:
+        UserInputError: what a method or the model at hand cannot do.
+        ValueError: scores that are not numbers.
+    """
+    started, clock = datetime.now(UTC), _Clock()
+    subject.passes = Passes()
+    method, grid = cell.method.method, task.grid
+    _check_sites(cell, grid)
+    with clock("fit"):
+        setting = Setting(objective, cell.seed, parent_scores)
+        attribution = method.fit(subject, task.train.prompts, grid, setting)
+        intervention, scores = _checked(attribution, grid, subject)
+    fit_passes = Passes(subject.passes.forward, subject.passes.backward)
+    beta = BetaRecord()
+    if attribution.intervention is None:
+        with clock("tune"):
+            tuning = tune_beta(
+                subject, task.train.prompts, intervention, objective, task.train.reference
+            )
+            beta = BetaRecord(
+                star=tuning.star, grid=list(tuning.beta), objective=list(tuning.objective)
+            )
+    scale = 1.0 if beta.star is None else beta.star
+    tensors: Tensors = {"scores": scores.numpy(), **_method_tensors(attribution, intervention)}
+    with clock("evaluate"):
+        metrics = []
+        kinds = [("one", 1.0)] + ([] if beta.star is None else [("star", beta.star)])
+        for split in task.splits.values():
+            response = _respond(subject, split, intervention, strengths(beta.star))
+            tensors |= _stored(f"split.{split.name}", response, ("ld", "kl", "p_answer", "p_foil"))
+            metrics += [
+                metric_row(split, response, kind, strength, intervention, objective)
+                for kind, strength in kinds
+            ]
+        top_tokens: dict[str, str] = {}
+        for name in SWEPT_SPLITS:
+            sweep_tensors = _sweep(subject, task.splits[name], intervention, sweep, scale)
+            tensors |= sweep_tensors
+            top_tokens |= _token_strings(model, sweep_tensors[f"sweep.{name}.top_ids"])
+        minimality = minimality_of(subject, task.train, intervention, scale, attribution.reach)
+    record = CellRecord(
+        **identity(cell),
+        status="done",
+        provenance={
+            **environment(model, subject),
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": clock.seconds,
+            "passes": {
+                "forward_rows": subject.passes.forward,
+                "backward_rows": subject.passes.backward,
+                "fit_forward_rows": fit_passes.forward,
+                "fit_backward_rows": fit_passes.backward,
+            },
+            "steps": attribution.steps,
+            "peak_memory_bytes": peak_memory(subject.device),
+        },
+        grid=task.grid_record,
+        prompts=task.prompt_records,
+        dropped=task.encoded.dropped,
+        beta=beta,
+        metrics=metrics,
+        minimality=minimality,
+        top_tokens=top_tokens,
+        notes=[*grid.notes, *attribution.notes],
+    )
+    return record, tensors
+
+
+def identity(cell: PlannedCell) -> dict[str, Any]:
+    """What a record says of a cell before anything is computed."""
+    method = cell.method.method
+    return {
+        "id": cell.id,
+        "model": cell.model.name,
+        "task": cell.task.label,
+        "method": cell.method.label,
+        "trained": type(method).trained,
+        "control": type(method).control,
+        "draw": int(getattr(method, "draw", 0)),
+        "seed": cell.seed,
+        "settings": cell.settings,
+    }
+
+
+def environment(model: LoadedModel, subject: SubjectModel) -> dict[str, Any]:
+    """Where numbers were made."""
+    return {
+        "versions": {"python": platform.python_version(), **_versions()},
+        "model_digest": model.digest,
+        "bos_id": model.bos_id,
+        "device": str(subject.device),
+        "dtype": str(subject.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "rows_per_forward": subject.rows_per_forward,
+    }
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes in use so far: of the device on CUDA, else of the process."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in RECORDED_PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # run from a clone that is not installed
+            from bench import __version__
+
+            found[package] = __version__
+    return found
+
+
+class _Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds = {"fit": 0.0, "tune": 0.0, "evaluate": 0.0}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = time.perf_counter() - start
+
+
+def _check_sites(cell: PlannedCell, grid: PointGrid) -> None:
+    method: type[Method] = type(cell.method.method)
+    missing = [site.value for site in grid.sites if site not in method.sites]
+    if missing:
+        known = ", ".join(sorted(site.value for site in method.sites))
+        raise UnsupportedSiteError(
+            f"{cell.method.label} cannot score {', '.join(missing)}; its sites are {known}."
+        )
+
+
+def _checked(
+    attribution: Attribution, grid: PointGrid, subject: SubjectModel
+) -> tuple[Intervention, Tensor]:
+    """The intervention, and the scores on the CPU with NaN where points are left out."""
+    if tuple(attribution.scores.shape) != grid.shape:
+        raise ValueError(
+            f"the method's scores have shape {tuple(attribution.scores.shape)}, but the grid has "
+            f"(site, layer, position) = {grid.shape}"
+        )
+    scores = attribution.scores.detach().float().cpu()
+    intervention = attribution.intervention
+    if intervention is None:
+        intervention = StaticScaling.from_scores(grid, scores)
+    return intervention.to(subject.device), scores.masked_fill(~grid.included, torch.nan)
+
+
+def _method_tensors(attribution: Attribution, intervention: Intervention) -> Tensors:
+    """What the method gave and what is plugged into the model."""
+    named: dict[str, Tensor] = {
+        f"intervention.{name}": parameter for name, parameter in intervention.named_parameters()
+    }
+    named |= {f"extra.{name}": tensor for name, tensor in attribution.extras.items()}
+    if attribution.prompt_scores is not None:
+        named["prompt_scores"] = attribution.prompt_scores
+    return {name: tensor.detach().float().cpu().numpy() for name, tensor in named.items()}
+
+
+def _respond(
+    subject: SubjectModel, split: Split, intervention: Intervention, beta: Tensor
+) -> Response:
+    return respond(subject, split.prompts, intervention, beta, split.reference)
+
+
+def _sweep(
+    subject: SubjectModel, split: Split, intervention: Intervention, sweep: Sweep, scale: float
+) -> Tensors:
+    """The response of the displayed prompts on a grid of strengths around 0."""
+    shown = range(min(sweep.prompts, len(split.prompts)))
+    beta = torch.linspace(-sweep.reach, sweep.reach, sweep.points) * abs(scale)
+    beta[sweep.points // 2] = 0
+    prompts, reference = split.prompts.take(shown), split.reference[list(shown)]
+    response = respond(subject, prompts, intervention, beta, reference)
+    fields = ("logit_answer", "logit_foil", "ld", "p_answer", "p_foil", "kl", "top_ids", "top_p")
+    stored = _stored(f"sweep.{split.name}", response, fields)
+    return {**stored, f"sweep.{split.name}.prompt": np.arange(len(shown))}
+
+
+def _stored(prefix: str, response: Response, fields: tuple[str, ...]) -> Tensors:
+    return {f"{prefix}.{field}": getattr(response, field).numpy() for field in ("beta", *fields)}
+
+
+def _token_strings(model: LoadedModel, ids: NDArray[np.int64]) -> dict[str, str]:
+    decode: Callable[[list[int]], str] = model.tokenizer.decode
+    return {str(token): decode([int(token)]) for token in np.unique(ids)}

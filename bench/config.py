@@ -1,0 +1,191 @@
+"""The matrix as data: what a YAML file or a mapping may say, and how it is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tasks.errors import UserInputError, nearest
+
+PRESET_DIRECTORY = Path(__file__).parent / "presets"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelChoice(_Strict):
+    """A model by name, hub id or directory, and how it is run."""
+
+    name: str
+    dtype: str = "float32"
+    device: str = "auto"
+
+
+class Choice(BaseModel):
+    """A task or a method by name; every other key is one of its own settings."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that were given."""
+        return dict(self.model_extra or {})
+
+
+class PromptCounts(_Strict):
+    """How many prompts each split has, and the seed that draws them."""
+
+    train: Annotated[int, Field(ge=1)] = 4
+    test: Annotated[int, Field(ge=1)] = 12
+    shifted: Annotated[int, Field(ge=0)] = 12
+    seed: int = 0
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Prompts a split."""
+        return {"train": self.train, "test": self.test, "shifted": self.shifted}
+
+
+class ObjectiveWeights(_Strict):
+    """Margin and weights of Psi (Eq. 9)."""
+
+    margin: Annotated[float, Field(ge=0)] = 1.0
+    lambda_f: Annotated[float, Field(ge=0)] = 1.0
+    lambda_m: Annotated[float, Field(ge=0)] = 1e-3
+
+
+class Controls(_Strict):
+    """Draws of each control; 0 leaves the controls out."""
+
+    draws: Annotated[int, Field(ge=0)] = 5
+
+
+class Sweep(_Strict):
+    """The beta sweep for display: on the first prompts of train and test."""
+
+    points: Annotated[int, Field(ge=3)] = 21
+    prompts: Annotated[int, Field(ge=1)] = 1
+    reach: Annotated[float, Field(gt=0)] = 2.0
+    """The largest |beta| of the sweep, in multiples of the strength that steers (|beta*| or 1)."""
+
+    @model_validator(mode="after")
+    def _odd(self) -> Sweep:
+        if self.points % 2 == 0:
+            raise ValueError(f"points has to be odd, so that beta = 0 is one; got {self.points}")
+        return self
+
+
+class Agreement(_Strict):
+    """Intervals of Kendall's tau."""
+
+    resamples: Annotated[int, Field(ge=0)] = 200
+
+
+class Matrix(_Strict):
+    """Models x tasks x methods x seeds, and what all cells share."""
+
+    models: Annotated[list[ModelChoice], Field(min_length=1)]
+    tasks: Annotated[list[Choice], Field(min_length=1)]
+    methods: Annotated[list[Choice], Field(min_length=1)]
+    sites: Annotated[list[str], Field(min_length=1)] = ["attn_out", "mlp_out"]
+    positions: Literal["all", "every", "last"] | list[int] = "all"
+    keep_final_residual: bool = False
+    controls: Controls = Controls()
+    prompts: PromptCounts = PromptCounts()
+    objective: ObjectiveWeights = ObjectiveWeights()
+    seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    sweep: Sweep = Sweep()
+    agreement: Agreement = Agreement()
+    rows_per_forward: Annotated[int, Field(ge=1)] = 32
+    output: str | None = None
+    summary: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_alone(cls, data: Any) -> Any:
+        """A name alone stands for {name: ...}."""
+        if not isinstance(data, Mapping):
+            return data
+        named = {
+            key: [{"name": item} if isinstance(item, str) else item for item in data[key]]
+            for key in ("models", "tasks", "methods")
+            if isinstance(data.get(key), list)
+        }
+        return {**data, **named}
+
+
+def preset_names() -> dict[str, str]:
+    """Presets with one line each."""
+    files = sorted(PRESET_DIRECTORY.glob("*.yaml"))
+    return {file.stem: yaml.safe_load(file.read_text("utf-8"))["summary"] for file in files}
+
+
+def load_config(source: str | Path | Mapping[str, object]) -> Matrix:
+    """The matrix of a preset's name, a YAML file, or a mapping.
+
+    Raises:
+        UserInputError: for a preset or file that is not there, YAML that cannot be read, unknown
+            keys (names the nearest) and values of the wrong type; says in which file and key.
+    """
+    if isinstance(source, Mapping):
+        return parse(source, "the matrix")
+    path = Path(source)
+    preset = PRESET_DIRECTORY / f"{source}.yaml"
+    if path.name == str(source) and preset.is_file():
+        path = preset
+    elif not path.is_file():
+        hint = nearest(str(source), preset_names())
+        raise UserInputError(f'There is no preset and no YAML file "{source}".{hint}')
+    try:
+        data = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserInputError(f"{path} is not YAML that can be read: {error}") from None
+    if not isinstance(data, Mapping):
+        raise UserInputError(
+            f"{path} holds {type(data).__name__}, not a mapping of keys to values."
+        )
+    default = {"output": f"results/{path.stem}"}
+    return parse({**default, **data}, str(path))
+
+
+def parse(data: Mapping[str, object], where: str) -> Matrix:
+    """Checks a matrix; `where` opens the message of an error.
+
+    Raises:
+        UserInputError: as `load_config`.
+    """
+    try:
+        return Matrix.model_validate(data)
+    except ValidationError as error:
+        problems = "; ".join(_explain(dict(problem)) for problem in error.errors())
+        raise UserInputError(f"{where}: {problems}") from None
+
+
+def _explain(problem: dict[str, Any]) -> str:
+    """One of pydantic's problems as a sentence."""
+    *parents, last = problem["loc"] or ("",)
+    at = ".".join(str(step) for step in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f'there is no key "{at}".{nearest(str(last), _keys(parents))}'
+    if problem["type"] == "missing":
+        return f'the key "{at}" is missing.'
+    message = problem["msg"][:1].lower() + problem["msg"][1:]
+    return f'"{at}" is {problem["input"]!r}, but {message}.'
+
+
+def _keys(parents: list[str | int]) -> list[str]:
+    """The keys that the mapping at `parents` may have."""
+    model: type[BaseModel] = Matrix
+    for step in parents:
+        if isinstance(step, int):
+            continue
+        annotation: Any = model.model_fields[step].annotation
+        model = getattr(annotation, "__args__", (annotation,))[0]
+    return list(model.model_fields)
