@@ -2,22 +2,23 @@
 
 import re
 from pathlib import Path
+from typing import NoReturn
 
 from tasks.errors import UserInputError
 
 TIMEOUT_SECONDS = 5
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
-# Nothing from subfolders, no second copy of the weights in another format, no code.
-NEVER = ["*/*", "*.py"]
+# No code, nothing from subfolders, and no second copy of the weights in another format.
 CONFIGURATION = ["*.json", "*.txt", "*.model", "*.jinja"]
-WEIGHTS = (["model*.safetensors"], ["pytorch_model*.bin"])
+WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+IGNORED = ["*/*", "*.py"]
 
 
 def hub_folder(name: str, hub_id: str, offline: str, *, weights: bool = True) -> Path:
     """Return the folder of a hub model's newest commit, downloaded unless it is there already.
 
-    Without a connection the newest commit in the local Hugging Face cache is used. The folder's
-    name is the commit's hash.
+    Where the hub does not answer, the newest commit in the local Hugging Face cache is used. The
+    folder's name is the commit's hash.
 
     Args:
         name: what the user wrote, for messages.
@@ -28,54 +29,76 @@ def hub_folder(name: str, hub_id: str, offline: str, *, weights: bool = True) ->
     Raises:
         UserInputError: within seconds, where neither the hub nor the cache has the model.
     """
-    folder = _snapshot(name, hub_id, offline, CONFIGURATION)
+    problem = _ask(name, hub_id, offline)[1]
+    folder = _snapshot(name, hub_id, offline, CONFIGURATION, problem)
     if not weights:
         return folder
     for pattern in WEIGHTS:
-        if any(_snapshot(name, hub_id, offline, pattern).glob(pattern[0])):
+        if any(_snapshot(name, hub_id, offline, [pattern], problem).glob(pattern)):
             return folder
+    if problem:
+        _unreachable(name, hub_id, problem, offline)
     raise UserInputError(
-        f'Model "{name}": {hub_id} has no weights in a format that is read here '
-        "(safetensors or pytorch_model.bin), or they are not in the local cache and the hub cannot "
-        f"be reached. {offline}"
+        f'Model "{name}": {hub_id} has no weights in a format that is read here: '
+        f"{' or '.join(WEIGHTS)}."
     )
 
 
 def hub_commit(name: str, hub_id: str, offline: str) -> str:
-    """Return the hash of a hub model's newest commit (see `hub_folder`), downloading no weights."""
-    return hub_folder(name, hub_id, offline, weights=False).name
+    """Return the hash of the commit that `hub_folder` would give, downloading nothing.
+
+    Raises:
+        UserInputError: as in `hub_folder`.
+    """
+    commit, problem = _ask(name, hub_id, offline)
+    return commit or _snapshot(name, hub_id, offline, CONFIGURATION, problem).name
 
 
-def _snapshot(name: str, hub_id: str, offline: str, patterns: list[str]) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+def _ask(name: str, hub_id: str, offline: str) -> tuple[str, str]:
+    """Return the hub's newest commit and "", or "" and why the hub does not say.
+
+    Asked first and once: the download's own calls are repeated for minutes where nobody answers.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
     try:
-        return Path(
-            snapshot_download(
-                hub_id,
-                allow_patterns=patterns,
-                ignore_patterns=NEVER,
-                etag_timeout=TIMEOUT_SECONDS,
-            )
-        )
+        return str(HfApi().model_info(hub_id, timeout=TIMEOUT_SECONDS).sha), ""
     except GatedRepoError as error:
         raise UserInputError(
-            f'Model "{name}": access to {hub_id} must be asked for on its page; then log in with '
+            f'Model "{name}": access to {hub_id} has to be asked for on its page; then log in with '
             "`hf auth login`."
         ) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise UserInputError(
             f'Model "{name}": there is no {hub_id} on the hub, or it is private. {offline}'
         ) from error
+    # Each version of huggingface_hub has connection errors of its own.
+    except Exception as error:
+        return "", f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
+def _snapshot(name: str, hub_id: str, offline: str, patterns: list[str], problem: str) -> Path:
+    """Download what matches, or find the cached folder where the hub has a `problem`."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        folder = snapshot_download(
+            hub_id,
+            allow_patterns=patterns,
+            ignore_patterns=IGNORED,
+            local_files_only=bool(problem),
+        )
     except (LocalEntryNotFoundError, HfHubHTTPError) as error:
-        raise UserInputError(
-            f'Model "{name}" is not in the local Hugging Face cache, and the hub cannot be reached '
-            f"({str(error).splitlines()[0]}). {offline}"
-        ) from error
+        _unreachable(name, hub_id, problem or str(error), offline, error)
+    return Path(folder)
+
+
+def _unreachable(
+    name: str, hub_id: str, problem: str, offline: str, cause: Exception | None = None
+) -> NoReturn:
+    raise UserInputError(
+        f'Model "{name}": {hub_id} is not in the local Hugging Face cache, and the hub does not '
+        f"answer ({problem}). {offline}"
+    ) from cause
