@@ -115,7 +115,12 @@ def _baseline(clean: Activations, corruption: Corruption) -> Activations:
     """Zeros, or the mean over the train prompts, by layer, site and position."""
     if corruption == "zero":
         return {point: torch.zeros_like(h) for point, h in clean.items()}
-    return {point: h.mean(dim=0, keepdim=True).expand_as(h) for point, h in clean.items()}
+    # Taken about the first prompt, the mean of equal activations is exactly that activation, so
+    # that what does not differ between prompts scores exactly 0.
+    return {
+        point: (h[:1] + (h - h[:1]).mean(dim=0, keepdim=True)).expand_as(h)
+        for point, h in clean.items()
+    }
 
 
 def _corrupted_runs(

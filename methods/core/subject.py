@@ -169,8 +169,9 @@ class SubjectModel:
         """Token embeddings as they enter the network (scaled, where the architecture does)."""
         seen: list[Tensor] = []
         with self.bridge.hooks(fwd_hooks=[("hook_embed", lambda h, hook: seen.append(h))]):
-            self.logits(tokens)
-        return seen[0]
+            for rows in self.chunks(len(tokens)):
+                self.logits(tokens[rows])
+        return torch.cat(seen)
 
     def activations_and_gradients(
         self,
