@@ -1,0 +1,143 @@
+"""Which points a grid holds."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from methods.core.points import (
+    FINAL_RESIDUAL_NOTE,
+    PointGrid,
+    Site,
+    make_grid,
+    parse_sites,
+    resolve_positions,
+)
+from tasks.errors import UserInputError
+
+
+def test_the_papers_gpt2_xl_has_912_points() -> None:
+    """18 tokens behind a BOS, 48 layers, one site (Section 5 of the paper)."""
+    grid = make_grid(["mlp_out"], "every", n_layers=48, n_positions=19, has_bos=True)
+    assert grid.n_points == 912
+    assert grid.shape == (1, 48, 19)
+    assert not grid.excluded
+    assert not grid.notes
+
+
+def test_sites_come_in_the_order_of_the_forward_pass() -> None:
+    names = ["resid_post", "attn_out", "mlp_out", "resid_mid"]
+    assert parse_sites(names) == tuple(Site)
+    assert [site.value for site in Site] == ["attn_out", "resid_mid", "mlp_out", "resid_post"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["atn_out"], 'there is no site "atn_out". Did you mean "attn_out"?'),
+        (["attn_out", "attn_out"], "names a site twice"),
+        ([], "none given; choose from attn_out, resid_mid"),
+    ],
+)
+def test_bad_sites_are_refused(names: list[str], message: str) -> None:
+    with pytest.raises(UserInputError) as caught:
+        parse_sites(names)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("positions", "has_bos", "expected"),
+    [
+        ("all", True, (1, 2, 3, 4)),
+        ("all", False, (0, 1, 2, 3, 4)),
+        ("every", True, (0, 1, 2, 3, 4)),
+        ("every", False, (0, 1, 2, 3, 4)),
+        ("last", True, (4,)),
+        ([-1, 0, 2], True, (0, 2, 4)),
+    ],
+)
+def test_positions(positions: Any, has_bos: bool, expected: tuple[int, ...]) -> None:
+    assert resolve_positions(positions, 5, has_bos) == expected
+
+
+@pytest.mark.parametrize(
+    ("positions", "message"),
+    [
+        ("lst", 'there is no choice "lst". Did you mean "last"?'),
+        ([5], "5 is outside a prompt of 5 tokens; indices go from -5 to 4"),
+        ([-6], "-6 is outside"),
+        ([4, -1], "none twice"),
+        ([], "at least one position"),
+    ],
+)
+def test_bad_positions_are_refused(positions: Any, message: str) -> None:
+    with pytest.raises(UserInputError) as caught:
+        resolve_positions(positions, 5, has_bos=True)
+    assert message in str(caught.value)
+
+
+def test_the_final_residual_at_the_answer_is_left_out_with_a_note() -> None:
+    grid = make_grid(["mlp_out", "resid_post"], [-2, -1], n_layers=3, n_positions=5, has_bos=True)
+    assert grid.excluded == [("resid_post", 2, 4)]
+    assert grid.notes == [FINAL_RESIDUAL_NOTE]
+    assert grid.n_points == 2 * 3 * 2 - 1
+    assert not bool(grid.included[1, 2, 1])
+
+
+def test_the_final_residual_can_be_kept() -> None:
+    grid = make_grid(
+        ["resid_post"],
+        "last",
+        n_layers=3,
+        n_positions=5,
+        has_bos=True,
+        keep_final_residual=True,
+    )
+    assert grid.n_points == 3
+    assert not grid.excluded
+    assert not grid.notes
+
+
+@pytest.mark.parametrize(
+    ("sites", "positions"), [(["resid_post"], [0, 1]), (["attn_out", "resid_mid"], "every")]
+)
+def test_nothing_is_left_out_elsewhere(sites: list[str], positions: Any) -> None:
+    grid = make_grid(sites, positions, n_layers=2, n_positions=5, has_bos=True)
+    assert not grid.excluded
+
+
+@pytest.mark.parametrize(
+    ("sites", "n_layers", "positions", "n_positions"),
+    [(["resid_post"], 1, "last", 4), (["attn_out"], 2, "all", 1)],
+)
+def test_a_grid_without_points_is_refused(
+    sites: list[str], n_layers: int, positions: str, n_positions: int
+) -> None:
+    with pytest.raises(UserInputError, match="leave no intervention point"):
+        make_grid(sites, positions, n_layers=n_layers, n_positions=n_positions, has_bos=True)
+
+
+@given(
+    sites=st.sets(st.sampled_from(list(Site)), min_size=1),
+    n_layers=st.integers(1, 4),
+    n_positions=st.integers(2, 6),
+    data=st.data(),
+)
+def test_points_included_and_excluded_make_up_the_grid(
+    sites: set[Site], n_layers: int, n_positions: int, data: st.DataObject
+) -> None:
+    positions = data.draw(st.sets(st.integers(0, n_positions - 1), min_size=1))
+    grid = PointGrid(
+        tuple(site for site in Site if site in sites),
+        n_layers,
+        tuple(sorted(positions)),
+        n_positions,
+    )
+    total = len(sites) * n_layers * len(positions)
+    assert grid.shape == (len(sites), n_layers, len(positions))
+    assert grid.n_points + len(grid.excluded) == total
+    assert len(grid.excluded) == int(Site.RESID_POST in sites and n_positions - 1 in positions)
+    assert len(grid.points) == len(set(grid.points)) == len(sites) * n_layers
+    assert torch.equal(grid.included, grid.included.bool())

@@ -1,0 +1,110 @@
+"""Small models and prompts that the tests of `methods` share, and a few things done by hand."""
+
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from methods.core.objective import Objective
+from methods.core.points import PointGrid, Site, make_grid
+from methods.core.prompts import Prompts
+from methods.core.subject import SubjectModel
+from methods.method import Setting
+from tests.tiny import tiny_bridge
+
+SERIAL = ("gpt2", "llama", "qwen2", "gemma2", "gemma3")
+"""The architectures whose attention and MLP follow each other: those that have resid_mid."""
+
+N_LAYERS = 3
+N_POSITIONS = 7
+FIRST_DIFFERENCE = 2
+"""Clean and corrupted prompts are the same up to here."""
+
+
+@cache
+def _bridge(architecture: str, dtype: torch.dtype) -> Any:
+    return tiny_bridge(architecture, n_layers=N_LAYERS, dtype=dtype)
+
+
+def subject(
+    architecture: str = "gpt2", dtype: torch.dtype = torch.float32, rows_per_forward: int = 500
+) -> SubjectModel:
+    """A tiny random model; the weights behind it are shared, so tests leave them alone."""
+    return SubjectModel(_bridge(architecture, dtype), rows_per_forward)
+
+
+def prompts(n: int = 3, length: int = N_POSITIONS, seed: int = 0, vocab: int = 64) -> Prompts:
+    """Random prompts behind a BOS; the corrupted ones differ in tokens 2 and 4."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(1, vocab, (n, length), generator=generator)
+    tokens[:, 0] = 0
+    corrupted = tokens.clone()
+    for position in (FIRST_DIFFERENCE, 4):
+        corrupted[:, position] = tokens[:, position] % (vocab - 1) + 1
+    answers = torch.randint(0, vocab // 2, (n,), generator=generator)
+    foils = torch.randint(vocab // 2, vocab, (n,), generator=generator)
+    return Prompts(tokens, corrupted, answers, foils, has_bos=True)
+
+
+def grid_of(
+    model: SubjectModel,
+    sites: Iterable[str] | None = None,
+    positions: Any = "every",
+    n_positions: int = N_POSITIONS,
+    keep_final_residual: bool = False,
+) -> PointGrid:
+    """A grid over all sites that the model has, unless told otherwise."""
+    return make_grid(
+        sorted(model.sites) if sites is None else sites,
+        positions,
+        n_layers=model.n_layers,
+        n_positions=n_positions,
+        has_bos=True,
+        keep_final_residual=keep_final_residual,
+    )
+
+
+def setting(seed: int = 0, parent_scores: Tensor | None = None, **objective: float) -> Setting:
+    """The setting of a fit with the suite's objective."""
+    return Setting(Objective(**objective), seed, parent_scores)
+
+
+def metric_of(some: Prompts) -> Callable[[Tensor], Tensor]:
+    """The logit difference as TransformerLens takes it: of the logits of all positions."""
+    rows = torch.arange(len(some))
+
+    def metric(logits: Tensor) -> Tensor:
+        last = logits[:, -1].float()
+        return last[rows, some.answers] - last[rows, some.foils]
+
+    return metric
+
+
+def full_logits(model: SubjectModel, tokens: Tensor, hooks: Iterable[tuple[str, Any]] = ()) -> Any:
+    """Logits of all positions by TransformerLens's own `run_with_hooks`, past the SubjectModel."""
+    with torch.no_grad():
+        return model.bridge.run_with_hooks(tokens, fwd_hooks=list(hooks))
+
+
+def cache_of(model: SubjectModel, tokens: Tensor) -> Any:
+    """Every activation by TransformerLens's own `run_with_cache`."""
+    with torch.no_grad():
+        return model.bridge.run_with_cache(tokens)[1]
+
+
+def activation(cache: Any, site: Site, layer: int) -> Tensor:
+    """A site's activation from TransformerLens's cache; resid_mid as the sum that it is."""
+    name = f"blocks.{layer}.hook_"
+    if site is Site.RESID_MID:
+        found: Tensor = cache[name + "resid_pre"] + cache[name + "attn_out"]
+    else:
+        found = cache[name + site.value]
+    return found
+
+
+def largest_difference(ours: Tensor, theirs: Tensor) -> float:
+    """The largest absolute difference of two tensors of one shape."""
+    assert ours.shape == theirs.shape
+    return float((ours.double() - theirs.double()).abs().max())

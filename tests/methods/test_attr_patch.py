@@ -1,0 +1,214 @@
+"""AttrPatch against TransformerLens's gradients, and against ActivPatch where LD is linear."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from transformer_lens.tools.analysis.attribution_patching import cache_activation_and_gradient
+
+from bench.bridge import boot_bridge
+from bench.quiet import quiet_transformers
+from methods.activ_patch import ActivPatch
+from methods.attr_patch import AttrPatch
+from methods.core.points import Site
+from methods.core.prompts import Prompts
+from methods.core.subject import SubjectModel
+from methods.grad_scalar import GradScalar
+from tasks.errors import UserInputError
+from tests.methods.small import (
+    SERIAL,
+    activation,
+    grid_of,
+    largest_difference,
+    metric_of,
+    prompts,
+    setting,
+    subject,
+)
+from tests.tiny import ARCHITECTURES, D_HEAD, D_MODEL, N_HEADS, tiny_model, tiny_tokenizer
+
+DIRECTIONS = ("noising", "denoising")
+LIFT = 100.0
+
+
+@contextmanager
+def thawed(model: SubjectModel) -> Iterator[None]:
+    """TransformerLens's function needs one parameter that takes gradients; ours are frozen."""
+    embedding = model.bridge.original_model.get_input_embeddings().weight
+    embedding.requires_grad_(True)
+    try:
+        yield
+    finally:
+        embedding.requires_grad_(False)
+
+
+def gradients(model: SubjectModel, some: Prompts, tokens: torch.Tensor, site: Site) -> Any:
+    """dLD/dh of every layer by TransformerLens, (layer, prompt, position, d_model).
+
+    resid_mid has no hook that is the residual stream itself; attn_out is added to it, so that the
+    two have the same gradient.
+    """
+    hook = "attn_out" if site is Site.RESID_MID else site.value
+    # The names of the words are aliases; a hook knows itself by its own name.
+    names = [f"blocks.{layer}.hook_{hook}" for layer in range(model.n_layers)]
+    metric = metric_of(some)
+    with thawed(model):
+        found = cache_activation_and_gradient(
+            model.bridge, tokens, lambda logits: metric(logits).sum(), names_filter=names
+        )
+    return torch.stack([found.gradients[name] for name in names])
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_is_transformer_lens_activations_times_gradients(architecture: str, direction: Any) -> None:
+    model, some = subject(architecture), prompts()
+    grid = grid_of(model, keep_final_residual=True)
+    scores = AttrPatch(direction=direction).fit(model, some, grid, setting()).prompt_scores
+    assert scores is not None
+    with torch.no_grad():
+        clean = model.bridge.run_with_cache(some.tokens)[1]
+        corrupted = model.bridge.run_with_cache(some.corrupted)[1]
+    patched = some.tokens if direction == "noising" else some.corrupted
+    for index, site in enumerate(grid.sites):
+        gradient = gradients(model, some, patched, site)
+        for layer in range(grid.n_layers):
+            change = activation(clean, site, layer) - activation(corrupted, site, layer)
+            theirs = (change * gradient[layer]).sum(dim=-1)
+            assert theirs.abs().max() > 0.01
+            assert largest_difference(scores[:, index, layer], theirs) < 1e-4
+
+
+def linear(architecture: str) -> SubjectModel:
+    """A model whose LD is affine in every site at once, by its weights alone.
+
+    Norms: eps = 1e8 makes the square root a constant (activations are of size 1), which the norm's
+    weights undo. Attention: queries and keys are zero, so that the pattern is uniform whatever
+    comes in and the output is linear in the values. MLP: with GPT-2 and GPT-NeoX every input of the
+    ReLU is lifted far above zero, where it is the identity, and the bias behind it takes what was
+    lifted away again; Llama's MLP is switched off.
+    """
+    relu = {"gpt2": {"activation_function": "relu"}, "gpt_neox": {"hidden_act": "relu"}}
+    eps = {"gpt2": "layer_norm_epsilon", "gpt_neox": "layer_norm_eps", "llama": "rms_norm_eps"}
+    settings = {eps[architecture]: 1e8, **relu.get(architecture, {})}
+    model = tiny_model(architecture, dtype=torch.float64, **settings)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            is_norm = any(part in name for part in ("ln_", "norm.weight", "layernorm"))
+            if is_norm and name.endswith("weight"):
+                parameter.mul_(1e4)
+            elif "c_attn" in name:
+                parameter[..., : 2 * D_MODEL] = 0
+            elif "query_key_value" in name:
+                parameter.unflatten(0, (N_HEADS, 3, D_HEAD))[:, :2] = 0
+            elif name.endswith(("c_fc.bias", "h_to_4h.bias")):
+                parameter.add_(LIFT)
+            elif name.endswith(("mlp.c_proj.bias", "4h_to_h.bias")):
+                matrix = model.get_parameter(name.replace("bias", "weight"))
+                parameter.sub_(LIFT * matrix.sum(dim=0 if architecture == "gpt2" else 1))
+            elif any(part in name for part in ("q_proj", "k_proj", "down_proj")):
+                parameter.zero_()
+    with quiet_transformers():
+        return SubjectModel(boot_bridge(model, tiny_tokenizer(), f"linear-{architecture}"), 500)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("corruption", ["counterfactual", "gaussian"])
+@pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox", "llama"])
+def test_is_activation_patching_on_a_linear_model(
+    architecture: str, corruption: Any, direction: Any
+) -> None:
+    model, some = linear(architecture), prompts()
+    grid = grid_of(model, positions=[2, 4, 6], keep_final_residual=True)
+    exact, estimate = (
+        method(corruption, direction).fit(model, some, grid, setting()).scores
+        for method in (ActivPatch, AttrPatch)
+    )
+    size = exact.abs().max()
+    assert size > 0.1
+    assert exact[grid.sites.index(Site.ATTN_OUT)].abs().max() > 0.01 * size
+    assert largest_difference(exact, estimate) < 1e-4 * size
+
+
+def test_is_not_activation_patching_elsewhere() -> None:
+    """The test above would say nothing if the two agreed on any model."""
+    model, some = subject(), prompts()
+    grid = grid_of(model)
+    exact, estimate = (
+        method.fit(model, some, grid, setting()).scores for method in (ActivPatch(), AttrPatch())
+    )
+    assert largest_difference(exact, estimate) > 0.1 * float(exact.abs().max())
+
+
+def test_directions_take_their_gradients_on_different_runs() -> None:
+    model, some = subject(), prompts()
+    grid = grid_of(model)
+    noising, denoising = (
+        AttrPatch(direction=direction).fit(model, some, grid, setting()).scores
+        for direction in ("noising", "denoising")
+    )
+    assert largest_difference(noising, denoising) > 0.1
+    swapped = Prompts(some.corrupted, some.tokens, some.answers, some.foils, some.has_bos)
+    # With the prompts exchanged, noising takes the corrupted run's gradient with the change's
+    # opposite sign.
+    exchanged = AttrPatch().fit(model, swapped, grid, setting()).scores
+    assert largest_difference(denoising, -exchanged) < 1e-5
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_against_zero_is_the_derivative_in_the_scalar(architecture: str) -> None:
+    model, some = subject(architecture), prompts()
+    grid = grid_of(model)
+    found = AttrPatch(corruption="zero").fit(model, some, grid, setting())
+    expected = GradScalar().fit(model, some, grid, setting())
+    assert torch.equal(found.scores, expected.scores)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_identical_prompts_score_exactly_zero(architecture: str, direction: Any) -> None:
+    model, some = subject(architecture), prompts()
+    same = Prompts(some.tokens, some.tokens, some.answers, some.foils, some.has_bos)
+    found = AttrPatch(direction=direction).fit(model, same, grid_of(model), setting())
+    assert found.prompt_scores is not None
+    assert torch.all(found.prompt_scores == 0)
+
+
+def test_identical_prompts_score_exactly_zero_against_their_mean() -> None:
+    model, one = subject(), prompts(1)
+    found = AttrPatch(corruption="mean").fit(model, one.take([0, 0, 0]), grid_of(model), setting())
+    assert torch.all(found.scores == 0)
+
+
+def test_identical_prompts_score_exactly_zero_on_smollm2(smollm2: Any) -> None:
+    model = SubjectModel(smollm2.bridge)
+    tokens = torch.tensor([smollm2.tokenizer.encode("The capital of France is")])
+    same = Prompts(tokens, tokens, tokens[:, 1], tokens[:, 3], has_bos=False)
+    grid = grid_of(model, positions=[1, -1], n_positions=tokens.shape[1])
+    for method in (ActivPatch(), AttrPatch()):
+        assert torch.all(method.fit(model, same, grid, setting()).scores == 0)
+
+
+def test_costs_one_backward_whatever_the_number_of_points() -> None:
+    model, some = subject(), prompts(5)
+    AttrPatch().fit(model, some, grid_of(model), setting())
+    assert model.passes.backward == 5
+    assert model.passes.forward == 15
+
+
+@pytest.mark.parametrize("architecture", SERIAL)
+def test_rows_per_forward_does_not_matter(architecture: str) -> None:
+    some = prompts(5)
+    together, alone = (
+        AttrPatch(corruption="gaussian").fit(model, some, grid_of(model), setting()).scores
+        for model in (subject(architecture), subject(architecture, rows_per_forward=2))
+    )
+    assert largest_difference(together, alone) < 1e-5
+
+
+@pytest.mark.parametrize("corruption", ["zero", "mean"])
+def test_baselines_have_no_run_to_denoise(corruption: Any) -> None:
+    with pytest.raises(UserInputError, match=f'"denoising" needs a corrupted run.*{corruption}'):
+        AttrPatch(corruption=corruption, direction="denoising")

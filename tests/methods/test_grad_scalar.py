@@ -1,0 +1,107 @@
+"""GradScalar against central differences of the logit difference in each activation scalar."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from methods.core.intervention import StaticScaling
+from methods.core.points import Site
+from methods.core.prompts import Prompts
+from methods.core.subject import SubjectModel
+from methods.grad_scalar import GradScalar
+from tests.methods.small import (
+    activation,
+    cache_of,
+    full_logits,
+    grid_of,
+    metric_of,
+    prompts,
+    setting,
+    subject,
+)
+from tests.tiny import ARCHITECTURES
+
+STEP = 1e-2
+
+
+def assert_within_a_percent(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """Within 1 %, or within a thousandth of the largest where a score is next to nothing."""
+    largest = float(expected.abs().max())
+    assert largest > 0.1
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-3 * largest)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_is_the_central_difference_of_scaling_by_hand(architecture: str) -> None:
+    """The edit is made here with TransformerLens's hooks, in float64."""
+    model, some = subject(architecture, torch.float64), prompts()
+    grid = grid_of(model)
+    scores = GradScalar().fit(model, some, grid, setting()).prompt_scores
+    assert scores is not None
+    clean = cache_of(model, some.tokens)
+    metric = metric_of(some)
+    expected = torch.zeros_like(scores)
+    for index, site in enumerate(grid.sites):
+        for layer in range(grid.n_layers):
+            h = activation(clean, site, layer)
+            # What is added to resid_mid is added to it by attn_out.
+            hook = "attn_out" if site is Site.RESID_MID else site.value
+            for position in grid.positions:
+                lds = []
+                for alpha in (STEP, -STEP):
+
+                    def scale(
+                        x: Any, hook: Any, h: Any = h, at: int = position, alpha: float = alpha
+                    ) -> Any:
+                        x = x.clone()
+                        x[:, at] += alpha * h[:, at]
+                        return x
+
+                    name = f"blocks.{layer}.hook_{hook}"
+                    lds.append(metric(full_logits(model, some.tokens, [(name, scale)])))
+                expected[:, index, layer, position] = (lds[0] - lds[1]) / (2 * STEP)
+    expected *= grid.included
+    assert_within_a_percent(scores * grid.included, expected)
+
+
+def central_differences(model: SubjectModel, some: Prompts, grid: Any) -> torch.Tensor:
+    """(prompt, point that takes part), by Eq. 5 at beta = +-0.01 as the suite itself applies it."""
+    beta = torch.tensor([STEP] * len(some) + [-STEP] * len(some))
+    differences = []
+    for point in grid.included.nonzero():
+        alpha = torch.zeros(grid.shape)
+        alpha[tuple(point)] = 1
+        with torch.no_grad():
+            logits = model.logits(some.tokens.repeat(2, 1), StaticScaling(grid, alpha).at(beta))
+        plus, minus = (some.logit_difference(part) for part in logits.split(len(some)))
+        differences.append((plus - minus) / (2 * STEP))
+    return torch.stack(differences, dim=1)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_is_the_central_difference_of_the_interventions_scalars(architecture: str) -> None:
+    model, some = subject(architecture), prompts()
+    grid = grid_of(model)
+    scores = GradScalar().fit(model, some, grid, setting()).prompt_scores
+    assert scores is not None
+    assert_within_a_percent(scores[:, grid.included], central_differences(model, some, grid))
+
+
+def test_is_the_central_difference_on_smollm2(smollm2: Any) -> None:
+    model = SubjectModel(smollm2.bridge)
+    texts = ["The capital of France is", "The capital of Spain is"]
+    tokens = torch.tensor([smollm2.tokenizer.encode(t, add_special_tokens=False) for t in texts])
+    answers, foils = (
+        torch.tensor([smollm2.tokenizer.encode(t, add_special_tokens=False)[0] for t in words])
+        for words in ([" Paris", " Madrid"], [" Rome", " Berlin"])
+    )
+    some = Prompts(tokens, tokens, answers, foils, has_bos=False)
+    grid = grid_of(model, ["attn_out", "mlp_out"], [-2, -1], tokens.shape[1])
+    scores = GradScalar().fit(model, some, grid, setting()).prompt_scores
+    assert scores is not None
+    # The points of six layers, every fifth one.
+    layers = torch.zeros_like(grid.included)
+    layers[:, ::5] = True
+    grid.included.logical_and_(layers)
+    assert_within_a_percent(scores[:, grid.included], central_differences(model, some, grid))
