@@ -21,8 +21,8 @@ from tasks.errors import UserInputError
 
 
 def metric_row(split: str, **values: Any) -> dict[str, Any]:
-    names = ("E_0", "E_0_unsteered", "E_m", "F", "M_1", "Psi")
-    names += ("flips_plus", "flips_minus", "mass", "mass_unsteered")
+    names = ["E_0", "E_0_unsteered", "E_m", "F", "M_1", "Psi"]
+    names += ["flips_plus", "flips_minus", "mass", "mass_unsteered"]
     row = {name: -0.25 * place for place, name in enumerate(names, 1)}
     return {"split": split, "beta_kind": "one", "beta": 1.0, "n_prompts": 4} | row | values
 
@@ -76,7 +76,7 @@ def failed(cell_id: str = "a") -> CellRecord:
     return CellRecord(
         id=cell_id,
         status="failed",
-        error={"kind": "ValueError", "message": "NaN in logits", "log": "…"},  # type: ignore[arg-type]
+        error={"kind": "ValueError", "message": "NaN in logits", "log": "…"},
         model="tiny",
         task="ccc",
         method="dla",

@@ -1,0 +1,1 @@
+"""What is shown: tables, figures and the page, from stored results only. No torch, no model."""

@@ -1,0 +1,222 @@
+"""The page: one self-contained file, no script, no network, every foreign string escaped."""
+
+import base64
+import io
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from bench.records import CellRecord, PromptRecord, strict_json
+from reports import style
+from reports.figures.agreement import agreement_of
+from reports.load import Results, splits_of
+from reports.present import UNSTEERED, failures, formatted, split_name
+from reports.tables import leaderboard
+from reports.text import MISSING, TIMES, number, visible
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+CLIP = 2.5
+"""The small plots of E_0 end at this many times the unsteered E_0, whatever an outlier says."""
+
+Figures = dict[tuple[str, str], "dict[str, Figure]"]
+
+
+def page(results: Results, figures: Figures) -> str:
+    """Return index.html. `figures`: per (model, task), by name, as `reports.write` makes them."""
+    sections = [_section(results, *pair, figures.get(pair, {})) for pair in results.pairs()]
+    done = [record for record in results.records if record.status == "done"]
+    return str(
+        _environment()
+        .get_template("report.html.jinja")
+        .render(
+            name=visible(results.store.directory.resolve().name),
+            suite_version=results.store.run.get("suite_version"),
+            models=sorted({record.model for record in results.records}),
+            tasks=sorted({record.task for record in results.records}),
+            n_methods=len({record.method for record in results.records if not record.control}),
+            n_done=len(done),
+            failures=list(failures(results)),
+            seconds=number(sum(_seconds(record) for record in done), 0),
+            provenance=_provenance(done),
+            sections=sections,
+            config=json.dumps(strict_json(results.store.config), indent=2, ensure_ascii=False),
+        )
+    )
+
+
+def _environment() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["visible"] = visible
+    environment.filters["before_range"] = lambda text: text.partition(" [")[0]
+    environment.filters["range"] = lambda text: "".join(text.partition(" [")[1:]).strip()
+    return environment
+
+
+def _section(
+    results: Results, model: str, task: str, figures: "dict[str, Figure]"
+) -> dict[str, Any]:
+    board = leaderboard(results, model, task)
+    records = results.of(model, task)
+    return {
+        "model": visible(model),
+        "task": visible(task),
+        "table": _table(board),
+        "agreement": [_pair(row) for row in agreement_of(results, model, task)],
+        "figures": {name: _embed(figure) for name, figure in figures.items()},
+        "facts": _facts([record for record in records if record.status == "done"]),
+        "notes": _notes(records),
+    }
+
+
+def _table(board: "DataFrame") -> dict[str, Any]:
+    frame = formatted(board).drop(columns="status", errors="ignore")
+    raw = [{str(key): value for key, value in row.items()} for row in board.to_dict("records")]
+    scale = _scale(raw)
+    rows = []
+    lines = frame.to_dict("records")
+    offset = len(lines) - len(raw)  # the unsteered model leads, where anything was evaluated
+    for place, line in enumerate(lines):
+        source = raw[place - offset] if place >= offset else None
+        rows.append(
+            {
+                "cells": list(line.values()),
+                "kind": line["kind"].split(" ")[0],
+                "status": source["status"] if source else "done",
+                "plot": _plot(source, scale) if source and scale else None,
+                "reference": line["method"] == UNSTEERED,
+            }
+        )
+    return {"columns": list(frame.columns), "rows": rows, "unsteered_at": _unsteered_at(raw, scale)}
+
+
+def _known(value: object) -> TypeGuard[float]:
+    return isinstance(value, float) and value == value
+
+
+def _unsteered(raw: list[dict[str, Any]]) -> float | None:
+    values = [row["E_0_unsteered_test"] for row in raw if _known(row.get("E_0_unsteered_test"))]
+    return min(values) if values else None
+
+
+def _scale(raw: list[dict[str, Any]]) -> float | None:
+    """The E_0 at the left end of the small plots; the right end is 0."""
+    unsteered = _unsteered(raw)
+    if not unsteered:
+        return None
+    lows: list[float] = [
+        row[name] for row in raw for name in ("E_0_test", "E_0_test_low") if _known(row[name])
+    ]
+    return max(min(unsteered, *lows), CLIP * unsteered) * 1.04
+
+
+def _at(value: float, scale: float) -> float:
+    """Where a value lies in a small plot, 0 (left) to 100."""
+    return round(min(100.0, max(0.0, 100 * (1 - value / scale))), 2)
+
+
+def _unsteered_at(raw: list[dict[str, Any]], scale: float | None) -> float | None:
+    unsteered = _unsteered(raw)
+    return _at(unsteered, scale) if scale and unsteered else None
+
+
+def _plot(row: dict[str, Any], scale: float) -> dict[str, float] | None:
+    value, low, high = (row.get(f"E_0_test{end}") for end in ("", "_low", "_high"))
+    if not _known(value):
+        return None
+    ends = (low, high) if _known(low) and _known(high) else (value, value)
+    return {"at": _at(value, scale), "low": _at(ends[0], scale), "high": _at(ends[1], scale)}
+
+
+def _pair(row: dict[str, Any]) -> dict[str, str]:
+    interval = f"[{number(row['low'])}, {number(row['high'])}]" if _known(row["low"]) else MISSING
+    return {
+        "methods": visible(f"{row['method_a']} / {row['method_b']}"),
+        "tau": number(row["tau"]),
+        "interval": interval,
+        "from": visible(str(row["interval_from"])),
+        "points": number(row["n_points"], 0),
+        "status": visible(str(row["status"])),
+    }
+
+
+def _facts(records: list[CellRecord]) -> dict[str, str]:
+    """What was asked, of the first finished cell; every method sees the same prompts."""
+    first = next((record for record in records if record.grid and record.prompts), None)
+    if first is None or first.grid is None:
+        return {}
+    grid = first.grid
+    facts = {
+        "prompts": ", ".join(
+            f"{split_name(split)} {len(first.prompts[split])}"
+            for split in splits_of(records)
+            if split in first.prompts
+        ),
+        "points": f"{', '.join(grid.sites)} {TIMES} {grid.n_layers} layers {TIMES} "
+        f"{len(grid.positions)} positions, {len(grid.excluded)} left out",
+    }
+    if first.dropped:
+        dropped = (f"{reason}: {count}" for reason, count in first.dropped.items())
+        facts["dropped prompts"] = "; ".join(dropped)
+    for split in ("train", "test", "shifted"):
+        if first.prompts.get(split):
+            facts[f"{split} prompt"] = _quoted(first.prompts[split][0])
+    if first.prompts.get("train"):
+        facts["corrupted"] = first.prompts["train"][0].corrupted
+    return {key: visible(text) for key, text in facts.items()}
+
+
+def _quoted(prompt: PromptRecord) -> str:
+    return f"{prompt.clean} → {prompt.answer.strip()} (answer), {prompt.foil.strip()} (foil)"
+
+
+def _notes(records: list[CellRecord]) -> list[str]:
+    found: dict[str, None] = {}
+    for record in records:
+        for note in [*record.notes, *(record.grid.notes if record.grid else [])]:
+            found[visible(note)] = None
+    return list(found)
+
+
+def _seconds(record: CellRecord) -> float:
+    return float(sum((record.provenance.get("seconds") or {}).values()))
+
+
+def _provenance(records: list[CellRecord]) -> list[tuple[str, str]]:
+    """Each fact of the cells' provenance that is shared by cells, with how many have it."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for record in records:
+        for key, value in record.provenance.items():
+            if key in ("seconds", "passes", "peak_memory_bytes", "started"):
+                continue
+            items = value.items() if isinstance(value, dict) else [(None, value)]
+            for inner, text in items:
+                name = key if inner is None else f"{key} · {inner}"
+                counts[visible(name), visible(json.dumps(text).strip('"'))] += 1
+    peaks = [record.provenance.get("peak_memory_bytes") or 0 for record in records]
+    lines = [
+        (key, value if count == len(records) else f"{value} ({count} of {len(records)} cells)")
+        for (key, value), count in sorted(counts.items())
+    ]
+    return [*lines, ("peak memory", f"{max(peaks) / 1024**3:.1f} GiB")] if any(peaks) else lines
+
+
+def _embed(figure: "Figure") -> dict[str, Any]:
+    """Return a figure as an SVG data address, and its width in CSS pixels."""
+    stream = io.BytesIO()
+    with style.context():
+        figure.savefig(stream, format="svg", dpi=200, metadata={"Date": None})
+    content = base64.b64encode(stream.getvalue()).decode()
+    width = round(float(figure.get_figwidth()) * 96)
+    return {"address": f"data:image/svg+xml;base64,{content}", "width": width}

@@ -1,0 +1,186 @@
+"""The leaderboard as people read it: the same strings on the page, in Markdown and the terminal."""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from reports.load import Results
+from reports.tables import leaderboard
+from reports.text import MINUS, MISSING, NOT_MEANINGFUL, TIMES, number, significant, spread, visible
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+    from rich.table import Table
+
+COUNT = "|θ| ≥ 0.01"
+UNSTEERED = "(unsteered model)"
+WIDE = 110
+SPLIT_LETTERS = {"train": "A", "test": "B", "shifted": "C"}
+
+
+def split_name(split: str) -> str:
+    """Return a split's name with its letter in the paper's Table 2: `test (B)`."""
+    return f"{split} ({SPLIT_LETTERS[split]})" if split in SPLIT_LETTERS else split
+
+
+def formatted(board: "DataFrame") -> "DataFrame":
+    """Return the leaderboard of ONE model and task as strings, led by the unsteered model's row.
+
+    Columns: method, kind, `E₀ <split>` (test first), `E₀ test at β=1`, F, flips, mass, counts,
+    β*, cost and status. Raises ValueError for a board of several models or tasks.
+    """
+    from pandas import DataFrame
+
+    rows = _rows_of(board)
+    if len({(row["model"], row["task"]) for row in rows}) > 1:
+        raise ValueError("format the leaderboard of one model and task at a time")
+    splits = [name.removeprefix("F_") for name in board.columns if _is_split_column(name)]
+    splits.sort(key=lambda split: split != "test")
+    lines = [_unsteered(rows, splits)] if splits else []
+    lines += [_line(row, splits) for row in rows]
+    return DataFrame(lines)
+
+
+def _is_split_column(name: str) -> bool:
+    return name.startswith("F_") and not name.endswith(("_low", "_high"))
+
+
+def _rows_of(board: "DataFrame") -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in board.to_dict("records")]
+
+
+def _line(row: dict[str, Any], splits: list[str]) -> dict[str, str]:
+    line = {"method": visible(row["method"]), "kind": kind(row)}
+    for split in splits:
+        line[f"E₀ {split_name(split)}"] = _spread(row, f"E_0_{split}")
+    main = splits[0] if splits else "test"
+    line[f"F {main}"] = _spread(row, f"F_{main}")
+    line[COUNT] = _count(row)
+    line["of parameters"] = number(row["n_parameters"], 0)
+    line["smallest k"] = _spread(row, "smallest_k", 0)
+    line["β*"] = "trained" if row["trained"] and row["n_cells"] else _beta_star(row)
+    line[f"flips +/{MINUS} {main}"] = (
+        f"{number(row.get(f'flips_plus_{main}'), 2)}/{number(row.get(f'flips_minus_{main}'), 2)}"
+        if row["n_cells"]
+        else MISSING
+    )
+    line[f"mass {main}"] = number(row.get(f"mass_{main}"), 2)
+    line[f"E₀ {main} at β=1"] = _spread(row, f"E_0_{main}_at_one")
+    line["seconds"] = number(row["seconds"], 1)
+    line["forward rows"] = number(row["forward_rows"], 0)
+    line["status"] = visible(
+        row["status"] if not row["error"] else f"{row['status']}: {row['error']}"
+    )
+    return line
+
+
+def kind(row: dict[str, Any]) -> str:
+    """Return what a row is: `trained`, `untrained`, or `control x 5` (a mean over draws)."""
+    if row["control"]:
+        draws = row["n_cells"]
+        return "control" if draws < 2 else f"control {TIMES} {draws}"
+    what = "trained" if row["trained"] else "untrained"
+    return what if row["n_cells"] < 2 else f"{what} {TIMES} {row['n_cells']}"
+
+
+def _spread(row: dict[str, Any], name: str, digits: int = 3) -> str:
+    return spread(row.get(name), row.get(f"{name}_low"), row.get(f"{name}_high"), digits)
+
+
+def _beta_star(row: dict[str, Any]) -> str:
+    """Beta* of one cell; of several only the range, since their mean may be that of both signs."""
+    if row["beta_star_low"] is None:
+        return significant(row["beta_star"])
+    low, high = (significant(row[f"beta_star_{end}"]) for end in ("low", "high"))
+    return f"varies [{low}, {high}]"
+
+
+def _count(row: dict[str, Any]) -> str:
+    if not row["n_cells"]:
+        return MISSING
+    return _spread(row, "minimality_count", 0) if row["minimality_meaningful"] else NOT_MEANINGFUL
+
+
+def _unsteered(rows: list[dict[str, Any]], splits: list[str]) -> dict[str, str]:
+    """The reference that every E_0 is judged by; a range where the methods disagree on it."""
+
+    def over_rows(name: str, digits: int) -> str:
+        values = [row[name] for row in rows if row[name] is not None and row[name] == row[name]]
+        if not values:
+            return MISSING
+        texts = sorted({number(value, digits) for value in values})
+        mean, low, high = sum(values) / len(values), min(values), max(values)
+        return texts[0] if len(texts) == 1 else spread(mean, low, high, digits)
+
+    line = dict.fromkeys(_line(rows[0], splits), MISSING) | {
+        "method": UNSTEERED,
+        "kind": "reference",
+    }
+    for split in splits:
+        line[f"E₀ {split_name(split)}"] = over_rows(f"E_0_unsteered_{split}", 3)
+    line[f"mass {splits[0]}"] = over_rows(f"mass_unsteered_{splits[0]}", 2)
+    return line
+
+
+def failures(results: Results) -> Iterator[dict[str, str]]:
+    """Yield cell, model, task, method and reason of every cell that failed or cannot be read."""
+    for record in results.records:
+        if record.error is not None:
+            named = {name: getattr(record, name) for name in ("model", "task", "method")}
+            reason = f"{record.error.kind}: {record.error.message}"
+            yield {
+                key: visible(text)
+                for key, text in {"cell": record.id, **named, "reason": reason}.items()
+            }
+    for cell_id, reason in results.unreadable.items():
+        where = dict.fromkeys(("model", "task", "method"), MISSING)
+        yield {"cell": cell_id, **where, "reason": visible(reason)}
+
+
+def _in_terminal(name: str, width: int) -> bool:
+    if name in ("method", COUNT, "β*") or (name.startswith("E₀") and "β=1" not in name):
+        return True
+    return name in ("kind", "smallest k") or name.startswith("F ") if width >= WIDE else False
+
+
+def _brief(text: str) -> str:
+    return text.split(" [")[0]
+
+
+def terminal_tables(results: Results, width: int = 120) -> "Iterable[Table]":
+    """Yield a rich table per model and task, and one of failed cells where there are any.
+
+    `width` is that of the terminal, in characters: a narrow one gets fewer columns, never cut
+    numbers. Ranges over draws stand behind the first E₀ only; all others are in the files.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    for model, task in results.pairs():
+        frame = formatted(leaderboard(results, model, task))
+        names = [name for name in frame.columns if _in_terminal(name, width)]
+        main = next((name for name in names if name.startswith("E₀")), "")
+        table = Table(title=Text(visible(f"{model} · {task}")), title_justify="left")
+        table.box, table.padding = SIMPLE_HEAD, (0, 1, 0, 0)
+        for name in names:
+            folds = name in ("method", COUNT) or (name == main and width < WIDE)
+            left = name in ("method", "kind")
+            table.add_column(
+                Text(name if name == COUNT else name.replace(" ", "\n")),
+                justify="left" if left else "right",
+                no_wrap=not folds,
+                overflow="fold",
+            )
+        for row in frame.to_dict("records"):
+            dim = "dim" if row["kind"].startswith(("control", "reference")) else ""
+            cells = [row[name] if name in ("method", main) else _brief(row[name]) for name in names]
+            table.add_row(*map(Text, cells), style=dim)
+        yield table
+    failed = list(failures(results))
+    if failed:
+        table = Table(title=Text(f"{len(failed)} cells without a result"), title_justify="left")
+        for name in ("model", "task", "method", "reason"):
+            table.add_column(name, overflow="fold")
+        for line in failed:
+            table.add_row(*(Text(line[name]) for name in ("model", "task", "method", "reason")))
+        yield table

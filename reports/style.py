@@ -1,0 +1,131 @@
+"""Colours, fonts and sizes of all figures. Nothing global changes on import: use `context()`."""
+
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from reports.text import shorten, visible
+
+if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
+
+ANSWER = "#0072B2"  # blue and vermilion of Okabe & Ito (2008): told apart by colour-blind readers
+FOIL = "#D55E00"
+INK = "#222222"
+MUTED = "#6b6b6b"
+FAINT = "#c9c9c9"
+EXCLUDED = "#e3e3e3"
+# Positive is the answer's hue, negative the foil's, white is zero; both ends are equally dark.
+DIVERGING = ("#6b2600", FOIL, "#f5b78b", "#ffffff", "#8fc6e8", ANSWER, "#00304f")
+
+FONT_SIZE = 8.0
+TINY = 6.0
+SMALL = 7.0
+NAME = 9.0
+LARGE = 11.0
+HINTING = 1.04  # on a screen letters are up to this much wider than on paper
+SETTINGS: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so figures are the same everywhere
+    "font.size": FONT_SIZE,
+    "text.parse_math": False,  # a prompt may contain $
+    "text.color": INK,
+    "text.usetex": False,
+    "axes.unicode_minus": True,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.6,
+    "axes.labelsize": FONT_SIZE,
+    "axes.titlesize": FONT_SIZE,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "legend.fontsize": SMALL,
+    "hatch.linewidth": 0.5,
+    "lines.linewidth": 1.6,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "pdf.fonttype": 42,  # TrueType: text in a PDF can be searched and edited
+    "svg.fonttype": "path",
+    "svg.hashsalt": "attribution-bench",  # the same figure gives the same file
+}
+
+
+def context() -> AbstractContextManager[None]:
+    """Return the context in which every figure of this package is made and saved."""
+    from matplotlib import rc_context, rcParamsDefault
+
+    defaults: dict[Any, Any] = dict(rcParamsDefault)
+    return rc_context({key: defaults[key] for key in _KEPT} | SETTINGS)
+
+
+# A user's own style must not turn the axes of our layout; these come from matplotlib's defaults.
+_KEPT = ("axes.grid", "axes.facecolor", "axes.spines.top", "axes.spines.right", "axes.prop_cycle")
+
+
+@cache
+def diverging() -> "Colormap":
+    """Return the map of signed values; use it with limits that are symmetric around zero."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colours = LinearSegmentedColormap.from_list("foil_to_answer", DIVERGING)
+    # what is masked is transparent, so that the hatched background of the axes shows
+    return colours.with_extremes(bad=(0.0, 0.0, 0.0, 0.0))
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    return frozenset(get_font(findfont(FontProperties(family="DejaVu Sans"))).get_charmap())
+
+
+def drawable(text: str) -> str:
+    """Return `text` with characters that the figures' font lacks written as `\\u4e2d`."""
+    glyphs = _glyphs()
+    return "".join(
+        character if ord(character) in glyphs else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def width_of(text: str, size: float, *, bold: bool = False) -> float:
+    """Return the width in inches of `text` set in the figures' font at `size` points."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextToPath
+
+    font = FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal", size=size)
+    width, _, _ = TextToPath().get_text_width_height_descent(text, font, ismath=False)
+    return HINTING * float(width) / 72
+
+
+def fit(text: str, width: float, size: float, *, bold: bool = False) -> str:
+    """Return `text` drawable and, if need be, cut in the middle to at most `width` inches."""
+    narrowest = size / 72 / 4  # of a letter: no text of more letters can fit
+    for longest in range(min(len(visible(text)), int(width / narrowest)), 8, -1):
+        shown = drawable(shorten(text, longest))
+        if width_of(shown, size, bold=bold) <= width:
+            return shown
+    return drawable(shorten(text, 8))
+
+
+def literal(figure: "Figure") -> "Figure":
+    """Return `figure` with no text read as mathematics, whatever settings it is drawn under.
+
+    Call it inside `context()`: ticks are made here, or they would be made when the figure is first
+    drawn, in whatever style the user has then.
+    """
+    from matplotlib.text import Text
+
+    figure.draw_without_rendering()
+    for text in figure.findobj(Text):
+        if isinstance(text, Text):
+            text.set_parse_math(False)
+    return figure

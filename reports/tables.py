@@ -1,0 +1,164 @@
+"""The leaderboard: per model and task one row a method, from the records alone.
+
+`leaderboard` has the numbers at full precision; `reports.present` writes them for people.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.records import CellRecord, MetricRow, strict_json
+from reports.load import Results, splits_of
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+PER_SPLIT = ("E_0", "E_0_unsteered", "F", "flips_plus", "flips_minus", "mass", "mass_unsteered")
+_RUN_DEPENDENT = {"seed", "draw"}
+
+
+def leaderboard(results: Results, model: str | None = None, task: str | None = None) -> "DataFrame":
+    """Return one row per model, task and method, best E_0 on the test split first, failures last.
+
+    Columns: model, task, method, trained, control, status ("done", "failed" or "partly failed"),
+    n_cells (draws of a control, seeds of a method; failed ones not counted), and
+
+    - `<quantity>_<split>` for the quantities of `PER_SPLIT`, at beta* (trained methods: beta = 1);
+      `E_0_<split>_at_one` at beta = 1;
+    - minimality_count (missing where it is not meaningful), minimality_meaningful, smallest_k,
+      n_parameters, minimality_unit, beta_star;
+    - seconds, forward_rows, backward_rows (means over cells), error (reasons of failed cells).
+
+    Over several draws or seeds a number is their mean, with `_low` and `_high` (smallest and
+    largest) beside it. A NaN is an undefined result; a missing value (None) is no result. Cells
+    that differ in settings get rows of their own, and what differs stands behind the method.
+    Raises UserInputError for a model or task that the run does not have.
+    """
+    from pandas import DataFrame
+
+    wanted = {"model": model, "task": task}
+    results.check(**{kind: name for kind, name in wanted.items() if name is not None})
+    pairs = [
+        pair
+        for pair in results.pairs()
+        if (model is None or pair[0] == model) and (task is None or pair[1] == task)
+    ]
+    splits = splits_of(results.records)
+    rows = [row for pair in pairs for row in _rows(results.of(*pair), splits)]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    values = [[row.get(name) for name in columns] for row in rows]
+    # dtype object keeps None (no result) apart from NaN (an undefined result)
+    return DataFrame(values, columns=columns, dtype=object)
+
+
+def label_cells(records: Sequence[CellRecord]) -> dict[str, str]:
+    """Return the method's label of every cell id of one model and task.
+
+    It is the record's `method`; where cells of one method differ in settings (other than seed and
+    draw), what differs is added: `activ_scalar · learning_rate=0.01`.
+    """
+    labels: dict[str, str] = {}
+    for method in dict.fromkeys(record.method for record in records):
+        group = [record for record in records if record.method == method]
+        flat = {record.id: dict(_flatten(record.settings)) for record in group}
+        finished = [flat[record.id] for record in group if record.status == "done"]
+        keys = sorted({key for settings in finished for key in settings})
+        differing = [key for key in keys if len({one.get(key) for one in finished}) > 1]
+        for record in group:
+            found = [f"{key}={flat[record.id][key]}" for key in differing if key in flat[record.id]]
+            labels[record.id] = " · ".join([method, ", ".join(found)]) if found else method
+    return labels
+
+
+def _flatten(settings: object, prefix: str = "") -> Iterable[tuple[str, str]]:
+    """Yield (dotted key, JSON text) for what can make two cells of one method differ."""
+    if isinstance(settings, dict):
+        for key, value in settings.items():
+            if key not in _RUN_DEPENDENT:
+                yield from _flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, json.dumps(strict_json(settings)).strip('"')
+
+
+def _rows(records: list[CellRecord], splits: list[str]) -> list[dict[str, Any]]:
+    labels = label_cells(records)
+    groups: dict[str, list[CellRecord]] = {}
+    for record in records:
+        groups.setdefault(labels[record.id], []).append(record)
+    rows = [_row(label, group, splits) for label, group in groups.items()]
+    return sorted(rows, key=_best_first)
+
+
+def _best_first(row: dict[str, Any]) -> tuple[bool, float, str]:
+    value = row.get("E_0_test", row.get("E_0_train"))
+    if value is None or np.isnan(value):
+        return (True, 0.0, row["method"])
+    return (False, -value, row["method"])
+
+
+def _row(label: str, group: list[CellRecord], splits: list[str]) -> dict[str, Any]:
+    cells = [record for record in group if record.status == "done"]
+    errors = {
+        f"{record.error.kind}: {record.error.message}": None for record in group if record.error
+    }
+    row: dict[str, Any] = {
+        "model": group[0].model,
+        "task": group[0].task,
+        "method": label,
+        "trained": group[0].trained,
+        "control": group[0].control,
+        "status": "failed" if not cells else "partly failed" if errors else "done",
+        "n_cells": len(cells),
+    }
+    for split in splits:
+        tuned = [_metrics(record, split, "one" if record.trained else "star") for record in cells]
+        for name in PER_SPLIT:
+            row |= _aggregate(f"{name}_{split}", tuned, attrgetter(name))
+        at_one = [_metrics(record, split, "one") for record in cells]
+        row |= _aggregate(f"E_0_{split}_at_one", at_one, lambda one: one.E_0)
+    minimality = [record.minimality for record in cells]
+    meaningful = bool(cells) and all(one is not None and one.meaningful for one in minimality)
+    row["minimality_meaningful"] = meaningful
+    counted = minimality if meaningful else [None]
+    row |= _aggregate("minimality_count", counted, lambda one: one.count)
+    row |= _aggregate("smallest_k", minimality, lambda one: one.smallest_k)
+    row["n_parameters"] = next((one.n_parameters for one in minimality if one), None)
+    row["minimality_unit"] = next((one.unit for one in minimality if one), None)
+    row |= _aggregate("beta_star", [record.beta for record in cells], lambda one: one.star)
+    row["seconds"] = _mean([_seconds(record) for record in cells])
+    for name in ("forward_rows", "backward_rows"):
+        row[name] = _mean([(record.provenance.get("passes") or {}).get(name) for record in cells])
+    row["error"] = "; ".join(errors) or None
+    return row
+
+
+def _metrics(record: CellRecord, split: str, beta_kind: str) -> MetricRow | None:
+    rows = (row for row in record.metrics if (row.split, row.beta_kind) == (split, beta_kind))
+    return next(rows, None)
+
+
+def _seconds(record: CellRecord) -> float | None:
+    seconds = record.provenance.get("seconds")
+    return float(sum(seconds.values())) if seconds else None
+
+
+def _aggregate(
+    name: str, items: Sequence[Any | None], value_of: Callable[[Any], float | None]
+) -> dict[str, float | None]:
+    """Return {name: mean, name_low: ..., name_high: ...}; the range only where there are two."""
+    values = [value_of(item) for item in items if item is not None]
+    known = [float(value) for value in values if value is not None]
+    several = len(known) > 1
+    return {
+        name: _mean(known),
+        f"{name}_low": float(np.min(known)) if several else None,
+        f"{name}_high": float(np.max(known)) if several else None,
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

@@ -1,0 +1,96 @@
+"""How values and foreign strings are written: one place, so that every output says the same.
+
+Prompts come from data files and models; nothing in them may act. Markup is escaped where markup
+is written (HTML by Jinja2, Markdown by `markdown`), what a terminal obeys is made visible here.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+
+MISSING = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+TIMES = "\N{MULTIPLICATION SIGN}"
+UNDEFINED = "undefined"
+NOT_MEANINGFUL = "not meaningful"
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]|~#$])")
+
+
+def visible(text: str) -> str:
+    """Return `text` with control, format and unassigned characters as `\\x1b`: harmless anywhere.
+
+    Covers ANSI escapes, line breaks, and characters that turn the direction of writing.
+    """
+    return "".join(
+        repr(character)[1:-1] if unicodedata.category(character)[0] == "C" else character
+        for character in text
+    )
+
+
+def token(text: str, longest: int = 12) -> str:
+    """Return a token as axis labels show it: spaces as ␣, at most `longest` characters."""
+    shown = visible(text).replace(" ", "␣")
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+def shorten(text: str, longest: int) -> str:
+    """Return `text` made visible, cut in the middle to at most `longest` characters."""
+    shown = visible(text)
+    if len(shown) <= longest:
+        return shown
+    head = (longest - 3) // 2
+    return f"{shown[:head]} … {shown[len(shown) - (longest - 3 - head) :]}"
+
+
+def number(value: object, digits: int = 3) -> str:
+    """Return a number with `digits` decimals and a real minus sign; NaN is 'undefined'.
+
+    None and pandas' NA are a dash: there is no such value.
+    """
+    value = _as_float(value)
+    if value is None:
+        return MISSING
+    if np.isnan(value):
+        return UNDEFINED
+    if np.isinf(value):
+        return "∞" if value > 0 else f"{MINUS}∞"
+    return f"{value:,.{digits}f}".replace("-", MINUS)
+
+
+def significant(value: object, digits: int = 3) -> str:
+    """Return a number with `digits` significant digits, such as a beta of any size."""
+    value = _as_float(value)
+    if value is None or not np.isfinite(value):
+        return number(value)
+    return np.format_float_positional(
+        value, precision=digits, unique=False, fractional=False, trim="-"
+    ).replace("-", MINUS)
+
+
+def spread(mean: object, low: object, high: object, digits: int = 3) -> str:
+    """Return a number with the range it is the mean of, `0.4 [0.2, 0.6]`, where there is one."""
+    text = number(mean, digits)
+    if _as_float(low) is None or _as_float(high) is None or text in (MISSING, UNDEFINED):
+        return text
+    return f"{text} [{number(low, digits)}, {number(high, digits)}]"
+
+
+def _as_float(value: object) -> float | None:
+    missing = value is None or type(value).__name__ in ("NAType", "NaTType")
+    return None if missing else float(value)  # type: ignore[arg-type]
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table; what Markdown or HTML would obey is escaped."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(map(_escape, cells)) + " |"
+
+    return "\n".join([line(header), "|" + " --- |" * len(header), *map(line, rows)]) + "\n"
+
+
+def _escape(text: str) -> str:
+    text = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MARKDOWN.sub(r"\\\1", text)

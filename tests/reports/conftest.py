@@ -1,0 +1,242 @@
+"""A synthetic run as the suite would leave it: two tasks, hostile strings, failures, controls."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from bench.records import CellRecord
+from bench.results import RunStore
+
+LAYERS, POSITIONS, SITES = 30, 23, ("attn_out", "mlp_out")
+SIZES = {"train": 4, "test": 12, "shifted": 12}
+BETAS = np.linspace(-1, 1, 21)
+HOSTILE = ("<script>alert(1)</script>", "$x_1$", "\x1b[31mred\x1b[0m")
+UNTRAINED = ("activ_patch", "activ_patch[direction=denoising]", "attr_patch", "dla", "grad_scalar")
+TRAINED = ("activ_scalar", "steer_vec", "dyn_scalar")
+PER_PROMPT = {*UNTRAINED, "dyn_scalar"}
+QUALITY = {"activ_scalar": 0.95, "grad_scalar": 0.9, "steer_vec": 0.97, "dyn_scalar": 0.8}
+CLEAN = "The capital of {} is {}. Q: What is the capital of {}? A: The capital of {} is"
+CITIES = ["Paris", "Rome", "Tokyo", "Cairo", "Lima", "Oslo", "Kingston", "Washington", "Madrid"]
+LANDS = ["France", "Italy", "Japan", "Egypt", "Peru", "Norway", "Jamaica", "Spain", "Greece"]
+
+
+def _tokens(text: str) -> list[str]:
+    """BOS, then words with their leading space; sentence signs are tokens of their own."""
+    for sign in ".?:":
+        text = text.replace(sign, f"\0{sign}")
+    words = [f" {word}" for word in text.split(" ")]
+    return ["<|endoftext|>", *"".join(words)[1:].replace(" ", "\0 ").split("\0")]
+
+
+def _prompt(number: int, hostile: bool) -> dict[str, Any]:
+    land, answer = LANDS[number % 9], CITIES[number % 9]
+    foil = CITIES[(number + 3) % 9]
+    clean = CLEAN.format(land, foil, land, land)
+    tokens = _tokens(clean)
+    if hostile:
+        clean = clean.replace("What", " ".join(HOSTILE))
+        tokens[3:6] = HOSTILE
+        answer = "$x_1$ <b>"
+    ids = list(range(len(tokens)))
+    return {
+        "clean": clean,
+        "corrupted": CLEAN.format("Chile", foil, "Chile", "Chile"),
+        "answer": f" {answer}",
+        "foil": f" {foil}",
+        "entity": land,
+        "tokens": tokens,
+        "token_ids": ids,
+        "corrupted_ids": ids,
+        "answer_id": 100 + number,
+        "foil_id": 200 + number,
+    }
+
+
+def _scores(generator: np.random.Generator, method: str) -> NDArray[np.float32]:
+    """Scores with a few strong places, as real ones have, over (site, layer, position)."""
+    shape = (len(SITES), LAYERS, POSITIONS)
+    scores = generator.normal(0, 0.04, shape)
+    if not method.startswith(("random", "shuffled")):
+        layer, position = np.ogrid[:LAYERS, :POSITIONS]
+        for site, (at, where, size) in enumerate([(18, 22, 1.0), (9, 12, -0.7)]):
+            blob = np.exp(-(((layer - at) / 4) ** 2) - ((position - where) / 1.2) ** 2)
+            scores[site] += size * blob
+    scores[1, -1, -1] = np.nan
+    return scores.astype(np.float32)
+
+
+def _sweep(generator: np.random.Generator, ld: float, gain: float) -> dict[str, NDArray[Any]]:
+    answer = 14 + ld / 2 + gain * BETAS + generator.normal(0, 0.05, len(BETAS))
+    foil = 14 - ld / 2 - 0.7 * gain * BETAS - 0.4 * BETAS**2
+    odds = np.exp(answer - foil)
+    return {
+        "logit_answer": answer,
+        "logit_foil": foil,
+        "ld": answer - foil,
+        "p_answer": 0.4 * odds / (1 + odds),
+        "p_foil": 0.4 / (1 + odds),
+        "kl": BETAS**2,
+    }
+
+
+def make_cell(
+    task: str, method: str, *, seed: int = 0, draw: int = 0, **changes: Any
+) -> tuple[CellRecord, dict[str, NDArray[Any]]]:
+    """Return one finished cell; `changes` replace fields of its record."""
+    name = f"{task}-{method}-{seed}-{draw}"
+    generator = np.random.default_rng(list(name.encode()))
+    control = method.startswith(("random", "shuffled"))
+    trained = method in TRAINED
+    quality = QUALITY.get(method, 0.2 if control else 0.5) + generator.uniform(-0.05, 0.05)
+    star = None if trained else float(np.round(generator.choice([-1, 1]) * 0.316, 4))
+    prompts = {
+        split: [_prompt(n + 10 * place, task == "hostile" and n == 0) for n in range(size)]
+        for place, (split, size) in enumerate(SIZES.items())
+    }
+    metrics = []
+    for place, (split, size) in enumerate(SIZES.items()):
+        for kind in ("one",) if trained else ("one", "star"):
+            share = quality if kind == "star" or trained else quality - 0.4
+            values = {
+                "E_0": -(1.5 + 0.2 * place) * (1 - share),
+                "E_0_unsteered": -(1.5 + 0.2 * place),
+                "E_m": -2.5 * (1 - share),
+                "F": -0.5 - share,
+                "M_1": -12.5,
+                "Psi": -3 - share,
+                "flips_plus": round(share, 2),
+                "flips_minus": round(share / 2, 2),
+                "mass": 0.31,
+                "mass_unsteered": 0.4,
+            }
+            beta = 1.0 if kind == "one" else star
+            row = {"split": split, "beta_kind": kind, "beta": beta, "n_prompts": size}
+            metrics.append(row | values)
+    fields: dict[str, Any] = {
+        "id": name.replace("[", "_").replace("]", "_"),
+        "status": "done",
+        "model": "smollm2-135m",
+        "task": task,
+        "method": method,
+        "trained": trained,
+        "control": control,
+        "draw": draw,
+        "seed": seed,
+        "settings": {"margin": 1.0, "lambda_f": 1.0, "sites": SITES, "seed": seed, "draw": draw},
+        "provenance": {
+            "seconds": {"fit": 10.5, "tune": 0.0 if trained else 4.25, "evaluate": 6.0},
+            "passes": {"forward_rows": 5520, "backward_rows": 100 if trained else 0},
+            "peak_memory_bytes": 2 * 1024**3,
+            "versions": {"torch": "2.13.0"},
+            "device": "cpu",
+        },
+        "grid": {
+            "sites": SITES,
+            "n_layers": LAYERS,
+            "positions": range(1, POSITIONS + 1),
+            "excluded": [("mlp_out", LAYERS - 1, POSITIONS)],
+            "notes": ["mlp_out of the last layer at the answer position is left out"],
+        },
+        "prompts": prompts,
+        "dropped": {"answer is not one token": 3},
+        "beta": {"star": star, "grid": [-1.0, 0.0, 1.0], "objective": [-3.0, -2.0, -2.5]},
+        "metrics": metrics,
+        "minimality": {
+            "count": 0 if method == "steer_vec" else int(400 * generator.uniform(0.5, 1)),
+            "n_parameters": 794_880 if method == "steer_vec" else 1379,
+            "meaningful": method != "steer_vec",
+            "smallest_k": None if control else int(1 + 90 * generator.uniform()),
+            "unit": "vector" if method == "steer_vec" else "scalar",
+        },
+        "top_tokens": {"7": " the"},
+        "notes": [f"{method}: corrupted by counterfactual prompts"],
+    }
+    record = CellRecord.model_validate(fields | changes)
+    tensors: dict[str, NDArray[Any]] = {"scores": _scores(generator, method)}
+    if method in PER_PROMPT:
+        tensors["prompt_scores"] = np.stack([_scores(generator, method) for _ in range(4)])
+    for split, ld, prompt in (("train", -1.2, 0), ("test", -1.8, 1)):
+        tensors[f"sweep.{split}.prompt"] = np.array([prompt])
+        tensors[f"sweep.{split}.beta"] = BETAS
+        for key, values in _sweep(generator, ld, 2 * quality).items():
+            tensors[f"sweep.{split}.{key}"] = values[None].astype(np.float32)
+    return record, tensors
+
+
+def make_failure(task: str, method: str, message: str) -> CellRecord:
+    """Return the record of a cell that could not be computed."""
+    return CellRecord.model_validate(
+        {
+            "id": f"{task}-{method}-failed",
+            "status": "failed",
+            "error": {"kind": "NumericalError", "message": message, "log": "log"},
+            "model": "smollm2-135m",
+            "task": task,
+            "method": method,
+            "trained": False,
+            "control": False,
+            "seed": 0,
+            "settings": {},
+        }
+    )
+
+
+def make_agreement(task: str, methods: Sequence[str]) -> pd.DataFrame:
+    """Return the rows that `bench.agreement` would make; the last pair is undefined."""
+    generator = np.random.default_rng(7)
+    rows: list[dict[str, Any]] = []
+    for place, method_a in enumerate(methods):
+        for method_b in methods[place + 1 :]:
+            tau = float(generator.uniform(-0.3, 0.9))
+            rows.append(
+                {
+                    "model": "smollm2-135m",
+                    "task": task,
+                    "method_a": method_a,
+                    "method_b": method_b,
+                    "tau": tau,
+                    "low": tau - 0.08,
+                    "high": tau + 0.06,
+                    "interval_from": "prompts / prompts",
+                    "n_points": 1314,
+                    "status": "ok",
+                }
+            )
+    rows[-1] |= {"tau": np.nan, "low": np.nan, "high": np.nan, "status": "undefined: constant"}
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="session")
+def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run; tests only read it."""
+    directory = tmp_path_factory.mktemp("runs") / "quick"
+    store = RunStore.create(directory, {"preset": "quick"}, suite_version="0.1.0")
+    for task in ("ccc", "hostile"):
+        for method in (*UNTRAINED, *TRAINED):
+            if (task, method) == ("hostile", "dla"):
+                store.write(make_failure(task, method, f"NaN in logits {HOSTILE[0]}\x1b[31m"), {})
+                continue
+            record, tensors = make_cell(task, method)
+            if (task, method) == ("hostile", "attr_patch"):
+                metrics = [record.metrics[0].model_copy(update={"E_0": np.nan})]
+                record = record.model_copy(update={"metrics": [*metrics, *record.metrics[1:]]})
+            store.write(record, tensors)
+        for control in ("random", "shuffled[of=activ_patch]"):
+            for draw in range(5):
+                store.write(*make_cell(task, control, draw=draw))
+    store.write_tables()
+    methods = (*UNTRAINED, *TRAINED)
+    agreement = pd.concat([make_agreement(task, methods) for task in ("ccc", "hostile")])
+    store.write_frame("agreement", agreement)
+    return directory
+
+
+@pytest.fixture
+def small_store(tmp_path: Path) -> RunStore:
+    """An empty run to write own cells into."""
+    return RunStore.create(tmp_path / "run", {})

@@ -1,0 +1,260 @@
+"""Figures show the stored numbers, legibly, whatever the strings and the user's own style."""
+
+from itertools import combinations
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from bench.results import TENSOR_FILE, RunStore
+from reports import style
+from reports.figures import agreement, comparison, sweep
+from reports.load import Results, load
+from reports.text import token
+from tasks.errors import UserInputError
+from tests.reports.conftest import BETAS, LAYERS, POSITIONS, SITES, make_cell, make_failure
+
+MODEL = "smollm2-135m"
+
+
+@pytest.fixture(scope="module")
+def results(run_directory: Path) -> Results:
+    return load(run_directory)
+
+
+@pytest.fixture(scope="module")
+def hostile(results: Results) -> Figure:
+    return drawn(comparison.figure(results, MODEL, "hostile"))
+
+
+def drawn(figure: Figure) -> Figure:
+    FigureCanvasAgg(figure).draw()
+    return figure
+
+
+def texts(figure: Figure) -> list[Text]:
+    axes = [one for axes in figure.axes for one in (axes.xaxis, axes.yaxis)]
+    unseen = [
+        label
+        for axis in axes
+        for tick in axis.get_major_ticks()
+        if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
+        for label in (tick.label1, tick.label2)
+    ]
+    found = [one for one in figure.findobj(Text) if isinstance(one, Text) and one.get_visible()]
+    return [one for one in found if one.get_text() and one not in unseen]
+
+
+def assert_legible(figure: Figure) -> None:
+    """No text leaves the figure, no two overlap; slanted ones are only checked for the first."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    boxes = []
+    for text in texts(figure):
+        box = text.get_window_extent(renderer)
+        if box.width == 0:
+            continue
+        assert figure.bbox.x0 - 1 <= box.x0, text
+        assert box.x1 <= figure.bbox.x1 + 1, text
+        assert figure.bbox.y0 - 1 <= box.y0, text
+        assert box.y1 <= figure.bbox.y1 + 1, text
+        if text.get_rotation() in (0, 90):
+            boxes.append((text.get_text(), box.padded(-1.0)))
+    for (one, first), (other, second) in combinations(boxes, 2):
+        assert not first.overlaps(second), (one, other)
+
+
+@pytest.mark.parametrize("task", ["ccc", "hostile"])
+def test_comparison_is_legible(results: Results, task: str) -> None:
+    assert_legible(drawn(comparison.figure(results, MODEL, task)))
+
+
+def test_comparison_shows_the_stored_scores(results: Results) -> None:
+    figure = drawn(comparison.figure(results, MODEL, "ccc", ["attr_patch", "activ_scalar"]))
+    cells = {cell.record.method: cell for cell in results.cells if cell.record.task == "ccc"}
+    maps = [axes for axes in figure.axes if axes.get_images()]
+    expected = [
+        *cells["attr_patch"].tensors["prompt_scores"][0],
+        *cells["activ_scalar"].tensors["scores"],
+    ]
+    assert [axes.get_title(loc="left") for axes in maps] == [*SITES, *SITES]
+    for axes, scores in zip(maps, expected, strict=True):
+        image = axes.get_images()[0]
+        np.testing.assert_array_equal(np.ma.filled(image.get_array(), np.nan), scores)
+        assert axes.patch.get_hatch()
+    labels = [text.get_text() for text in figure.texts]
+    assert "scores of the train prompt shown" in labels
+    assert "scores of the method, one for all prompts" in labels
+
+
+def test_colour_limits_are_symmetric_and_per_row(results: Results) -> None:
+    figure = drawn(comparison.figure(results, MODEL, "ccc"))
+    maps = [axes.get_images()[0] for axes in figure.axes if axes.get_images()]
+    for left, right in zip(maps[::2], maps[1::2], strict=True):
+        low, high = left.get_clim()
+        assert low == -high
+        assert right.get_clim() == (low, high)
+        assert high == max(
+            np.nanmax(np.abs(image.get_array().filled(0))) for image in (left, right)
+        )
+    assert len({image.get_clim() for image in maps}) > 2
+
+
+def test_axes_name_tokens_layers_and_strengths(results: Results, hostile: Figure) -> None:
+    record = next(one for one in results.of(MODEL, "hostile") if one.method == "attr_patch")
+    tokens = [token(one) for one in record.prompts["train"][0].tokens[1:]]
+    assert len(tokens) == POSITIONS
+    first = hostile.axes[0]
+    assert [text.get_text() for text in first.get_xticklabels()] == tokens
+    assert "$x_1$" in tokens
+    assert [text.get_text() for text in first.get_yticklabels()] == [
+        "0",
+        "5",
+        "10",
+        "15",
+        "20",
+        "25",
+    ]
+    assert first.get_ylabel() == "layer"
+    labels = [axes.get_xlabel() for axes in hostile.axes if axes.get_xlabel()]
+    assert labels[:2] == ["strength β, train prompt", "strength β, test prompt"]
+
+
+def test_sweeps_show_the_stored_logits_and_the_strengths(results: Results) -> None:
+    figure = drawn(comparison.figure(results, MODEL, "ccc", ["attr_patch"]))
+    cell = next(
+        one
+        for one in results.cells
+        if (one.record.task, one.record.method) == ("ccc", "attr_patch")
+    )
+    sweeps = [axes for axes in figure.axes if axes.get_legend()]
+    for axes, split in zip(sweeps, ("train", "test"), strict=True):
+        curves = {str(line.get_label()): line for line in axes.get_lines()}
+        for name, colour in (("answer", style.ANSWER), ("foil", style.FOIL)):
+            curve = next(line for label, line in curves.items() if label.startswith(name))
+            np.testing.assert_allclose(
+                curve.get_ydata(), cell.tensors[f"sweep.{split}.logit_{name}"][0]
+            )
+            assert curve.get_color() == colour
+        star = cell.record.beta.star if cell.record.beta else None
+        assert star is not None
+        lines = {line.get_xdata()[0] for line in axes.get_lines() if len(line.get_xdata()) == 2}
+        assert lines == {0.0, -1.0, 1.0, star, -star}
+    assert "foil ␣Cairo" in [text.get_text() for text in texts(figure)]
+
+
+def test_probabilities_on_request(results: Results) -> None:
+    figure = comparison.figure(results, MODEL, "ccc", ["dla"], quantity="probability")
+    labels = [axes.get_ylabel() for axes in figure.axes]
+    assert labels.count("probability") == 2
+
+
+def test_crossings_are_where_the_curves_meet() -> None:
+    beta = np.array([-1.0, 0.0, 1.0, 2.0])
+    where, value = sweep.crossings_of(
+        beta, np.array([0.0, 1.0, 2.0, 3.0]), np.array([3.0, 2.0, 1.0, 3.0])
+    )
+    np.testing.assert_allclose(where, [0.5, 2.0])
+    np.testing.assert_allclose(value, [1.5, 3.0])
+
+
+def test_controls_are_shown_when_asked_for(results: Results) -> None:
+    by_default = [text.get_text() for text in comparison.figure(results, MODEL, "ccc").texts]
+    assert "random" not in by_default
+    asked = comparison.figure(results, MODEL, "ccc", ["random", "dla"])
+    assert {"random", "dla"} <= {text.get_text() for text in asked.texts}
+
+
+def test_methods_without_a_result_are_named(hostile: Figure) -> None:
+    assert hostile.texts[-1].get_text() == "Not shown: dla (failed)"
+
+
+def test_unknown_methods_and_empty_figures_are_refused(small_store: RunStore) -> None:
+    small_store.write(make_failure("ccc", "dla", "out of memory"), {})
+    results = load(small_store.directory)
+    with pytest.raises(UserInputError, match="no method of smollm2-135m · ccc has scores"):
+        comparison.figure(results, MODEL, "ccc")
+    with pytest.raises(UserInputError, match='Did you mean "dla"'):
+        comparison.figure(results, MODEL, "ccc", ["dlaa"])
+    with pytest.raises(UserInputError, match="stores no agreement"):
+        agreement.figure(results, MODEL, "ccc")
+
+
+def test_damaged_tensors_do_not_end_the_figure(small_store: RunStore) -> None:
+    small_store.write(*make_cell("ccc", "dla"))
+    record, tensors = make_cell("ccc", "attr_patch")
+    small_store.write(record, tensors)
+    file = small_store.cell_directory(record.id) / TENSOR_FILE
+    file.write_bytes(file.read_bytes()[:-1])
+    record, tensors = make_cell("ccc", "grad_scalar")
+    del tensors["scores"]
+    small_store.write(record, tensors)
+    figure = comparison.figure(load(small_store.directory), MODEL, "ccc")
+    assert figure.texts[-1].get_text() == "Not shown: attr_patch (failed); grad_scalar (no scores)"
+
+
+@pytest.mark.parametrize("layers", [2, 48])
+@pytest.mark.parametrize("positions", [1, 60])
+@pytest.mark.parametrize("sites", [1, 3])
+def test_other_sizes_are_legible_too(
+    small_store: RunStore, layers: int, positions: int, sites: int
+) -> None:
+    record, tensors = make_cell("ccc", "activ_patch[direction=denoising]")
+    names = ["attn_out", "resid_mid", "mlp_out"][:sites]
+    grid = {"sites": names, "n_layers": layers, "positions": range(positions)}
+    changed = record.model_copy(update={"grid": record.grid.model_validate(grid)})  # type: ignore[union-attr]
+    tensors = {"scores": np.zeros((sites, layers, positions), dtype=np.float32)}
+    small_store.write(changed, tensors)
+    figure = drawn(comparison.figure(load(small_store.directory), MODEL, "ccc"))
+    assert_legible(figure)
+    missing = [text.get_text() for text in texts(figure) if text.get_text().startswith("no sweep")]
+    assert len(missing) == 2
+    image = next(axes.get_images()[0] for axes in figure.axes if axes.get_images())
+    assert image.get_clim() == (-1.0, 1.0)
+
+
+def test_a_single_long_name_is_legible(small_store: RunStore) -> None:
+    record, tensors = make_cell("ccc", "activ_patch")
+    name = "shuffled[of=activ_patch[direction=denoising,corruption=counterfactual]]" * 2
+    small_store.write(record.model_copy(update={"method": name}), tensors)
+    assert_legible(drawn(comparison.figure(load(small_store.directory), MODEL, "ccc")))
+
+
+def test_no_text_is_mathematics_under_any_style(results: Results) -> None:
+    before = dict(mpl.rcParams)
+    figure = comparison.figure(results, MODEL, "hostile", ["attr_patch"])
+    assert dict(mpl.rcParams) == before
+    drawn(figure)
+    assert not any(text.get_parse_math() for text in texts(figure))
+    with mpl.rc_context({"axes.grid": True, "font.size": 30, "axes.facecolor": "red"}):
+        assert_legible(drawn(comparison.figure(results, MODEL, "hostile", ["attr_patch"])))
+
+
+def test_agreement_shows_the_stored_numbers(results: Results) -> None:
+    figure = drawn(agreement.figure(results, MODEL, "ccc"))
+    assert_legible(figure)
+    shown = [text.get_text() for text in figure.axes[0].texts]
+    pairs = agreement.agreement_of(results, MODEL, "ccc")
+    assert len(pairs) == 28
+    for row in pairs[:-1]:
+        assert f"{row['tau']:.2f}".replace("-", "\u2212") in shown
+    assert shown.count("undefined") == 1
+    assert figure.axes[0].get_images()[0].get_clim() == (-1, 1)
+
+
+def test_agreement_leaves_controls_out(results: Results) -> None:
+    frame = results.agreement.copy()
+    extra = frame.iloc[[0]].assign(method_b="random")
+    frame = type(frame)(np.vstack([frame.to_numpy(), extra.to_numpy()]), columns=frame.columns)
+    changed = Results(results.store, results.records, {}, frame)
+    methods = {row["method_b"] for row in agreement.agreement_of(changed, MODEL, "ccc")}
+    assert "random" not in methods
+
+
+def test_fixture_has_the_sizes_that_must_be_readable(results: Results) -> None:
+    cell = next(results.cells)
+    assert cell.tensors["scores"].shape == (len(SITES), LAYERS, POSITIONS)
+    assert len(BETAS) == 21

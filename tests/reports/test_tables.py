@@ -1,0 +1,197 @@
+"""The leaderboard says what the store holds, and no more."""
+
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from bench.results import CELL_FILE, RunStore
+from reports.load import AGREEMENT_COLUMNS, Results, load
+from reports.present import UNSTEERED, failures, formatted, terminal_tables
+from reports.tables import label_cells, leaderboard
+from reports.text import number
+from tasks.errors import UserInputError
+from tests.reports.conftest import make_cell, make_failure
+
+
+@pytest.fixture(scope="module")
+def results(run_directory: Path) -> Results:
+    return load(run_directory)
+
+
+@pytest.fixture(scope="module")
+def board(results: Results) -> pd.DataFrame:
+    return leaderboard(results, "smollm2-135m", "ccc").set_index("method")
+
+
+def test_a_method_has_the_numbers_of_its_cell(results: Results, board: pd.DataFrame) -> None:
+    record = next(one for one in results.of("smollm2-135m", "ccc") if one.method == "attr_patch")
+    assert record.beta is not None
+    assert record.minimality is not None
+    row = board.loc["attr_patch"]
+    for metric in record.metrics:
+        if metric.beta_kind == "star":
+            for name in ("E_0", "E_0_unsteered", "F", "flips_plus", "flips_minus", "mass"):
+                assert row[f"{name}_{metric.split}"] == getattr(metric, name)
+        else:
+            assert row[f"E_0_{metric.split}_at_one"] == metric.E_0
+    assert row["beta_star"] == record.beta.star
+    assert row["minimality_count"] == record.minimality.count
+    assert row["smallest_k"] == record.minimality.smallest_k
+    assert row["seconds"] == pytest.approx(20.75)
+    assert row["forward_rows"] == 5520
+    assert row["E_0_test_low"] is None
+
+
+def test_trained_methods_are_read_at_one(results: Results, board: pd.DataFrame) -> None:
+    record = next(one for one in results.of("smollm2-135m", "ccc") if one.method == "activ_scalar")
+    values = {row.split: row.E_0 for row in record.metrics}
+    row = board.loc["activ_scalar"]
+    assert {split: row[f"E_0_{split}"] for split in values} == values
+    assert row["beta_star"] is None
+
+
+def test_controls_are_the_mean_and_range_of_their_draws(
+    results: Results, board: pd.DataFrame
+) -> None:
+    draws = [
+        row.E_0
+        for record in results.of("smollm2-135m", "ccc")
+        if record.method == "random"
+        for row in record.metrics
+        if (row.split, row.beta_kind) == ("test", "star")
+    ]
+    row = board.loc["random"]
+    assert len(draws) == row["n_cells"] == 5
+    assert row["control"]
+    assert row["E_0_test"] == pytest.approx(np.mean(draws))
+    assert (row["E_0_test_low"], row["E_0_test_high"]) == (min(draws), max(draws))
+
+
+def test_the_best_stands_first_and_the_failed_last(results: Results) -> None:
+    board = leaderboard(results, task="hostile")
+    known = [value for value in board["E_0_test"] if value is not None]
+    assert known == sorted(known, reverse=True)
+    last = board.iloc[-1]
+    assert (last["method"], last["status"]) == ("dla", "failed")
+    assert "NaN in logits" in last["error"]
+
+
+def test_not_meaningful_and_undefined_are_never_numbers(results: Results) -> None:
+    board = leaderboard(results, "smollm2-135m", "hostile")
+    by_method = board.set_index("method")
+    assert by_method.loc["steer_vec", "minimality_count"] is None
+    assert math.isnan(by_method.loc["attr_patch", "E_0_train_at_one"])
+    shown = formatted(board).set_index("method")
+    assert shown.loc["steer_vec", "|θ| ≥ 0.01"] == "not meaningful"
+    assert shown.loc["dla", "E₀ test (B)"] == "\u2013"
+    assert "NaN in logits" in shown.loc["dla", "status"]
+
+
+def test_undefined_results_are_called_so(small_store: RunStore) -> None:
+    record, tensors = make_cell("ccc", "dla")
+    metrics = [row.model_copy(update={"E_0": math.nan}) for row in record.metrics]
+    small_store.write(record.model_copy(update={"metrics": metrics}), tensors)
+    shown = formatted(leaderboard(load(small_store.directory)))
+    assert shown["E₀ test (B)"].tolist()[1] == "undefined"
+
+
+def test_the_unsteered_model_leads(board: pd.DataFrame) -> None:
+    shown = formatted(board.reset_index())
+    assert shown["method"][0] == UNSTEERED
+    assert shown["E₀ test (B)"][0] == number(board["E_0_unsteered_test"].iloc[0])
+
+
+def test_disagreement_on_the_unsteered_model_shows(small_store: RunStore) -> None:
+    record, tensors = make_cell("ccc", "dla")
+    small_store.write(record, tensors)
+    metrics = [row.model_copy(update={"E_0_unsteered": -9.0}) for row in record.metrics]
+    other = {"id": "b", "method": "attr_patch", "metrics": metrics}
+    small_store.write(record.model_copy(update=other), tensors)
+    shown = formatted(leaderboard(load(small_store.directory)))
+    assert shown["E₀ test (B)"][0] == "\u22125.350 [\u22129.000, \u22121.700]"
+
+
+def test_cells_with_other_settings_get_their_own_rows(small_store: RunStore) -> None:
+    for rate in (0.01, 0.001):
+        settings = {"method": {"learning_rate": rate}, "margin": 1.0}
+        for seed in (0, 1):
+            record, tensors = make_cell("ccc", "activ_scalar", seed=seed)
+            settings_of_cell = settings | {"seed": seed}
+            changes = {"id": f"{rate}-{seed}", "settings": settings_of_cell}
+            small_store.write(record.model_copy(update=changes), tensors)
+    results = load(small_store.directory)
+    board = leaderboard(results)
+    assert sorted(board["method"]) == [
+        "activ_scalar · method.learning_rate=0.001",
+        "activ_scalar · method.learning_rate=0.01",
+    ]
+    assert board["n_cells"].tolist() == [2, 2]
+    assert set(formatted(board)["kind"]) == {"reference", "trained \u00d7 2"}
+    assert len(label_cells(results.records)) == 4
+
+
+def test_a_method_that_failed_once_says_so(small_store: RunStore) -> None:
+    small_store.write(*make_cell("ccc", "dla"))
+    small_store.write(make_failure("ccc", "dla", "out of memory"), {})
+    row = leaderboard(load(small_store.directory)).iloc[0]
+    assert (row["status"], row["n_cells"]) == ("partly failed", 1)
+    assert row["error"] == "NumericalError: out of memory"
+
+
+def test_a_run_of_failures_only_has_a_board(small_store: RunStore) -> None:
+    small_store.write(make_failure("ccc", "dla", "out of memory"), {})
+    results = load(small_store.directory)
+    assert formatted(leaderboard(results))["method"].tolist() == ["dla"]
+    assert len(list(terminal_tables(results))) == 2
+
+
+def test_an_empty_run_is_empty(small_store: RunStore) -> None:
+    results = load(small_store.directory)
+    assert leaderboard(results).empty
+    assert list(results.agreement.columns) == list(AGREEMENT_COLUMNS)
+    assert list(results.cells) == []
+    assert results.table.empty
+    with pytest.raises(UserInputError, match="no model 'x'"):
+        leaderboard(results, "x")
+
+
+def test_unknown_names_are_refused_with_the_nearest(results: Results) -> None:
+    with pytest.raises(UserInputError, match='Did you mean "hostile"'):
+        leaderboard(results, task="hostil")
+    with pytest.raises(UserInputError, match='Did you mean "smollm2-135m"'):
+        leaderboard(results, model="smollm2-135")
+    with pytest.raises(ValueError, match="one model and task"):
+        formatted(leaderboard(results))
+
+
+def test_damaged_cells_are_named(small_store: RunStore) -> None:
+    small_store.write(*make_cell("ccc", "dla"))
+    record, _ = make_cell("ccc", "attr_patch")
+    small_store.write(record, {})
+    (small_store.cell_directory(record.id) / CELL_FILE).write_text("{")
+    results = load(small_store.directory)
+    assert [one.method for one in results.records] == ["dla"]
+    assert [cell.record.method for cell in results.cells] == ["dla"]
+    (failure,) = failures(results)
+    assert failure["cell"] == record.id
+    assert "not valid JSON" in failure["reason"]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_terminal_shows_whole_numbers_and_no_escapes(results: Results, width: int) -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, width=width, force_terminal=False)
+    for table in terminal_tables(results, width):
+        console.print(table)
+    text = stream.getvalue()
+    assert "\x1b" not in text
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    board = leaderboard(results, "smollm2-135m", "ccc")
+    for value in board["E_0_shifted"]:
+        assert number(value) in text

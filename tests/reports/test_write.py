@@ -1,0 +1,230 @@
+"""The whole report: files, and a page whose numbers are those of the store."""
+
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bench.results import RunStore
+from reports.load import Results, load
+from reports.present import formatted
+from reports.tables import leaderboard
+from reports.text import number
+from reports.write import file_names, write_report
+from tasks.errors import UserInputError
+from tests.reports.conftest import HOSTILE, make_cell, make_failure
+
+VOID = {"meta", "img", "br", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, all text, and the rows of each table as texts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.tables: list[list[list[str]]] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        if tag == "tr":
+            self.tables[-1].append([])
+        if tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if "td" in self.open or "th" in self.open:
+            self.tables[-1][-1][-1] += data
+
+
+@pytest.fixture(scope="module")
+def results(run_directory: Path) -> Results:
+    return load(run_directory)
+
+
+@pytest.fixture(scope="module")
+def index(run_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(run_directory, tmp_path_factory.mktemp("out") / "report")
+
+
+@pytest.fixture(scope="module")
+def page(index: Path) -> Page:
+    return Page(index.read_text(encoding="utf-8"))
+
+
+def test_every_file_is_there(index: Path) -> None:
+    names = sorted(str(file.relative_to(index.parent)) for file in index.parent.rglob("*.*"))
+    pairs = [f"smollm2-135m-{task}" for task in ("ccc", "hostile")]
+    figures = [f"{kind}-{pair}" for kind in ("agreement", "comparison") for pair in pairs]
+    assert names == sorted(
+        [
+            "index.html",
+            *(f"figures/{name}.{kind}" for name in figures for kind in ("pdf", "png")),
+            *(f"tables/leaderboard-{pair}.{kind}" for pair in pairs for kind in ("csv", "md")),
+            "tables/agreement.csv",
+        ]
+    )
+
+
+def test_the_page_has_the_leaderboard_to_the_printed_digit(results: Results, page: Page) -> None:
+    shown = formatted(leaderboard(results, "smollm2-135m", "ccc")).drop(columns="status")
+    for line, row in zip(shown.to_numpy().tolist(), page.tables[0][1:], strict=True):
+        cells = [" ".join(text.split()) for text in row]
+        del cells[2]  # the small plot
+        assert cells == line
+
+
+def test_the_page_has_numbers_of_the_store(results: Results, page: Page) -> None:
+    header = [text.strip() for text in page.tables[0][0]]
+    rows = {row[0].strip(): [text.strip() for text in row] for row in page.tables[0][1:]}
+    for record in results.of("smollm2-135m", "ccc"):
+        if not record.control:
+            kind = "one" if record.trained else "star"
+            for metric in record.metrics:
+                if (metric.split, metric.beta_kind) == ("test", kind):
+                    row = rows[record.method]
+                    assert row[header.index("E₀ test (B)")] == number(metric.E_0)
+                    assert row[header.index("F test")] == number(metric.F)
+
+
+def test_the_csv_has_full_precision(results: Results, index: Path) -> None:
+    table = pd.read_csv(index.parent / "tables" / "leaderboard-smollm2-135m-hostile.csv")
+    board = leaderboard(results, "smollm2-135m", "hostile")
+    assert table["method"].tolist() == board["method"].tolist()
+    for name in ("E_0_test", "F_shifted", "beta_star", "E_0_train_low"):
+        expected = pd.to_numeric(board[name])
+        pd.testing.assert_series_equal(
+            table[name].astype(float), expected.astype(float), rtol=1e-15
+        )
+    text = (index.parent / "tables" / "leaderboard-smollm2-135m-hostile.csv").read_text()
+    assert "NaN," in text  # undefined, which is not the same as missing
+
+
+def test_the_markdown_has_the_same_strings(results: Results, index: Path) -> None:
+    lines = (index.parent / "tables" / "leaderboard-smollm2-135m-ccc.md").read_text().splitlines()
+    shown = formatted(leaderboard(results, "smollm2-135m", "ccc"))
+    assert len(lines) == len(shown) + 2
+    for value in shown["E₀ test (B)"].tolist()[:5]:
+        assert f" {value} " in "\n".join(lines)
+
+
+def test_nothing_on_the_page_acts_or_reaches_out(index: Path, page: Page) -> None:
+    tags = {tag for tag, _ in page.tags}
+    assert not tags & {"script", "link", "iframe", "object", "b", "form"}
+    for _, attributes in page.tags:
+        assert not any(name.startswith("on") for name in attributes)
+        for name in ("src", "href"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("data:image/svg+xml;base64,", "#"))
+    text = index.read_text(encoding="utf-8")
+    assert "default-src 'none'" in text
+    assert "\x1b" not in text
+    assert "<script" not in text
+    assert HOSTILE[0] in page.text
+    assert "\\x1b[31mred" in page.text
+
+
+def test_links_inside_the_page_lead_somewhere(page: Page) -> None:
+    ids = {attributes.get("id") for _, attributes in page.tags}
+    for _, attributes in page.tags:
+        target = attributes.get("href")
+        assert target is None or target.removeprefix("#") in ids
+
+
+def test_failed_cells_notes_and_undefined_are_told(page: Page) -> None:
+    assert "Cells without a result" in page.text
+    assert "NumericalError: NaN in logits <script>alert(1)</script>\\x1b[31m" in page.text
+    assert "not meaningful" in page.text
+    assert "undefined: constant" in page.text
+    assert "left out" in page.text
+    assert "dropped prompts" in page.text
+
+
+def test_figures_have_descriptions(page: Page) -> None:
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(images) == 4
+    assert all(image["alt"] for image in images)
+
+
+def test_the_page_is_small_enough(index: Path) -> None:
+    assert index.stat().st_size < 6_000_000
+
+
+def test_by_default_the_report_is_in_the_run(small_store: RunStore) -> None:
+    small_store.write(make_failure("ccc", "dla", "out of memory"), {})
+    index = write_report(small_store.directory)
+    assert index == small_store.directory / "report" / "index.html"
+    assert "out of memory" in index.read_text()
+    assert write_report(small_store.directory) == index
+
+
+def test_an_empty_run_has_a_page(small_store: RunStore) -> None:
+    assert "no readable cell" in write_report(small_store.directory).read_text()
+
+
+def test_one_method_with_one_split_has_a_page(small_store: RunStore) -> None:
+    record, tensors = make_cell("ccc", "dla")
+    changes = {
+        "metrics": [row for row in record.metrics if row.split == "train"],
+        "minimality": None,
+        "provenance": {},
+        "prompts": {},
+        "grid": None,
+    }
+    small_store.write(record.model_copy(update=changes), tensors)
+    page = Page(write_report(small_store.directory).read_text())
+    assert "E₀ train (A)" in page.text
+
+
+def test_what_cannot_be_written_or_read_is_said(run_directory: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserInputError, match=r"run\.json"):
+        write_report(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserInputError, match="is a file"):
+        write_report(run_directory, tmp_path / "file")
+
+
+def test_file_names_are_safe_and_distinct() -> None:
+    pairs = [("org/model", "ccc"), ("org_model", "ccc"), ("../..", "<x>")]
+    names = list(file_names(pairs).values())
+    assert names == ["org_model-ccc", "org_model-ccc-2", "-x"]
+
+
+def test_reports_need_neither_torch_nor_much_to_import() -> None:
+    code = (
+        "import sys, reports.write, reports.present\n"
+        "print(*{'torch', 'transformers', 'matplotlib', 'pandas', 'jinja2'} & set(sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.stdout.split(), result.returncode) == ([], 0), result.stderr
+
+
+def test_a_report_is_written_without_torch(run_directory: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "sys.modules['torch'] = sys.modules['transformer_lens'] = None\n"
+        "from reports.write import write_report\n"
+        "write_report(sys.argv[1], sys.argv[2])\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    arguments = [sys.executable, "-c", code, str(run_directory), str(tmp_path / "out")]
+    result = subprocess.run(arguments, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
