@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from methods.core.intervention import StaticScaling
 from methods.core.points import PointGrid
 from methods.core.prompts import Prompts
@@ -20,6 +22,7 @@ class ActivScalar(TrainedMethod):
     Findings of EMNLP 2024), Eq. 5 and 9.
     """
 
+    @torch.inference_mode(False)  # parameters made within inference_mode could not be trained
     def fit(
         self, subject: SubjectModel, prompts: Prompts, grid: PointGrid, setting: Setting
     ) -> Attribution:

@@ -24,6 +24,7 @@ class DynScalar(TrainedMethod):
     Findings of EMNLP 2024), Eq. 10 and 9.
     """
 
+    @torch.inference_mode(False)  # parameters made within inference_mode could not be trained
     def fit(
         self, subject: SubjectModel, prompts: Prompts, grid: PointGrid, setting: Setting
     ) -> Attribution:

@@ -37,6 +37,7 @@ class SteerVec(TrainedMethod):
     learning_rate: PositiveFloat = 1e-3
     score: Literal["norm_change", "added_norm"] = "norm_change"
 
+    @torch.inference_mode(False)  # parameters made within inference_mode could not be trained
     def fit(
         self, subject: SubjectModel, prompts: Prompts, grid: PointGrid, setting: Setting
     ) -> Attribution:

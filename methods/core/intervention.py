@@ -33,7 +33,8 @@ class Intervention(nn.Module):
     def __init__(self, grid: PointGrid) -> None:
         super().__init__()
         self.grid = grid
-        self.register_buffer("included", grid.included, persistent=False)
+        # A copy, since the grid may have been made within inference_mode and this is trained with.
+        self.register_buffer("included", grid.included.clone(), persistent=False)
         self.register_buffer("positions", torch.tensor(grid.positions), persistent=False)
 
     included: Tensor

@@ -21,7 +21,7 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 
 
 class TrainingDivergedError(UserInputError):
-    """The objective became NaN or infinite."""
+    """The objective or a parameter became NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,11 @@ def train(
 
     +1 and -1 are rows of the same forward, and the original distribution of Eq. 7 is computed
     once. Constant learning rate; full batches unless `batch_size` is set, else minibatches
-    shuffled by `seed`. Works within `torch.no_grad` and `torch.inference_mode`.
+    shuffled by `seed`. Works within `torch.no_grad` and `torch.inference_mode`, if the
+    intervention was made under `torch.inference_mode(False)`.
 
     Raises:
-        TrainingDivergedError: if the objective is no longer a number.
+        TrainingDivergedError: if the objective or a parameter is no longer a number.
         NonFiniteLogitsError: if the unsteered model's logits are not.
     """
     with torch.inference_mode(False), torch.enable_grad():
@@ -93,6 +94,11 @@ def train(
                     f"{epochs}. A learning rate below {learning_rate:g} may be right."
                 )
             history.append(float(psi))
+    if not all(bool(torch.isfinite(theta).all()) for theta in intervention.parameters()):
+        raise TrainingDivergedError(
+            f"Training diverged: the last of {steps} steps made a parameter NaN or infinite. "
+            f"A learning rate below {learning_rate:g} may be right."
+        )
     return Trace(steps, tuple(history))
 
 
