@@ -107,4 +107,4 @@ def activation(cache: Any, site: Site, layer: int) -> Tensor:
 def largest_difference(ours: Tensor, theirs: Tensor) -> float:
     """The largest absolute difference of two tensors of one shape."""
     assert ours.shape == theirs.shape
-    return float((ours.double() - theirs.double()).abs().max())
+    return float((ours.detach().double() - theirs.detach().double()).abs().max())

@@ -1,0 +1,141 @@
+"""What clean runs are contrasted with."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from methods.core.corruption import NOISE_DRAWS, check_direction, contrasts, differing_positions
+from methods.core.points import Site
+from methods.core.prompts import Prompts
+from tasks.errors import UserInputError
+from tests.methods.small import (
+    activation,
+    cache_of,
+    full_logits,
+    grid_of,
+    largest_difference,
+    metric_of,
+    prompts,
+    subject,
+)
+from tests.tiny import ARCHITECTURES
+
+
+def found(kind: Any, direction: Any = "noising", seed: int = 0, some: Any = None) -> Any:
+    """The contrasts of the tiny GPT-2."""
+    model = subject()
+    return contrasts(model, some or prompts(), grid_of(model), kind, direction, seed)
+
+
+@pytest.mark.parametrize("direction", ["noising", "denoising"])
+def test_counterfactual(direction: Any) -> None:
+    model, some = subject(), prompts()
+    (contrast,) = found("counterfactual", direction)
+    noising = direction == "noising"
+    receiver, donor = some.tokens, some.corrupted
+    if not noising:
+        receiver, donor = donor, receiver
+    assert contrast.sign == (1 if noising else -1)
+    assert contrast.receiver.noise is None
+    assert torch.equal(contrast.receiver.prompts.tokens, receiver)
+    assert torch.equal(contrast.receiver.prompts.answers, some.answers)
+    assert torch.equal(contrast.receiver.prompts.foils, some.foils)
+    cache = cache_of(model, donor)
+    for (site, layer), h in contrast.donated.items():
+        assert largest_difference(h, activation(cache, site, layer)) < 1e-5
+    expected = metric_of(some)(full_logits(model, receiver))
+    assert largest_difference(contrast.receiver.logit_difference(model), expected) < 1e-4
+
+
+def test_zero() -> None:
+    (contrast,) = found("zero")
+    assert len(contrast.donated) == 12
+    assert all(torch.all(h == 0) and h.shape == (3, 7, 32) for h in contrast.donated.values())
+
+
+def test_mean_is_by_layer_site_and_position() -> None:
+    model, some = subject(), prompts()
+    (contrast,) = found("mean")
+    cache = cache_of(model, some.tokens)
+    for (site, layer), h in contrast.donated.items():
+        expected = activation(cache, site, layer).double().mean(dim=0)
+        assert h.shape == (3, 7, 32)
+        for row in h:
+            assert largest_difference(row, expected) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["zero", "mean"])
+def test_baselines_go_into_the_clean_run(kind: Any) -> None:
+    (contrast,) = found(kind)
+    assert torch.equal(contrast.receiver.prompts.tokens, prompts().tokens)
+    assert contrast.sign == 1
+
+
+@pytest.mark.parametrize("kind", ["zero", "mean"])
+def test_baselines_cannot_be_denoised(kind: Any) -> None:
+    with pytest.raises(UserInputError, match=f'"{kind}" does not have; use "noising"'):
+        check_direction(kind, "denoising")
+    check_direction(kind, "noising")
+
+
+@pytest.mark.parametrize("kind", ["counterfactual", "gaussian"])
+def test_runs_can_be_denoised(kind: Any) -> None:
+    check_direction(kind, "denoising")
+    assert all(contrast.sign == -1 for contrast in found(kind, "denoising"))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_noise_is_three_standard_deviations_of_the_embeddings(architecture: str) -> None:
+    model, some = subject(architecture), prompts(4)
+    grid = grid_of(model, ["attn_out"])
+    runs = [c.receiver for c in contrasts(model, some, grid, "gaussian", "denoising", seed=0)]
+    assert len(runs) == NOISE_DRAWS == 10
+    noise = torch.stack([run.noise for run in runs])
+    assert torch.all(noise[:, :, 0] == 0)
+    assert not torch.equal(noise[0], noise[1])
+    embeddings = model.bridge.original_model.get_input_embeddings()(some.tokens)
+    expected = 3 * float(embeddings.double().std())
+    # 10 draws of 4 x 6 x 32 numbers: the standard deviation is known to about 1 %.
+    assert float(noise[:, :, 1:].std()) == pytest.approx(expected, rel=0.05)
+    assert abs(float(noise[:, :, 1:].mean())) < 0.05 * expected
+
+
+def test_noise_spares_the_bos_only_where_there_is_one() -> None:
+    some = prompts()
+    without = Prompts(some.tokens, some.corrupted, some.answers, some.foils, has_bos=False)
+    for contrast in found("gaussian", "denoising", some=without):
+        assert contrast.receiver.noise[:, 0].abs().min() > 0
+
+
+def test_noise_is_in_the_run_that_donates() -> None:
+    """Noising: clean receiver, and from block 0 on what the noisy run has at every position."""
+    model, some = subject(), prompts()
+    noisy = found("gaussian", "denoising")[0].receiver
+    contrast = found("gaussian", "noising")[0]
+    assert contrast.receiver.noise is None
+    seen = noisy.activations(model, [(Site.MLP_OUT, 1)])[Site.MLP_OUT, 1]
+    clean = cache_of(model, some.tokens)["blocks.1.hook_mlp_out"]
+    donated = contrast.donated[Site.MLP_OUT, 1]
+    assert torch.equal(donated, seen)
+    assert largest_difference(donated[:, 0], clean[:, 0]) < 1e-5
+    assert torch.all((donated - clean)[:, 1:].abs().amax(dim=-1) > 0.01)
+
+
+def test_noise_comes_from_the_seed_alone() -> None:
+    first = found("gaussian", "denoising", seed=3)
+    torch.rand(5)
+    again, other = found("gaussian", "denoising", seed=3), found("gaussian", "denoising", seed=4)
+    for a, b, c in zip(first, again, other, strict=True):
+        assert torch.equal(a.receiver.noise, b.receiver.noise)
+        assert not torch.equal(a.receiver.noise, c.receiver.noise)
+
+
+def test_differing_positions() -> None:
+    a = torch.zeros((2, 5, 3))
+    b = a.clone()
+    b[0, 3, 1] = 1e-30
+    b[1, 1] = 2
+    b[1, 4] = 2
+    where = differing_positions(a, b, torch.tensor([1, 3]))
+    assert where.tolist() == [[0, 1], [1, 0]]

@@ -1,0 +1,73 @@
+"""The final norm as a linear map, against the norm modules of the models themselves."""
+
+import pytest
+import torch
+
+from methods.core.final_norm import FinalNorm, UnknownFinalNormError
+from tests.methods.small import cache_of, largest_difference, prompts, subject
+from tests.tiny import ARCHITECTURES
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_linear_map_and_constant_are_the_models_norm_and_unembedding(architecture: str) -> None:
+    model, some = subject(architecture), prompts()
+    norm = FinalNorm.of(model)
+    inner = model.bridge.original_model
+    module = next(
+        part
+        for name, part in inner.named_modules()
+        if name.endswith((".ln_f", ".norm", ".final_layer_norm"))
+    )
+    x = 3 * torch.randn((3, 7, 32), generator=torch.Generator().manual_seed(0)) + 1
+    with torch.no_grad():
+        logits = inner.get_output_embeddings()(module(x))
+    rows = torch.arange(3)
+    expected = logits[rows, :, some.answers] - logits[rows, :, some.foils]
+    found = (x * norm.directions(some.answers, some.foils, x)).sum(dim=-1)
+    found = found + norm.constant(some.answers, some.foils)[:, None]
+    assert expected.std() > 0.5
+    assert largest_difference(found, expected) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("architecture", "centred", "has_bias"),
+    [
+        ("gpt2", True, True),
+        ("gpt_neox", True, True),
+        ("llama", False, False),
+        ("qwen2", False, False),
+        ("gemma2", False, False),
+        ("gemma3", False, False),
+    ],
+)
+def test_what_the_norm_is(architecture: str, centred: bool, has_bias: bool) -> None:
+    norm = FinalNorm.of(subject(architecture))
+    assert norm.centred == centred
+    assert bool(norm.bias.any()) == has_bias
+    assert norm.unembedding.shape == (64, 32)
+    assert norm.weight.dtype == torch.float32
+
+
+def test_unembedding_bias_counts() -> None:
+    norm = FinalNorm.of(subject())
+    answers, foils = torch.tensor([3]), torch.tensor([5])
+    before = norm.constant(answers, foils)
+    norm.unembedding_bias[3] += 2
+    norm.unembedding_bias[5] -= 1
+    assert float(norm.constant(answers, foils) - before) == pytest.approx(3, abs=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_check_accepts_every_architecture(architecture: str, dtype: torch.dtype) -> None:
+    model, some = subject(architecture, dtype), prompts()
+    residual = cache_of(model, some.tokens)["blocks.2.hook_resid_post"].float()
+    FinalNorm.of(model).check(model, some, residual)
+
+
+def test_check_compares_with_the_model() -> None:
+    """Another run's residual stream does not give this run's logits."""
+    model, some = subject("llama"), prompts()
+    residual = cache_of(model, some.corrupted)["blocks.2.hook_resid_post"]
+    with pytest.raises(UnknownFinalNormError, match="its scores would be wrong"):
+        FinalNorm.of(model).check(model, some, residual)

@@ -1,0 +1,309 @@
+"""Eq. 4, 5 and 10 against plain loops, and what holds of every intervention."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from methods.core.intervention import (
+    DynamicScaling,
+    Intervention,
+    PatchedRows,
+    StaticScaling,
+    SteeringVectors,
+)
+from methods.core.points import PointGrid, Site
+from methods.core.subject import SubjectModel
+from tests.methods.small import (
+    N_POSITIONS,
+    SERIAL,
+    activation,
+    cache_of,
+    full_logits,
+    grid_of,
+    largest_difference,
+    metric_of,
+    prompts,
+    subject,
+)
+from tests.tiny import ARCHITECTURES
+
+KINDS = (StaticScaling, SteeringVectors, DynamicScaling)
+D_MODEL = 32
+
+
+def make(kind: type[Intervention], grid: PointGrid, seed: int = 0, size: float = 0.3) -> Any:
+    """A random intervention of a kind."""
+    shapes = {
+        StaticScaling: grid.shape,
+        SteeringVectors: (*grid.shape, D_MODEL),
+        DynamicScaling: (*grid.shape[:2], D_MODEL),
+    }
+    generator = torch.Generator().manual_seed(seed)
+    return kind(grid, size * torch.randn(shapes[kind], generator=generator))  # type: ignore[call-arg]
+
+
+def parameters(intervention: Any) -> Any:
+    """The parameters as an array of float64."""
+    (only,) = intervention.parameters()
+    return only.detach().double().numpy()
+
+
+def loop_edit(intervention: Any, site: Site, layer: int, h: Any, beta: Any) -> Any:
+    """Eq. 4, 5 or 10, a number at a time."""
+    grid, theta = intervention.grid, parameters(intervention)
+    out = h.copy()
+    s = grid.sites.index(site)
+    for row in range(h.shape[0]):
+        for p, position in enumerate(grid.positions):
+            if not grid.included[s, layer, p]:
+                continue
+            vector = h[row, position]
+            if isinstance(intervention, SteeringVectors):
+                out[row, position] = [
+                    x + beta[row] * v for x, v in zip(vector, theta[s, layer, p], strict=True)
+                ]
+                continue
+            if isinstance(intervention, StaticScaling):
+                alpha = theta[s, layer, p]
+            else:
+                norm = sum(x * x for x in vector) ** 0.5
+                dot = sum(g * x for g, x in zip(theta[s, layer], vector, strict=True))
+                alpha = dot / norm if norm > 0 else 0.0
+            out[row, position] = [x * (1 + beta[row] * alpha) for x in vector]
+    return out
+
+
+def a_grid(positions: Any = (1, 3, 6)) -> PointGrid:
+    """All sites, two layers; the last residual at the answer position is left out."""
+    return PointGrid(tuple(Site), 2, tuple(positions), N_POSITIONS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_edits_are_the_equations(kind: Any) -> None:
+    grid = a_grid()
+    intervention = make(kind, grid)
+    generator = torch.Generator().manual_seed(1)
+    h = torch.randn((3, N_POSITIONS, D_MODEL), generator=generator)
+    h[1, 3] = 0
+    beta = torch.tensor([1.0, -2.0, 0.5])
+    for site, layer in grid.points:
+        found = intervention.at(beta)(site, layer, h).detach()
+        expected = loop_edit(intervention, site, layer, h.double().numpy(), beta.numpy())
+        assert largest_difference(found, torch.from_numpy(expected)) < 1e-5
+        outside = [p for p in range(N_POSITIONS) if p not in grid.positions]
+        assert torch.equal(found[:, outside], h[:, outside])
+    excluded = intervention.at(beta)(Site.RESID_POST, 1, h).detach()
+    assert torch.equal(excluded[:, 6], h[:, 6])
+    assert not torch.equal(excluded[:, 3], h[:, 3])
+
+
+def test_dynamic_scalar_of_nothing_is_zero() -> None:
+    """||h|| = 0 gives alpha = 0, and a gradient that is a number."""
+    scaling = make(DynamicScaling, a_grid())
+    h = torch.zeros((2, N_POSITIONS, D_MODEL), requires_grad=True)
+    alpha = scaling.alpha(Site.ATTN_OUT, 0, h)
+    assert torch.all(alpha == 0)
+    scaling.at(torch.ones(2))(Site.ATTN_OUT, 0, h).sum().backward()
+    assert bool(torch.isfinite(h.grad).all())
+    assert bool(torch.isfinite(scaling.gates.grad).all())
+
+
+def test_dynamic_scalar_does_not_depend_on_the_length_of_h() -> None:
+    scaling = make(DynamicScaling, a_grid())
+    h = torch.randn((2, N_POSITIONS, D_MODEL), generator=torch.Generator().manual_seed(0))
+    alpha = scaling.alpha(Site.MLP_OUT, 1, h)
+    assert alpha.abs().max() > 0.1
+    assert largest_difference(alpha, scaling.alpha(Site.MLP_OUT, 1, 1e-6 * h)) < 1e-5
+    assert largest_difference(alpha, -scaling.alpha(Site.MLP_OUT, 1, -7 * h)) < 1e-5
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_beta_zero_leaves_every_bit(architecture: str, kind: Any, dtype: torch.dtype) -> None:
+    model, some = subject(architecture, dtype), prompts()
+    intervention = make(kind, grid_of(model, keep_final_residual=True))
+    with torch.no_grad():
+        plain = model.logits(some.tokens)
+        steered = model.logits(some.tokens, intervention.at(torch.zeros(3)))
+        one = model.logits(some.tokens, intervention.at(torch.tensor([0.0, 1.0, 0.0])))
+    assert torch.equal(plain, steered)
+    assert torch.equal(plain[[0, 2]], one[[0, 2]])
+    assert largest_difference(plain[1], one[1]) > 0.01
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_vector_of_betas_is_as_many_runs(kind: Any) -> None:
+    model, some = subject("gemma2"), prompts(1)
+    intervention = make(kind, grid_of(model))
+    beta = torch.tensor([-2.0, -1.0, 0.0, 0.25, 1.0])
+    with torch.no_grad():
+        together = model.logits(some.tokens.expand(5, -1), intervention.at(beta))
+        for row in range(5):
+            alone = model.logits(some.tokens, intervention.at(beta[row : row + 1]))
+            assert largest_difference(together[row : row + 1], alone) < 1e-4
+    assert largest_difference(together[0], together[4]) > 0.1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_steered_run_is_the_loop_at_every_hook(kind: Any) -> None:
+    """Points act together: every hook applies the equation to what the earlier ones left."""
+    model, some = subject(), prompts()
+    grid = grid_of(model, ["attn_out", "mlp_out", "resid_post"])
+    intervention = make(kind, grid)
+    beta = [1.0, -1.0, 0.5]
+    hooks = []
+    for site, layer in grid.points:
+
+        def by_loop(h: Any, hook: Any, site: Site = site, layer: int = layer) -> Any:
+            edited = loop_edit(intervention, site, layer, h.double().numpy(), beta)
+            return torch.from_numpy(edited).to(h.dtype)
+
+        hooks.append((f"blocks.{layer}.hook_{site}", by_loop))
+    expected = full_logits(model, some.tokens, hooks)[:, -1]
+    with torch.no_grad():
+        found = model.logits(some.tokens, intervention.at(torch.tensor(beta)))
+    assert largest_difference(found, expected) < 1e-4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_points_left_out_do_nothing(kind: Any) -> None:
+    """However large the parameter of the point that is left out."""
+    model, some = subject(), prompts()
+    grid = grid_of(model, ["attn_out", "resid_post"])
+    quiet, loud = make(kind, grid), make(kind, grid)
+    if kind is DynamicScaling:
+        grid.included[1, -1] = False
+        quiet, loud = make(kind, grid), make(kind, grid)
+        with torch.no_grad():
+            loud.gates[1, -1] = 1e3
+    else:
+        with torch.no_grad():
+            next(loud.parameters())[1, -1, -1] = 1e3
+    with torch.no_grad():
+        a, b = (model.logits(some.tokens, i.at(torch.ones(3))) for i in (quiet, loud))
+    assert torch.equal(a, b)
+
+
+def test_theta_has_one_number_a_parameter() -> None:
+    grid = a_grid()
+    n_points = 4 * 2 * 3 - 1
+    assert make(StaticScaling, grid).theta().shape == (n_points,)
+    assert make(SteeringVectors, grid).theta().shape == (n_points * D_MODEL,)
+    assert make(DynamicScaling, grid).theta().shape == (4 * 2 * D_MODEL,)
+    for kind, unit, units in zip(
+        KINDS,
+        ("scalar", "vector", "gate entry"),
+        (n_points, n_points, 4 * 2 * D_MODEL),
+        strict=True,
+    ):
+        intervention = make(kind, grid)
+        assert intervention.unit == unit
+        assert intervention.magnitudes().shape == (units,)
+        assert sum(p.numel() for p in intervention.parameters()) >= intervention.theta().numel()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("k", [0, 1, 5, 10_000])
+def test_the_largest_units_are_kept(kind: Any, k: int) -> None:
+    grid = a_grid()
+    intervention = make(kind, grid)
+    full, kept = parameters(intervention), parameters(intervention.keep_largest(k))
+    norms = np.linalg.norm(full, axis=-1) if kind is SteeringVectors else np.abs(full)
+    taking_part = np.ones(norms.shape, bool)
+    if kind is not DynamicScaling:
+        taking_part = grid.included.numpy()
+    ranked = sorted(norms[taking_part], reverse=True)
+    least = ranked[min(k, len(ranked)) - 1] if k else np.inf
+    expected = np.where(
+        (taking_part & (norms >= least)).reshape(*norms.shape, *[1] * (full.ndim - norms.ndim)),
+        full,
+        0,
+    )
+    np.testing.assert_array_equal(kept, expected)
+    magnitudes = intervention.magnitudes().numpy()
+    np.testing.assert_allclose(sorted(magnitudes, reverse=True), ranked, rtol=1e-6)
+
+
+def test_keeping_some_leaves_the_original_alone() -> None:
+    intervention = make(StaticScaling, a_grid())
+    before = parameters(intervention).copy()
+    kept = intervention.keep_largest(2)
+    assert int((kept.theta() != 0).sum()) == 2
+    np.testing.assert_array_equal(parameters(intervention), before)
+
+
+def test_scores_become_scalars_of_size_one() -> None:
+    grid = a_grid()
+    scores = torch.randn(grid.shape, generator=torch.Generator().manual_seed(0))
+    scores[0, 1, 2] = -8.0
+    scores[-1, -1, -1] = float("nan")  # left out of the grid
+    alpha = StaticScaling.from_scores(grid, scores).alpha.detach()
+    assert alpha[0, 1, 2] == -1
+    assert alpha[-1, -1, -1] == 0
+    expected = torch.where(grid.included, scores / 8, torch.zeros(()))
+    assert largest_difference(alpha, expected) < 1e-7
+
+
+def test_scores_left_out_do_not_set_the_size() -> None:
+    grid = a_grid()
+    scores = torch.ones(grid.shape)
+    scores[-1, -1, -1] = 1e6
+    assert StaticScaling.from_scores(grid, scores).alpha.detach().max() == 1
+
+
+def test_scores_that_are_all_zero_do_nothing() -> None:
+    assert torch.all(StaticScaling.from_scores(a_grid(), torch.zeros(a_grid().shape)).alpha == 0)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_scores_that_are_not_numbers_are_refused(bad: float) -> None:
+    scores = torch.ones(a_grid().shape)
+    scores[0, 0, 0] = bad
+    with pytest.raises(ValueError, match="NaN or infinite scores"):
+        StaticScaling.from_scores(a_grid(), scores)
+
+
+def corrupted_everywhere(model: SubjectModel, site: Site, layers: Any, some: Any) -> PatchedRows:
+    """Every position of every row gets the corrupted run's activation."""
+    cache = cache_of(model, some.corrupted)
+    index = torch.cartesian_prod(torch.arange(len(some)), torch.arange(N_POSITIONS))
+    rows, positions = index.T
+    return PatchedRows(
+        {
+            (site, layer): (rows, positions, activation(cache, site, layer)[rows, positions])
+            for layer in layers
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("architecture", "site"),
+    [(name, Site.RESID_POST) for name in ARCHITECTURES]
+    + [(name, Site.RESID_MID) for name in SERIAL],
+)
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_a_whole_residual_stream_is_a_whole_run(architecture: str, layer: int, site: Site) -> None:
+    """Closed form: with all positions of one layer patched nothing of the clean run is left."""
+    model, some = subject(architecture), prompts()
+    edit = corrupted_everywhere(model, site, [layer], some)
+    with torch.no_grad():
+        found = some.logit_difference(model.logits(some.tokens, edit))
+    metric = metric_of(some)
+    clean, corrupted = (metric(full_logits(model, t)) for t in (some.tokens, some.corrupted))
+    assert largest_difference(clean, corrupted) > 0.1
+    assert largest_difference(found, corrupted) < 1e-4
+
+
+def test_a_row_is_patched_without_touching_the_others() -> None:
+    h = torch.zeros((3, N_POSITIONS, D_MODEL))
+    value = torch.ones((2, D_MODEL), dtype=torch.float64)
+    edit = PatchedRows({(Site.ATTN_OUT, 1): (torch.tensor([0, 2]), torch.tensor([4, 1]), value)})
+    assert list(edit.points) == [(Site.ATTN_OUT, 1)]
+    found = edit(Site.ATTN_OUT, 1, h)
+    expected = torch.zeros_like(h)
+    expected[0, 4] = expected[2, 1] = 1
+    assert torch.equal(found, expected)
+    assert torch.all(h == 0)

@@ -1,0 +1,290 @@
+"""The training loop: its gradient against finite differences, its steps against Adam by hand."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from methods.core.intervention import DynamicScaling, StaticScaling, SteeringVectors
+from methods.core.objective import Objective
+from methods.core.points import PointGrid
+from methods.core.prompts import Prompts
+from methods.core.subject import NonFiniteLogitsError, SubjectModel
+from methods.core.training import Trace, TrainingDivergedError, initial, train
+from tests.methods.small import full_logits, grid_of, largest_difference, prompts, subject
+from tests.tiny import ARCHITECTURES, tiny_bridge
+
+OBJECTIVE = Objective(margin=2.0, lambda_f=0.7, lambda_m=0.05)
+KINDS = (StaticScaling, SteeringVectors, DynamicScaling)
+
+
+def run(
+    model: SubjectModel,
+    intervention: Any,
+    some: Prompts,
+    objective: Any = OBJECTIVE,
+    **settings: Any,
+) -> Trace:
+    """`train` with the settings of these tests."""
+    chosen = {"learning_rate": 1e-2, "epochs": 1, "batch_size": None, "seed": 0, **settings}
+    return train(model, intervention, some, objective, **chosen)
+
+
+class Recorder(torch.optim.Adam):
+    """Adam that keeps the gradients and the parameters that it was given."""
+
+    gradients: list[torch.Tensor]
+
+    def step(self, closure: Any = None) -> Any:
+        (theta,) = self.param_groups[0]["params"]
+        self.gradients.append(theta.grad.clone())
+        return super().step(closure)
+
+
+@pytest.fixture
+def gradients(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    """The gradient of -Psi at every step of what is trained."""
+    found: list[torch.Tensor] = []
+    monkeypatch.setattr(Recorder, "gradients", found, raising=False)
+    monkeypatch.setattr(torch.optim, "Adam", Recorder)
+    return found
+
+
+def alphas(grid: PointGrid, size: float = 0.3) -> torch.Tensor:
+    """Random scalars; training happens in place, so ask again for the ones before it."""
+    return size * torch.randn(grid.shape, generator=torch.Generator().manual_seed(1))
+
+
+def logits_by_hand(model: SubjectModel, some: Prompts, grid: PointGrid, alpha: Any) -> Any:
+    """Logits of a run scaled through TransformerLens's hooks (sites without resid_mid)."""
+    hooks = []
+    for s, site in enumerate(grid.sites):
+        for layer in range(grid.n_layers):
+            factor = torch.ones(some.n_positions, dtype=torch.float64)
+            for p, position in enumerate(grid.positions):
+                if grid.included[s, layer, p]:
+                    factor[position] += float(alpha[s, layer, p])
+            name = f"blocks.{layer}.hook_{site}"
+            hooks.append((name, lambda h, hook, factor=factor: h * factor[:, None].to(h.dtype)))
+    return full_logits(model, some.tokens, hooks)[:, -1].double().numpy()
+
+
+def psi_by_hand(
+    model: SubjectModel, some: Prompts, grid: PointGrid, alpha: Any, objective: Objective
+) -> float:
+    """Eq. 9, a prompt and a vocabulary entry at a time."""
+    original = full_logits(model, some.tokens)[:, -1].double().numpy()
+    runs = {sign: logits_by_hand(model, some, grid, sign * alpha) for sign in (1, -1)}
+    total = 0.0
+    for n in range(len(some)):
+        c, w = int(some.answers[n]), int(some.foils[n])
+        for sign, logits in runs.items():
+            total -= max(0.0, sign * (logits[n][w] - logits[n][c]) + objective.margin)
+            log_p, log_q = (x[n] - math.log(np.exp(x[n]).sum()) for x in (logits, original))
+            total -= objective.lambda_f * float((np.exp(log_p) * (log_p - log_q)).sum())
+    size = sum(abs(float(a)) for a in alpha[grid.included])
+    return total / len(some) - objective.lambda_m * size
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2"])
+def test_gradient_is_the_finite_difference_of_psi(
+    architecture: str, gradients: list[torch.Tensor]
+) -> None:
+    model, some = subject(architecture, torch.float64), prompts()
+    grid = grid_of(model, ["attn_out", "resid_post"], [2, 5, 6])
+    alpha = alphas(grid)
+    trace = run(model, StaticScaling(grid, alphas(grid)), some)
+    assert trace.psi[0] == pytest.approx(psi_by_hand(model, some, grid, alpha, OBJECTIVE), rel=1e-5)
+    expected = torch.zeros(grid.shape)
+    for point in grid.included.nonzero().tolist():
+        values = []
+        for step in (1e-3, -1e-3):
+            moved = alpha.clone()
+            moved[tuple(point)] += step
+            values.append(psi_by_hand(model, some, grid, moved, OBJECTIVE))
+        expected[tuple(point)] = (values[0] - values[1]) / 2e-3
+    assert expected.abs().max() > 0.1
+    torch.testing.assert_close(-gradients[0], expected, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("term", [0, 1, 2])
+def test_every_term_of_psi_is_trained_on(term: int, gradients: list[torch.Tensor]) -> None:
+    """With two of the three at zero the third still has a gradient, and the value is its own."""
+    objective = [Objective(2.0, 0.0, 0.0), Objective(-100.0, 1.0, 0.0), Objective(-100.0, 0.0, 1.0)]
+    model, some = subject(), prompts()
+    grid = grid_of(model, ["attn_out"])
+    alpha = alphas(grid)
+    trace = run(model, StaticScaling(grid, alphas(grid)), some, objective[term])
+    expected = psi_by_hand(model, some, grid, alpha, objective[term])
+    assert trace.psi[0] == pytest.approx(expected, rel=1e-4)
+    assert gradients[0].abs().max() > 1e-3
+    if term == 2:
+        assert torch.equal(gradients[0], alpha.sign())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_chunks_give_the_full_gradient(kind: Any, gradients: list[torch.Tensor]) -> None:
+    some = prompts(5)
+    for rows in (500, 4, 1):
+        model = subject(rows_per_forward=rows)
+        intervention = kind(grid_of(model), parameters_of(kind, grid_of(model)))
+        run(model, intervention, some)
+        assert model.passes.backward == 2 * len(some)
+        assert model.passes.forward == 3 * len(some)
+    assert gradients[0].abs().max() > 0.01
+    assert largest_difference(gradients[0], gradients[1]) < 1e-5
+    assert largest_difference(gradients[0], gradients[2]) < 1e-5
+
+
+def parameters_of(kind: Any, grid: PointGrid, size: float = 0.1, seed: int = 1) -> torch.Tensor:
+    """Random parameters of the shape that a kind of intervention has."""
+    shape = {
+        StaticScaling: grid.shape,
+        SteeringVectors: (*grid.shape, 32),
+        DynamicScaling: (*grid.shape[:2], 32),
+    }
+    return initial(shape[kind], size, seed)
+
+
+def test_minibatches_average_to_the_full_gradient(gradients: list[torch.Tensor]) -> None:
+    model, some = subject(), prompts(6)
+    grid = grid_of(model)
+    for batch_size in (None, 6, 2):
+        # A learning rate so small that all minibatches are taken at the same place.
+        scaling = StaticScaling(grid, alphas(grid))
+        trace = run(model, scaling, some, batch_size=batch_size, learning_rate=1e-9)
+        assert trace.steps == (3 if batch_size == 2 else 1)
+    full, shuffled, *parts = gradients
+    assert largest_difference(full, shuffled) < 1e-5
+    assert largest_difference(full, torch.stack(parts).mean(dim=0)) < 1e-5
+    assert largest_difference(parts[0], parts[1]) > 1e-3
+
+
+def test_minibatches_are_shuffled_by_the_seed(gradients: list[torch.Tensor]) -> None:
+    model, some = subject(), prompts(6)
+    grid = grid_of(model, ["attn_out"])
+    for seed in (0, 0, 1):
+        run(model, StaticScaling(grid, alphas(grid)), some, batch_size=2, seed=seed)
+    assert torch.equal(gradients[0], gradients[3])
+    assert not torch.equal(gradients[0], gradients[6])
+
+
+def test_an_uneven_minibatch_is_a_step_of_its_own() -> None:
+    model, some = subject(), prompts(5)
+    grid = grid_of(model, ["attn_out"])
+    trace = run(model, StaticScaling(grid, alphas(grid)), some, batch_size=2, epochs=4)
+    assert trace.steps == 12
+    assert len(trace.psi) == 4
+
+
+def test_steps_are_adam_at_a_constant_rate(gradients: list[torch.Tensor]) -> None:
+    """Kingma and Ba's algorithm 1, with beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8."""
+    model, some = subject(), prompts()
+    grid = grid_of(model, ["attn_out"])
+    scaling = StaticScaling(grid, alphas(grid))
+    theta = scaling.alpha.detach().double().numpy()
+    trace = run(model, scaling, some, epochs=5)
+    assert trace.steps == len(gradients) == 5
+    m, v = np.zeros_like(theta), np.zeros_like(theta)
+    for t, tensor in enumerate(gradients, start=1):
+        g = tensor.double().numpy()
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        theta = theta - 1e-2 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    assert largest_difference(scaling.alpha.detach(), torch.from_numpy(theta)) < 1e-5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_psi_improves(architecture: str, kind: Any) -> None:
+    model, some = subject(architecture), prompts()
+    grid = grid_of(model)
+    intervention = kind(grid, parameters_of(kind, grid, 1e-5))
+    rate = 1e-2 if kind is not SteeringVectors else 1e-3
+    trace = run(model, intervention, some, Objective(), epochs=12, learning_rate=rate)
+    assert len(trace.psi) == 12
+    assert trace.psi[-1] > trace.psi[0] + 0.1
+    assert all(psi <= 0 for psi in trace.psi)
+
+
+def test_points_left_out_are_not_trained() -> None:
+    model, some = subject(), prompts()
+    grid = grid_of(model, ["attn_out", "resid_post"])
+    scaling = StaticScaling(grid, torch.full(grid.shape, 1e-5))
+    run(model, scaling, some, epochs=3)
+    moved = (scaling.alpha.detach() - 1e-5).abs() > 1e-6
+    assert torch.equal(moved | ~grid.included, torch.ones_like(moved))
+    assert not bool(moved[~grid.included].any())
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_works_whatever_the_grad_mode(kind: Any, mode: Any) -> None:
+    model = subject()
+
+    @torch.inference_mode(False)
+    def made() -> Any:
+        grid = grid_of(model)
+        return kind(grid, parameters_of(kind, grid, 1e-5))
+
+    def trained() -> torch.Tensor:
+        intervention = made()
+        run(model, intervention, prompts(), epochs=2)
+        return intervention.theta().detach().clone()
+
+    expected = trained()
+    with mode():
+        inside = trained()
+        assert not torch.is_grad_enabled()
+    assert torch.equal(expected, inside)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_absurd_learning_rate_is_noticed(kind: Any) -> None:
+    model = subject("llama")
+    grid = grid_of(model)
+    with pytest.raises(
+        TrainingDivergedError, match=r"epoch \d+ of 25\. A learning rate below 1e\+37"
+    ):
+        run(
+            model,
+            kind(grid, parameters_of(kind, grid)),
+            prompts(),
+            epochs=25,
+            learning_rate=1e37,
+        )
+
+
+def test_a_last_step_that_diverges_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No epoch follows whose objective could tell."""
+
+    class Diverging(torch.optim.Adam):
+        def step(self, closure: Any = None) -> Any:
+            super().step(closure)
+            self.param_groups[0]["params"][0].data[0, 1, 2] = float("nan")
+
+    monkeypatch.setattr(torch.optim, "Adam", Diverging)
+    model = subject()
+    grid = grid_of(model, ["attn_out"])
+    with pytest.raises(TrainingDivergedError, match="the last of 1 steps made a parameter NaN"):
+        run(model, StaticScaling(grid, alphas(grid)), prompts())
+
+
+def test_a_model_without_logits_is_not_trained_on() -> None:
+    bridge = tiny_bridge("llama")
+    model = SubjectModel(bridge)
+    with torch.no_grad():
+        bridge.original_model.get_input_embeddings().weight.fill_(float("nan"))
+    grid = grid_of(model)
+    with pytest.raises(NonFiniteLogitsError):
+        run(model, StaticScaling(grid, alphas(grid)), prompts())
+
+
+def test_parameters_before_training_come_from_the_seed() -> None:
+    torch.manual_seed(5)
+    first = initial((4000,), 1e-5, 7)
+    torch.manual_seed(6)
+    assert torch.equal(first, initial((4000,), 1e-5, 7))
+    assert not torch.equal(first, initial((4000,), 1e-5, 8))
+    assert float(first.std()) == pytest.approx(1e-5, rel=0.05)
