@@ -1,0 +1,83 @@
+"""Controls: values without localisation, from the seed alone."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from methods.controls import Random, Shuffled
+from methods.core.points import PointGrid, Site
+from tasks.errors import UserInputError
+from tasks.registry import configure
+from tests.methods.small import prompts, setting, subject
+
+GRID = PointGrid((Site.MLP_OUT, Site.RESID_POST), 3, tuple(range(7)), 7)
+
+
+def parent_scores() -> torch.Tensor:
+    scores = torch.arange(42.0).reshape(GRID.shape)
+    scores[-1, -1, -1] = float("nan")  # the point that is left out
+    return scores
+
+
+def shuffled(seed: int = 0, **settings: Any) -> torch.Tensor:
+    method = Shuffled(of="grad_scalar", **settings)
+    return method.fit(subject(), prompts(), GRID, setting(seed, parent_scores())).scores
+
+
+def random(seed: int = 0, **settings: Any) -> torch.Tensor:
+    return Random(**settings).fit(subject(), prompts(), GRID, setting(seed)).scores
+
+
+def test_random_scores_are_normal() -> None:
+    grid = PointGrid(tuple(Site), 30, tuple(range(20)), 20)
+    scores = Random().fit(subject(), prompts(), grid, setting()).scores
+    assert scores.shape == grid.shape
+    assert abs(float(scores.mean())) < 0.1
+    assert float(scores.std()) == pytest.approx(1, abs=0.1)
+    assert float((scores.abs() > 2).float().mean()) == pytest.approx(0.0455, abs=0.02)
+
+
+def test_shuffled_scores_are_the_same_values_elsewhere() -> None:
+    scores, parent = shuffled(), parent_scores()
+    assert sorted(scores[GRID.included].tolist()) == sorted(parent[GRID.included].tolist())
+    moved = (scores != parent)[GRID.included]
+    assert moved.float().mean() > 0.8
+    assert bool(scores[-1, -1, -1].isnan())
+    assert bool((parent_scores()[GRID.included] == parent[GRID.included]).all())
+
+
+@pytest.mark.parametrize("scores", [random, shuffled])
+def test_draws_and_seeds_differ_and_reproduce(scores: Any) -> None:
+    all_draws = [scores(seed, draw=draw) for seed in (0, 1) for draw in range(5)]
+    for n, one in enumerate(all_draws):
+        for other in all_draws[n + 1 :]:
+            assert not torch.equal(one[GRID.included], other[GRID.included])
+    again = scores(1, draw=4)
+    assert torch.equal(again[GRID.included], all_draws[-1][GRID.included])
+
+
+@pytest.mark.parametrize("method", [Random(), Shuffled(of="grad_scalar")])
+def test_controls_do_not_look_at_the_model(method: Any) -> None:
+    model = subject()
+    method.fit(model, prompts(), GRID, setting(0, parent_scores()))
+    assert (model.passes.forward, model.passes.backward) == (0, 0)
+    assert method.control
+    assert not method.trained
+
+
+def test_shuffled_names_its_parent() -> None:
+    assert (
+        Shuffled(of="attr_patch[direction=denoising]").parent == "attr_patch[direction=denoising]"
+    )
+    assert Random().parent is None
+
+
+def test_shuffled_needs_scores() -> None:
+    with pytest.raises(ValueError, match='needs the scores of "grad_scalar"'):
+        Shuffled(of="grad_scalar").fit(subject(), prompts(), GRID, setting())
+
+
+def test_draws_are_not_negative() -> None:
+    with pytest.raises(UserInputError, match="draw"):
+        configure(Random, {"draw": -1}, "method")
