@@ -20,6 +20,8 @@ STEPS = range(-8, 9)
 REFINEMENT_EVALUATIONS = 20
 REFINEMENT_TOLERANCE = 0.005
 """In log10 |beta|: 1 %. The refinement stops there, or after its evaluations."""
+WORST = 1e30
+"""Cost of a strength without numbers: finite, so that the search can go on around it."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def tune_beta(
         def cost(exponent: float) -> float:
             evaluate([10**exponent])
             nearest = min(tried, key=lambda beta: abs(beta - sign * 10**exponent))
-            return -tried[nearest]
+            return min(-tried[nearest], WORST)
 
         width = 1 / STEPS_PER_DECADE
         limit = max(STEPS) / STEPS_PER_DECADE

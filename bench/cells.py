@@ -185,6 +185,8 @@ def _cell_id(
 ) -> str:
     """A readable name with a digest of the settings, safe as a directory's name."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-    words = f"{model}-{task}-{method.label}-{_draw(method.method)}-s{seed}"
+    words = (
+        f"{model.rstrip('/').rsplit('/')[-1]}-{task}-{method.label}-{_draw(method.method)}-s{seed}"
+    )
     readable = re.sub(r"[^A-Za-z0-9_=,-]+", "_", words).strip("_")[:120]
     return f"{readable}-{digest}"

@@ -28,6 +28,9 @@ USER_ERROR = 2
 FAILED_CELLS = 1
 """Exit code when cells failed for another reason."""
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
 OutputOption = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="The results directory; the matrix's own by default."),
@@ -48,8 +51,12 @@ def run(
     from bench.runner import run_matrix
 
     console = Console()
-    with TerminalProgress(console) as progress:
-        outcome = run_matrix(config, output, progress)
+    try:
+        with TerminalProgress(console) as progress:
+            outcome = run_matrix(config, output, progress)
+    except KeyboardInterrupt:
+        print("Interrupted. Finished cells are stored; the same command goes on.", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
     if not outcome.computed and not outcome.failed:
         console.print("Every cell of this matrix was done before: nothing was computed.")
     _show_leaderboard(outcome.store.directory, console)
@@ -98,16 +105,14 @@ def main() -> None:
     except UserInputError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(USER_ERROR)
-    except KeyboardInterrupt:
-        print("Interrupted. Finished cells are stored; the same command goes on.", file=sys.stderr)
-        sys.exit(130)
 
 
 def _show_leaderboard(directory: Path, console: Console) -> None:
     from reports.load import load
-    from reports.tables import leaderboard, print_leaderboard
+    from reports.present import terminal_tables
 
-    print_leaderboard(leaderboard(load(directory)), console)
+    for table in terminal_tables(load(directory), console.width):
+        console.print(table)
 
 
 def _write_report(directory: Path, output: Path | None) -> Path:

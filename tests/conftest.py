@@ -1,5 +1,6 @@
 """What several test files share. Models are imported late, so that light tests start at once."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,3 +23,12 @@ def smollm2_tokenizer() -> Any:
     from bench.models import load_tokenizer
 
     return load_tokenizer("smollm2-135m")[0]
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny Llama whose tokenizer knows every word of the tasks."""
+    from tests.small import task_texts
+    from tests.tiny import save_tiny
+
+    return save_tiny(tmp_path_factory.mktemp("models") / "tiny", "llama", task_texts())

@@ -1,0 +1,24 @@
+"""A tiny model and a task prepared for it."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.cells import expand
+from bench.models import LoadedModel, load_model
+from bench.prepare import PreparedTask, prepare_task
+from methods.core.subject import SubjectModel
+from tests.small import small_matrix
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_folder: Path) -> LoadedModel:
+    return load_model(str(tiny_folder), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def prepared(tiny: LoadedModel, tiny_folder: Path) -> tuple[SubjectModel, PreparedTask]:
+    matrix = small_matrix(tiny_folder)
+    cell = expand(matrix, lambda name: "digest", lambda device: "cpu")[0]
+    subject = SubjectModel(tiny.bridge)
+    return subject, prepare_task(cell.task, matrix, tiny, subject)

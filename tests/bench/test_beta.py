@@ -1,0 +1,90 @@
+"""beta*: the best strength of the whole curve, on a response whose optimum is known."""
+
+import math
+
+import pytest
+import torch
+
+from bench import beta as tuning
+from bench.beta import tune_beta
+from bench.prepare import PreparedTask
+from bench.response import Response, respond
+from methods.core.intervention import StaticScaling
+from methods.core.objective import Objective
+from methods.core.subject import SubjectModel
+
+Prepared = tuple[SubjectModel, PreparedTask]
+
+
+def curve(monkeypatch: pytest.MonkeyPatch, ld: object, kl: object) -> list[int]:
+    """Replaces the model by closed forms of LD and KL in beta; counts the calls' strengths."""
+    calls: list[int] = []
+
+    def fake(subject, prompts, intervention, beta, reference):  # type: ignore[no-untyped-def]
+        calls.append(len(beta))
+        zeros = torch.zeros(1, len(beta))
+        top = torch.zeros(1, len(beta), 1)
+        return Response(
+            beta, ld(beta.double())[None], zeros, zeros, zeros, kl(beta.double())[None],
+            top.long(), top,
+        )  # fmt: skip
+
+    monkeypatch.setattr(tuning, "respond", fake)
+    return calls
+
+
+@pytest.mark.parametrize("optimum", [0.037, 1.3, -1.3, -20.0])
+def test_the_optimum_is_found_with_its_sign(
+    monkeypatch: pytest.MonkeyPatch, optimum: float
+) -> None:
+    """LD follows the optimum's sign; KL is least at |beta| = |optimum|: an exact maximum."""
+    calls = curve(
+        monkeypatch,
+        lambda beta: 5 * torch.sign(beta * optimum),
+        lambda beta: (torch.log10(beta.abs()) - math.log10(abs(optimum))) ** 2,
+    )
+    found = tune_beta(None, None, None, Objective(), None)  # type: ignore[arg-type]
+    assert found.star == pytest.approx(optimum, rel=0.02)
+    assert calls[0] == 34
+    assert set(calls[1:]) == {2}
+    assert 1 <= len(calls) - 1 <= 20
+    assert list(found.beta) == sorted(found.beta)
+    assert max(found.objective) == found.objective[found.beta.index(found.star)]
+
+
+def test_ties_go_to_the_smallest_strength_with_positive_sign(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    curve(monkeypatch, lambda beta: 0 * beta, lambda beta: 0 * beta)
+    found = tune_beta(None, None, None, Objective(), None)  # type: ignore[arg-type]
+    assert found.star == pytest.approx(0.01)
+
+
+def test_strengths_without_numbers_are_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ld(beta: torch.Tensor) -> torch.Tensor:
+        return torch.where(beta.abs() > 1, torch.nan, beta)
+
+    curve(monkeypatch, ld, lambda beta: 0 * beta)
+    found = tune_beta(None, None, None, Objective(), None)  # type: ignore[arg-type]
+    assert 0.9 < found.star <= 1.0
+
+
+def test_no_strength_with_numbers_is_still_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = curve(monkeypatch, lambda beta: beta * torch.nan, lambda beta: beta)
+    found = tune_beta(None, None, None, Objective(), None)  # type: ignore[arg-type]
+    assert found.star == pytest.approx(0.01)
+    assert found.objective[0] == -math.inf
+    assert calls == [34]
+
+
+def test_on_a_model_beta_star_beats_a_dense_grid(prepared: Prepared) -> None:
+    subject, task = prepared
+    train, objective = task.train, Objective()
+    generator = torch.Generator().manual_seed(5)
+    steering = StaticScaling(task.grid, torch.randn(task.grid.shape, generator=generator))
+    found = tune_beta(subject, train.prompts, steering, objective, train.reference)
+    sizes = torch.logspace(-2, 2, 17)
+    dense = respond(
+        subject, train.prompts, steering, torch.cat([sizes, -sizes]), train.reference
+    ).behaviour(objective)
+    assert max(found.objective) >= float(dense.max()) - 1e-5

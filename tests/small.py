@@ -1,0 +1,35 @@
+"""Small matrices over a tiny model whose tokenizer knows every word of the tasks."""
+
+from itertools import islice
+from pathlib import Path
+
+from bench.config import Matrix, parse
+from tasks import TASKS
+
+
+def task_texts() -> list[str]:
+    """Prompts of every task and split, answers and corruptions included."""
+    texts = []
+    for entry in TASKS.values():
+        task = entry.load()()
+        for split in ("train", "test", "shifted"):
+            for pair in islice(task.candidates(split, list(task.entities()), 0), 400):
+                texts += [pair.clean + pair.answer, pair.corrupted + pair.foil]
+    return texts
+
+
+def small_matrix(folder: Path | str, **changes: object) -> Matrix:
+    """A matrix that takes seconds on a tiny model."""
+    return parse(
+        {
+            "models": [{"name": str(folder), "device": "cpu"}],
+            "tasks": ["ioi"],
+            "methods": ["grad_scalar", {"name": "activ_scalar", "epochs": 3}],
+            "controls": {"draws": 1},
+            "prompts": {"train": 2, "test": 3, "shifted": 3},
+            "sweep": {"points": 5},
+            "agreement": {"resamples": 20},
+            **changes,
+        },
+        "test",
+    )

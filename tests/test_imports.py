@@ -1,0 +1,95 @@
+"""Imports run one way only, and what does not compute stays light."""
+
+import ast
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("tasks", "methods", "bench", "reports")
+ALLOWED = {
+    "tasks": {"tasks"},
+    "methods": {"tasks", "methods"},
+    "bench": {"tasks", "methods", "bench"},
+    "reports": {"tasks", "bench", "reports"},
+}
+READ_BY_REPORTS = {"bench.results", "bench.records", "bench.table", "bench.agreement"}
+COMMAND_LINE = "bench.cli"
+"""The one module that stands above all packages."""
+HEAVY = ("torch", "transformers", "transformer_lens", "matplotlib", "pandas", "scipy")
+
+
+def modules(package: str) -> Iterator[tuple[str, Path]]:
+    for file in sorted((ROOT / package).rglob("*.py")):
+        name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        yield name.removesuffix(".__init__"), file
+
+
+def imports(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: a relative import"
+            found.add(str(node.module))
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_run_one_way(package: str) -> None:
+    seen = 0
+    for name, file in modules(package):
+        if name == COMMAND_LINE:
+            continue
+        for imported in imports(file):
+            if imported.split(".")[0] in PACKAGES:
+                seen += 1
+                assert imported.split(".")[0] in ALLOWED[package], f"{name} imports {imported}"
+    assert seen, "the rule was checked on nothing"
+
+
+def test_reports_read_stored_results_only() -> None:
+    used = {i for _, file in modules("reports") for i in imports(file) if i.startswith("bench")}
+    assert used
+    assert used <= READ_BY_REPORTS
+
+
+def loaded_by(code: str) -> set[str]:
+    script = f"import sys\n{code}\nprint(*sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return set(run.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [*(f"import {package}" for package in PACKAGES), "import bench.cli", "import bench.models"],
+)
+def test_importing_is_light(code: str) -> None:
+    assert not loaded_by(code) & set(HEAVY)
+
+
+def test_reports_need_no_torch() -> None:
+    names = ", ".join(name for name, _ in modules("reports"))
+    assert not loaded_by(f"import {names}") & {"torch", "transformers", "transformer_lens"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["run", "--help"]])
+def test_help_and_list_answer_at_once(arguments: list[str]) -> None:
+    """The promise is one second on a quiet machine; the best of five is held to two here."""
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "bench", *arguments], cwd=ROOT, capture_output=True, check=True
+        )
+        times.append(time.perf_counter() - start)
+        if times[-1] < 1:
+            break
+    assert min(times) < 2
