@@ -1,5 +1,6 @@
 """ActivPatch against TransformerLens's own patching functions, and what holds of it exactly."""
 
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -37,27 +38,29 @@ THEIRS = {
 
 
 def their_scores(
-    model: SubjectModel, some: Prompts, site: Site, direction: str, points: pd.DataFrame
-) -> torch.Tensor:
-    """(prompt, row of `points`): TransformerLens returns patched LDs; SPEC trap 8 says the sign."""
-    function, shift = THEIRS[site]
+    model: SubjectModel, some: Prompts, direction: str, points: dict[Site, pd.DataFrame]
+) -> dict[Site, torch.Tensor]:
+    """(prompt, point) by site: TransformerLens returns patched LDs; SPEC trap 8 says the sign."""
     metric = metric_of(some)
-    shifted = points.assign(layer=points.layer + shift)
     receiver, donor = some.tokens, some.corrupted
     if direction == "denoising":
         receiver, donor = donor, receiver
-    with torch.no_grad():
-        patched = function(
-            model.bridge,
-            receiver,
-            cache_of(model, donor),
-            metric,
-            index_axis_names=None,
-            index_df=shifted,
-            reduce="none",
-        ).values.T
+    cache = cache_of(model, donor)
     unpatched = metric(full_logits(model, receiver))[:, None]
-    return unpatched - patched if direction == "noising" else patched - unpatched
+    found = {}
+    for site, (function, shift) in THEIRS.items():
+        with torch.no_grad():
+            patched = function(
+                model.bridge,
+                receiver,
+                cache,
+                metric,
+                index_axis_names=None,
+                index_df=points[site].assign(layer=points[site].layer + shift),
+                reduce="none",
+            ).values.T
+        found[site] = unpatched - patched if direction == "noising" else patched - unpatched
+    return found
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -67,15 +70,16 @@ def test_is_transformer_lens_patching(architecture: str, direction: Any) -> None
     grid = grid_of(model, THEIRS)
     scores = ActivPatch(direction=direction).fit(model, some, grid, setting()).prompt_scores
     assert scores is not None
-    for index, site in enumerate(grid.sites):
-        layers = grid.n_layers - THEIRS[site][1]
-        points = pd.DataFrame(
-            [(layer, position) for layer in range(layers) for position in grid.positions],
-            columns=["layer", "pos"],
+    points = {
+        site: pd.DataFrame(
+            product(range(grid.n_layers - shift), grid.positions), columns=["layer", "pos"]
         )
-        theirs = their_scores(model, some, site, direction, points)
+        for site, (_, shift) in THEIRS.items()
+    }
+    for site, theirs in their_scores(model, some, direction, points).items():
+        ours = scores[:, grid.sites.index(site), : grid.n_layers - THEIRS[site][1]].flatten(1)
         assert theirs.abs().max() > 0.1
-        assert largest_difference(scores[:, index, :layers].flatten(1), theirs) < 1e-4
+        assert largest_difference(ours, theirs) < 1e-4
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -89,12 +93,13 @@ def test_is_transformer_lens_patching_on_smollm2(smollm2: Any, direction: Any) -
     grid = grid_of(model, THEIRS, [3, -1], clean.shape[1])
     scores = ActivPatch(direction=direction).fit(model, some, grid, setting()).prompt_scores
     assert scores is not None
-    points = pd.DataFrame([(0, 3), (9, 3), (14, 4), (28, 4)], columns=["layer", "pos"])
-    for index, site in enumerate(grid.sites):
-        theirs = their_scores(model, some, site, direction, points)
-        at = [grid.positions.index(position) for position in points.pos]
+    points = pd.DataFrame([(0, 3), (14, 4), (28, 4)], columns=["layer", "pos"])
+    at = [grid.positions.index(position) for position in points.pos]
+    found = their_scores(model, some, direction, dict.fromkeys(THEIRS, points))
+    for site, theirs in found.items():
+        ours = scores[:, grid.sites.index(site), points.layer.tolist(), at]
         assert theirs.abs().max() > 0.05
-        assert largest_difference(scores[:, index, points.layer.tolist(), at], theirs) < 1e-4
+        assert largest_difference(ours, theirs) < 1e-4
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)

@@ -186,7 +186,7 @@ def test_identical_prompts_score_exactly_zero_on_smollm2(smollm2: Any) -> None:
     model = SubjectModel(smollm2.bridge)
     tokens = torch.tensor([smollm2.tokenizer.encode("The capital of France is")])
     same = Prompts(tokens, tokens, tokens[:, 1], tokens[:, 3], has_bos=False)
-    grid = grid_of(model, positions=[1, -1], n_positions=tokens.shape[1])
+    grid = grid_of(model, ["mlp_out"], [1, -1], tokens.shape[1])
     for method in (ActivPatch(), AttrPatch()):
         assert torch.all(method.fit(model, same, grid, setting()).scores == 0)
 
