@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import torch
@@ -16,11 +17,14 @@ from methods.core.corruption import (
     contrasts,
     differing_positions,
 )
-from methods.core.intervention import PatchedRows
 from methods.core.points import PointGrid
 from methods.core.prompts import Prompts
-from methods.core.subject import Point, SubjectModel
+from methods.core.resumed import CannotResumeError, ResumedRun
+from methods.core.stacked import StackedRun
+from methods.core.subject import SubjectModel
 from methods.method import Attribution, Method, Setting
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class ActivPatch(Method):
 
     Noising: LD(clean) - LD(clean run with this activation from the corrupted run).
     Denoising: LD(corrupted run with this clean activation) - LD(corrupted).
-    A point whose activation is the same in both runs scores exactly 0 without being run.
+    A point whose activation is the same in both runs, or from which no path leads to the answer
+    position, scores exactly 0 without being run.
 
     Source: 'Locating and Editing Factual Associations in GPT' (Meng et al. 2022) for denoising;
     'How to use and interpret activation patching' (Heimersheim and Nanda 2024) for both.
@@ -48,7 +53,7 @@ class ActivPatch(Method):
     def fit(
         self, subject: SubjectModel, prompts: Prompts, grid: PointGrid, setting: Setting
     ) -> Attribution:
-        """Runs every patch of every prompt, many of them as rows of one forward."""
+        """Runs every patch of every prompt, from its layer and its position on."""
         found = contrasts(subject, prompts, grid, self.corruption, self.direction, setting.seed)
         scores = torch.stack([patch_scores(subject, grid, contrast) for contrast in found])
         per_prompt = scores.mean(dim=0)
@@ -60,45 +65,44 @@ def patch_scores(
     subject: SubjectModel, grid: PointGrid, contrast: Contrast
 ) -> Float[Tensor, "prompt site layer position"]:
     """sign (LD(receiver) - LD(receiver with one activation replaced)) for every point."""
-    receiver = contrast.receiver
-    prompts = receiver.prompts
-    unpatched = receiver.logit_difference(subject)
-    scores = unpatched.new_zeros((len(prompts), *grid.shape))
-    patches = _patches(subject, grid, contrast)
-    for rows in subject.chunks(len(patches)):
-        index = patches[rows]
-        row_prompts = prompts.take(index[:, 0])
-        noise = None if receiver.noise is None else receiver.noise[index[:, 0]]
-        edit = _patched_rows(grid, contrast, index)
-        ld = row_prompts.logit_difference(subject.logits(row_prompts.tokens, edit, noise))
-        scores[tuple(index.T)] = contrast.sign * (unpatched[index[:, 0]] - ld)
+    patches = reachable_patches(subject, grid, contrast)
+    scores = torch.zeros((len(contrast.receiver.prompts), *grid.shape), device=subject.device)
+    if len(patches):
+        run = _patched_run(subject, grid, contrast)
+        change = run.unpatched[patches[:, 0]] - run.logit_differences(patches)
+        scores[tuple(patches.T)] = contrast.sign * change
     return scores
 
 
-def _patches(
+def _patched_run(
+    subject: SubjectModel, grid: PointGrid, contrast: Contrast
+) -> ResumedRun | StackedRun:
+    """The fast way to run patches where the model can be driven so, else the slow one."""
+    try:
+        return ResumedRun(subject, grid, contrast)
+    except CannotResumeError as error:
+        logger.warning(
+            "activ_patch: %s cannot be resumed at a layer (%s); every patch runs through the "
+            "whole model instead, which takes longer",
+            subject.bridge.cfg.architecture,
+            error,
+        )
+        return StackedRun(subject, grid, contrast)
+
+
+def reachable_patches(
     subject: SubjectModel, grid: PointGrid, contrast: Contrast
 ) -> Int[Tensor, "patch prompt_site_layer_position"]:
-    """The patches that have to be run, ordered by layer, so that rows of a forward are alike."""
+    """The patches that can change something, by layer: the two activations differ, and a path
+    leads from the point to the answer position."""
     ours = contrast.receiver.activations(subject, grid.points)
     positions = torch.tensor(grid.positions, device=subject.device)
+    wanted = (grid.included & grid.reaches_answer).to(subject.device)
     patches = []
     for (site, layer), donated in contrast.donated.items():
         where = differing_positions(ours[site, layer], donated, positions)
         index = torch.empty((len(where), 4), dtype=torch.int64, device=where.device)
         index[:, 0], index[:, 3] = where[:, 0], where[:, 1]
         index[:, 1], index[:, 2] = grid.sites.index(site), layer
-        included = grid.included.to(where.device)[index[:, 1], index[:, 2], index[:, 3]]
-        patches.append(index[included])
+        patches.append(index[wanted[index[:, 1], index[:, 2], index[:, 3]]])
     return torch.cat(patches)
-
-
-def _patched_rows(grid: PointGrid, contrast: Contrast, index: Tensor) -> PatchedRows:
-    """The edit that makes row r of a forward carry out patch r of `index`."""
-    positions = torch.tensor(grid.positions, device=index.device)
-    edits: dict[Point, tuple[Tensor, Tensor, Tensor]] = {}
-    for site, layer in torch.unique(index[:, 1:3], dim=0).tolist():
-        point = grid.sites[site], layer
-        rows = ((index[:, 1] == site) & (index[:, 2] == layer)).nonzero()[:, 0]
-        where = positions[index[rows, 3]]
-        edits[point] = rows, where, contrast.donated[point][index[rows, 0], where]
-    return PatchedRows(edits)

@@ -134,6 +134,13 @@ class PointGrid:
         return included
 
     @property
+    def reaches_answer(self) -> Bool[Tensor, "site layer position"]:
+        """False where no path leads to the answer position: the last layer at other positions."""
+        reaches = torch.ones(self.shape, dtype=torch.bool)
+        reaches[:, -1] = torch.tensor(self.positions) == self.n_positions - 1
+        return reaches
+
+    @property
     def n_points(self) -> int:
         """Number of points that take part."""
         return int(self.included.sum())

@@ -95,6 +95,7 @@ class SubjectModel:
         tokens: Int[Tensor, "row position"],
         edit: Edit | None = None,
         embedding_noise: Float[Tensor, "row position d_model"] | None = None,
+        past_key_values: Any | None = None,
     ) -> Float[Tensor, "row vocab"]:
         """f(x): logits at the last position, fp32, of one forward under the caller's grad mode.
 
@@ -102,9 +103,15 @@ class SubjectModel:
             tokens: ids, BOS included; all rows of one length.
             edit: what is done to activations on the way.
             embedding_noise: added to the token embeddings of each row.
+            past_key_values: a Hugging Face cache of the positions before `tokens`, which is filled.
         """
         with self._hooked(edit, embedding_noise):
-            output = self.bridge(tokens, logits_to_keep=1, use_cache=False)
+            output = self.bridge(
+                tokens,
+                logits_to_keep=1,
+                use_cache=past_key_values is not None,
+                past_key_values=past_key_values,
+            )
         self.passes.forward += len(tokens)
         logits: Tensor = output[:, -1].float()
         return logits
@@ -240,6 +247,12 @@ class SubjectModel:
         with self.bridge.hooks(fwd_hooks=hooks):
             yield
 
+    @contextmanager
+    def edited_layer(self, edit: Edit, layer: int) -> Iterator[None]:
+        """The edit's hooks of one layer, for callers that drive a block themselves."""
+        with self.bridge.hooks(fwd_hooks=list(_layer_hooks(edit, layer))):
+            yield
+
     def _check_sites(self, edit: Edit) -> None:
         missing = {site for site, _ in edit.points} - self.sites
         if missing:
@@ -267,8 +280,12 @@ def _layer_hooks(edit: Edit, layer: int) -> Iterator[tuple[str, Callable[..., Te
         if Site.ATTN_OUT in wanted:
             h = edit(Site.ATTN_OUT, layer, h)
         if Site.RESID_MID in wanted:
-            resid_mid = resid_pre.pop() + h
-            h = h + (edit(Site.RESID_MID, layer, resid_mid) - resid_mid)
+            before = resid_pre.pop()
+            resid_mid = before + h
+            edited = edit(Site.RESID_MID, layer, resid_mid)
+            # What is added to `before` gives `edited` (a stream set to 0 is 0, not a rounding
+            # error that the next norm magnifies), and is `h` to the bit where nothing changed.
+            h = torch.where(edited == resid_mid, h + (edited - resid_mid), edited - before)
         return h
 
     if Site.RESID_MID in wanted:

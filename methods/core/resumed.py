@@ -1,0 +1,245 @@
+"""Patched runs that recompute only what a patch can reach.
+
+A patch at (layer, position) changes nothing in the layers below it and nothing at the positions
+before it. So a run with a patch resumes the unpatched one at its layer, on the tokens from its
+position on, and takes the keys and values of earlier positions from the unpatched run. Per prompt
+and site that is about L^2 I^2 / 4 layer-tokens for L layers and I positions instead of L^2 I^2.
+
+No block's forward is written again here: the model runs once on the remaining tokens over a cache
+cut at the position, the arguments with which it calls each of its blocks are noted, and the blocks
+are called again with these arguments, other hidden states, and a cache that only reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from methods.core.corruption import Contrast
+from methods.core.final_norm import FinalNorm
+from methods.core.intervention import PatchedRows
+from methods.core.memory import require_memory
+from methods.core.points import PointGrid, Site
+from methods.core.subject import Point, SubjectModel
+
+
+class CannotResumeError(RuntimeError):
+    """The model's layers cannot be driven from the outside, or not to the same numbers."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """Arguments of a block behind its hidden states, as the model itself gave them."""
+
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+
+
+class ResumedRun:
+    """The unpatched run of a contrast, ready to be resumed anywhere.
+
+    Raises:
+        CannotResumeError: if the model cannot be driven so; its message says why.
+        NotEnoughMemory: if the unpatched run's states do not fit.
+    """
+
+    def __init__(self, subject: SubjectModel, grid: PointGrid, contrast: Contrast) -> None:
+        self.subject, self.grid, self.contrast = subject, grid, contrast
+        self.prompts = contrast.receiver.prompts
+        self.blocks: list[nn.Module] = list(subject.bridge.blocks)
+        require_memory(
+            3 * len(self.blocks) * self.prompts.tokens.numel() * subject.d_model * 4,
+            subject.device,
+            f"the states of {len(self.prompts)} unpatched runs",
+            "fewer train prompts",
+        )
+        try:
+            self.norm = FinalNorm.of(subject)
+            self._run_unpatched()
+            self.unpatched = self._unpatched_by_resuming()
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError) as error:
+            raise CannotResumeError(f"{type(error).__name__}: {error}") from error
+
+    def logit_differences(
+        self, patches: Int[Tensor, "patch prompt_site_layer_position"]
+    ) -> Float[Tensor, " patch"]:
+        """LD of the receiver with one activation replaced, a patch a row.
+
+        Args:
+            patches: (prompt, index of the site, layer, index of the position), by layer.
+        """
+        ld = torch.empty(len(patches), device=patches.device)
+        for position, at in enumerate(self.grid.positions):
+            rows = (patches[:, 3] == position).nonzero()[:, 0]
+            if not len(rows):
+                continue
+            calls = self._calls(at)
+            budget = self.subject.rows_per_forward * self.prompts.n_positions
+            for group in torch.split(rows, max(1, budget // (self.prompts.n_positions - at))):
+                ld[group] = self._resume(at, patches[group], calls)
+            self.subject.passes.forward += len(rows)
+        return ld
+
+    def _resume(self, at: int, patches: Tensor, calls: list[Call]) -> Tensor:
+        """Runs patches at one position; a row joins the batch at the layer of its patch."""
+        batch: list[Tensor] = []
+        order: list[Tensor] = []
+        for layer in range(int(patches[:, 2].min()), len(self.blocks)):
+            joining = (patches[:, 2] == layer).nonzero()[:, 0]
+            n_running = sum(map(len, order))
+            if len(joining):
+                order.append(joining)
+                batch.append(self.inputs[layer][patches[joining, 0], at:])
+            edit = self._edit(at, layer, patches[joining], n_running)
+            prompts = patches[torch.cat(order), 0]
+            with self.subject.edited_layer(edit, layer):
+                batch = [self._block(layer, torch.cat(batch), prompts, at, calls[layer])]
+        index = torch.cat(order)
+        ld = torch.empty(len(patches), device=patches.device)
+        ld[index] = self._read(batch[0][:, -1], patches[index, 0])
+        return ld
+
+    def _edit(self, at: int, layer: int, joining: Tensor, first_row: int) -> PatchedRows:
+        """The patches of the rows that join at a layer, behind those that run already."""
+        edits: dict[Point, tuple[Tensor, Tensor, Tensor]] = {}
+        for index in torch.unique(joining[:, 1]).tolist():
+            point: tuple[Site, int] = self.grid.sites[index], layer
+            rows = (joining[:, 1] == index).nonzero()[:, 0]
+            values = self.contrast.donated[point][joining[rows, 0], at]
+            edits[point] = first_row + rows, torch.zeros_like(rows), values
+        return PatchedRows(edits)
+
+    def _block(self, layer: int, h: Tensor, prompts: Tensor, at: int, call: Call) -> Tensor:
+        """The output of a block for `h` on the tokens from `at` on."""
+        cache = _reading_cache(
+            self.keys[layer][prompts, :, :at], self.values[layer][prompts, :, :at]
+        )
+        keywords = {
+            name: cache if _is_cache(value) else value for name, value in call.keywords.items()
+        }
+        output = self.blocks[layer](
+            h, *(cache if _is_cache(value) else value for value in call.arguments), **keywords
+        )
+        hidden: Tensor = output[0] if isinstance(output, tuple) else output
+        return hidden
+
+    def _read(self, h: Tensor, prompts: Tensor) -> Tensor:
+        """LD from the last block's output at the answer position: two rows of the unembedding."""
+        normed = self.subject.bridge.ln_final(h[:, None])[:, 0].float()
+        ids = torch.stack([self.prompts.answers[prompts], self.prompts.foils[prompts]], dim=1)
+        logits = torch.einsum("rd,rtd->rt", normed, self.norm.unembedding[ids])
+        logits = logits + self.norm.unembedding_bias[ids]
+        cap = self.subject.bridge.cfg.output_logits_soft_cap
+        if cap > 0:
+            logits = cap * torch.tanh(logits / cap)
+        return logits[:, 0] - logits[:, 1]
+
+    def _run_unpatched(self) -> None:
+        """Keeps every block's input, keys and values."""
+        inputs: list[list[Tensor]] = [[] for _ in self.blocks]
+        keys: list[list[Tensor]] = [[] for _ in self.blocks]
+        values: list[list[Tensor]] = [[] for _ in self.blocks]
+        noise = self.contrast.receiver.noise
+        for rows in self.subject.chunks(len(self.prompts)):
+            cache = _plain_cache()
+            with self._noting(inputs, []):
+                self.subject.logits(
+                    self.prompts.tokens[rows],
+                    embedding_noise=None if noise is None else noise[rows],
+                    past_key_values=cache,
+                )
+            for layer, stored in enumerate(cache.layers):
+                keys[layer].append(stored.keys)
+                values[layer].append(stored.values)
+        self.inputs = [torch.cat(parts) for parts in inputs]
+        self.keys = [torch.cat(parts) for parts in keys]
+        self.values = [torch.cat(parts) for parts in values]
+
+    def _unpatched_by_resuming(self) -> Float[Tensor, " prompt"]:
+        """LD of the unpatched run, driven as patched ones are; compared with the model's own."""
+        at = self.grid.positions[0]
+        everyone = torch.arange(len(self.prompts), device=self.prompts.tokens.device)
+        calls = self._calls(at)
+        parts = []
+        for rows in self.subject.chunks(len(everyone)):
+            h = self.inputs[0][rows, at:]
+            for layer, call in enumerate(calls):
+                h = self._block(layer, h, everyone[rows], at, call)
+            parts.append(self._read(h[:, -1], everyone[rows]))
+        found = torch.cat(parts)
+        expected = self.contrast.receiver.logit_difference(self.subject)
+        tolerance = 1e-3 if self.subject.dtype in (torch.float32, torch.float64) else 0.25
+        if not torch.allclose(found, expected, rtol=tolerance, atol=tolerance):
+            raise CannotResumeError(
+                f"the resumed layers give logit differences {found.tolist()}, "
+                f"the model {expected.tolist()}"
+            )
+        return found
+
+    def _calls(self, at: int) -> list[Call]:
+        """How the model calls its blocks on the tokens from `at` on, over a cache cut there."""
+        cache = _plain_cache()
+        for layer in range(len(self.blocks)):
+            cache.update(self.keys[layer][:1, :, :at], self.values[layer][:1, :, :at], layer)
+        calls: list[Call] = []
+        with self._noting([[] for _ in self.blocks], calls):
+            self.subject.logits(self.prompts.tokens[:1, at:], past_key_values=cache)
+        return calls
+
+    @contextmanager
+    def _noting(self, inputs: list[list[Tensor]], calls: list[Call]) -> Iterator[None]:
+        """Notes the hidden states and the other arguments of every call of a block."""
+
+        def note(layer: int, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+            keywords = dict(keywords)
+            h = arguments[0] if arguments else keywords.pop("hidden_states")
+            inputs[layer].append(h.detach())
+            calls.append(Call(arguments[1:], keywords))
+
+        handles = [
+            block.register_forward_pre_hook(
+                lambda module, arguments, keywords, layer=layer: note(layer, arguments, keywords),
+                with_kwargs=True,
+            )
+            for layer, block in enumerate(self.blocks)
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _plain_cache() -> Any:
+    """A cache that keeps the keys and values of all positions, sliding windows or not."""
+    from transformers import DynamicCache
+
+    return DynamicCache()
+
+
+def _is_cache(value: object) -> bool:
+    from transformers import Cache
+
+    return isinstance(value, Cache)
+
+
+def _reading_cache(keys: Tensor, values: Tensor) -> Any:
+    """A cache of one layer that puts earlier positions in front and stores nothing."""
+    from transformers import DynamicCache
+
+    class ReadingCache(DynamicCache):
+        def update(
+            self, key_states: Tensor, value_states: Tensor, *arguments: Any, **keywords: Any
+        ) -> tuple[Tensor, Tensor]:
+            return torch.cat([keys, key_states], 2), torch.cat([values, value_states], 2)
+
+        def get_seq_length(self, layer_idx: int = 0, *arguments: Any) -> int:
+            return keys.shape[2]
+
+    return ReadingCache()

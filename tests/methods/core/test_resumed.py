@@ -1,0 +1,123 @@
+"""Resumed runs against stacked ones, which run every patch through the whole model."""
+
+import logging
+
+import pytest
+import torch
+
+from methods.activ_patch import patch_scores, reachable_patches
+from methods.core.corruption import Corruption, Direction, contrasts
+from methods.core.points import PointGrid, Site, make_grid
+from methods.core.prompts import Prompts
+from methods.core.resumed import CannotResumeError, ResumedRun
+from methods.core.stacked import StackedRun
+from methods.core.subject import SubjectModel
+from tests.tiny import ARCHITECTURES, tiny_bridge
+
+N_POSITIONS = 9
+
+
+def prompts() -> Prompts:
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.randint(1, 60, (3, N_POSITIONS), generator=generator)
+    clean[:, 0] = 0
+    corrupted = clean.clone()
+    corrupted[:, 3] = clean[:, 3] % 59 + 1
+    return Prompts(clean, corrupted, torch.tensor([5, 6, 7]), torch.tensor([8, 9, 10]), True)
+
+
+def grid_of(subject: SubjectModel, positions: str = "every") -> PointGrid:
+    sites = [site.value for site in Site if site in subject.sites]
+    return make_grid(
+        sites,
+        positions,
+        n_layers=subject.n_layers,
+        n_positions=N_POSITIONS,
+        has_bos=True,
+        keep_final_residual=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("corruption", "direction"),
+    [
+        ("counterfactual", "noising"),
+        ("counterfactual", "denoising"),
+        ("zero", "noising"),
+        ("gaussian", "denoising"),
+    ],
+)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@torch.no_grad()
+def test_every_patch_has_the_same_logit_difference(
+    architecture: str, corruption: Corruption, direction: Direction
+) -> None:
+    subject = SubjectModel(tiny_bridge(architecture), rows_per_forward=7)
+    grid = grid_of(subject)
+    contrast = contrasts(subject, prompts(), grid, corruption, direction, 0)[0]
+    patches = reachable_patches(subject, grid, contrast)
+    resumed = ResumedRun(subject, grid, contrast)
+    stacked = StackedRun(subject, grid, contrast)
+    expected = stacked.logit_differences(patches)
+    torch.testing.assert_close(resumed.logit_differences(patches), expected, atol=3e-5, rtol=1e-5)
+    torch.testing.assert_close(resumed.unpatched, stacked.unpatched, atol=1e-5, rtol=1e-5)
+    assert (expected - stacked.unpatched[patches[:, 0]]).abs().max() > 0.1
+
+
+@torch.no_grad()
+def test_patches_that_reach_nothing_are_not_run() -> None:
+    """Before the corrupted token, and in the last layer before the answer position."""
+    subject = SubjectModel(tiny_bridge("llama"))
+    grid = grid_of(subject)
+    contrast = contrasts(subject, prompts(), grid, "counterfactual", "noising", 0)[0]
+    patches = reachable_patches(subject, grid, contrast)
+    assert patches[:, 3].min() == 3
+    last = patches[patches[:, 2] == grid.n_layers - 1]
+    assert set(last[:, 3].tolist()) == {N_POSITIONS - 1}
+    # All of them would change nothing: run in full, the logit difference stays to the bit.
+    skipped = torch.tensor([[0, site, grid.n_layers - 1, 5] for site in range(len(grid.sites))])
+    stacked = StackedRun(subject, grid, contrast)
+    unchanged = stacked.logit_differences(skipped) - stacked.unpatched[0]
+    assert unchanged.abs().max() < 1e-6
+
+
+@torch.no_grad()
+def test_a_model_that_cannot_be_resumed_is_stacked_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    subject = SubjectModel(tiny_bridge("gpt2"))
+    grid = grid_of(subject, "last")
+    contrast = contrasts(subject, prompts(), grid, "counterfactual", "noising", 0)[0]
+    expected = patch_scores(subject, grid, contrast)
+    real = ResumedRun._read
+    monkeypatch.setattr(ResumedRun, "_read", lambda *a: real(*a) + 1)  # numbers that are wrong
+    with pytest.raises(CannotResumeError, match="logit differences"):
+        ResumedRun(subject, grid, contrast)
+    with caplog.at_level(logging.WARNING):
+        found = patch_scores(subject, grid, contrast)
+    assert "GPT2LMHeadModel cannot be resumed" in caplog.text
+    torch.testing.assert_close(found, expected, atol=3e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_model_without_a_cache_is_stacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = SubjectModel(tiny_bridge("llama"))
+    grid = grid_of(subject, "last")
+    contrast = contrasts(subject, prompts(), grid, "counterfactual", "noising", 0)[0]
+    monkeypatch.setattr("methods.core.resumed._plain_cache", lambda: None)
+    with pytest.raises(CannotResumeError, match="AttributeError"):
+        ResumedRun(subject, grid, contrast)
+
+
+@torch.no_grad()
+def test_resuming_leaves_no_hook_behind() -> None:
+    bridge = tiny_bridge("qwen2")
+    subject = SubjectModel(bridge)
+    grid = grid_of(subject)
+    contrast = contrasts(subject, prompts(), grid, "counterfactual", "noising", 0)[0]
+    before = [len(module._forward_pre_hooks) for module in bridge.modules()]
+    ResumedRun(subject, grid, contrast).logit_differences(
+        reachable_patches(subject, grid, contrast)
+    )
+    assert before == [len(module._forward_pre_hooks) for module in bridge.modules()]
+    assert not any(point.fwd_hooks for point in bridge.hook_dict.values())
