@@ -5,15 +5,36 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from pandas import DataFrame
 
 __version__ = "0.1.0"
+
+
+def _check_neighbours() -> None:
+    """The suite's packages have common names: another `tasks` on the path would be a riddle.
+
+    Raises:
+        ImportError: names the foreign package, where it lies and what to do.
+    """
+    root = Path(__file__).resolve().parents[1]
+    for name in ("tasks", "methods", "reports"):
+        found = find_spec(name)
+        origin = Path(found.origin).resolve() if found and found.origin else None
+        if origin is None or origin.parents[1] != root:
+            raise ImportError(
+                f"attribution-bench in {root} needs its own package {name!r}, but Python finds "
+                f"{origin or 'none'} first. Run from {root}, or take the other one off the path."
+            )
+
+
+_check_neighbours()
 
 
 def run(config: str | Path | Mapping[str, object], output: str | Path | None = None) -> DataFrame:

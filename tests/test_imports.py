@@ -93,3 +93,21 @@ def test_help_and_list_answer_at_once(arguments: list[str]) -> None:
         if times[-1] < 1:
             break
     assert min(times) < 2
+
+
+@pytest.mark.parametrize("name", ["tasks", "methods", "reports"])
+def test_a_foreign_package_of_the_same_name_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").touch()
+    run = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import bench"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    last = run.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: attribution-bench in ")
+    assert f"its own package '{name}'" in last
+    assert str(tmp_path) in last
