@@ -308,8 +308,9 @@ def test_trained_means_an_intervention_and_its_steps(name: str) -> None:
 def test_it_does_not_change_its_prompts(name: str) -> None:
     method, model, some = method_named(name), subject(), prompts()
     grid = grid_for(method, model)
-    parent = torch.ones(grid.shape) if method.parent else None
+    ascending = torch.arange(float(grid.included.numel())).reshape(grid.shape)
+    parent = ascending.clone() if method.parent else None
     method.fit(model, some, grid, setting(0, parent))
     for part in ("tokens", "corrupted", "answers", "foils"):
         assert torch.equal(getattr(some, part), getattr(prompts(), part))
-    assert parent is None or bool((parent == 1).all())
+    assert parent is None or torch.equal(parent, ascending)

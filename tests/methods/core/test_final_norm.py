@@ -8,8 +8,12 @@ from tests.methods.small import cache_of, largest_difference, prompts, subject
 from tests.tiny import ARCHITECTURES
 
 
+@pytest.mark.parametrize("size", [3.0, 1e-3])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_linear_map_and_constant_are_the_models_norm_and_unembedding(architecture: str) -> None:
+def test_linear_map_and_constant_are_the_models_norm_and_unembedding(
+    architecture: str, size: float
+) -> None:
+    """Of large inputs and of ones so small that eps decides."""
     model, some = subject(architecture), prompts()
     norm = FinalNorm.of(model)
     inner = model.bridge.original_model
@@ -18,7 +22,7 @@ def test_linear_map_and_constant_are_the_models_norm_and_unembedding(architectur
         for name, part in inner.named_modules()
         if name.endswith((".ln_f", ".norm", ".final_layer_norm"))
     )
-    x = 3 * torch.randn((3, 7, 32), generator=torch.Generator().manual_seed(0)) + 1
+    x = size * (torch.randn((3, 7, 32), generator=torch.Generator().manual_seed(0)) + 0.3)
     with torch.no_grad():
         logits = inner.get_output_embeddings()(module(x))
     rows = torch.arange(3)
