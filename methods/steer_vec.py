@@ -54,7 +54,7 @@ class SteerVec(TrainedMethod):
             "fewer sites, layers or positions",
         )
         start = self.initial(shape, setting)
-        steering = SteeringVectors(grid, start.clone()).to(subject.device)
+        steering = SteeringVectors(grid, start).to(subject.device)
         trace = self.train(subject, steering, prompts, setting)
 
         vectors = steering.vectors.detach()

@@ -96,7 +96,7 @@ class StaticScaling(Intervention):
 
     def __init__(self, grid: PointGrid, alpha: Float[Tensor, "site layer position"]) -> None:
         super().__init__(grid)
-        self.alpha = nn.Parameter(alpha.to(torch.float32))
+        self.alpha = nn.Parameter(alpha.to(torch.float32, copy=True))
 
     @staticmethod
     def from_scores(grid: PointGrid, scores: Float[Tensor, "site layer position"]) -> StaticScaling:
@@ -145,7 +145,7 @@ class SteeringVectors(Intervention):
         self, grid: PointGrid, vectors: Float[Tensor, "site layer position d_model"]
     ) -> None:
         super().__init__(grid)
-        self.vectors = nn.Parameter(vectors.to(torch.float32))
+        self.vectors = nn.Parameter(vectors.to(torch.float32, copy=True))
 
     def edit(self, site: Site, layer: int, h: Tensor, beta: Tensor) -> Tensor:
         """Eq. 4."""
@@ -174,22 +174,29 @@ class DynamicScaling(Intervention):
     """Dynamic scalars, Eq. 10: alpha = g . h / ||h||, one gate g a (site, layer), then Eq. 5.
 
     h is the activation as it arrives during the steered run. ||h|| = 0 gives alpha = 0. The gates
-    are shared over positions, so that they act at any prompt length; the BOS is left alone.
+    are shared over positions, so that they act at any prompt length; the BOS is left alone, also
+    where the grid has it.
     """
 
     unit = "gate entry"
 
     def __init__(self, grid: PointGrid, gates: Float[Tensor, "site layer d_model"]) -> None:
         super().__init__(grid)
-        self.gates = nn.Parameter(gates.to(torch.float32))
+        self.gates = nn.Parameter(gates.to(torch.float32, copy=True))
+        acts = grid.included.clone()
+        if grid.has_bos and 0 in grid.positions:
+            acts[:, :, grid.positions.index(0)] = False
+        self.register_buffer("acts", acts, persistent=False)
+
+    acts: Tensor
 
     def alpha(self, site: Site, layer: int, h: Float[Tensor, "row position d_model"]) -> Tensor:
-        """Eq. 10 at the grid's positions: (row, chosen position), 0 at points left out."""
+        """Eq. 10 at the grid's positions: (row, chosen position), 0 at points left out and BOS."""
         index = self.grid.sites.index(site), layer
         h = h[:, self.positions].to(torch.float32)
         norm = torch.linalg.vector_norm(h, dim=-1, keepdim=True)
         direction = h / norm.clamp_min(torch.finfo(torch.float32).tiny)
-        alpha: Tensor = (direction @ self.gates[index]) * self.included[index]
+        alpha: Tensor = (direction @ self.gates[index]) * self.acts[index]
         return alpha
 
     def edit(self, site: Site, layer: int, h: Tensor, beta: Tensor) -> Tensor:

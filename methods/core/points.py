@@ -102,6 +102,7 @@ class PointGrid:
         positions: indices into the prompt, ascending.
         n_positions: length of the prompt in tokens, BOS included.
         keep_final_residual: keep the last layer's `resid_post` at the answer position.
+        has_bos: position 0 of the prompt is the BOS.
     """
 
     sites: tuple[Site, ...]
@@ -109,6 +110,7 @@ class PointGrid:
     positions: tuple[int, ...]
     n_positions: int
     keep_final_residual: bool = False
+    has_bos: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -179,6 +181,7 @@ def make_grid(
         resolve_positions(positions, n_positions, has_bos),
         n_positions,
         keep_final_residual,
+        has_bos,
     )
     if grid.n_points == 0:
         raise UserInputError("sites and positions leave no intervention point.")

@@ -63,6 +63,8 @@ class ResumedRun:
             self.norm = FinalNorm.of(subject)
             self._run_unpatched()
             self.unpatched = self._unpatched_by_resuming()
+        except torch.OutOfMemoryError:
+            raise  # a RuntimeError, but the slow way would not fit either
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError) as error:
             raise CannotResumeError(f"{type(error).__name__}: {error}") from error
 

@@ -42,7 +42,10 @@ class Edit(Protocol):
 
 @dataclass
 class Passes:
-    """Rows (one prompt each) that went through the model, forward and backward."""
+    """Rows (one prompt each) that went through the model, forward and backward.
+
+    A patched run that is resumed at its layer and position counts as a whole one.
+    """
 
     forward: int = 0
     backward: int = 0

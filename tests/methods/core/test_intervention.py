@@ -67,6 +67,8 @@ def loop_edit(intervention: Any, site: Site, layer: int, h: Any, beta: Any) -> A
                 continue
             if isinstance(intervention, StaticScaling):
                 alpha = theta[s, layer, p]
+            elif grid.has_bos and position == 0:
+                continue  # Eq. 10 leaves the BOS alone
             else:
                 norm = sum(x * x for x in vector) ** 0.5
                 dot = sum(g * x for g, x in zip(theta[s, layer], vector, strict=True))
@@ -225,6 +227,25 @@ def test_the_largest_units_are_kept(kind: Any, k: int) -> None:
     np.testing.assert_array_equal(kept, expected)
     magnitudes = intervention.magnitudes().numpy()
     np.testing.assert_allclose(sorted(magnitudes, reverse=True), ranked, rtol=1e-6)
+
+
+def test_dynamic_scaling_leaves_the_bos_alone() -> None:
+    intervention = make(DynamicScaling, grid_of(subject(), ["mlp_out"], "every"))
+    h = torch.randn((3, N_POSITIONS, D_MODEL), generator=torch.Generator().manual_seed(2))
+    edited = intervention.at(torch.ones(3))(Site.MLP_OUT, 0, h).detach()
+    assert torch.equal(edited[:, 0], h[:, 0])
+    assert not torch.isclose(edited[:, 1:], h[:, 1:]).all()
+    assert intervention.alpha(Site.MLP_OUT, 0, h)[:, 0].abs().max() == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_leaves_the_tensor_it_started_from_alone(kind: Any) -> None:
+    (parameter,) = make(kind, a_grid()).parameters()
+    start = torch.zeros(parameter.shape)
+    (own,) = kind(a_grid(), start).parameters()
+    with torch.no_grad():
+        own += 1
+    assert start.abs().max() == 0
 
 
 def test_keeping_some_leaves_the_original_alone() -> None:

@@ -1,0 +1,78 @@
+"""The README's own matrix and commands, run as they stand there, on the embedded model."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import methods
+import tasks
+from methods.core.points import Site
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+COMMANDS = re.findall(r"^    python -m (.+)$", README, flags=re.MULTILINE)
+
+
+def python_m(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m <command>` in `folder`, with the clone on the path."""
+    return subprocess.run(
+        [sys.executable, "-m", *command.split()],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the README's my.yaml, after the README's commands, in their order."""
+    folder = tmp_path_factory.mktemp("user")
+    (matrix,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    (folder / "my.yaml").write_text(matrix)
+    for command in COMMANDS:
+        if command.startswith("bench"):
+            run = python_m(command, folder)
+            assert run.returncode == 0, run.stderr
+            (folder / f"{command.split()[1]}.out").write_text(run.stdout)
+    return folder
+
+
+def test_the_commands_are_the_expected_ones() -> None:
+    assert COMMANDS == [
+        "pip install tox && tox -e quick",
+        "pip install tox && tox",
+        "bench list",
+        "bench run my.yaml",
+        "bench report results/my",
+    ]
+
+
+def test_the_readmes_matrix_runs_on_the_embedded_model(folder: Path) -> None:
+    from pandas import read_csv
+
+    table = read_csv(folder / "results" / "my" / "results.csv")
+    assert set(table["status"]) == {"done"}
+    assert set(table["model"]) == {"smollm2-135m"}
+    trained = table[table["trained"] & (table["split"] == "train")]
+    # Five steps of ActivScalar at the last position steer better than no steering.
+    assert (trained["E_0"] > trained["E_0_unsteered"]).all()
+    assert "9 cells to compute" in (folder / "run.out").read_text()
+    assert (folder / "results" / "my" / "report" / "index.html").is_file()
+
+
+def test_the_readme_names_every_method_task_and_site() -> None:
+    for name in [*methods.METHODS, *tasks.TASKS, *(site.value for site in Site)]:
+        assert f"`{name}`" in README
+
+
+def test_its_links_and_pictures_are_there() -> None:
+    targets = re.findall(r"\]\(([^)#]+)\)", README)
+    local = [target for target in targets if not target.startswith("http")]
+    assert len(local) >= 4
+    assert not [target for target in local if not (ROOT / target).is_file()]
