@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from scipy.optimize import minimize_scalar
 
-from bench.response import respond
+from bench.response import Response
+from bench.split import Split, respond
 from methods.core.intervention import Intervention
 from methods.core.objective import Objective
-from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 
 STEPS_PER_DECADE = 4
@@ -24,7 +24,7 @@ WORST = 1e30
 """Cost of a strength without numbers: finite, so that the search can go on around it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BetaTuning:
     """A tuned strength and the curve that it was found on.
 
@@ -32,19 +32,17 @@ class BetaTuning:
         star: beta*, positive or negative.
         beta: every strength that was tried, ascending.
         objective: E_m + lambda_f F on the train split at each.
+        response: the train split's response to all of them, and to 0.
     """
 
     star: float
     beta: tuple[float, ...]
     objective: tuple[float, ...]
+    response: Response
 
 
 def tune_beta(
-    subject: SubjectModel,
-    prompts: Prompts,
-    intervention: Intervention,
-    objective: Objective,
-    reference: torch.Tensor,
+    subject: SubjectModel, train: Split, intervention: Intervention, objective: Objective
 ) -> BetaTuning:
     """Finds the beta that maximises E_m + lambda_f F on the train prompts.
 
@@ -53,17 +51,19 @@ def tune_beta(
 
     Args:
         subject: the model.
-        prompts: the train split.
+        train: the train split.
         intervention: activation scalars made from scores.
         objective: margin and weights of the cell.
-        reference: log-probabilities of the unsteered model, (prompt, vocab).
     """
     tried: dict[float, float] = {}
+    responses = [train.unsteered]
 
     def evaluate(magnitudes: list[float]) -> None:
         beta = torch.tensor([sign * size for size in magnitudes for sign in (1, -1)])
-        response = respond(subject, prompts, intervention, beta, reference)
-        tried.update(zip(beta.tolist(), response.behaviour(objective).tolist(), strict=True))
+        response = respond(subject, train, intervention, beta)
+        responses.append(response)
+        values = response.behaviour(objective)
+        tried.update(zip(response.beta.tolist(), values.tolist(), strict=True))
 
     def best() -> float:
         return max(tried, key=lambda beta: (tried[beta], -abs(beta), beta))
@@ -87,4 +87,9 @@ def tune_beta(
             options={"maxiter": REFINEMENT_EVALUATIONS, "xatol": REFINEMENT_TOLERANCE},
         )
     curve = sorted(tried.items())
-    return BetaTuning(best(), tuple(beta for beta, _ in curve), tuple(value for _, value in curve))
+    return BetaTuning(
+        best(),
+        tuple(beta for beta, _ in curve),
+        tuple(value for _, value in curve),
+        Response.join(responses),
+    )

@@ -21,11 +21,12 @@ from torch import Tensor
 from bench.beta import tune_beta
 from bench.cells import PlannedCell
 from bench.config import Sweep
-from bench.evaluate import Split, metric_row, minimality_of, strengths
+from bench.evaluate import metric_row, minimality_of, strengths
 from bench.models import LoadedModel
 from bench.prepare import PreparedTask
 from bench.records import BetaRecord, CellRecord
-from bench.response import Response, respond
+from bench.response import Response
+from bench.split import Split, respond
 from methods.core.intervention import Intervention, StaticScaling
 from methods.core.objective import Objective
 from methods.core.points import PointGrid
@@ -77,12 +78,11 @@ def compute_cell(
         attribution = method.fit(subject, task.train.prompts, grid, setting)
         intervention, scores = _checked(attribution, grid, subject)
     fit_passes = Passes(subject.passes.forward, subject.passes.backward)
-    beta = BetaRecord()
+    beta, known = BetaRecord(), {}
     if attribution.intervention is None:
         with clock("tune"):
-            tuning = tune_beta(
-                subject, task.train.prompts, intervention, objective, task.train.reference
-            )
+            tuning = tune_beta(subject, task.train, intervention, objective)
+            known = {task.train.name: tuning.response}
             beta = BetaRecord(
                 star=tuning.star, grid=list(tuning.beta), objective=list(tuning.objective)
             )
@@ -92,7 +92,11 @@ def compute_cell(
         metrics = []
         kinds = [("one", 1.0)] + ([] if beta.star is None else [("star", beta.star)])
         for split in task.splits.values():
-            response = _respond(subject, split, intervention, strengths(beta.star))
+            at = strengths(beta.star)
+            if split.name in known:
+                response = known[split.name].select(at)
+            else:
+                response = respond(subject, split, intervention, at)
             tensors |= _stored(f"split.{split.name}", response, ("ld", "kl", "p_answer", "p_foil"))
             metrics += [
                 metric_row(split, response, kind, strength, intervention, objective)
@@ -231,24 +235,17 @@ def _method_tensors(attribution: Attribution, intervention: Intervention) -> Ten
     return {name: tensor.detach().float().cpu().numpy() for name, tensor in named.items()}
 
 
-def _respond(
-    subject: SubjectModel, split: Split, intervention: Intervention, beta: Tensor
-) -> Response:
-    return respond(subject, split.prompts, intervention, beta, split.reference)
-
-
 def _sweep(
     subject: SubjectModel, split: Split, intervention: Intervention, sweep: Sweep, scale: float
 ) -> Tensors:
     """The response of the displayed prompts on a grid of strengths around 0."""
-    shown = range(min(sweep.prompts, len(split.prompts)))
+    shown = split.take(range(min(sweep.prompts, len(split.prompts))))
     beta = torch.linspace(-sweep.reach, sweep.reach, sweep.points) * abs(scale)
     beta[sweep.points // 2] = 0
-    prompts, reference = split.prompts.take(shown), split.reference[list(shown)]
-    response = respond(subject, prompts, intervention, beta, reference)
+    response = respond(subject, shown, intervention, beta)
     fields = ("logit_answer", "logit_foil", "ld", "p_answer", "p_foil", "kl", "top_ids", "top_p")
     stored = _stored(f"sweep.{split.name}", response, fields)
-    return {**stored, f"sweep.{split.name}.prompt": np.arange(len(shown))}
+    return {**stored, f"sweep.{split.name}.prompt": np.arange(len(shown.prompts))}
 
 
 def _stored(prefix: str, response: Response, fields: tuple[str, ...]) -> Tensors:

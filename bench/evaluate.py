@@ -2,60 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from bench.records import MetricRow, MinimalityRecord
-from bench.response import Response, respond
+from bench.response import Response
+from bench.split import Split, respond
 from methods.core.intervention import Intervention
 from methods.core.objective import Objective, effectiveness, faithfulness
-from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 
 COUNT_THRESHOLD = 0.01
 """|theta| from which a parameter counts (the paper's minimality)."""
 KEPT_GAIN = 0.9
 """Share of the gain in E_0 that the smallest sufficient set of parameters keeps."""
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """The prompts of a split and the unsteered model on them.
-
-    Attributes:
-        name: train, test or shifted.
-        prompts: on the model's device.
-        reference: log-probabilities of the unsteered model.
-        ld: unsteered logit differences.
-        mass: unsteered P(answer) + P(foil).
-    """
-
-    name: str
-    prompts: Prompts
-    reference: Float[Tensor, "prompt vocab"]
-    ld: Float[Tensor, " prompt"]
-    mass: Float[Tensor, " prompt"]
-
-    @staticmethod
-    def of(name: str, prompts: Prompts, subject: SubjectModel) -> Split:
-        """Measures the unsteered model.
-
-        Raises:
-            NonFiniteLogitsError: if it gives NaN or infinite logits.
-        """
-        logits = subject.unsteered_logits(prompts.tokens)
-        reference = torch.log_softmax(logits, dim=-1)
-        ids = torch.stack([prompts.answers, prompts.foils], dim=1)
-        mass = reference.gather(1, ids).exp().sum(dim=1)
-        return Split(name, prompts, reference, prompts.logit_difference(logits).cpu(), mass.cpu())
-
-    @property
-    def unsteered_e_0(self) -> float:
-        """E_0 of the unsteered model: minus the mean of |LD|."""
-        return float(effectiveness(self.ld, self.ld, 0.0))
 
 
 def strengths(star: float | None) -> Float[Tensor, " beta"]:
@@ -75,7 +36,7 @@ def metric_row(
     plus, minus = response.at(beta), response.at(-beta)
     ld_plus, ld_minus = response.ld[:, plus], response.ld[:, minus]
     kl_plus, kl_minus = response.kl[:, plus], response.kl[:, minus]
-    mass = (response.p_answer + response.p_foil)[:, [plus, minus]]
+    mass = response.mass[:, [plus, minus]]
     m_1 = -abs(beta) * float(intervention.theta().detach().abs().sum())
     behaviour = objective.behaviour(ld_plus, ld_minus, kl_plus, kl_minus)
     return MetricRow(
@@ -92,7 +53,7 @@ def metric_row(
         flips_plus=float((ld_plus > 0).float().mean()),
         flips_minus=float((ld_minus < 0).float().mean()),
         mass=float(mass.mean()),
-        mass_unsteered=float(split.mass.mean()),
+        mass_unsteered=float(split.unsteered.mass.mean()),
     )
 
 
@@ -136,7 +97,7 @@ def smallest_k(
 
     def gain(k: int) -> float:
         kept = intervention.keep_largest(k)
-        ld = respond(subject, train.prompts, kept, signs, train.reference).ld
+        ld = respond(subject, train, kept, signs).ld
         return float(effectiveness(ld[:, 0], ld[:, 1], 0.0)) - train.unsteered_e_0
 
     enough = intervention.magnitudes().numel()

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from bench.cells import NamedTask
 from bench.config import Matrix
-from bench.evaluate import Split
 from bench.models import LoadedModel
 from bench.records import GridRecord, PromptRecord
+from bench.split import Split
 from methods.core.points import PointGrid, make_grid
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from methods.core.intervention import Intervention
 from methods.core.objective import Objective, kl_divergence
 from methods.core.prompts import Prompts, gather
-from methods.core.subject import SubjectModel
 
 TOP_TOKENS = 10
 
@@ -42,9 +41,41 @@ class Response:
         """LD = logit(answer) - logit(foil)."""
         return self.logit_answer - self.logit_foil
 
+    @property
+    def mass(self) -> Float[Tensor, "prompt beta"]:
+        """P(answer) + P(foil)."""
+        return self.p_answer + self.p_foil
+
     def at(self, beta: float) -> int:
         """Index of a strength on the beta axis."""
         return int((self.beta - beta).abs().argmin())
+
+    def select(self, beta: Float[Tensor, " beta"]) -> Response:
+        """The columns of the strengths nearest to `beta`."""
+        index = [self.at(float(strength)) for strength in beta]
+        columns = [getattr(self, field.name)[:, index] for field in fields(self)[1:]]
+        return Response(self.beta[index], *columns)
+
+    def take(self, prompts: Sequence[int]) -> Response:
+        """The rows of some prompts."""
+        columns = [getattr(self, field.name)[list(prompts)] for field in fields(self)[1:]]
+        return Response(self.beta, *columns)
+
+    @staticmethod
+    def join(parts: Sequence[Response]) -> Response:
+        """Responses of the same prompts to further strengths, side by side."""
+        columns = [
+            torch.cat([getattr(part, field.name) for part in parts], dim=1)
+            for field in fields(Response)[1:]
+        ]
+        return Response(torch.cat([part.beta for part in parts]), *columns)
+
+    @staticmethod
+    def of_rows(parts: Sequence[tuple[Tensor, ...]], beta: Float[Tensor, " beta"]) -> Response:
+        """The response from what was read off forwards whose rows run over strengths fastest."""
+        columns = [torch.cat(column) for column in zip(*parts, strict=True)]
+        shaped = [column.reshape(-1, len(beta), *column.shape[1:]).cpu() for column in columns]
+        return Response(beta.to(torch.float32).cpu(), *shaped)
 
     def behaviour(self, objective: Objective) -> Float[Tensor, " beta"]:
         """E_m + lambda_f F at every strength of a grid that holds each with its negative.
@@ -57,41 +88,16 @@ class Response:
         return values.nan_to_num(nan=-torch.inf, posinf=-torch.inf)
 
 
-@torch.no_grad()
-def respond(
-    subject: SubjectModel,
-    prompts: Prompts,
-    intervention: Intervention,
-    beta: Float[Tensor, " beta"],
-    reference: Float[Tensor, "prompt vocab"],
-) -> Response:
-    """Runs every prompt at every strength, as rows of common forwards.
+def read(
+    logits: Float[Tensor, "row vocab"], prompts: Prompts, reference: Float[Tensor, "row vocab"]
+) -> tuple[Tensor, ...]:
+    """What a response holds of every row of a forward, in the order of its fields.
 
     Args:
-        subject: the model.
-        prompts: prompts of the length that the intervention was made for.
-        intervention: what is done to activations.
-        beta: strengths.
-        reference: log-probabilities of the unsteered model, a row a prompt.
+        logits: of a forward.
+        prompts: the prompt of every row.
+        reference: log-probabilities of the unsteered model for every row.
     """
-    n_prompts, n_beta = len(prompts), len(beta)
-    prompt_of_row = torch.arange(n_prompts).repeat_interleave(n_beta)
-    beta_of_row = beta.to(torch.float32).repeat(n_prompts).to(subject.device)
-    chunks = []
-    for rows in subject.chunks(len(prompt_of_row)):
-        index = prompt_of_row[rows]
-        chunk = prompts.take(index)
-        logits = subject.logits(chunk.tokens, intervention.at(beta_of_row[rows]))
-        chunks.append(_read(logits, chunk, reference[index.to(reference.device)]))
-    columns = [
-        torch.cat(parts).reshape(n_prompts, n_beta, *parts[0].shape[1:]).cpu()
-        for parts in zip(*chunks, strict=True)
-    ]
-    return Response(beta.to(torch.float32).cpu(), *columns)
-
-
-def _read(logits: Tensor, prompts: Prompts, reference: Tensor) -> tuple[Tensor, ...]:
-    """Response's columns of one forward, in the order of its fields."""
     probabilities = torch.softmax(logits, dim=-1)
     top = probabilities.topk(min(TOP_TOKENS, logits.shape[-1]), dim=-1)
     return (

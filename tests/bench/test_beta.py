@@ -1,6 +1,7 @@
 """beta*: the best strength of the whole curve, on a response whose optimum is known."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ import torch
 from bench import beta as tuning
 from bench.beta import tune_beta
 from bench.prepare import PreparedTask
-from bench.response import Response, respond
+from bench.response import Response
+from bench.split import respond
 from methods.core.intervention import StaticScaling
 from methods.core.objective import Objective
 from methods.core.subject import SubjectModel
@@ -16,11 +18,17 @@ from methods.core.subject import SubjectModel
 Prepared = tuple[SubjectModel, PreparedTask]
 
 
+ZERO = torch.zeros(1, 1)
+NOTHING = SimpleNamespace(
+    unsteered=Response(ZERO[0], *[ZERO] * 5, ZERO[..., None].long(), ZERO[..., None])
+)
+
+
 def curve(monkeypatch: pytest.MonkeyPatch, ld: object, kl: object) -> list[int]:
     """Replaces the model by closed forms of LD and KL in beta; counts the calls' strengths."""
     calls: list[int] = []
 
-    def fake(subject, prompts, intervention, beta, reference):  # type: ignore[no-untyped-def]
+    def fake(subject, train, intervention, beta):  # type: ignore[no-untyped-def]
         calls.append(len(beta))
         zeros = torch.zeros(1, len(beta))
         top = torch.zeros(1, len(beta), 1)
@@ -43,7 +51,7 @@ def test_the_optimum_is_found_with_its_sign(
         lambda beta: 5 * torch.sign(beta * optimum),
         lambda beta: (torch.log10(beta.abs()) - math.log10(abs(optimum))) ** 2,
     )
-    found = tune_beta(None, None, None, Objective(), None)  # type: ignore[arg-type]
+    found = tune_beta(None, NOTHING, None, Objective())  # type: ignore[arg-type]
     assert found.star == pytest.approx(optimum, rel=0.02)
     assert calls[0] == 34
     assert set(calls[1:]) == {2}
@@ -56,7 +64,7 @@ def test_ties_go_to_the_smallest_strength_with_positive_sign(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     curve(monkeypatch, lambda beta: 0 * beta, lambda beta: 0 * beta)
-    found = tune_beta(None, None, None, Objective(), None)  # type: ignore[arg-type]
+    found = tune_beta(None, NOTHING, None, Objective())  # type: ignore[arg-type]
     assert found.star == pytest.approx(0.01)
 
 
@@ -65,13 +73,13 @@ def test_strengths_without_numbers_are_never_chosen(monkeypatch: pytest.MonkeyPa
         return torch.where(beta.abs() > 1, torch.nan, beta)
 
     curve(monkeypatch, ld, lambda beta: 0 * beta)
-    found = tune_beta(None, None, None, Objective(), None)  # type: ignore[arg-type]
+    found = tune_beta(None, NOTHING, None, Objective())  # type: ignore[arg-type]
     assert 0.9 < found.star <= 1.0
 
 
 def test_no_strength_with_numbers_is_still_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = curve(monkeypatch, lambda beta: beta * torch.nan, lambda beta: beta)
-    found = tune_beta(None, None, None, Objective(), None)  # type: ignore[arg-type]
+    found = tune_beta(None, NOTHING, None, Objective())  # type: ignore[arg-type]
     assert found.star == pytest.approx(0.01)
     assert found.objective[0] == -math.inf
     assert calls == [34]
@@ -82,9 +90,10 @@ def test_on_a_model_beta_star_beats_a_dense_grid(prepared: Prepared) -> None:
     train, objective = task.train, Objective()
     generator = torch.Generator().manual_seed(5)
     steering = StaticScaling(task.grid, torch.randn(task.grid.shape, generator=generator))
-    found = tune_beta(subject, train.prompts, steering, objective, train.reference)
+    found = tune_beta(subject, train, steering, objective)
     sizes = torch.logspace(-2, 2, 17)
-    dense = respond(
-        subject, train.prompts, steering, torch.cat([sizes, -sizes]), train.reference
-    ).behaviour(objective)
+    dense = respond(subject, train, steering, torch.cat([sizes, -sizes])).behaviour(objective)
     assert max(found.objective) >= float(dense.max()) - 1e-5
+    again = respond(subject, train, steering, torch.tensor([found.star, -found.star, 1.0]))
+    kept = found.response.select(again.beta)
+    torch.testing.assert_close(kept.ld, again.ld, atol=1e-5, rtol=1e-5)

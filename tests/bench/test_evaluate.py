@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from bench.evaluate import Split, metric_row, minimality_of, smallest_k, strengths
+from bench.evaluate import metric_row, minimality_of, smallest_k, strengths
 from bench.prepare import PreparedTask
-from bench.response import respond
+from bench.split import Split, respond
 from methods.core.intervention import StaticScaling, SteeringVectors
 from methods.core.objective import Objective
 from methods.core.subject import SubjectModel
@@ -24,7 +24,7 @@ def test_metrics_equal_plain_loops(prepared: Prepared, beta: float) -> None:
     subject, task = prepared
     split, steering = task.splits["shifted"], scaling(task)
     objective = Objective(margin=0.7, lambda_f=0.3, lambda_m=0.02)
-    response = respond(subject, split.prompts, steering, strengths(beta), split.reference)
+    response = respond(subject, split, steering, strengths(beta))
     row = metric_row(split, response, "star", beta, steering, objective)
     at = {float(b): i for i, b in enumerate(response.beta)}
     key = min(at, key=lambda b: abs(b - beta)), min(at, key=lambda b: abs(b + beta))
@@ -50,8 +50,8 @@ def test_metrics_equal_plain_loops(prepared: Prepared, beta: float) -> None:
         "flips_plus": plus,
         "flips_minus": minus,
         "mass": total_mass,
-        "E_0_unsteered": -np.abs(split.ld.numpy()).mean(),
-        "mass_unsteered": split.mass.mean(),
+        "E_0_unsteered": -np.abs(split.unsteered.ld[:, 0].numpy()).mean(),
+        "mass_unsteered": split.unsteered.mass.mean(),
     }
     for name, value in expected.items():
         np.testing.assert_allclose(getattr(row, name), value, atol=1e-5, err_msg=name)
@@ -72,9 +72,9 @@ def test_unsteered_numbers_of_a_split(prepared: Prepared) -> None:
     rows = torch.arange(len(split.prompts))
     ld = logits[rows, answers] - logits[rows, foils]
     p = torch.softmax(logits, dim=-1)
-    torch.testing.assert_close(split.ld.double(), ld, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(split.unsteered.ld[:, 0].double(), ld, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(
-        split.mass.double(), p[rows, answers] + p[rows, foils], atol=1e-6, rtol=1e-5
+        split.unsteered.mass[:, 0].double(), p[rows, answers] + p[rows, foils], atol=1e-6, rtol=1e-5
     )
     assert split.unsteered_e_0 == pytest.approx(-float(ld.abs().mean()), abs=1e-5)
 
@@ -85,9 +85,9 @@ def gain(subject: SubjectModel, train: Split, steering: StaticScaling, k: int) -
     alpha[alpha.abs().argsort(descending=True)[k:]] = 0
     kept = StaticScaling(steering.grid, alpha.reshape(steering.alpha.shape))
     beta = torch.tensor([1.0, -1.0])
-    ld = respond(subject, train.prompts, kept, beta, train.reference).ld.numpy()
+    ld = respond(subject, train, kept, beta).ld.numpy()
     hinges = np.maximum(0, -ld[:, 0]) + np.maximum(0, ld[:, 1])
-    return float(-hinges.mean() + np.abs(train.ld.numpy()).mean())
+    return float(-hinges.mean() + np.abs(train.unsteered.ld.numpy()).mean())
 
 
 def test_smallest_k_keeps_nine_tenths_of_the_gain(prepared: Prepared) -> None:

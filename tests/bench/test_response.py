@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from bench.prepare import PreparedTask
-from bench.response import TOP_TOKENS, Response, respond
+from bench.response import TOP_TOKENS, Response
+from bench.split import respond
 from methods.core.intervention import StaticScaling
 from methods.core.objective import Objective
 from methods.core.subject import SubjectModel
@@ -26,7 +27,7 @@ def test_columns_equal_plain_numpy(prepared: Prepared) -> None:
     subject, task = prepared
     split, steering = task.splits["test"], scaling(task)
     beta = torch.tensor([0.0, 1.0, -0.7])
-    response = respond(subject, split.prompts, steering, beta, split.reference)
+    response = respond(subject, split, steering, beta)
     original = subject.unsteered_logits(split.prompts.tokens).double().numpy()
     for column, strength in enumerate(beta):
         with torch.no_grad():
@@ -52,13 +53,39 @@ def test_columns_equal_plain_numpy(prepared: Prepared) -> None:
             assert set(response.top_ids[row, column].tolist()) == set(order.tolist())
 
 
+def test_beta_zero_is_the_unsteered_response_and_is_not_run(prepared: Prepared) -> None:
+    subject, task = prepared
+    split, steering = task.splits["test"], scaling(task)
+    before = subject.passes.forward
+    response = respond(subject, split, steering, torch.tensor([1.0, 0.0]))
+    assert subject.passes.forward - before == len(split.prompts)
+    assert response.beta.tolist() == [1, 0]
+    bound = steering.at(torch.zeros(len(split.prompts)))
+    with torch.no_grad():
+        logits = subject.logits(split.prompts.tokens, bound)
+    torch.testing.assert_close(response.ld[:, 1], split.prompts.logit_difference(logits))
+    assert response.kl[:, 1].abs().max() < 1e-6
+
+
+def test_columns_and_rows_are_chosen_by_strength_and_prompt(prepared: Prepared) -> None:
+    subject, task = prepared
+    split, steering = task.splits["test"], scaling(task)
+    beta = torch.tensor([1.0, -1.0, 0.5])
+    response = respond(subject, split, steering, beta)
+    chosen = response.select(torch.tensor([0.5, 1.0]))
+    assert torch.equal(chosen.kl, response.kl[:, [2, 0]])
+    assert torch.equal(chosen.top_ids, response.top_ids[:, [2, 0]])
+    alone = respond(subject, split.take([2]), steering, beta)
+    torch.testing.assert_close(alone.ld[0], response.ld[2], atol=1e-5, rtol=1e-5)
+
+
 def test_rows_of_a_forward_do_not_matter(prepared: Prepared) -> None:
     subject, task = prepared
     split, steering = task.splits["test"], scaling(task)
     beta = torch.tensor([0.0, 1.0, -1.0, 2.0])
-    whole = respond(subject, split.prompts, steering, beta, split.reference)
+    whole = respond(subject, split, steering, beta)
     small = SubjectModel(subject.bridge, rows_per_forward=5)
-    parts = respond(small, split.prompts, steering, beta, split.reference)
+    parts = respond(small, split, steering, beta)
     torch.testing.assert_close(whole.ld, parts.ld, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(whole.kl, parts.kl, atol=1e-5, rtol=1e-5)
 
