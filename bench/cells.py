@@ -83,11 +83,12 @@ def expand(
 
     cells = []
     for model in matrix.models:
-        identity = {
+        identity: dict[str, Any] = {
             "name": model.name,
             "digest": digest_of(model.name),
             "dtype": model.dtype,
             "device": device_of(model.device),
+            "packed": model.packed,
         }
         for task in tasks:
             for seed in matrix.seeds:
@@ -161,7 +162,7 @@ def _check_unique(key: str, labels: list[str]) -> None:
 
 
 def _settings(
-    matrix: Matrix, model: Mapping[str, str], task: NamedTask, method: NamedMethod, seed: int
+    matrix: Matrix, model: Mapping[str, Any], task: NamedTask, method: NamedMethod, seed: int
 ) -> dict[str, Any]:
     """Everything that decides a cell's numbers."""
     return {

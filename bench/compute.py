@@ -162,6 +162,7 @@ def environment(model: LoadedModel, subject: SubjectModel) -> dict[str, Any]:
         "dtype": str(subject.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "rows_per_forward": subject.rows_per_forward,
+        "packed_layers": model.packed_layers,
     }
 
 

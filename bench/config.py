@@ -24,6 +24,8 @@ class ModelChoice(_Strict):
     name: str
     dtype: str = "float32"
     device: str = "auto"
+    packed: bool = True
+    """Linear layers on the CPU run from oneDNN's packed weights (see `bench.packed`)."""
 
 
 class Choice(BaseModel):

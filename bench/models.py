@@ -79,6 +79,7 @@ class LoadedModel:
         digest: what identifies the weights, see `model_digest`.
         dtype: one of `bench.bridge.DTYPES`.
         device: where it is ("cpu", "cuda", "cuda:1", ...), never "auto".
+        packed_layers: how many linear layers run from packed weights, see `bench.packed`.
     """
 
     name: str
@@ -89,10 +90,16 @@ class LoadedModel:
     digest: str
     dtype: str
     device: str
+    packed_layers: int = 0
 
 
 def load_model(
-    name: str, *, dtype: str = "float32", device: str = "auto", cache_dir: Path | None = None
+    name: str,
+    *,
+    dtype: str = "float32",
+    device: str = "auto",
+    packed: bool = True,
+    cache_dir: Path | None = None,
 ) -> LoadedModel:
     """Load a model: a name of `MODELS`, a hub id ("owner/name") or a local directory.
 
@@ -102,6 +109,7 @@ def load_model(
         name: what to load.
         dtype: one of `bench.bridge.DTYPES`; float32 is what the suite is tested with.
         device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:N" or "mps".
+        packed: let linear layers on the CPU run from oneDNN's packed weights.
         cache_dir: where the embedded model is kept instead of `bench.embedded.default_cache()`.
 
     Raises:
@@ -116,8 +124,11 @@ def load_model(
     tokenizer = read_tokenizer(name, folder)
     bos_id, bos_rule = bos_of(tokenizer, _stated_bos(name))
     bridge = read_bridge(name, folder, tokenizer, dtype, place)
+    from bench.packed import pack_linear_layers
+
     digest = _digest(name, folder)
-    return LoadedModel(name, bridge, tokenizer, bos_id, bos_rule, digest, dtype, place)
+    layers = pack_linear_layers(bridge.original_model) if packed else 0
+    return LoadedModel(name, bridge, tokenizer, bos_id, bos_rule, digest, dtype, place, layers)
 
 
 def load_tokenizer(name: str, cache_dir: Path | None = None) -> tuple[Any, int | None]:

@@ -126,7 +126,7 @@ def _run_model(
 ) -> None:
     """Loads a model once and runs its cells."""
     progress.loading(choice.name)
-    model = load_model(choice.name, dtype=choice.dtype, device=choice.device)
+    model = load_model(choice.name, dtype=choice.dtype, device=choice.device, packed=choice.packed)
     subject = SubjectModel(model.bridge, matrix.rows_per_forward)
     tasks = {
         named.label: prepare_task(named, matrix, model, subject) for named in _distinct_tasks(cells)

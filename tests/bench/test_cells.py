@@ -54,6 +54,7 @@ def test_ids_are_unique_and_stable() -> None:
         {"rows_per_forward": 8},
         {"seeds": [3]},
         {"models": [{"name": "m", "dtype": "bfloat16"}]},
+        {"models": [{"name": "m", "packed": False}]},
         {"digest": "e"},
         {"device": "cuda"},
     ],
