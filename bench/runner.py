@@ -11,9 +11,10 @@ from typing import Protocol
 
 import torch
 
+from bench import __version__
 from bench.agreement import agreement_table
 from bench.bridge import resolve_device
-from bench.cells import NUMBERS_VERSION, NamedTask, PlannedCell, expand
+from bench.cells import NamedTask, PlannedCell, expand
 from bench.compute import compute_cell, environment, identity
 from bench.config import Matrix, ModelChoice
 from bench.models import LoadedModel, load_model, model_digest
@@ -96,7 +97,7 @@ def run_matrix(
     store = RunStore.create(
         directory,
         matrix.model_dump(),
-        suite_version=str(NUMBERS_VERSION),
+        suite_version=__version__,
         cells=[cell.id for cell in cells],
     )
     outcome = Outcome(store, known=[cell.id for cell in cells if store.has(cell.id)])

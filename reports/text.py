@@ -56,7 +56,8 @@ def number(value: object, digits: int = 3) -> str:
         return UNDEFINED
     if np.isinf(value):
         return "∞" if value > 0 else f"{MINUS}∞"
-    return f"{value:,.{digits}f}".replace("-", MINUS)
+    rounded = round(value, digits) + 0.0  # no "-0.000": what rounds to 0 is shown as 0
+    return f"{rounded:,.{digits}f}".replace("-", MINUS)
 
 
 def significant(value: object, digits: int = 3) -> str:
