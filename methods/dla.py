@@ -36,17 +36,17 @@ class DLA(Method):
     def fit(
         self, subject: SubjectModel, prompts: Prompts, grid: PointGrid, setting: Setting
     ) -> Attribution:
-        """One forward, whatever the number of points, and one that checks the linear map.
+        """One forward, whatever the number of points; its logits check the linear map.
 
         Raises:
             UnknownFinalNormError: if the model does not end in a norm and an unembedding.
         """
         final = (Site.RESID_POST, grid.n_layers - 1)
-        activations = subject.activations(prompts.tokens, {*grid.points, final})
+        activations, logits = subject.activations_and_logits(prompts.tokens, {*grid.points, final})
         norm = FinalNorm.of(subject)
         residual = activations[final].float()
-        few = prompts.take(range(min(len(prompts), subject.rows_per_forward)))
-        norm.check(subject, few, residual[: len(few)])
+        architecture = str(subject.bridge.cfg.architecture)
+        norm.check(architecture, residual[:, -1], prompts, logits, subject.tolerance)
 
         directions = norm.directions(prompts.answers, prompts.foils, residual)
         positions = list(grid.positions)

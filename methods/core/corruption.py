@@ -6,8 +6,9 @@ the clean run with a corrupted one, or with a baseline activation that belongs t
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cache, cached_property, partial
 from typing import Literal
 
 import torch
@@ -65,15 +66,20 @@ class Contrast:
 
     Attributes:
         receiver: the run that is patched.
-        donated: the activations that replace the receiver's, at every point of the grid.
+        donor: gives the activations that replace the receiver's; called when they are asked for.
         sign: +1 where a patch takes the clean activation away (noising), -1 where it brings it
             back: sign (LD(receiver) - LD(patched)) is the score, positive where the clean
             activation favours the answer.
     """
 
     receiver: Run
-    donated: Activations
+    donor: Callable[[], Activations]
     sign: int
+
+    @cached_property
+    def donated(self) -> Activations:
+        """The activations that replace the receiver's, at every point of the grid."""
+        return self.donor()
 
 
 def check_direction(corruption: Corruption, direction: Direction) -> None:
@@ -99,16 +105,14 @@ def contrasts(
 ) -> list[Contrast]:
     """The contrasts of a corruption: one, or one a draw of the noise. Scores are averaged."""
     clean = Run(prompts)
-    clean_activations = clean.activations(subject, grid.points)
+    points = grid.points
+    clean_activations = cache(lambda: clean.activations(subject, points))
     if corruption in ("zero", "mean"):
-        return [Contrast(clean, _baseline(clean_activations, corruption), 1)]
-    found = []
-    for corrupted in _corrupted_runs(subject, prompts, corruption, seed):
-        if direction == "noising":
-            found.append(Contrast(clean, corrupted.activations(subject, grid.points), 1))
-        else:
-            found.append(Contrast(corrupted, clean_activations, -1))
-    return found
+        return [Contrast(clean, lambda: _baseline(clean_activations(), corruption), 1)]
+    corrupted = _corrupted_runs(subject, prompts, corruption, seed)
+    if direction == "noising":
+        return [Contrast(clean, partial(run.activations, subject, points), 1) for run in corrupted]
+    return [Contrast(run, clean_activations, -1) for run in corrupted]
 
 
 def _baseline(clean: Activations, corruption: Corruption) -> Activations:

@@ -31,6 +31,7 @@ class FinalNorm:
         eps: inside the square root.
         unembedding: one row a token of the vocabulary.
         unembedding_bias: zeros where the unembedding has none.
+        soft_cap: c of c tanh(logit / c) behind the unembedding; 0 where there is none.
     """
 
     weight: Float[Tensor, " d_model"]
@@ -39,6 +40,7 @@ class FinalNorm:
     eps: float
     unembedding: Float[Tensor, "vocab d_model"]
     unembedding_bias: Float[Tensor, " vocab"]
+    soft_cap: float
 
     @staticmethod
     def of(subject: SubjectModel) -> FinalNorm:
@@ -59,6 +61,7 @@ class FinalNorm:
             unembedding_bias=rows.new_zeros(len(rows))
             if head_bias is None
             else head_bias.detach().float(),
+            soft_cap=max(float(bridge.cfg.output_logits_soft_cap), 0.0),
         )
 
     def scale(self, residual: Float[Tensor, "*batch d_model"]) -> Float[Tensor, " *batch"]:
@@ -84,34 +87,49 @@ class FinalNorm:
         biases = self.unembedding_bias[answers] - self.unembedding_bias[foils]
         return difference @ self.bias + biases
 
-    def check(self, subject: SubjectModel, prompts: Prompts, residual: Tensor) -> None:
-        """Compares the linear map with the logits before any soft cap.
+    def logit_difference(
+        self,
+        residual: Float[Tensor, "row d_model"],
+        answers: Int[Tensor, " row"],
+        foils: Int[Tensor, " row"],
+    ) -> Float[Tensor, " row"]:
+        """The model's logit difference from its final residual stream, soft cap included."""
+        residual = residual.float()
+        normed = self._centre(residual) / self.scale(residual)[:, None] * self.weight + self.bias
+        ids = torch.stack([answers, foils], dim=1)
+        logits = torch.einsum("rd,rtd->rt", normed, self.unembedding[ids])
+        logits = logits + self.unembedding_bias[ids]
+        if self.soft_cap:
+            logits = self.soft_cap * torch.tanh(logits / self.soft_cap)
+        return logits[:, 0] - logits[:, 1]
+
+    def check(
+        self,
+        architecture: str,
+        residual: Float[Tensor, "prompt d_model"],
+        prompts: Prompts,
+        logits: Float[Tensor, "prompt vocab"],
+        tolerance: float,
+    ) -> None:
+        """Compares what this module makes of a final residual stream with the model's own logits.
 
         Args:
-            subject: the model that the map was read from.
-            prompts: prompts of one forward.
-            residual: their final residual stream (prompt, position, d_model).
+            architecture: for the message.
+            residual: the last layer's residual stream at the answer position.
+            prompts: the prompts that were run.
+            logits: what the same forward gave.
+            tolerance: relative, and ten times as much absolute.
 
         Raises:
-            UnknownFinalNormError: if the map does not give the model's own logit difference.
+            UnknownFinalNormError: if the two do not agree.
         """
-        seen: list[Tensor] = []
-        with (
-            torch.no_grad(),
-            subject.bridge.hooks(fwd_hooks=[("unembed.hook_out", lambda h, hook: seen.append(h))]),
-        ):
-            subject.logits(prompts.tokens)
-        expected = prompts.logit_difference(seen[0][:, -1].float())
-        direction = self.directions(prompts.answers, prompts.foils, residual)[:, -1]
-        found = (residual[:, -1] * direction).sum(dim=-1)
-        found = found + self.constant(prompts.answers, prompts.foils)
-        tolerance = 1e-3 if subject.dtype in (torch.float32, torch.float64) else 0.1
+        expected = prompts.logit_difference(logits)
+        found = self.logit_difference(residual, prompts.answers, prompts.foils)
         if not torch.allclose(found, expected, rtol=tolerance, atol=10 * tolerance):
             raise UnknownFinalNormError(
-                "dla: the final norm and unembedding of "
-                f"{subject.bridge.cfg.architecture} are not a norm and a matrix as this method "
-                f"reads them (logit differences {found.tolist()} instead of {expected.tolist()}), "
-                "so its scores would be wrong."
+                f"dla: the final norm and unembedding of {architecture} are not a norm and a "
+                f"matrix as this method reads them (logit differences {found.tolist()} instead of "
+                f"{expected.tolist()}), so its scores would be wrong."
             )
 
     def _centre(self, x: Tensor) -> Tensor:

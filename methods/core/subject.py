@@ -89,6 +89,11 @@ class SubjectModel:
         return next(iter(self.bridge.original_model.parameters())).dtype
 
     @property
+    def tolerance(self) -> float:
+        """Relative difference that rounding explains between two ways to the same logits."""
+        return 1e-3 if self.dtype in (torch.float32, torch.float64) else 0.1
+
+    @property
     def sites(self) -> frozenset[Site]:
         """Sites that this architecture has: a parallel block has no `resid_mid`."""
         return ALL_SITES - {Site.RESID_MID} if self.bridge.cfg.parallel_attn_mlp else ALL_SITES
@@ -150,7 +155,6 @@ class SubjectModel:
             )
         return logits
 
-    @torch.no_grad()
     def activations(
         self,
         tokens: Int[Tensor, "row position"],
@@ -162,15 +166,31 @@ class SubjectModel:
         Raises:
             NotEnoughMemoryError: if they do not fit.
         """
+        return self.activations_and_logits(tokens, points, embedding_noise)[0]
+
+    @torch.no_grad()
+    def activations_and_logits(
+        self,
+        tokens: Int[Tensor, "row position"],
+        points: Collection[Point],
+        embedding_noise: Float[Tensor, "row position d_model"] | None = None,
+    ) -> tuple[dict[Point, Float[Tensor, "row position d_model"]], Float[Tensor, "row vocab"]]:
+        """The same with the logits of the answer position, from one forward.
+
+        Raises:
+            NotEnoughMemoryError: if the activations do not fit.
+        """
         self._require_activations(len(tokens), tokens.shape[1], len(points), copies=1)
         chunks: dict[Point, list[Tensor]] = {point: [] for point in points}
+        logits: list[Tensor] = []
         for rows in self.chunks(len(tokens)):
             recorder = _Recorder(points)
             noise = None if embedding_noise is None else embedding_noise[rows]
-            self.logits(tokens[rows], recorder, noise)
+            logits.append(self.logits(tokens[rows], recorder, noise))
             for point, h in recorder.seen.items():
                 chunks[point].append(h)
-        return {point: torch.cat(parts) for point, parts in chunks.items()}
+        joined = {point: torch.cat(parts) for point, parts in chunks.items()}
+        return joined, torch.cat(logits)
 
     @torch.no_grad()
     def embeddings(

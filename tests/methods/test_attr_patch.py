@@ -191,11 +191,12 @@ def test_identical_prompts_score_exactly_zero_on_smollm2(smollm2: Any) -> None:
         assert torch.all(method.fit(model, same, grid, setting()).scores == 0)
 
 
-def test_costs_one_backward_whatever_the_number_of_points() -> None:
+@pytest.mark.parametrize("direction", ["noising", "denoising"])
+def test_costs_two_forwards_and_one_backward_whatever_the_number_of_points(direction: Any) -> None:
     model, some = subject(), prompts(5)
-    AttrPatch().fit(model, some, grid_of(model), setting())
+    AttrPatch(direction=direction).fit(model, some, grid_of(model), setting())
     assert model.passes.backward == 5
-    assert model.passes.forward == 15
+    assert model.passes.forward == 10
 
 
 @pytest.mark.parametrize("architecture", SERIAL)

@@ -185,3 +185,10 @@ def test_a_grid_without_the_last_residual_still_uses_its_scale() -> None:
     alone = DLA().fit(model, some, grid_of(model, ["attn_out"], [N_POSITIONS - 1]), setting())
     both = DLA().fit(model, some, grid_of(model, [Site.ATTN_OUT, Site.RESID_POST]), setting())
     assert torch.equal(alone.scores[0, :, 0], both.scores[0, :, -1])
+
+
+def test_it_takes_one_forward() -> None:
+    model, some = subject("gemma2"), prompts()
+    before = model.passes.forward
+    DLA().fit(model, some, grid_of(model), setting())
+    assert model.passes.forward - before == len(some)

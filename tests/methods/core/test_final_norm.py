@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from methods.core.final_norm import FinalNorm, UnknownFinalNormError
+from methods.core.points import Site
 from tests.methods.small import cache_of, largest_difference, prompts, subject
 from tests.tiny import ARCHITECTURES
 
@@ -64,14 +65,20 @@ def test_unembedding_bias_counts() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_check_accepts_every_architecture(architecture: str, dtype: torch.dtype) -> None:
+    """Soft caps included: Gemma 2's logits are 10 tanh(logit / 10)."""
     model, some = subject(architecture, dtype), prompts()
-    residual = cache_of(model, some.tokens)["blocks.2.hook_resid_post"].float()
-    FinalNorm.of(model).check(model, some, residual)
+    norm, final = FinalNorm.of(model), (Site.RESID_POST, 2)
+    activations, logits = model.activations_and_logits(some.tokens, [final])
+    assert torch.equal(logits, model.unsteered_logits(some.tokens))
+    residual = activations[final][:, -1]
+    norm.check(architecture, residual, some, logits, model.tolerance)
+    assert bool(norm.soft_cap) == (architecture == "gemma2")
 
 
 def test_check_compares_with_the_model() -> None:
     """Another run's residual stream does not give this run's logits."""
     model, some = subject("llama"), prompts()
-    residual = cache_of(model, some.corrupted)["blocks.2.hook_resid_post"]
+    residual = cache_of(model, some.corrupted)["blocks.2.hook_resid_post"][:, -1]
+    logits = model.unsteered_logits(some.tokens)
     with pytest.raises(UnknownFinalNormError, match="its scores would be wrong"):
-        FinalNorm.of(model).check(model, some, residual)
+        FinalNorm.of(model).check("llama", residual, some, logits, model.tolerance)

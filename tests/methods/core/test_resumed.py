@@ -115,6 +115,7 @@ def test_resuming_leaves_no_hook_behind() -> None:
     subject = SubjectModel(bridge)
     grid = grid_of(subject)
     contrast = contrasts(subject, prompts(), grid, "counterfactual", "noising", 0)[0]
+    subject.logits(prompts().tokens)  # the bridge wires hooks of its own at the first forward
     before = [len(module._forward_pre_hooks) for module in bridge.modules()]
     ResumedRun(subject, grid, contrast).logit_differences(
         reachable_patches(subject, grid, contrast)
