@@ -1,0 +1,34 @@
+"""What packed linear layers save on this machine: forward and training step, both of the suite."""
+
+import torch
+
+from bench.models import LoadedModel
+from methods.activ_scalar import ActivScalar
+from methods.core.objective import Objective
+from methods.core.subject import SubjectModel
+from methods.method import Setting
+from tests.speed.conftest import Comparison, grid_of, random_prompts
+
+
+def test_forward(compare: Comparison, plain: LoadedModel, smollm2: LoadedModel) -> None:
+    prompts = random_prompts(32)
+    packed, unpacked = SubjectModel(smollm2.bridge), SubjectModel(plain.bridge)
+    with torch.no_grad():
+        compare(
+            "packed forward",
+            lambda: packed.logits(prompts.tokens),
+            lambda: unpacked.logits(prompts.tokens),
+            at_most=1.0,
+        )
+
+
+def test_training(compare: Comparison, plain: LoadedModel, smollm2: LoadedModel) -> None:
+    prompts, method = random_prompts(8), ActivScalar(epochs=4)
+    packed, unpacked = SubjectModel(smollm2.bridge), SubjectModel(plain.bridge)
+    grid, setting = grid_of(packed), Setting(Objective(), 0)
+    compare(
+        "packed training",
+        lambda: method.fit(packed, prompts, grid, setting),
+        lambda: method.fit(unpacked, prompts, grid, setting),
+        at_most=1.0,
+    )
