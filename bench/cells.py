@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.config import Choice, Matrix, ModelChoice
 from methods import METHODS
-from methods.core.points import parse_sites
+from methods.core.points import check_positions, parse_sites
 from methods.method import Method
 from tasks import TASKS
 from tasks.errors import UserInputError
@@ -73,6 +73,7 @@ def expand(
         UserInputError: for unknown models, tasks, methods, sites or settings.
     """
     parse_sites(matrix.sites)
+    check_positions(matrix.positions)
     tasks = [_named_task(choice) for choice in matrix.tasks]
     methods = [_named_method(choice) for choice in matrix.methods]
     methods += _controls(methods, matrix.controls.draws)
@@ -129,7 +130,10 @@ def _named_method(choice: Choice) -> NamedMethod:
 
 
 def _controls(methods: list[NamedMethod], draws: int) -> list[NamedMethod]:
-    """Random, and every untrained method's scores shuffled, `draws` times each."""
+    """Random, and every untrained method's scores shuffled, `draws` times each.
+
+    Draws that the matrix lists itself are not made twice.
+    """
     untrained = [
         method.label
         for method in methods
@@ -138,7 +142,9 @@ def _controls(methods: list[NamedMethod], draws: int) -> list[NamedMethod]:
     choices = [{"name": "random", "draw": draw} for draw in range(draws)]
     for label in untrained:
         choices += [{"name": "shuffled", "of": label, "draw": draw} for draw in range(draws)]
-    return [_named_method(Choice.model_validate(choice)) for choice in choices]
+    controls = [_named_method(Choice.model_validate(choice)) for choice in choices]
+    listed = {(method.label, _draw(method.method)) for method in methods}
+    return [c for c in controls if (c.label, _draw(c.method)) not in listed]
 
 
 def _label(name: str, configured: Any) -> str:

@@ -131,13 +131,13 @@ def _closing(outcome: Outcome, console: Console) -> int:
     if not outcome.failed:
         return 0
     console.print(f"{len(outcome.failed)} cells failed:", style="red")
+    reasons: dict[str, list[str]] = {}
     for record in outcome.failed:
         assert record.error is not None
-        console.print(
-            f"  {record.id}: {record.error.kind}: {record.error.message}",
-            markup=False,
-            soft_wrap=True,
-        )
+        reasons.setdefault(f"{record.error.kind}: {record.error.message}", []).append(record.id)
+    for reason, ids in reasons.items():
+        others = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
+        console.print(f"  {ids[0]}{others}: {reason}", markup=False, soft_wrap=True)
     console.print("The same command tries them again; their logs are in cells/<cell>/cell.json.")
     own = {kind.__name__ for kind in _subclasses(UserInputError)}
     ours = all(record.error and record.error.kind in own for record in outcome.failed)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import platform
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
@@ -35,6 +36,10 @@ from methods.method import Attribution, Method, Setting
 from tasks.errors import UserInputError
 
 Tensors = dict[str, NDArray[Any]]
+
+
+class BadScoresError(ValueError):
+    """A method's scores cannot be used: its adapter is wrong, or the model gave no numbers."""
 
 
 class UnsupportedSiteError(UserInputError):
@@ -67,7 +72,7 @@ def compute_cell(
 
     Raises:
         UserInputError: what a method or the model at hand cannot do.
-        ValueError: scores that are not numbers.
+        BadScoresError: scores that cannot be used.
     """
     started, clock = datetime.now(UTC), _Clock()
     subject.passes = Passes()
@@ -75,8 +80,12 @@ def compute_cell(
     _check_sites(cell, grid)
     with clock("fit"):
         setting = Setting(objective, cell.seed, parent_scores)
-        attribution = method.fit(subject, task.train.prompts, grid, setting)
-        intervention, scores = _checked(attribution, grid, subject)
+        fitted = method.fit(subject, task.train.prompts, grid, setting)
+        attribution = _checked(fitted, grid, len(task.train.prompts))
+        intervention = attribution.intervention
+        if intervention is None:
+            intervention = StaticScaling.from_scores(grid, attribution.scores)
+        intervention = intervention.to(subject.device)
     fit_passes = Passes(subject.passes.forward, subject.passes.backward)
     beta, known = BetaRecord(), {}
     if attribution.intervention is None:
@@ -87,7 +96,7 @@ def compute_cell(
                 star=tuning.star, grid=list(tuning.beta), objective=list(tuning.objective)
             )
     scale = 1.0 if beta.star is None else beta.star
-    tensors: Tensors = {"scores": scores.numpy(), **_method_tensors(attribution, intervention)}
+    tensors = _method_tensors(attribution, intervention)
     with clock("evaluate"):
         metrics = []
         kinds = [("one", 1.0)] + ([] if beta.star is None else [("star", beta.star)])
@@ -170,6 +179,10 @@ def peak_memory(device: torch.device) -> int:
     """Most bytes in use so far: of the device on CUDA, else of the process."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -209,28 +222,47 @@ def _check_sites(cell: PlannedCell, grid: PointGrid) -> None:
         )
 
 
-def _checked(
-    attribution: Attribution, grid: PointGrid, subject: SubjectModel
-) -> tuple[Intervention, Tensor]:
-    """The intervention, and the scores on the CPU with NaN where points are left out."""
-    if tuple(attribution.scores.shape) != grid.shape:
-        raise ValueError(
-            f"the method's scores have shape {tuple(attribution.scores.shape)}, but the grid has "
-            f"(site, layer, position) = {grid.shape}"
+def _checked(attribution: Attribution, grid: PointGrid, n_prompts: int) -> Attribution:
+    """The attribution on the CPU with NaN where points are left out.
+
+    Raises:
+        BadScoresError: for scores of the wrong shape, scores that are no numbers, or scores that
+            are not the mean of those per prompt.
+    """
+    scores = _masked(attribution.scores, "scores", grid, grid.shape)
+    per_prompt = attribution.prompt_scores
+    if per_prompt is not None:
+        per_prompt = _masked(per_prompt, "prompt_scores", grid, (n_prompts, *grid.shape))
+        mean = per_prompt.mean(dim=0)
+        scale = float(scores.nan_to_num().abs().max())
+        if not torch.allclose(mean, scores, rtol=1e-3, atol=1e-4 * scale, equal_nan=True):
+            raise BadScoresError("the method's scores are not the mean of its prompt_scores")
+    extras = {
+        name: _masked(extra, name, grid, grid.shape) for name, extra in attribution.extras.items()
+    }
+    return replace(attribution, scores=scores, prompt_scores=per_prompt, extras=extras)
+
+
+def _masked(values: Tensor, name: str, grid: PointGrid, shape: tuple[int, ...]) -> Tensor:
+    """`values` as fp32 on the CPU, NaN at the points that are left out."""
+    if tuple(values.shape) != shape:
+        raise BadScoresError(
+            f"the method's {name} have shape {tuple(values.shape)} instead of {shape}: "
+            f"(site, layer, position) of the grid is {grid.shape}"
         )
-    scores = attribution.scores.detach().float().cpu()
-    intervention = attribution.intervention
-    if intervention is None:
-        intervention = StaticScaling.from_scores(grid, scores)
-    return intervention.to(subject.device), scores.masked_fill(~grid.included, torch.nan)
+    values = values.detach().float().cpu()
+    if not bool(torch.isfinite(values[..., grid.included]).all()):
+        raise BadScoresError(f"the method's {name} hold NaN or infinite values")
+    return values.masked_fill(~grid.included, torch.nan)
 
 
 def _method_tensors(attribution: Attribution, intervention: Intervention) -> Tensors:
     """What the method gave and what is plugged into the model."""
-    named: dict[str, Tensor] = {
+    named: dict[str, Tensor] = {"scores": attribution.scores}
+    named |= {
         f"intervention.{name}": parameter for name, parameter in intervention.named_parameters()
     }
-    named |= {f"extra.{name}": tensor for name, tensor in attribution.extras.items()}
+    named |= {f"extra.{name}": extra for name, extra in attribution.extras.items()}
     if attribution.prompt_scores is not None:
         named["prompt_scores"] = attribution.prompt_scores
     return {name: tensor.detach().float().cpu().numpy() for name, tensor in named.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -97,7 +97,7 @@ class Matrix(_Strict):
     tasks: Annotated[list[Choice], Field(min_length=1)]
     methods: Annotated[list[Choice], Field(min_length=1)]
     sites: Annotated[list[str], Field(min_length=1)] = ["attn_out", "mlp_out"]
-    positions: Literal["all", "every", "last"] | list[int] = "all"
+    positions: str | list[int] = "all"
     keep_final_residual: bool = False
     controls: Controls = Controls()
     prompts: PromptCounts = PromptCounts()
@@ -147,7 +147,7 @@ def load_config(source: str | Path | Mapping[str, object]) -> Matrix:
         raise UserInputError(f'There is no preset and no YAML file "{source}".{hint}')
     try:
         data = yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise UserInputError(f"{path} is not YAML that can be read: {error}") from None
     if not isinstance(data, Mapping):
         raise UserInputError(

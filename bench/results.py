@@ -81,7 +81,10 @@ class RunStore:
                 f"{directory} exists and is not a results directory, so nothing is written there. "
                 f"{WHAT_A_RUN_IS} Give an empty or a new directory."
             )
-        (directory / "cells").mkdir(parents=True, exist_ok=True)
+        try:
+            (directory / "cells").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserInputError(f"Results cannot be written to {directory}: {error}") from None
         run = {
             "format": FORMAT,
             "suite_version": suite_version,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import traceback
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -14,16 +15,19 @@ import torch
 from bench import __version__
 from bench.agreement import agreement_table
 from bench.bridge import resolve_device
-from bench.cells import NamedTask, PlannedCell, expand
+from bench.cells import PlannedCell, expand
 from bench.compute import compute_cell, environment, identity
 from bench.config import Matrix, ModelChoice
 from bench.models import LoadedModel, load_model, model_digest
 from bench.prepare import PreparedTask, prepare_task
 from bench.records import CellError, CellRecord
-from bench.results import RunStore
+from bench.results import RUN_FILE, RunStore, Tensors
 from methods.core.objective import Objective
 from methods.core.subject import SubjectModel
 from tasks.errors import UserInputError
+
+TABLES_STAMP = ".tables"
+"""Holds what the tables in a run directory were made of."""
 
 
 class Progress(Protocol):
@@ -86,55 +90,113 @@ def run_matrix(
         progress: is told how the run goes on.
 
     Raises:
-        UserInputError: for a mistake in the matrix, a model that cannot be had, prompts that break
-            a rule, or a directory that is not a results directory. Cells that are done stay.
+        UserInputError: for a mistake in the matrix, a directory that is not a results directory,
+            and a model or task that cannot be had if nothing else is left to do (else its cells
+            fail and the others go on). What the directory holds stays as it is then.
     """
     progress = progress or Silent()
     directory = output or matrix.output
     if directory is None:
         raise UserInputError("output: say in which directory the results are to be written.")
     cells = expand(matrix, model_digest, resolve_device)
+    store = _open(directory)
+    known = [] if store is None else [cell.id for cell in cells if store.has(cell.id)]
+    left = [cell for cell in cells if cell.id not in set(known)]
+    progress.planned(left, len(known))
+    ready = _Ready(matrix, progress, left)
+    if left:
+        ready.prepare(
+            left[0].model
+        )  # a mistake in the matrix shows here, before the run becomes its own
     store = RunStore.create(
         directory,
         matrix.model_dump(),
         suite_version=__version__,
         cells=[cell.id for cell in cells],
     )
-    outcome = Outcome(store, known=[cell.id for cell in cells if store.has(cell.id)])
-    done = set(outcome.known)
-    left = [cell for cell in cells if cell.id not in done]
-    progress.planned(left, len(done))
-    for choice, group in groupby(left, key=lambda cell: cell.model):
-        _run_model(choice, list(group), matrix, outcome, progress)
-    if left or not (store.directory / "agreement.parquet").is_file():
+    outcome = Outcome(store, known=known)
+    try:
+        for _, group in groupby(left, key=lambda cell: cell.model):
+            _run_model(list(group), ready, outcome, progress)
+    finally:
         write_tables(store, matrix.agreement.resamples)
     return outcome
 
 
+def _open(directory: str | Path) -> RunStore | None:
+    """The run that is in the directory already, if any."""
+    return RunStore.open(directory) if (Path(directory) / RUN_FILE).exists() else None
+
+
 def write_tables(store: RunStore, resamples: int) -> None:
-    """Writes the tidy table and the agreement between methods, as Parquet and CSV."""
+    """Writes the tidy table and the agreement between methods, unless they are up to date."""
+    content = [resamples, *(name for name in store.ids() if store.has(name))]
+    digest = hashlib.sha256(json.dumps([content, store.ids()]).encode()).hexdigest()
+    stamp = store.directory / TABLES_STAMP
+    if stamp.is_file() and stamp.read_text("utf-8") == digest:
+        return
     store.write_tables()
     cells = [store.read(cell_id) for cell_id in store.ids() if store.has(cell_id)]
     store.write_frame("agreement", agreement_table(cells, resamples=resamples))
+    stamp.write_text(digest, "utf-8")
+
+
+@dataclass
+class _Ready:
+    """The model that is loaded and its tasks, or why they cannot be had.
+
+    Attributes:
+        left: all cells that are left to do: what is wrong with all of them ends the run.
+    """
+
+    matrix: Matrix
+    progress: Progress
+    left: list[PlannedCell]
+    choice: ModelChoice | None = None
+    model: LoadedModel | None = None
+    subject: SubjectModel | None = None
+    tasks: dict[str, PreparedTask] = field(default_factory=dict)
+    problems: dict[str, UserInputError] = field(default_factory=dict)
+
+    def prepare(self, choice: ModelChoice) -> None:
+        """Loads a model, once, and prepares its tasks.
+
+        Raises:
+            UserInputError: if that fails for all that is left to do.
+        """
+        if self.choice == choice:
+            return
+        self.choice, self.model, self.subject = choice, None, None
+        self.tasks, self.problems = {}, {}
+        self.progress.loading(choice.name)
+        named = {cell.task.label: cell.task for cell in self.left if cell.model == choice}
+        try:
+            self.model = load_model(
+                choice.name, dtype=choice.dtype, device=choice.device, packed=choice.packed
+            )
+            self.subject = SubjectModel(self.model.bridge, self.matrix.rows_per_forward)
+        except UserInputError as error:
+            if all(cell.model == choice for cell in self.left):
+                raise
+            self.problems = dict.fromkeys(named, error)
+            return
+        for label, task in named.items():
+            try:
+                self.tasks[label] = prepare_task(task, self.matrix, self.model, self.subject)
+            except UserInputError as error:
+                if len({(cell.model.name, cell.task.label) for cell in self.left}) == 1:
+                    raise
+                self.problems[label] = error
 
 
 def _run_model(
-    choice: ModelChoice,
-    cells: list[PlannedCell],
-    matrix: Matrix,
-    outcome: Outcome,
-    progress: Progress,
+    cells: list[PlannedCell], ready: _Ready, outcome: Outcome, progress: Progress
 ) -> None:
-    """Loads a model once and runs its cells."""
-    progress.loading(choice.name)
-    model = load_model(choice.name, dtype=choice.dtype, device=choice.device, packed=choice.packed)
-    subject = SubjectModel(model.bridge, matrix.rows_per_forward)
-    tasks = {
-        named.label: prepare_task(named, matrix, model, subject) for named in _distinct_tasks(cells)
-    }
+    """Runs the cells of one model."""
+    ready.prepare(cells[0].model)
     for cell in cells:
         progress.starting(cell)
-        record = _run_cell(cell, model, subject, tasks[cell.task.label], matrix, outcome.store)
+        record = _run_cell(cell, ready, outcome.store)
         if record.status == "done":
             outcome.computed.append(cell.id)
         else:
@@ -142,25 +204,26 @@ def _run_model(
         progress.finished(cell, record)
 
 
-def _distinct_tasks(cells: list[PlannedCell]) -> Iterator[NamedTask]:
-    return iter({cell.task.label: cell.task for cell in cells}.values())
-
-
-def _run_cell(
-    cell: PlannedCell,
-    model: LoadedModel,
-    subject: SubjectModel,
-    task: PreparedTask,
-    matrix: Matrix,
-    store: RunStore,
-) -> CellRecord:
+def _run_cell(cell: PlannedCell, ready: _Ready, store: RunStore) -> CellRecord:
     """Computes and stores one cell; an exception becomes a failed record."""
+    matrix = ready.matrix
+    tensors: Tensors = {}
     try:
-        objective = Objective(**matrix.objective.model_dump())
-        parent = _parent_scores(cell, store)
-        record, tensors = compute_cell(cell, model, subject, task, objective, matrix.sweep, parent)
+        if cell.task.label in ready.problems:
+            raise ready.problems[cell.task.label]
+        assert ready.model is not None
+        assert ready.subject is not None
+        record, tensors = compute_cell(
+            cell,
+            ready.model,
+            ready.subject,
+            ready.tasks[cell.task.label],
+            Objective(**matrix.objective.model_dump()),
+            matrix.sweep,
+            _parent_scores(cell, store),
+        )
     except Exception as error:
-        record, tensors = _failure(cell, error, model, subject), {}
+        record = _failure(cell, error, ready)
     store.write(record, tensors)
     return record
 
@@ -182,10 +245,9 @@ class ParentFailedError(UserInputError):
     """The cell whose scores another one starts from has failed."""
 
 
-def _failure(
-    cell: PlannedCell, error: Exception, model: LoadedModel, subject: SubjectModel
-) -> CellRecord:
+def _failure(cell: PlannedCell, error: Exception, ready: _Ready) -> CellRecord:
     """A failed cell: a result with its reason."""
+    known = ready.model is not None and ready.subject is not None
     return CellRecord(
         **identity(cell),
         status="failed",
@@ -194,5 +256,5 @@ def _failure(
             message=str(error),
             log="".join(traceback.format_exception(error)),
         ),
-        provenance=environment(model, subject),
+        provenance=environment(ready.model, ready.subject) if known else {},  # type: ignore[arg-type]
     )

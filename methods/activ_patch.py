@@ -95,7 +95,7 @@ def reachable_patches(
 ) -> Int[Tensor, "patch prompt_site_layer_position"]:
     """The patches that can change something, by layer: the two activations differ, and a path
     leads from the point to the answer position."""
-    ours = contrast.receiver.activations(subject, grid.points)
+    ours = contrast.receiver.activations(subject, grid.site_layers)
     positions = torch.tensor(grid.positions, device=subject.device)
     wanted = (grid.included & grid.reaches_answer).to(subject.device)
     patches = []

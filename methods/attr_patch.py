@@ -56,7 +56,7 @@ def taylor_scores(
 ) -> Float[Tensor, "prompt site layer position"]:
     """sign (h_receiver - h_donated) . dLD/dh at the receiver, for every point."""
     receiver = contrast.receiver
-    taps = subject.activations_and_gradients(receiver.prompts, grid.points, receiver.noise)
+    taps = subject.activations_and_gradients(receiver.prompts, grid.site_layers, receiver.noise)
     positions = list(grid.positions)
     scores = torch.zeros((len(receiver.prompts), *grid.shape), device=subject.device)
     for (site, layer), (h, gradient) in taps.items():

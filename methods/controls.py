@@ -14,11 +14,13 @@ from methods.core.subject import SubjectModel
 from methods.method import Attribution, Method, Setting
 
 Draw = Annotated[int, Field(ge=0)]
+CONTROLS = 1 << 40
+"""Added to the seeds of controls, which would else repeat the numbers that training starts from."""
 
 
 def draw_generator(seed: int, draw: int) -> torch.Generator:
-    """A generator of its own for every (seed, draw)."""
-    return torch.Generator().manual_seed(1_000_003 * seed + draw)
+    """A generator of its own for every (seed, draw), and none that training starts from."""
+    return torch.Generator().manual_seed(CONTROLS + 1_000_003 * seed + draw)
 
 
 @dataclass(frozen=True)

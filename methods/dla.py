@@ -42,7 +42,9 @@ class DLA(Method):
             UnknownFinalNormError: if the model does not end in a norm and an unembedding.
         """
         final = (Site.RESID_POST, grid.n_layers - 1)
-        activations, logits = subject.activations_and_logits(prompts.tokens, {*grid.points, final})
+        activations, logits = subject.activations_and_logits(
+            prompts.tokens, {*grid.site_layers, final}
+        )
         norm = FinalNorm.of(subject)
         residual = activations[final].float()
         architecture = str(subject.bridge.cfg.architecture)
@@ -51,7 +53,7 @@ class DLA(Method):
         directions = norm.directions(prompts.answers, prompts.foils, residual)
         positions = list(grid.positions)
         scores = torch.zeros((len(prompts), *grid.shape), device=subject.device)
-        for site, layer in grid.points:
+        for site, layer in grid.site_layers:
             product = (activations[site, layer].float() * directions).sum(dim=-1)
             scores[:, grid.sites.index(site), layer] = product[:, positions]
         if self.form == "strict":

@@ -49,6 +49,6 @@ def unsteered_scalars(
     """alpha(h) of every prompt at the activations of the unsteered run."""
     grid = scaling.grid
     scores = scaling.gates.new_zeros((len(prompts), *grid.shape))
-    for (site, layer), h in subject.activations(prompts.tokens, grid.points).items():
+    for (site, layer), h in subject.activations(prompts.tokens, grid.site_layers).items():
         scores[:, grid.sites.index(site), layer] = scaling.alpha(site, layer, h)
     return scores

@@ -26,7 +26,7 @@ class GradScalar(Method):
         """One forward and one backward, whatever the number of points."""
         positions = list(grid.positions)
         scores = torch.zeros((len(prompts), *grid.shape), device=subject.device)
-        taps = subject.activations_and_gradients(prompts, grid.points)
+        taps = subject.activations_and_gradients(prompts, grid.site_layers)
         for (site, layer), (h, gradient) in taps.items():
             product = (h.float() * gradient.float()).sum(dim=-1)
             scores[:, grid.sites.index(site), layer] = product[:, positions]

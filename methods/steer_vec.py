@@ -83,7 +83,7 @@ def added_norm(
 ) -> Float[Tensor, "prompt site layer position"]:
     """||h + v|| - ||h|| at the unsteered activations h of every prompt."""
     scores = vectors.new_zeros((len(prompts), *grid.shape))
-    activations = subject.activations(prompts.tokens, grid.points)
+    activations = subject.activations(prompts.tokens, grid.site_layers)
     for (site, layer), everywhere in activations.items():
         index = grid.sites.index(site)
         h = everywhere[:, list(grid.positions)].float()

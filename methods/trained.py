@@ -30,7 +30,7 @@ class TrainedMethod(Method):
             tenth of them, for more steps).
         epochs: passes over the train prompts.
         batch_size: prompts a step; all of them if None.
-        initial_std: standard deviation of the parameters before training.
+        initial_deviation: standard deviation of the parameters before training.
     """
 
     trained: ClassVar[bool] = True
@@ -38,11 +38,11 @@ class TrainedMethod(Method):
     learning_rate: PositiveFloat = 1e-2
     epochs: PositiveInt = 25
     batch_size: PositiveInt | None = None
-    initial_std: PositiveFloat = 1e-5
+    initial_deviation: PositiveFloat = 1e-5
 
     def initial(self, shape: tuple[int, ...], setting: Setting) -> Float[Tensor, "*shape"]:
         """Parameters before training."""
-        return initial(shape, self.initial_std, setting.seed)
+        return initial(shape, self.initial_deviation, setting.seed)
 
     def train(
         self, subject: SubjectModel, intervention: Intervention, prompts: Prompts, setting: Setting

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.agreement import COLUMNS
 from bench.records import CellRecord
 from bench.results import Cell, CorruptCellError, RunStore
 from bench.table import tidy_table
@@ -12,11 +13,6 @@ from tasks.errors import UserInputError, nearest
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-AGREEMENT_COLUMNS = (
-    *("model", "task", "method_a", "method_b", "tau", "low", "high"),
-    *("interval_from", "n_points", "status"),
-)
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,7 @@ def load(directory: Path | str) -> Results:
         except CorruptCellError as error:
             unreadable[cell_id] = str(error)
     file = store.directory / "agreement.parquet"
-    agreement = read_parquet(file) if file.is_file() else DataFrame(columns=[*AGREEMENT_COLUMNS])
+    agreement = read_parquet(file) if file.is_file() else DataFrame(columns=[*COLUMNS])
     return Results(store, tuple(records), unreadable, agreement)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 PER_SPLIT = ("E_0", "E_0_unsteered", "F", "flips_plus", "flips_minus", "mass", "mass_unsteered")
-_RUN_DEPENDENT = {"seed", "draw"}
+_RUN_DEPENDENT = {"seed", "draw", "parent"}
 
 
 def leaderboard(results: Results, model: str | None = None, task: str | None = None) -> "DataFrame":
@@ -124,7 +124,9 @@ def _row(label: str, group: list[CellRecord], splits: list[str]) -> dict[str, An
     row["minimality_meaningful"] = meaningful
     counted = minimality if meaningful else [None]
     row |= _aggregate("minimality_count", counted, lambda one: one.count)
-    row |= _aggregate("smallest_k", minimality, lambda one: one.smallest_k)
+    # A draw that gains nothing has no k; the mean of the others would flatter the method.
+    gained = all(one is not None and one.smallest_k is not None for one in minimality)
+    row |= _aggregate("smallest_k", minimality if gained else [None], lambda one: one.smallest_k)
     row["n_parameters"] = next((one.n_parameters for one in minimality if one), None)
     row["minimality_unit"] = next((one.unit for one in minimality if one), None)
     row |= _aggregate("beta_star", [record.beta for record in cells], lambda one: one.star)

@@ -24,7 +24,10 @@ def write_report(results_dir: Path | str, out: Path | str | None = None) -> Path
     for part in (folder, folder / "figures", folder / "tables"):
         if part.exists() and not part.is_dir():
             raise UserInputError(f"{part} is a file; the report needs a folder of that name")
-        part.mkdir(parents=True, exist_ok=True)
+        try:
+            part.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserInputError(f"The report cannot be written to {part}: {error}") from None
     figures = make_figures(results)
     names = file_names(results.pairs())
     for pair, made in figures.items():

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from methods.core.points import PointGrid
 from methods.core.prompts import Prompts
-from methods.core.subject import Point, SubjectModel
+from methods.core.subject import SiteLayer, SubjectModel
 from tasks.errors import UserInputError
 
 Corruption = Literal["counterfactual", "zero", "mean", "gaussian"]
@@ -34,7 +34,7 @@ NOISE_SCALE = 3.0
 
 NOISE_DRAWS = 10
 
-Activations = dict[Point, Float[Tensor, "prompt position d_model"]]
+Activations = dict[SiteLayer, Float[Tensor, "prompt position d_model"]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Run:
     prompts: Prompts
     noise: Float[Tensor, "prompt position d_model"] | None = None
 
-    def activations(self, subject: SubjectModel, points: Collection[Point]) -> Activations:
+    def activations(self, subject: SubjectModel, points: Collection[SiteLayer]) -> Activations:
         """What the points hold in this run."""
         return subject.activations(self.prompts.tokens, points, self.noise)
 
@@ -105,7 +105,7 @@ def contrasts(
 ) -> list[Contrast]:
     """The contrasts of a corruption: one, or one a draw of the noise. Scores are averaged."""
     clean = Run(prompts)
-    points = grid.points
+    points = grid.site_layers
     clean_activations = cache(lambda: clean.activations(subject, points))
     if corruption in ("zero", "mean"):
         return [Contrast(clean, lambda: _baseline(clean_activations(), corruption), 1)]

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from methods.core.points import PointGrid, Site
-from methods.core.subject import Point
+from methods.core.subject import SiteLayer
 
 
 class Intervention(nn.Module):
@@ -71,7 +71,7 @@ class Intervention(nn.Module):
         magnitudes = self.magnitudes()
         keep = torch.zeros_like(magnitudes)
         keep[magnitudes.argsort(descending=True, stable=True)[:k]] = 1
-        return self.masked(keep)
+        return self.masked(keep).to(self.included.device)
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ class BoundIntervention:
     beta: Float[Tensor, " row"]
 
     @property
-    def points(self) -> Collection[Point]:
+    def points(self) -> Collection[SiteLayer]:
         """Every (site, layer) of the grid."""
-        return self.intervention.grid.points
+        return self.intervention.grid.site_layers
 
     def __call__(self, site: Site, layer: int, h: Tensor) -> Tensor:
         """The activation after the intervention."""
@@ -118,8 +118,7 @@ class StaticScaling(Intervention):
         index = self.grid.sites.index(site), layer
         alpha = self.alpha[index] * self.included[index]
         everywhere = alpha.new_zeros(h.shape[1]).index_copy(0, self.positions, alpha)
-        factor = 1 + beta[:, None] * everywhere
-        return h * factor.to(h.dtype)[..., None]
+        return _scaled(h, 1 + beta[:, None] * everywhere)
 
     def theta(self) -> Tensor:
         """The scalars of the points that take part."""
@@ -152,7 +151,8 @@ class SteeringVectors(Intervention):
         index = self.grid.sites.index(site), layer
         vectors = self.vectors[index] * self.included[index][:, None]
         everywhere = vectors.new_zeros(h.shape[1:]).index_copy(0, self.positions, vectors)
-        return h + (beta[:, None, None] * everywhere).to(h.dtype)
+        wide = torch.promote_types(h.dtype, torch.float32)
+        return (h.to(wide) + beta[:, None, None] * everywhere).to(h.dtype)
 
     def theta(self) -> Tensor:
         """The entries of the vectors of the points that take part."""
@@ -203,8 +203,7 @@ class DynamicScaling(Intervention):
         """Eq. 10, then Eq. 5."""
         alpha = self.alpha(site, layer, h)
         everywhere = alpha.new_zeros(h.shape[:2]).index_copy(1, self.positions, alpha)
-        factor = 1 + beta[:, None] * everywhere
-        return h * factor.to(h.dtype)[..., None]
+        return _scaled(h, 1 + beta[:, None] * everywhere)
 
     def theta(self) -> Tensor:
         """The entries of the gates."""
@@ -219,6 +218,12 @@ class DynamicScaling(Intervention):
         return DynamicScaling(self.grid, self.gates.detach() * keep.view_as(self.gates))
 
 
+def _scaled(h: Tensor, factor: Float[Tensor, "row position"]) -> Tensor:
+    """h times a factor a position, rounded once: 1 + 0.003 would be 1 in the model's bf16."""
+    wide = torch.promote_types(h.dtype, torch.float32)
+    return (h.to(wide) * factor[..., None]).to(h.dtype)
+
+
 class PatchedRows:
     """Activation patching: each row of the forward gets another activation at one point.
 
@@ -230,14 +235,14 @@ class PatchedRows:
     def __init__(
         self,
         patches: dict[
-            Point,
+            SiteLayer,
             tuple[Int[Tensor, " patch"], Int[Tensor, " patch"], Float[Tensor, "patch d_model"]],
         ],
     ) -> None:
         self.patches = patches
 
     @property
-    def points(self) -> Collection[Point]:
+    def points(self) -> Collection[SiteLayer]:
         """Every (site, layer) with a patch."""
         return self.patches.keys()
 

@@ -32,6 +32,7 @@ class Site(StrEnum):
 
 
 ALL_SITES = frozenset(Site)
+POSITION_WORDS = ("all", "every", "last")
 
 Positions = str | Sequence[int]
 """`all` (every position but the BOS), `every` (BOS included), `last`, or a list of indices."""
@@ -60,23 +61,32 @@ def parse_sites(names: Iterable[str]) -> tuple[Site, ...]:
     return tuple(site for site in Site if site.value in names)
 
 
+def check_positions(positions: Positions) -> None:
+    """Whether positions are given by a known word or as a list.
+
+    Raises:
+        UserInputError: for an unknown word (names the nearest).
+    """
+    if isinstance(positions, str) and positions not in POSITION_WORDS:
+        raise UserInputError(
+            f'positions: there is no choice "{positions}".{nearest(positions, POSITION_WORDS)} '
+            "A list of indices, such as [1, -1], works too."
+        )
+
+
 def resolve_positions(positions: Positions, n_positions: int, has_bos: bool) -> tuple[int, ...]:
     """Indices, ascending, of the positions that a prompt of `n_positions` tokens is given.
 
     Raises:
         UserInputError: for an unknown word, an index outside the prompt or a repeated one.
     """
+    check_positions(positions)
     if isinstance(positions, str):
         words = {
             "all": range(1 if has_bos else 0, n_positions),
             "every": range(n_positions),
             "last": range(n_positions - 1, n_positions),
         }
-        if positions not in words:
-            raise UserInputError(
-                f'positions: there is no choice "{positions}".{nearest(positions, words)} '
-                "A list of indices, such as [1, -1], works too."
-            )
         return tuple(words[positions])
     for index in positions:
         if not -n_positions <= index < n_positions:
@@ -118,7 +128,7 @@ class PointGrid:
         return len(self.sites), self.n_layers, len(self.positions)
 
     @property
-    def points(self) -> list[tuple[Site, int]]:
+    def site_layers(self) -> list[tuple[Site, int]]:
         """Every (site, layer) of the grid: what has to be hooked."""
         return [(site, layer) for layer in range(self.n_layers) for site in self.sites]
 

@@ -26,7 +26,7 @@ from methods.core.final_norm import FinalNorm
 from methods.core.intervention import PatchedRows
 from methods.core.memory import require_memory
 from methods.core.points import PointGrid, Site
-from methods.core.subject import Point, SubjectModel
+from methods.core.subject import SiteLayer, SubjectModel
 
 
 class CannotResumeError(RuntimeError):
@@ -46,7 +46,7 @@ class ResumedRun:
 
     Raises:
         CannotResumeError: if the model cannot be driven so; its message says why.
-        NotEnoughMemory: if the unpatched run's states do not fit.
+        NotEnoughMemoryError: if the unpatched run's states do not fit.
     """
 
     def __init__(self, subject: SubjectModel, grid: PointGrid, contrast: Contrast) -> None:
@@ -109,7 +109,7 @@ class ResumedRun:
 
     def _edit(self, at: int, layer: int, joining: Tensor, first_row: int) -> PatchedRows:
         """The patches of the rows that join at a layer, behind those that run already."""
-        edits: dict[Point, tuple[Tensor, Tensor, Tensor]] = {}
+        edits: dict[SiteLayer, tuple[Tensor, Tensor, Tensor]] = {}
         for index in torch.unique(joining[:, 1]).tolist():
             point: tuple[Site, int] = self.grid.sites[index], layer
             rows = (joining[:, 1] == index).nonzero()[:, 0]

@@ -9,7 +9,7 @@ from torch import Tensor
 from methods.core.corruption import Contrast
 from methods.core.intervention import PatchedRows
 from methods.core.points import PointGrid
-from methods.core.subject import Point, SubjectModel
+from methods.core.subject import SiteLayer, SubjectModel
 
 
 class StackedRun:
@@ -44,7 +44,7 @@ class StackedRun:
     def _edit(self, patches: Tensor) -> PatchedRows:
         """The edit that makes row r of a forward carry out patch r."""
         positions = torch.tensor(self.grid.positions, device=patches.device)
-        edits: dict[Point, tuple[Tensor, Tensor, Tensor]] = {}
+        edits: dict[SiteLayer, tuple[Tensor, Tensor, Tensor]] = {}
         for site, layer in torch.unique(patches[:, 1:3], dim=0).tolist():
             point = self.grid.sites[site], layer
             rows = ((patches[:, 1] == site) & (patches[:, 2] == layer)).nonzero()[:, 0]

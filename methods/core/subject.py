@@ -19,7 +19,7 @@ from tasks.errors import UserInputError
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-Point = tuple[Site, int]
+SiteLayer = tuple[Site, int]
 """(site, layer): the activation of all positions that one hook sees."""
 
 
@@ -31,7 +31,7 @@ class Edit(Protocol):
     """What may be done to activations during a forward: see `methods.core.intervention`."""
 
     @property
-    def points(self) -> Collection[Point]:
+    def points(self) -> Collection[SiteLayer]:
         """The points at which the edit wants to be called."""
 
     def __call__(
@@ -158,9 +158,9 @@ class SubjectModel:
     def activations(
         self,
         tokens: Int[Tensor, "row position"],
-        points: Collection[Point],
+        points: Collection[SiteLayer],
         embedding_noise: Float[Tensor, "row position d_model"] | None = None,
-    ) -> dict[Point, Float[Tensor, "row position d_model"]]:
+    ) -> dict[SiteLayer, Float[Tensor, "row position d_model"]]:
         """The activations that the points hold in an unsteered run, on the model's device.
 
         Raises:
@@ -172,16 +172,16 @@ class SubjectModel:
     def activations_and_logits(
         self,
         tokens: Int[Tensor, "row position"],
-        points: Collection[Point],
+        points: Collection[SiteLayer],
         embedding_noise: Float[Tensor, "row position d_model"] | None = None,
-    ) -> tuple[dict[Point, Float[Tensor, "row position d_model"]], Float[Tensor, "row vocab"]]:
+    ) -> tuple[dict[SiteLayer, Float[Tensor, "row position d_model"]], Float[Tensor, "row vocab"]]:
         """The same with the logits of the answer position, from one forward.
 
         Raises:
             NotEnoughMemoryError: if the activations do not fit.
         """
         self._require_activations(len(tokens), tokens.shape[1], len(points), copies=1)
-        chunks: dict[Point, list[Tensor]] = {point: [] for point in points}
+        chunks: dict[SiteLayer, list[Tensor]] = {point: [] for point in points}
         logits: list[Tensor] = []
         for rows in self.chunks(len(tokens)):
             recorder = _Recorder(points)
@@ -206,9 +206,9 @@ class SubjectModel:
     def activations_and_gradients(
         self,
         prompts: Prompts,
-        points: Collection[Point],
+        points: Collection[SiteLayer],
         embedding_noise: Float[Tensor, "row position d_model"] | None = None,
-    ) -> dict[Point, tuple[Tensor, Tensor]]:
+    ) -> dict[SiteLayer, tuple[Tensor, Tensor]]:
         """h and dLD/dh of every point, both at the same hook, from one forward and one backward.
 
         Runs over `prompts.tokens`. Works within `torch.no_grad` and `torch.inference_mode`.
@@ -220,7 +220,7 @@ class SubjectModel:
             NotEnoughMemoryError: if activations and gradients do not fit.
         """
         self._require_activations(len(prompts), prompts.n_positions, len(points), copies=4)
-        parts: dict[Point, list[tuple[Tensor, Tensor]]] = {point: [] for point in points}
+        parts: dict[SiteLayer, list[tuple[Tensor, Tensor]]] = {point: [] for point in points}
         with torch.inference_mode(False), torch.enable_grad():
             for rows in self.chunks(len(prompts)):
                 chunk = prompts.take(range(*rows.indices(len(prompts))))
@@ -325,9 +325,9 @@ def _layer_hooks(edit: Edit, layer: int) -> Iterator[tuple[str, Callable[..., Te
 class _Recorder:
     """An edit that changes nothing and keeps what it sees."""
 
-    def __init__(self, points: Collection[Point]) -> None:
+    def __init__(self, points: Collection[SiteLayer]) -> None:
         self.points = points
-        self.seen: dict[Point, Tensor] = {}
+        self.seen: dict[SiteLayer, Tensor] = {}
 
     def __call__(self, site: Site, layer: int, h: Tensor) -> Tensor:
         self.seen[site, layer] = h.detach()
@@ -337,10 +337,10 @@ class _Recorder:
 class _GradientTaps:
     """Adds a zero to every activation, whose gradient is that of the activation."""
 
-    def __init__(self, points: Collection[Point]) -> None:
+    def __init__(self, points: Collection[SiteLayer]) -> None:
         self.points = points
-        self.seen: dict[Point, Tensor] = {}
-        self.offsets: dict[Point, Tensor] = {}
+        self.seen: dict[SiteLayer, Tensor] = {}
+        self.offsets: dict[SiteLayer, Tensor] = {}
 
     def __call__(self, site: Site, layer: int, h: Tensor) -> Tensor:
         self.seen[site, layer] = h.detach()

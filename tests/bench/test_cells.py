@@ -119,3 +119,13 @@ def test_mistakes_name_what_would_be_right(changes: dict[str, object], words: li
     with pytest.raises(UserInputError) as caught:
         cells(**changes)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_controls_that_are_listed_are_not_made_twice() -> None:
+    labels = [cell.method.label for cell in cells(methods=["random", "dla"])]
+    assert labels == ["random", "dla", "random"] + ["shuffled[of=dla]"] * 2
+
+
+def test_an_unknown_word_for_positions_names_the_nearest() -> None:
+    with pytest.raises(UserInputError, match=r'no choice "lst".*Did you mean "last"'):
+        cells(positions="lst")

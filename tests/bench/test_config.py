@@ -52,7 +52,7 @@ def test_a_file_gives_its_name_to_the_results(tmp_path: Path) -> None:
         ({"tasks": "ioi"}, ["\"tasks\" is 'ioi'", "list"]),
         ({"methods": None}, ['"methods" is None', "list"]),
         ({"sweep": {"points": 20}}, ["odd"]),
-        ({"positions": "lst"}, ["positions", "lst"]),
+        ({"positions": {"a": 1}}, ["positions"]),
         ({"objective": {"lambda_f": -1}}, ["lambda_f", "greater than or equal to 0"]),
     ],
 )

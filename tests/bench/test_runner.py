@@ -1,5 +1,6 @@
 """Runs of small matrices on a tiny model: done once, resumed, failed cells and all."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -231,3 +232,87 @@ def test_every_method_runs_in_a_matrix(tiny_folder: Path, tmp_path: Path) -> Non
     assert not outcome.failed
     notes = {note for i in outcome.store.ids() for note in outcome.store.record(i).notes}
     assert any("resid_post of the last layer" in note for note in notes)
+
+
+def test_a_mistake_leaves_an_earlier_run_as_it_is(outcome: Outcome, tiny_folder: Path) -> None:
+    directory = outcome.store.directory
+    run_matrix(small_matrix(tiny_folder), directory)
+    before = (directory / "run.json").read_bytes()
+    for mistake in ({"positions": [99]}, {"prompts": {"train": 5_000_000}}):
+        with pytest.raises(UserInputError):
+            run_matrix(small_matrix(tiny_folder, tasks=["ccc"], **mistake), directory)
+        assert (directory / "run.json").read_bytes() == before
+    assert set(RunStore.open(directory).table()["method"]) == LABELS
+
+
+def test_a_task_that_cannot_be_had_fails_its_cells_and_the_others_go_on(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    tasks = [{"name": "ccc"}, {"name": "ioi"}]
+    matrix = small_matrix(
+        tiny_folder, tasks=tasks, controls={"draws": 0}, positions=[20]
+    )  # ccc has 24 tokens, ioi 12
+    outcome = run_matrix(matrix, tmp_path / "run")
+    assert {record.task for record in outcome.failed} == {"ioi"}
+    assert all("outside a prompt of 12" in r.error.message for r in outcome.failed)  # type: ignore[union-attr]
+    assert len(outcome.computed) == 2
+
+
+def test_a_model_that_cannot_be_had_fails_its_cells_and_the_others_go_on(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    matrix = small_matrix(tiny_folder, controls={"draws": 0})
+    models = [*matrix.model_dump()["models"], {"name": str(tiny_folder) + "/", "dtype": "float31"}]
+    both = small_matrix(tiny_folder, controls={"draws": 0}, models=models)
+    outcome = run_matrix(both, tmp_path / "run")
+    assert len(outcome.computed) == len(outcome.failed) == 2
+    assert all("float31" in r.error.message for r in outcome.failed)  # type: ignore[union-attr]
+    assert (outcome.store.directory / "results.csv").is_file()
+
+
+def test_tables_follow_the_matrix(outcome: Outcome, tiny_folder: Path) -> None:
+    directory = outcome.store.directory
+    run_matrix(small_matrix(tiny_folder, methods=["grad_scalar"]), directory)
+    assert "activ_scalar" not in (directory / "results.csv").read_text()
+    run_matrix(small_matrix(tiny_folder), directory)
+    assert "activ_scalar" in (directory / "results.csv").read_text()
+    written = (directory / "results.csv").stat().st_mtime_ns
+    run_matrix(small_matrix(tiny_folder), directory)
+    assert (directory / "results.csv").stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("wrong", ["shape", "mean", "finite"])
+def test_prompt_scores_that_do_not_fit_fail_the_cell(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    real = GradScalar.fit
+
+    def fit(*arguments: object):  # type: ignore[no-untyped-def]
+        found = real(*arguments)  # type: ignore[arg-type]
+        scores = found.prompt_scores
+        changed = {
+            "shape": scores[:, :1],
+            "mean": scores + scores.abs().max(),
+            "finite": scores / 0,
+        }
+        return replace(found, prompt_scores=changed[wrong])
+
+    monkeypatch.setattr(GradScalar, "fit", fit)
+    matrix = small_matrix(tiny_folder, methods=["grad_scalar"], controls={"draws": 0})
+    outcome = run_matrix(matrix, tmp_path / "run")
+    assert [record.error.kind for record in outcome.failed] == ["BadScoresError"]  # type: ignore[union-attr]
+
+
+def test_excluded_points_are_nan_wherever_scores_are_stored(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    matrix = small_matrix(
+        tiny_folder, methods=["dla", "steer_vec"], sites=["resid_post"], controls={"draws": 0}
+    )
+    store = run_matrix(matrix, tmp_path / "run").store
+    for cell_id in store.ids():
+        tensors = store.read(cell_id).tensors
+        for name in ("scores", "prompt_scores", "extra.norm_change", "extra.cosine_distance"):
+            if name in tensors:
+                assert np.isnan(tensors[name][..., -1, -1]).all()
+                assert np.isfinite(tensors[name][..., 0, 0]).all()

@@ -87,13 +87,13 @@ def test_defaults_are_those_of_the_specification(cls: Any) -> None:
     method = cls()
     assert method.epochs == 25
     assert method.batch_size is None
-    assert method.initial_std == 1e-5
+    assert method.initial_deviation == 1e-5
     assert method.learning_rate == (1e-3 if cls is SteerVec else 1e-2)
     assert (Objective().margin, Objective().lambda_f, Objective().lambda_m) == (1.0, 1.0, 1e-3)
 
 
 @pytest.mark.parametrize("cls", METHODS)
-@pytest.mark.parametrize("name", ["learning_rate", "epochs", "batch_size", "initial_std"])
+@pytest.mark.parametrize("name", ["learning_rate", "epochs", "batch_size", "initial_deviation"])
 def test_settings_are_positive(cls: Any, name: str) -> None:
     with pytest.raises(UserInputError, match=name):
         configure(cls, {name: 0}, "method")
@@ -122,7 +122,7 @@ def test_a_positive_scalar_favours_the_answer() -> None:
 
 @pytest.mark.parametrize("score", ["norm_change", "added_norm"])
 def test_steering_vectors_are_scored_by_their_norms(score: Any) -> None:
-    model, some, grid, found = fitted(SteerVec(epochs=4, score=score, initial_std=0.02))
+    model, some, grid, found = fitted(SteerVec(epochs=4, score=score, initial_deviation=0.02))
     before = 0.02 * torch.randn((*grid.shape, 32), generator=torch.Generator().manual_seed(0))
     after = found.intervention.vectors.detach()
     assert largest_difference(before, after) > 1e-3

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from bench.agreement import COLUMNS
 from bench.results import CELL_FILE, RunStore
-from reports.load import AGREEMENT_COLUMNS, Results, load
+from reports.load import Results, load
 from reports.present import UNSTEERED, failures, formatted, terminal_tables
 from reports.tables import label_cells, leaderboard
 from reports.text import number
@@ -153,7 +154,7 @@ def test_a_run_of_failures_only_has_a_board(small_store: RunStore) -> None:
 def test_an_empty_run_is_empty(small_store: RunStore) -> None:
     results = load(small_store.directory)
     assert leaderboard(results).empty
-    assert list(results.agreement.columns) == list(AGREEMENT_COLUMNS)
+    assert list(results.agreement.columns) == list(COLUMNS)
     assert list(results.cells) == []
     assert results.table.empty
     with pytest.raises(UserInputError, match="no model 'x'"):

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.fx.experimental._config as config
 
 from methods.core.intervention import (
     DynamicScaling,
@@ -90,7 +91,7 @@ def test_edits_are_the_equations(kind: Any) -> None:
     h = torch.randn((3, N_POSITIONS, D_MODEL), generator=generator)
     h[1, 3] = 0
     beta = torch.tensor([1.0, -2.0, 0.5])
-    for site, layer in grid.points:
+    for site, layer in grid.site_layers:
         found = intervention.at(beta)(site, layer, h).detach()
         expected = loop_edit(intervention, site, layer, h.double().numpy(), beta.numpy())
         assert largest_difference(found, torch.from_numpy(expected)) < 1e-5
@@ -157,7 +158,7 @@ def test_a_steered_run_is_the_loop_at_every_hook(kind: Any) -> None:
     intervention = make(kind, grid)
     beta = [1.0, -1.0, 0.5]
     hooks = []
-    for site, layer in grid.points:
+    for site, layer in grid.site_layers:
 
         def by_loop(h: Any, hook: Any, site: Site = site, layer: int = layer) -> Any:
             edited = loop_edit(intervention, site, layer, h.double().numpy(), beta)
@@ -328,3 +329,33 @@ def test_a_row_is_patched_without_touching_the_others() -> None:
     expected[0, 4] = expected[2, 1] = 1
     assert torch.equal(found, expected)
     assert torch.all(h == 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_kept_stays_on_the_device(kind: Any) -> None:
+    """The meta device stands for an accelerator: it refuses tensors of the CPU as CUDA does."""
+    grid = PointGrid(tuple(Site), 2, (1, 3, 6), N_POSITIONS, keep_final_residual=True)
+    intervention = make(kind, grid).to("meta")
+    h = torch.empty((2, N_POSITIONS, D_MODEL), device="meta")
+    beta = torch.ones(2, device="meta")
+    # Without values it cannot count what a mask keeps; here no point is left out.
+    with config.patch(meta_nonzero_assume_all_nonzero=True):
+        kept = intervention.keep_largest(3)
+    assert {t.device.type for t in [*kept.parameters(), *kept.buffers()]} == {"meta"}
+    assert kept.at(beta)(Site.MLP_OUT, 0, h).device.type == "meta"
+
+
+@pytest.mark.parametrize("kind", [StaticScaling, DynamicScaling])
+def test_a_small_scalar_acts_in_bf16(kind: Any) -> None:
+    """1 + 0.003 is 1 in bf16; the product with an activation is rounded once, not the factor."""
+    grid = a_grid((0, 1, 2, 3, 4, 5, 6))
+    intervention = make(kind, grid)
+    with torch.no_grad():
+        for parameter in intervention.parameters():
+            parameter.fill_(0.003)
+    h = torch.randn((4, N_POSITIONS, D_MODEL), generator=torch.Generator().manual_seed(4))
+    h = h.bfloat16()
+    edited = intervention.at(torch.ones(4))(Site.ATTN_OUT, 0, h).detach()
+    assert edited.dtype == torch.bfloat16
+    assert float((edited != h).float().mean()) > 0.1
+    assert torch.equal(intervention.at(torch.zeros(4))(Site.ATTN_OUT, 0, h), h)

@@ -139,5 +139,5 @@ def test_points_included_and_excluded_make_up_the_grid(
     assert grid.shape == (len(sites), n_layers, len(positions))
     assert grid.n_points + len(grid.excluded) == total
     assert len(grid.excluded) == int(Site.RESID_POST in sites and n_positions - 1 in positions)
-    assert len(grid.points) == len(set(grid.points)) == len(sites) * n_layers
+    assert len(grid.site_layers) == len(set(grid.site_layers)) == len(sites) * n_layers
     assert torch.equal(grid.included, grid.included.bool())

@@ -239,9 +239,9 @@ def test_too_many_activations_are_refused(monkeypatch: pytest.MonkeyPatch) -> No
         r"Use fewer sites or fewer train prompts\."
     )
     with pytest.raises(NotEnoughMemoryError, match=message):
-        model.activations(some.tokens, grid_of(model).points)
+        model.activations(some.tokens, grid_of(model).site_layers)
     with pytest.raises(NotEnoughMemoryError, match="Not enough memory"):
-        model.activations_and_gradients(some, grid_of(model).points)
+        model.activations_and_gradients(some, grid_of(model).site_layers)
     assert model.passes.forward == 0
 
 
