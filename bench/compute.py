@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import platform
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
@@ -25,6 +19,7 @@ from bench.config import Sweep
 from bench.evaluate import metric_row, minimality_of, strengths
 from bench.models import LoadedModel
 from bench.prepare import PreparedTask
+from bench.provenance import Clock, environment, peak_memory
 from bench.records import BetaRecord, CellRecord
 from bench.response import Response
 from bench.split import Split, respond
@@ -47,7 +42,6 @@ class UnsupportedSiteError(UserInputError):
 
 
 SWEPT_SPLITS = ("train", "test")
-RECORDED_PACKAGES = ("attribution-bench", "torch", "transformers", "transformer-lens", "numpy")
 
 
 def compute_cell(
@@ -74,7 +68,7 @@ def compute_cell(
         UserInputError: what a method or the model at hand cannot do.
         BadScoresError: scores that cannot be used.
     """
-    started, clock = datetime.now(UTC), _Clock()
+    started, clock = datetime.now(UTC), Clock()
     subject.passes = Passes()
     method, grid = cell.method.method, task.grid
     _check_sites(cell, grid)
@@ -159,57 +153,6 @@ def identity(cell: PlannedCell) -> dict[str, Any]:
         "seed": cell.seed,
         "settings": cell.settings,
     }
-
-
-def environment(model: LoadedModel, subject: SubjectModel) -> dict[str, Any]:
-    """Where numbers were made."""
-    return {
-        "versions": {"python": platform.python_version(), **_versions()},
-        "model_digest": model.digest,
-        "bos_id": model.bos_id,
-        "device": str(subject.device),
-        "dtype": str(subject.dtype).removeprefix("torch."),
-        "threads": torch.get_num_threads(),
-        "rows_per_forward": subject.rows_per_forward,
-        "packed_layers": model.packed_layers,
-    }
-
-
-def peak_memory(device: torch.device) -> int:
-    """Most bytes in use so far: of the device on CUDA, else of the process."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in RECORDED_PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # run from a clone that is not installed
-            from bench import __version__
-
-            found[package] = __version__
-    return found
-
-
-class _Clock:
-    """Seconds by stage."""
-
-    def __init__(self) -> None:
-        self.seconds = {"fit": 0.0, "tune": 0.0, "evaluate": 0.0}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[stage] = time.perf_counter() - start
 
 
 def _check_sites(cell: PlannedCell, grid: PointGrid) -> None:

@@ -16,10 +16,11 @@ from bench import __version__
 from bench.agreement import agreement_table
 from bench.bridge import resolve_device
 from bench.cells import PlannedCell, expand
-from bench.compute import compute_cell, environment, identity
+from bench.compute import compute_cell, identity
 from bench.config import Matrix, ModelChoice
 from bench.models import LoadedModel, load_model, model_digest
 from bench.prepare import PreparedTask, prepare_task
+from bench.provenance import environment
 from bench.records import CellError, CellRecord
 from bench.results import RUN_FILE, RunStore, Tensors
 from methods.core.objective import Objective

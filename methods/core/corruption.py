@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from methods.core.hooks import SiteLayer
 from methods.core.points import PointGrid
 from methods.core.prompts import Prompts
-from methods.core.subject import SiteLayer, SubjectModel
+from methods.core.subject import SubjectModel
 from tasks.errors import UserInputError
 
 Corruption = Literal["counterfactual", "zero", "mean", "gaussian"]

@@ -20,8 +20,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from methods.core.hooks import SiteLayer
 from methods.core.points import PointGrid, Site
-from methods.core.subject import SiteLayer
 
 
 class Intervention(nn.Module):

@@ -23,10 +23,11 @@ from torch import Tensor, nn
 
 from methods.core.corruption import Contrast
 from methods.core.final_norm import FinalNorm
+from methods.core.hooks import SiteLayer
 from methods.core.intervention import PatchedRows
 from methods.core.memory import require_memory
 from methods.core.points import PointGrid, Site
-from methods.core.subject import SiteLayer, SubjectModel
+from methods.core.subject import SubjectModel
 
 
 class CannotResumeError(RuntimeError):

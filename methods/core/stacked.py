@@ -7,9 +7,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from methods.core.corruption import Contrast
+from methods.core.hooks import SiteLayer
 from methods.core.intervention import PatchedRows
 from methods.core.points import PointGrid
-from methods.core.subject import SiteLayer, SubjectModel
+from methods.core.subject import SubjectModel
 
 
 class StackedRun:

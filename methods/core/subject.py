@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from methods.core.hooks import Edit, GradientTaps, Recorder, SiteLayer, layer_hooks
 from methods.core.memory import require_memory
 from methods.core.points import ALL_SITES, Site
 from methods.core.prompts import Prompts
@@ -19,25 +20,9 @@ from tasks.errors import UserInputError
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-SiteLayer = tuple[Site, int]
-"""(site, layer): the activation of all positions that one hook sees."""
-
 
 class NonFiniteLogitsError(UserInputError):
     """The model's logits hold NaN or infinity."""
-
-
-class Edit(Protocol):
-    """What may be done to activations during a forward: see `methods.core.intervention`."""
-
-    @property
-    def points(self) -> Collection[SiteLayer]:
-        """The points at which the edit wants to be called."""
-
-    def __call__(
-        self, site: Site, layer: int, h: Float[Tensor, "row position d_model"]
-    ) -> Float[Tensor, "row position d_model"]:
-        """The activation that takes the place of `h`; `h` itself leaves the run bit-identical."""
 
 
 @dataclass
@@ -184,7 +169,7 @@ class SubjectModel:
         chunks: dict[SiteLayer, list[Tensor]] = {point: [] for point in points}
         logits: list[Tensor] = []
         for rows in self.chunks(len(tokens)):
-            recorder = _Recorder(points)
+            recorder = Recorder(points)
             noise = None if embedding_noise is None else embedding_noise[rows]
             logits.append(self.logits(tokens[rows], recorder, noise))
             for point, h in recorder.seen.items():
@@ -225,7 +210,7 @@ class SubjectModel:
             for rows in self.chunks(len(prompts)):
                 chunk = prompts.take(range(*rows.indices(len(prompts))))
                 noise = None if embedding_noise is None else embedding_noise[rows].clone()
-                taps = _GradientTaps(points)
+                taps = GradientTaps(points)
                 ld = chunk.logit_difference(self.logits(chunk.tokens, taps, noise))
                 order = list(taps.offsets)
                 gradients = torch.autograd.grad(
@@ -266,14 +251,14 @@ class SubjectModel:
             hooks.append(("hook_embed", lambda h, hook: h + added.to(h.dtype)))
         if edit is not None:
             self._check_sites(edit)
-            hooks += [pair for layer in range(self.n_layers) for pair in _layer_hooks(edit, layer)]
+            hooks += [pair for layer in range(self.n_layers) for pair in layer_hooks(edit, layer)]
         with self.bridge.hooks(fwd_hooks=hooks):
             yield
 
     @contextmanager
     def edited_layer(self, edit: Edit, layer: int) -> Iterator[None]:
         """The edit's hooks of one layer, for callers that drive a block themselves."""
-        with self.bridge.hooks(fwd_hooks=list(_layer_hooks(edit, layer))):
+        with self.bridge.hooks(fwd_hooks=list(layer_hooks(edit, layer))):
             yield
 
     def _check_sites(self, edit: Edit) -> None:
@@ -284,65 +269,3 @@ class SubjectModel:
                 f"{self.bridge.cfg.architecture}, whose attention and MLP run in parallel; "
                 f"it has {', '.join(site for site in Site if site in self.sites)}."
             )
-
-
-def _layer_hooks(edit: Edit, layer: int) -> Iterator[tuple[str, Callable[..., Tensor | None]]]:
-    """Hook names and functions of one layer.
-
-    The bridge's `hook_resid_mid` sees only the input of the second norm, not the residual
-    stream itself, so an edit of `resid_mid` is made where the stream is written: at what the
-    attention adds to it (resid_mid = resid_pre + attn_out).
-    """
-    wanted = {site for site, at in edit.points if at == layer}
-    resid_pre: list[Tensor] = []
-
-    def keep_resid_pre(h: Tensor, hook: Any) -> None:
-        resid_pre[:] = [h]
-
-    def after_attention(h: Tensor, hook: Any) -> Tensor:
-        if Site.ATTN_OUT in wanted:
-            h = edit(Site.ATTN_OUT, layer, h)
-        if Site.RESID_MID in wanted:
-            before = resid_pre.pop()
-            resid_mid = before + h
-            edited = edit(Site.RESID_MID, layer, resid_mid)
-            # What is added to `before` gives `edited` (a stream set to 0 is 0, not a rounding
-            # error that the next norm magnifies), and is `h` to the bit where nothing changed.
-            h = torch.where(edited == resid_mid, h + (edited - resid_mid), edited - before)
-        return h
-
-    if Site.RESID_MID in wanted:
-        yield f"blocks.{layer}.hook_resid_pre", keep_resid_pre
-    if wanted & {Site.ATTN_OUT, Site.RESID_MID}:
-        yield f"blocks.{layer}.hook_attn_out", after_attention
-    for site in wanted & {Site.MLP_OUT, Site.RESID_POST}:
-        yield (
-            f"blocks.{layer}.hook_{site}",
-            lambda h, hook, site=site: edit(site, layer, h),
-        )
-
-
-class _Recorder:
-    """An edit that changes nothing and keeps what it sees."""
-
-    def __init__(self, points: Collection[SiteLayer]) -> None:
-        self.points = points
-        self.seen: dict[SiteLayer, Tensor] = {}
-
-    def __call__(self, site: Site, layer: int, h: Tensor) -> Tensor:
-        self.seen[site, layer] = h.detach()
-        return h
-
-
-class _GradientTaps:
-    """Adds a zero to every activation, whose gradient is that of the activation."""
-
-    def __init__(self, points: Collection[SiteLayer]) -> None:
-        self.points = points
-        self.seen: dict[SiteLayer, Tensor] = {}
-        self.offsets: dict[SiteLayer, Tensor] = {}
-
-    def __call__(self, site: Site, layer: int, h: Tensor) -> Tensor:
-        self.seen[site, layer] = h.detach()
-        self.offsets[site, layer] = torch.zeros_like(h, requires_grad=True)
-        return h + self.offsets[site, layer]

@@ -1,0 +1,90 @@
+"""Hooks: how an edit reaches the activations of a layer, and the two edits that only look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from methods.core.points import Site
+
+SiteLayer = tuple[Site, int]
+"""(site, layer): the activation of all positions that one hook sees."""
+
+
+class Edit(Protocol):
+    """What may be done to activations during a forward: see `methods.core.intervention`."""
+
+    @property
+    def points(self) -> Collection[SiteLayer]:
+        """The points at which the edit wants to be called."""
+
+    def __call__(
+        self, site: Site, layer: int, h: Float[Tensor, "row position d_model"]
+    ) -> Float[Tensor, "row position d_model"]:
+        """The activation that takes the place of `h`; `h` itself leaves the run bit-identical."""
+
+
+def layer_hooks(edit: Edit, layer: int) -> Iterator[tuple[str, Callable[..., Tensor | None]]]:
+    """Hook names and functions of one layer.
+
+    The bridge's `hook_resid_mid` sees only the input of the second norm, not the residual
+    stream itself, so an edit of `resid_mid` is made where the stream is written: at what the
+    attention adds to it (resid_mid = resid_pre + attn_out).
+    """
+    wanted = {site for site, at in edit.points if at == layer}
+    resid_pre: list[Tensor] = []
+
+    def keep_resid_pre(h: Tensor, hook: Any) -> None:
+        resid_pre[:] = [h]
+
+    def after_attention(h: Tensor, hook: Any) -> Tensor:
+        if Site.ATTN_OUT in wanted:
+            h = edit(Site.ATTN_OUT, layer, h)
+        if Site.RESID_MID in wanted:
+            before = resid_pre.pop()
+            resid_mid = before + h
+            edited = edit(Site.RESID_MID, layer, resid_mid)
+            # What is added to `before` gives `edited` (a stream set to 0 is 0, not a rounding
+            # error that the next norm magnifies), and is `h` to the bit where nothing changed.
+            h = torch.where(edited == resid_mid, h + (edited - resid_mid), edited - before)
+        return h
+
+    if Site.RESID_MID in wanted:
+        yield f"blocks.{layer}.hook_resid_pre", keep_resid_pre
+    if wanted & {Site.ATTN_OUT, Site.RESID_MID}:
+        yield f"blocks.{layer}.hook_attn_out", after_attention
+    for site in wanted & {Site.MLP_OUT, Site.RESID_POST}:
+        yield (
+            f"blocks.{layer}.hook_{site}",
+            lambda h, hook, site=site: edit(site, layer, h),
+        )
+
+
+class Recorder:
+    """An edit that changes nothing and keeps what it sees."""
+
+    def __init__(self, points: Collection[SiteLayer]) -> None:
+        self.points = points
+        self.seen: dict[SiteLayer, Tensor] = {}
+
+    def __call__(self, site: Site, layer: int, h: Tensor) -> Tensor:
+        self.seen[site, layer] = h.detach()
+        return h
+
+
+class GradientTaps:
+    """Adds a zero to every activation, whose gradient is that of the activation."""
+
+    def __init__(self, points: Collection[SiteLayer]) -> None:
+        self.points = points
+        self.seen: dict[SiteLayer, Tensor] = {}
+        self.offsets: dict[SiteLayer, Tensor] = {}
+
+    def __call__(self, site: Site, layer: int, h: Tensor) -> Tensor:
+        self.seen[site, layer] = h.detach()
+        self.offsets[site, layer] = torch.zeros_like(h, requires_grad=True)
+        return h + self.offsets[site, layer]
