@@ -20,7 +20,7 @@ from bench.evaluate import metric_row, minimality_of, strengths
 from bench.models import LoadedModel
 from bench.prepare import PreparedTask
 from bench.provenance import Clock, environment, peak_memory
-from bench.records import BetaRecord, CellRecord
+from bench.records import BetaRecord, CellRecord, MetricRow
 from bench.response import Response
 from bench.split import Split, respond
 from methods.core.intervention import Intervention, StaticScaling
@@ -81,7 +81,8 @@ def compute_cell(
             intervention = StaticScaling.from_scores(grid, attribution.scores)
         intervention = intervention.to(subject.device)
     fit_passes = Passes(subject.passes.forward, subject.passes.backward)
-    beta, known = BetaRecord(), {}
+    beta = BetaRecord()
+    known: dict[str, Response] = {}
     if attribution.intervention is None:
         with clock("tune"):
             tuning = tune_beta(subject, task.train, intervention, objective)
@@ -90,27 +91,18 @@ def compute_cell(
                 star=tuning.star, grid=list(tuning.beta), objective=list(tuning.objective)
             )
     scale = 1.0 if beta.star is None else beta.star
-    tensors = _method_tensors(attribution, intervention)
     with clock("evaluate"):
-        metrics = []
-        kinds = [("one", 1.0)] + ([] if beta.star is None else [("star", beta.star)])
-        for split in task.splits.values():
-            at = strengths(beta.star)
-            if split.name in known:
-                response = known[split.name].select(at)
-            else:
-                response = respond(subject, split, intervention, at)
-            tensors |= _stored(f"split.{split.name}", response, ("ld", "kl", "p_answer", "p_foil"))
-            metrics += [
-                metric_row(split, response, kind, strength, intervention, objective)
-                for kind, strength in kinds
-            ]
-        top_tokens: dict[str, str] = {}
-        for name in SWEPT_SPLITS:
-            sweep_tensors = _sweep(subject, task.splits[name], intervention, sweep, scale)
-            tensors |= sweep_tensors
-            top_tokens |= _token_strings(model, sweep_tensors[f"sweep.{name}.top_ids"])
+        metrics, responses = _evaluate(subject, task, intervention, objective, beta.star, known)
+        swept = {
+            split: _sweep(subject, task.splits[split], intervention, sweep, scale)
+            for split in SWEPT_SPLITS
+        }
         minimality = minimality_of(subject, task.train, intervention, scale, attribution.reach)
+    tensors = _method_tensors(attribution, intervention) | responses
+    top_tokens: dict[str, str] = {}
+    for split, stored in swept.items():
+        tensors |= stored
+        top_tokens |= _token_strings(model, stored[f"sweep.{split}.top_ids"])
     record = CellRecord(
         **identity(cell),
         status="done",
@@ -209,6 +201,37 @@ def _method_tensors(attribution: Attribution, intervention: Intervention) -> Ten
     if attribution.prompt_scores is not None:
         named["prompt_scores"] = attribution.prompt_scores
     return {name: tensor.detach().float().cpu().numpy() for name, tensor in named.items()}
+
+
+def _evaluate(
+    subject: SubjectModel,
+    task: PreparedTask,
+    intervention: Intervention,
+    objective: Objective,
+    star: float | None,
+    known: dict[str, Response],
+) -> tuple[list[MetricRow], Tensors]:
+    """Metrics of every split at beta = 1 and beta*, and what is stored of every prompt.
+
+    Args:
+        star: beta* of untrained scores.
+        known: responses that tuning has run already, by split.
+    """
+    kinds = [("one", 1.0)] + ([] if star is None else [("star", star)])
+    metrics: list[MetricRow] = []
+    tensors: Tensors = {}
+    for split in task.splits.values():
+        at = strengths(star)
+        if split.name in known:
+            response = known[split.name].select(at)
+        else:
+            response = respond(subject, split, intervention, at)
+        tensors |= _stored(f"split.{split.name}", response, ("ld", "kl", "p_answer", "p_foil"))
+        metrics += [
+            metric_row(split, response, kind, strength, intervention, objective)
+            for kind, strength in kinds
+        ]
+    return metrics, tensors
 
 
 def _sweep(

@@ -9,26 +9,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from methods.core.corruption import (
-    Contrast,
-    Corruption,
-    Direction,
-    check_direction,
-    contrasts,
-    differing_positions,
-)
+from methods.contrasted import ContrastedMethod
+from methods.core.corruption import Contrast, differing_positions
 from methods.core.points import PointGrid
-from methods.core.prompts import Prompts
 from methods.core.resumed import CannotResumeError, ResumedRun
 from methods.core.stacked import StackedRun
 from methods.core.subject import SubjectModel
-from methods.method import Attribution, Method, Setting
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ActivPatch(Method):
+class ActivPatch(ContrastedMethod):
     """The score of a point is what its clean activation is worth in logit difference.
 
     Noising: LD(clean) - LD(clean run with this activation from the corrupted run).
@@ -38,26 +30,13 @@ class ActivPatch(Method):
 
     Source: 'Locating and Editing Factual Associations in GPT' (Meng et al. 2022) for denoising;
     'How to use and interpret activation patching' (Heimersheim and Nanda 2024) for both.
-
-    Attributes:
-        corruption: what the clean run is contrasted with.
-        direction: which of the two runs is patched.
     """
 
-    corruption: Corruption = "counterfactual"
-    direction: Direction = "noising"
-
-    def __post_init__(self) -> None:
-        check_direction(self.corruption, self.direction)
-
-    def fit(
-        self, subject: SubjectModel, prompts: Prompts, grid: PointGrid, setting: Setting
-    ) -> Attribution:
+    def contrast_scores(
+        self, subject: SubjectModel, grid: PointGrid, contrast: Contrast
+    ) -> Float[Tensor, "prompt site layer position"]:
         """Runs every patch of every prompt, from its layer and its position on."""
-        found = contrasts(subject, prompts, grid, self.corruption, self.direction, setting.seed)
-        scores = torch.stack([patch_scores(subject, grid, contrast) for contrast in found])
-        per_prompt = scores.mean(dim=0)
-        return Attribution(per_prompt.mean(dim=0), prompt_scores=per_prompt)
+        return patch_scores(subject, grid, contrast)
 
 
 @torch.no_grad()
