@@ -14,8 +14,9 @@ from methods.core.subject import SubjectModel
 from methods.method import Attribution, Method, Setting
 
 Draw = Annotated[int, Field(ge=0)]
-CONTROLS = 1 << 40
-"""Added to the seeds of controls, which would else repeat the numbers that training starts from."""
+CONTROLS = 1_500_000_007
+"""Added to the seeds of controls, which would else repeat the numbers that training starts from
+(torch's generator on the CPU reads 32 bits of a seed)."""
 
 
 def draw_generator(seed: int, draw: int) -> torch.Generator:

@@ -7,9 +7,10 @@ import torch
 
 from methods.controls import Random, Shuffled
 from methods.core.points import PointGrid, Site
+from methods.core.training import initial
 from tasks.errors import UserInputError
 from tasks.registry import configure
-from tests.methods.small import prompts, setting, subject
+from tests.methods.small import grid_of, prompts, setting, subject
 
 GRID = PointGrid((Site.MLP_OUT, Site.RESID_POST), 3, tuple(range(7)), 7)
 
@@ -81,3 +82,10 @@ def test_shuffled_needs_scores() -> None:
 def test_draws_are_not_negative() -> None:
     with pytest.raises(UserInputError, match="draw"):
         configure(Random, {"draw": -1}, "method")
+
+
+def test_a_control_does_not_repeat_what_training_starts_from() -> None:
+    model, some = subject(), prompts()
+    grid = grid_of(model)
+    drawn = Random().fit(model, some, grid, setting()).scores
+    assert not torch.allclose(drawn, initial(grid.shape, 1.0, 0))
