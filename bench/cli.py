@@ -11,6 +11,7 @@ from rich.console import Console
 
 from bench.config import load_config, preset_names
 from tasks.errors import UserInputError
+from tasks.registry import lookup
 
 if TYPE_CHECKING:
     from bench.runner import Outcome
@@ -47,6 +48,7 @@ def run(
     Cells that are done are never computed again; a cell that fails is a result with its reason.
     """
     config = load_config(matrix)
+    _check_figures(config.figures)
     from bench.progress import TerminalProgress
     from bench.runner import run_matrix
 
@@ -80,9 +82,10 @@ def report(
 
 @app.command(name="list")
 def list_names() -> None:
-    """Lists models, tasks, methods and presets, one line each."""
+    """Lists models, tasks, methods, presets and figures, one line each."""
     from bench.models import MODELS
     from methods import METHODS
+    from reports.figures import FIGURES
     from tasks import TASKS
 
     tables = {
@@ -90,6 +93,7 @@ def list_names() -> None:
         "tasks": {name: entry.summary for name, entry in TASKS.items()},
         "methods": {name: entry.summary for name, entry in METHODS.items()},
         "presets": preset_names(),
+        "figures": {name: entry.summary for name, entry in FIGURES.items()},
     }
     width = max(len(name) for table in tables.values() for name in table)
     for title, table in tables.items():
@@ -105,6 +109,13 @@ def main() -> None:
     except UserInputError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(USER_ERROR)
+
+
+def _check_figures(names: list[str]) -> None:
+    from reports.figures import FIGURES
+
+    for name in names:
+        lookup(FIGURES, name, "figure")
 
 
 def _show_leaderboard(directory: Path, console: Console) -> None:

@@ -105,6 +105,8 @@ class Matrix(_Strict):
     seeds: Annotated[list[int], Field(min_length=1)] = [0]
     sweep: Sweep = Sweep()
     agreement: Agreement = Agreement()
+    figures: list[str] = []
+    """Which figures its report shows first (`reports.figures.FIGURES`)."""
     rows_per_forward: Annotated[int, Field(ge=1)] = 32
     output: str | None = None
     summary: str = ""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from bench.records import CellRecord, PromptRecord, strict_json
 from reports import style
-from reports.figures.agreement import agreement_of
 from reports.load import Results, splits_of
 from reports.present import UNSTEERED, failures, formatted, split_name
-from reports.tables import leaderboard
+from reports.tables import agreement
+from reports.tables.leaderboard import leaderboard
 from reports.text import MISSING, TIMES, number, visible
 
 if TYPE_CHECKING:
@@ -69,11 +69,12 @@ def _section(
 ) -> dict[str, Any]:
     board = leaderboard(results, model, task)
     records = results.of(model, task)
+    pairs = agreement.table(results, model=model, task=task)
     return {
         "model": visible(model),
         "task": visible(task),
         "table": _table(board),
-        "agreement": [_pair(row) for row in agreement_of(results, model, task)],
+        "agreement": [_pair(row) for row in pairs.to_dict("records")],
         "figures": {name: _embed(figure) for name, figure in figures.items()},
         "facts": _facts([record for record in records if record.status == "done"]),
         "notes": _notes(records),

@@ -44,8 +44,30 @@ class Results:
 
     def of(self, model: str, task: str) -> list[CellRecord]:
         """Return the records of a model and task; raises UserInputError for unknown names."""
-        self.check(model=model, task=task)
-        return [record for record in self.records if (record.model, record.task) == (model, task)]
+        return self.matching(model, task)
+
+    def matching(self, model: str | None = None, task: str | None = None) -> list[CellRecord]:
+        """Return the records of a model and task, of either alone, or all; errors as `of`."""
+        given = {"model": model, "task": task}
+        self.check(**{kind: name for kind, name in given.items() if name is not None})
+        return [
+            record
+            for record in self.records
+            if model in (None, record.model) and task in (None, record.task)
+        ]
+
+    def one(self, model: str | None = None, task: str | None = None) -> tuple[str, str]:
+        """Return the (model, task) that is meant; either may be None where the run has one only.
+
+        Raises UserInputError for unknown names, and where there are several to choose from.
+        """
+        pairs = sorted({(record.model, record.task) for record in self.matching(model, task)})
+        if len(pairs) == 1:
+            return pairs[0]
+        found = "; ".join(" · ".join(pair) for pair in pairs) or "none"
+        raise UserInputError(
+            f"{self.store.directory}: say which model and task is meant. There are: {found}."
+        )
 
     def check(self, **names: str) -> None:
         """Raise UserInputError, naming the nearest, for a model or task that the run lacks."""

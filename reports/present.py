@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from reports.load import Results
-from reports.tables import leaderboard
+from reports.tables.leaderboard import leaderboard
 from reports.text import MINUS, MISSING, NOT_MEANINGFUL, TIMES, number, significant, spread, visible
 
 if TYPE_CHECKING:

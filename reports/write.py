@@ -4,11 +4,11 @@ import re
 from pathlib import Path
 
 from reports import style
-from reports.figures import agreement, comparison
+from reports.figures import FIGURES
 from reports.html import Figures, page
 from reports.load import Results, load
 from reports.present import formatted
-from reports.tables import leaderboard
+from reports.tables.leaderboard import leaderboard
 from reports.text import markdown
 from tasks.errors import UserInputError
 
@@ -48,9 +48,9 @@ def make_figures(results: Results) -> Figures:
     figures: Figures = {}
     for pair in results.pairs():
         made = figures.setdefault(pair, {})
-        for kind, family in (("comparison", comparison), ("agreement", agreement)):
+        for name in ("comparison", "agreement"):
             try:
-                made[kind] = family.figure(results, *pair)
+                made[name] = FIGURES[name].figure(results, model=pair[0], task=pair[1])
             except UserInputError:  # nothing stored to show: the page says which cells failed
                 continue
     return figures

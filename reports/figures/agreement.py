@@ -6,31 +6,30 @@ import numpy as np
 
 from reports import style
 from reports.load import Results
+from reports.tables.agreement import table
 from reports.text import UNDEFINED, number, shorten, visible
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 # inches
 BOX_WIDTH, BOX_HEIGHT = 0.92, 0.46
 MARGIN, HEAD = 0.15, 0.75
 
 
-def agreement_of(results: Results, model: str, task: str) -> list[dict[str, Any]]:
-    """Return the stored pairs of a model and task as dicts, controls left out.
-
-    Keys: method_a, method_b, tau, low, high (NaN where undefined), interval_from, n_points, status.
-    """
-    controls = {record.method for record in results.of(model, task) if record.control}
-    frame = results.agreement
-    chosen = frame[(frame["model"] == model) & (frame["task"] == task)]
-    rows = [{str(key): value for key, value in row.items()} for row in chosen.to_dict("records")]
-    return [row for row in rows if not controls & {row["method_a"], row["method_b"]}]
+def data(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+    """Return the pairs that the figure shows, as `reports.tables.agreement` has them."""
+    model, task = results.one(model, task)
+    pairs = table(results, model=model, task=task)
+    if pairs.empty:
+        raise UserInputError(f"{results.store.directory} stores no agreement for {model} · {task}")
+    return pairs
 
 
-def figure(results: Results, model: str, task: str) -> "Figure":
+def figure(results: Results, *, model: str | None = None, task: str | None = None) -> "Figure":
     """Return the lower triangle of tau between methods: number, interval under it, colour.
 
     An undefined tau is a hatched box that says so. Raises UserInputError where the run stores no
@@ -38,9 +37,8 @@ def figure(results: Results, model: str, task: str) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    pairs = agreement_of(results, model, task)
-    if not pairs:
-        raise UserInputError(f"{results.store.directory} stores no agreement for {model} · {task}")
+    model, task = results.one(model, task)
+    pairs = data(results, model=model, task=task).to_dict("records")
     trained = {record.method: record.trained for record in results.of(model, task)}
     methods = sorted(
         {row[key] for row in pairs for key in ("method_a", "method_b")},

@@ -4,7 +4,7 @@ After Fig. 9 of 'Activation Scaling for Steering and Interpreting Language Model
 Snæbjarnarson, West, Cotterell, Schein; Findings of EMNLP 2024).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,14 @@ from bench.results import Cell, CorruptCellError
 from reports import style
 from reports.figures.sweep import Quantity, draw_sweep, prompt_of, swept_prompt
 from reports.load import Results
-from reports.tables import label_cells
+from reports.tables.leaderboard import label_cells
 from reports.text import number, significant, token, visible
 from tasks.errors import UserInputError, nearest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 KEY = (
     "Maps: blue favours the answer, orange the foil; hatched points are excluded. "
@@ -57,10 +58,10 @@ class Row:
 
 def figure(
     results: Results,
-    model: str,
-    task: str,
-    methods: Sequence[str] | None = None,
     *,
+    model: str | None = None,
+    task: str | None = None,
+    methods: Sequence[str] | None = None,
     quantity: Quantity = "logit",
 ) -> "Figure":
     """Return the comparison figure of one model and task.
@@ -72,6 +73,7 @@ def figure(
     """
     from matplotlib.figure import Figure
 
+    model, task = results.one(model, task)
     rows, missing = _collect(results, model, task, methods)
     if not rows:
         raise UserInputError(f"no method of {model} · {task} has scores to show")
@@ -87,6 +89,45 @@ def figure(
             y = 0.10 / layout.height
             canvas.text(LEFT / layout.width, y, text, fontsize=style.SMALL, color=style.MUTED)
         return style.literal(canvas)
+
+
+def data(
+    results: Results,
+    *,
+    model: str | None = None,
+    task: str | None = None,
+    methods: Sequence[str] | None = None,
+) -> "DataFrame":
+    """Return the numbers of the figure: a row a point of a map, and a row a strength of a sweep.
+
+    Columns: method, part ("map" or "sweep"), then site, layer, position, token and score of a map,
+    split, beta, logit_answer, logit_foil, p_answer and p_foil of a sweep. Errors as `figure`.
+    """
+    from pandas import DataFrame
+
+    model, task = results.one(model, task)
+    rows, _ = _collect(results, model, task, methods)
+    if not rows:
+        raise UserInputError(f"no method of {model} · {task} has scores to show")
+    return DataFrame([line for row in rows for line in (*_map_lines(row), *_sweep_lines(row))])
+
+
+def _map_lines(row: Row) -> Iterator[dict[str, Any]]:
+    grid, names = row.record.grid, _tick_names(row)
+    assert grid is not None
+    for (site, layer, position), score in np.ndenumerate(row.scores):
+        yield {
+            **{"method": row.label, "part": "map", "site": grid.sites[site], "layer": layer},
+            **{"position": grid.positions[position], "token": names[position], "score": score},
+        }
+
+
+def _sweep_lines(row: Row) -> Iterator[dict[str, Any]]:
+    keys = ("logit_answer", "logit_foil", "p_answer", "p_foil")
+    for split in ("train", "test"):
+        for place, beta in enumerate(row.cell.tensors.get(f"sweep.{split}.beta", ())):
+            values = {key: row.cell.tensors[f"sweep.{split}.{key}"][0, place] for key in keys}
+            yield {"method": row.label, "part": "sweep", "split": split, "beta": beta, **values}
 
 
 def _collect(

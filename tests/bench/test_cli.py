@@ -10,6 +10,7 @@ import yaml
 
 from bench.cli import main
 from methods import METHODS
+from reports.figures import FIGURES
 from methods.grad_scalar import GradScalar
 from tasks import TASKS
 from tests.small import small_matrix
@@ -71,7 +72,7 @@ def test_list_names_everything(
 ) -> None:
     assert command(monkeypatch, "list") == 0
     shown = capsys.readouterr().out
-    for name in [*METHODS, *TASKS, "smollm2-135m", "gpt2-xl", "quick"]:
+    for name in [*METHODS, *TASKS, "smollm2-135m", "gpt2-xl", "quick", *FIGURES]:
         assert f"  {name} " in shown
 
 
@@ -85,6 +86,7 @@ def test_list_names_everything(
         ({"tasks": ["ccc"], "prompts": {"train": 40000}}, ["40000", "train"]),
         ({"tasks": [{"name": "ccc", "template": "stam"}]}, ["stam", '"stem"']),
         ({"keep": 1}, ["there is no key", "keep"]),
+        ({"figures": ["comparisn"]}, ["no figure", '"comparison"']),
         ({"positions": [99]}, ["99", "outside"]),
         ({"rows_per_forward": "many"}, ["rows_per_forward", "integer"]),
     ],

@@ -28,7 +28,7 @@ def results(run_directory: Path) -> Results:
 
 @pytest.fixture(scope="module")
 def hostile(results: Results) -> Figure:
-    return drawn(comparison.figure(results, MODEL, "hostile"))
+    return drawn(comparison.figure(results, model=MODEL, task="hostile"))
 
 
 def drawn(figure: Figure) -> Figure:
@@ -69,11 +69,13 @@ def assert_legible(figure: Figure) -> None:
 
 @pytest.mark.parametrize("task", ["ccc", "hostile"])
 def test_comparison_is_legible(results: Results, task: str) -> None:
-    assert_legible(drawn(comparison.figure(results, MODEL, task)))
+    assert_legible(drawn(comparison.figure(results, model=MODEL, task=task)))
 
 
 def test_comparison_shows_the_stored_scores(results: Results) -> None:
-    figure = drawn(comparison.figure(results, MODEL, "ccc", ["attr_patch", "activ_scalar"]))
+    figure = drawn(
+        comparison.figure(results, model=MODEL, task="ccc", methods=["attr_patch", "activ_scalar"])
+    )
     cells = {cell.record.method: cell for cell in results.cells if cell.record.task == "ccc"}
     maps = [axes for axes in figure.axes if axes.get_images()]
     expected = [
@@ -91,7 +93,7 @@ def test_comparison_shows_the_stored_scores(results: Results) -> None:
 
 
 def test_colour_limits_are_symmetric_and_per_row(results: Results) -> None:
-    figure = drawn(comparison.figure(results, MODEL, "ccc"))
+    figure = drawn(comparison.figure(results, model=MODEL, task="ccc"))
     maps = [axes.get_images()[0] for axes in figure.axes if axes.get_images()]
     for left, right in zip(maps[::2], maps[1::2], strict=True):
         low, high = left.get_clim()
@@ -124,7 +126,7 @@ def test_axes_name_tokens_layers_and_strengths(results: Results, hostile: Figure
 
 
 def test_sweeps_show_the_stored_logits_and_the_strengths(results: Results) -> None:
-    figure = drawn(comparison.figure(results, MODEL, "ccc", ["attr_patch"]))
+    figure = drawn(comparison.figure(results, model=MODEL, task="ccc", methods=["attr_patch"]))
     cell = next(
         one
         for one in results.cells
@@ -147,7 +149,9 @@ def test_sweeps_show_the_stored_logits_and_the_strengths(results: Results) -> No
 
 
 def test_probabilities_on_request(results: Results) -> None:
-    figure = comparison.figure(results, MODEL, "ccc", ["dla"], quantity="probability")
+    figure = comparison.figure(
+        results, model=MODEL, task="ccc", methods=["dla"], quantity="probability"
+    )
     labels = [axes.get_ylabel() for axes in figure.axes]
     assert labels.count("probability") == 2
 
@@ -162,9 +166,11 @@ def test_crossings_are_where_the_curves_meet() -> None:
 
 
 def test_controls_are_shown_when_asked_for(results: Results) -> None:
-    by_default = [text.get_text() for text in comparison.figure(results, MODEL, "ccc").texts]
+    by_default = [
+        text.get_text() for text in comparison.figure(results, model=MODEL, task="ccc").texts
+    ]
     assert "random" not in by_default
-    asked = comparison.figure(results, MODEL, "ccc", ["random", "dla"])
+    asked = comparison.figure(results, model=MODEL, task="ccc", methods=["random", "dla"])
     assert {"random", "dla"} <= {text.get_text() for text in asked.texts}
 
 
@@ -176,11 +182,11 @@ def test_unknown_methods_and_empty_figures_are_refused(small_store: RunStore) ->
     small_store.write(make_failure("ccc", "dla", "out of memory"), {})
     results = load(small_store.directory)
     with pytest.raises(UserInputError, match="no method of smollm2-135m · ccc has scores"):
-        comparison.figure(results, MODEL, "ccc")
+        comparison.figure(results, model=MODEL, task="ccc")
     with pytest.raises(UserInputError, match='Did you mean "dla"'):
-        comparison.figure(results, MODEL, "ccc", ["dlaa"])
+        comparison.figure(results, model=MODEL, task="ccc", methods=["dlaa"])
     with pytest.raises(UserInputError, match="stores no agreement"):
-        agreement.figure(results, MODEL, "ccc")
+        agreement.figure(results, model=MODEL, task="ccc")
 
 
 def test_damaged_tensors_do_not_end_the_figure(small_store: RunStore) -> None:
@@ -192,7 +198,7 @@ def test_damaged_tensors_do_not_end_the_figure(small_store: RunStore) -> None:
     record, tensors = make_cell("ccc", "grad_scalar")
     del tensors["scores"]
     small_store.write(record, tensors)
-    figure = comparison.figure(load(small_store.directory), MODEL, "ccc")
+    figure = comparison.figure(load(small_store.directory), model=MODEL, task="ccc")
     assert figure.texts[-1].get_text() == "Not shown: attr_patch (failed); grad_scalar (no scores)"
 
 
@@ -208,7 +214,7 @@ def test_other_sizes_are_legible_too(
     changed = record.model_copy(update={"grid": record.grid.model_validate(grid)})  # type: ignore[union-attr]
     tensors = {"scores": np.zeros((sites, layers, positions), dtype=np.float32)}
     small_store.write(changed, tensors)
-    figure = drawn(comparison.figure(load(small_store.directory), MODEL, "ccc"))
+    figure = drawn(comparison.figure(load(small_store.directory), model=MODEL, task="ccc"))
     assert_legible(figure)
     missing = [text.get_text() for text in texts(figure) if text.get_text().startswith("no sweep")]
     assert len(missing) == 2
@@ -220,24 +226,26 @@ def test_a_single_long_name_is_legible(small_store: RunStore) -> None:
     record, tensors = make_cell("ccc", "activ_patch")
     name = "shuffled[of=activ_patch[direction=denoising,corruption=counterfactual]]" * 2
     small_store.write(record.model_copy(update={"method": name}), tensors)
-    assert_legible(drawn(comparison.figure(load(small_store.directory), MODEL, "ccc")))
+    assert_legible(drawn(comparison.figure(load(small_store.directory), model=MODEL, task="ccc")))
 
 
 def test_no_text_is_mathematics_under_any_style(results: Results) -> None:
     before = dict(mpl.rcParams)
-    figure = comparison.figure(results, MODEL, "hostile", ["attr_patch"])
+    figure = comparison.figure(results, model=MODEL, task="hostile", methods=["attr_patch"])
     assert dict(mpl.rcParams) == before
     drawn(figure)
     assert not any(text.get_parse_math() for text in texts(figure))
     with mpl.rc_context({"axes.grid": True, "font.size": 30, "axes.facecolor": "red"}):
-        assert_legible(drawn(comparison.figure(results, MODEL, "hostile", ["attr_patch"])))
+        assert_legible(
+            drawn(comparison.figure(results, model=MODEL, task="hostile", methods=["attr_patch"]))
+        )
 
 
 def test_agreement_shows_the_stored_numbers(results: Results) -> None:
-    figure = drawn(agreement.figure(results, MODEL, "ccc"))
+    figure = drawn(agreement.figure(results, model=MODEL, task="ccc"))
     assert_legible(figure)
     shown = [text.get_text() for text in figure.axes[0].texts]
-    pairs = agreement.agreement_of(results, MODEL, "ccc")
+    pairs = agreement.data(results, model=MODEL, task="ccc").to_dict("records")
     assert len(pairs) == 28
     for row in pairs[:-1]:
         assert f"{row['tau']:.2f}".replace("-", "\u2212") in shown
@@ -250,7 +258,7 @@ def test_agreement_leaves_controls_out(results: Results) -> None:
     extra = frame.iloc[[0]].assign(method_b="random")
     frame = type(frame)(np.vstack([frame.to_numpy(), extra.to_numpy()]), columns=frame.columns)
     changed = Results(results.store, results.records, {}, frame)
-    methods = {row["method_b"] for row in agreement.agreement_of(changed, MODEL, "ccc")}
+    methods = set(agreement.data(changed, model=MODEL, task="ccc")["method_b"])
     assert "random" not in methods
 
 

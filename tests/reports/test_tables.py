@@ -13,7 +13,7 @@ from bench.agreement import COLUMNS
 from bench.results import CELL_FILE, RunStore
 from reports.load import Results, load
 from reports.present import UNSTEERED, failures, formatted, terminal_tables
-from reports.tables import label_cells, leaderboard
+from reports.tables.leaderboard import label_cells, leaderboard
 from reports.text import number
 from tasks.errors import UserInputError
 from tests.reports.conftest import make_cell, make_failure

@@ -11,7 +11,7 @@ import pytest
 from bench.results import RunStore
 from reports.load import Results, load
 from reports.present import formatted
-from reports.tables import leaderboard
+from reports.tables.leaderboard import leaderboard
 from reports.text import number
 from reports.write import file_names, write_report
 from tasks.errors import UserInputError

@@ -1,0 +1,76 @@
+"""What a line of the tables FIGURES and TABLES says, and how what it names is called."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
+
+from tasks.registry import Entry
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+    from reports.load import Results
+
+Per = Literal["task", "model", "run"]
+Scope = dict[str, str]
+"""What one drawing is of: {"model": ..., "task": ...}, {"model": ...} or {}."""
+
+
+@dataclass(frozen=True)
+class ReportEntry(Entry):
+    """One line of a table: where a function lives, what it makes, and how often a report calls it.
+
+    Attributes:
+        per: "task": once for every model and task; "model": once a model, over its tasks; "run":
+            once, over everything.
+    """
+
+    per: Per = "task"
+
+    def scopes(self, results: "Results") -> list[Scope]:
+        """Return the keyword arguments of every call that a whole report makes."""
+        if self.per == "run":
+            return [{}]
+        if self.per == "model":
+            return [{"model": model} for model in dict.fromkeys(m for m, _ in results.pairs())]
+        return [{"model": model, "task": task} for model, task in results.pairs()]
+
+
+@dataclass(frozen=True)
+class TableEntry(ReportEntry):
+    """A table: `table(results, *, model=None, task=None, ...) -> DataFrame`."""
+
+    def table(self, results: "Results", **options: Any) -> "DataFrame":
+        """Return the table."""
+        made: DataFrame = _function(self.target)(results, **options)
+        return made
+
+
+@dataclass(frozen=True)
+class FigureEntry(ReportEntry):
+    """A figure (see `reports.figures`).
+
+    Attributes:
+        data: "module:function" of the numbers behind it; `data` of the figure's module if empty.
+    """
+
+    data: str = ""
+
+    def figure(self, results: "Results", **options: Any) -> "Figure":
+        """Return the drawn figure; raises UserInputError where there is nothing to draw."""
+        drawn: Figure = _function(self.target)(results, **options)
+        return drawn
+
+    def numbers(self, results: "Results", **options: Any) -> "DataFrame":
+        """Return the numbers behind the figure."""
+        target = self.data or f"{self.target.partition(':')[0]}:data"
+        made: DataFrame = _function(target)(results, **options)
+        return made
+
+
+def _function(target: str) -> Callable[..., Any]:
+    module, _, name = target.partition(":")
+    function: Callable[..., Any] = getattr(import_module(module), name)
+    return function

@@ -1,0 +1,72 @@
+"""Every figure and table of the tables FIGURES and TABLES keeps the contract."""
+
+import inspect
+from importlib import import_module
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from bench.results import RunStore
+from reports.figures import FIGURES
+from reports.load import Results, load
+from reports.tables import TABLES
+from tasks.errors import UserInputError
+from tests.reports.conftest import make_failure
+
+
+@pytest.fixture(scope="module")
+def results(run_directory: Path) -> Results:
+    return load(run_directory)
+
+
+@pytest.fixture
+def failures_only(small_store: RunStore) -> Results:
+    small_store.write(make_failure("ccc", "dla", "out of memory"), {})
+    return load(small_store.directory)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_draws_what_its_data_says_or_says_what_is_missing(
+    name: str, results: Results, failures_only: Results
+) -> None:
+    entry = FIGURES[name]
+    for scope in entry.scopes(results)[:1]:
+        try:
+            assert isinstance(entry.figure(results, **scope), Figure)
+        except UserInputError as error:
+            with pytest.raises(UserInputError, match=str(error)[:20]):
+                entry.numbers(results, **scope)
+        else:
+            assert not entry.numbers(results, **scope).empty
+    for scope in entry.scopes(failures_only):
+        with pytest.raises(UserInputError):
+            entry.figure(failures_only, **scope)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_takes_model_and_task_by_keyword(name: str) -> None:
+    module, _, function = FIGURES[name].target.partition(":")
+    parameters = inspect.signature(getattr(import_module(module), function)).parameters
+    assert next(iter(parameters)) == "results"
+    for keyword in ("model", "task"):
+        assert parameters[keyword].kind is inspect.Parameter.KEYWORD_ONLY
+        assert parameters[keyword].default is None
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_is_a_frame_even_of_failures_only(
+    name: str, results: Results, failures_only: Results
+) -> None:
+    for run in (results, failures_only):
+        for scope in TABLES[name].scopes(run):
+            assert isinstance(TABLES[name].table(run, **scope), pd.DataFrame)
+    with pytest.raises(UserInputError, match="has no task 'x'"):
+        TABLES[name].table(results, task="x")
+
+
+def test_one_of_several_tasks_has_to_be_named(results: Results) -> None:
+    with pytest.raises(UserInputError, match="smollm2-135m · ccc; smollm2-135m · hostile"):
+        FIGURES["comparison"].figure(results)
+    assert results.one(task="ccc") == ("smollm2-135m", "ccc")
