@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bench.records import CellRecord
 from bench.results import Cell
+from bench.table import variant_labels
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -70,19 +71,22 @@ def agreement_table(
         tolerance: see `kendall`.
 
     Returns:
-        A row a pair: model, task, method_a, method_b (sorted), tau, low, high (NaN: undefined),
-        interval_from ("prompts / seeds": what was drawn again for a and b; "none"), n_points
-        compared, and status ("ok" or "undefined: ...").
+        A row a pair: model, task, method_a, method_b (labels as in the leaderboard, sorted),
+        tau, low, high (NaN: undefined), interval_from ("prompts / seeds": what was drawn again
+        for a and b; "none"), n_points compared, and status ("ok" or "undefined: ...").
     """
     from pandas import DataFrame
 
-    groups: dict[tuple[str, str], dict[str, list[Cell]]] = {}
+    groups: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
         if not cell.record.control and "scores" in cell.tensors:
-            of_task = groups.setdefault((cell.record.model, cell.record.task), {})
-            of_task.setdefault(cell.record.method, []).append(cell)
+            groups.setdefault((cell.record.model, cell.record.task), []).append(cell)
     rows = []
-    for (model, task), by_method in sorted(groups.items()):
+    for (model, task), group in sorted(groups.items()):
+        labels = variant_labels([cell.record for cell in group])
+        by_method: dict[str, list[Cell]] = {}
+        for cell in group:
+            by_method.setdefault(labels[cell.record.id], []).append(cell)
         ranked = [
             _Ranked.of(label, by_method[label], resamples, tolerance) for label in sorted(by_method)
         ]

@@ -5,11 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from itertools import product
+from typing import Any, get_args, get_origin, get_type_hints
 
-from bench.config import Choice, Matrix, ModelChoice
+from bench.config import (
+    Choice,
+    Matrix,
+    ModelChoice,
+    ObjectiveGrid,
+    ObjectiveWeights,
+    PromptCounts,
+    PromptGrid,
+)
 from methods import METHODS
 from methods.core.points import check_positions, parse_sites
 from methods.method import Method
@@ -48,6 +57,9 @@ class PlannedCell:
         id: names the cell's directory; two cells with the same settings have the same id.
         settings: everything that decides the numbers, in plain types.
         parent: id of the cell whose scores this one starts from.
+        objective: margin and weights, for training and for tuning beta.
+        prompts: how many each split has.
+        varied: which of the objective's and prompts' values tell the matrix's cells apart.
     """
 
     id: str
@@ -57,12 +69,19 @@ class PlannedCell:
     seed: int
     settings: dict[str, Any]
     parent: str | None
+    objective: ObjectiveWeights
+    prompts: PromptCounts
+    varied: dict[str, float]
 
 
 def expand(
     matrix: Matrix, digest_of: Callable[[str], str], device_of: Callable[[str], str]
 ) -> list[PlannedCell]:
     """All cells of a matrix, every parent before what starts from it.
+
+    A grid over the objective or the prompts multiplies the trained methods; an untrained method is
+    computed once for all lambda_m, which its tuning does not know, and controls are computed for
+    the first value of every list.
 
     Args:
         matrix: the matrix.
@@ -75,12 +94,16 @@ def expand(
     parse_sites(matrix.sites)
     check_positions(matrix.positions)
     tasks = [_named_task(choice) for choice in matrix.tasks]
-    methods = [_named_method(choice) for choice in matrix.methods]
-    methods += _controls(methods, matrix.controls.draws)
+    grids = [_named_methods(choice) for choice in matrix.methods]
+    methods = [method for grid in grids for method in grid]
+    methods += _controls(methods, [grid[0] for grid in grids], matrix.controls.draws)
     _check_unique("tasks", [task.label for task in tasks])
     _check_unique("methods", [f"{method.label} {_draw(method.method)}" for method in methods])
     _check_unique("models", [model.name for model in matrix.models])
     _check_unique("seeds", [str(seed) for seed in matrix.seeds])
+    for grid in (matrix.prompts, matrix.objective):
+        for name, values in _lists(grid).items():
+            _check_unique(name, [f"{value:g}" for value in values])
 
     cells = []
     for model in matrix.models:
@@ -91,11 +114,16 @@ def expand(
             "device": device_of(model.device),
             "packed": model.packed,
         }
-        for task in tasks:
-            for seed in matrix.seeds:
+        for task, seed, prompts in product(tasks, matrix.seeds, matrix.prompts.each):
+            for objective in matrix.objective.each:
+                chosen = [one for one in methods if _takes_part(one, matrix, prompts, objective)]
+                hyperparameters = {
+                    "prompts": prompts.model_dump(),
+                    "objective": objective.model_dump(),
+                }
                 known: dict[str, str] = {}
-                for method in methods:
-                    settings = _settings(matrix, identity, task, method, seed)
+                for method in chosen:
+                    settings = _settings(matrix, identity, task, method, seed) | hyperparameters
                     parent = method.method.parent
                     if parent is not None and parent not in known:
                         raise UserInputError(
@@ -111,10 +139,39 @@ def expand(
                         seed,
                         settings,
                         settings["parent"],
+                        objective,
+                        prompts,
+                        _varied(matrix, settings),
                     )
                     known.setdefault(method.label, cell.id)
                     cells.append(cell)
     return cells
+
+
+def _takes_part(
+    method: NamedMethod, matrix: Matrix, prompts: PromptCounts, objective: ObjectiveWeights
+) -> bool:
+    """Whether a method is computed for these values of the matrix's grids (see `expand`)."""
+    kind = type(method.method)
+    if kind.control:
+        return (prompts, objective) == (matrix.prompts.each[0], matrix.objective.each[0])
+    return kind.trained or objective.lambda_m == matrix.objective.lambda_m[0]
+
+
+def _varied(matrix: Matrix, settings: Mapping[str, Any]) -> dict[str, float]:
+    """The values of a cell in the matrix's grids over prompts and objective."""
+    return {
+        f"{part}.{name}": settings[part][name]
+        for part, grid in (("prompts", matrix.prompts), ("objective", matrix.objective))
+        for name, values in _lists(grid).items()
+        if len(values) > 1
+    }
+
+
+def _lists(grid: PromptGrid | ObjectiveGrid) -> dict[str, list[float]]:
+    """The values of everything in the grid that may have several."""
+    fields = {name: getattr(grid, name) for name in type(grid).model_fields}
+    return {name: values for name, values in fields.items() if isinstance(values, list)}
 
 
 def _named_task(choice: Choice) -> NamedTask:
@@ -123,26 +180,51 @@ def _named_task(choice: Choice) -> NamedTask:
     return NamedTask(_label(choice.name, task), choice.name, task)
 
 
-def _named_method(choice: Choice) -> NamedMethod:
+def _named_methods(choice: Choice) -> list[NamedMethod]:
+    """A method once for every combination of the settings that are given as lists."""
     loaded = lookup(METHODS, choice.name, "method").load()
-    method: Method = configure(loaded, choice.settings, f'method "{choice.name}"')
-    return NamedMethod(_label(choice.name, method), choice.name, method)
+    where = f'method "{choice.name}"'
+    hints = get_type_hints(loaded, include_extras=True)
+    grid = [
+        name
+        for name, value in choice.settings.items()
+        if isinstance(value, list) and not _takes_a_list(hints.get(name))
+    ]
+    empty = [name for name in grid if not choice.settings[name]]
+    if empty:
+        raise UserInputError(
+            f'{where}: the setting "{empty[0]}" is a list of no values; a grid needs at least one.'
+        )
+    found = []
+    for one in choice.over(grid):
+        method: Method = configure(loaded, one.settings, where)
+        found.append(NamedMethod(_label(choice.name, method), choice.name, method))
+    return found
 
 
-def _controls(methods: list[NamedMethod], draws: int) -> list[NamedMethod]:
-    """Random, and every untrained method's scores shuffled, `draws` times each.
+def _takes_a_list(annotation: object) -> bool:
+    """Whether a list is one value of a setting with this annotation."""
+    if get_origin(annotation) in (list, tuple, Sequence):
+        return True
+    return any(_takes_a_list(argument) for argument in get_args(annotation))
+
+
+def _controls(
+    methods: list[NamedMethod], parents: list[NamedMethod], draws: int
+) -> list[NamedMethod]:
+    """Random, and the scores of every untrained method of `parents` shuffled, `draws` times each.
 
     Draws that the matrix lists itself are not made twice.
     """
     untrained = [
         method.label
-        for method in methods
+        for method in parents
         if not type(method.method).trained and not type(method.method).control
     ]
     choices = [{"name": "random", "draw": draw} for draw in range(draws)]
     for label in untrained:
         choices += [{"name": "shuffled", "of": label, "draw": draw} for draw in range(draws)]
-    controls = [_named_method(Choice.model_validate(choice)) for choice in choices]
+    controls = [_named_methods(Choice.model_validate(choice))[0] for choice in choices]
     listed = {(method.label, _draw(method.method)) for method in methods}
     return [c for c in controls if (c.label, _draw(c.method)) not in listed]
 
@@ -170,7 +252,7 @@ def _check_unique(key: str, labels: list[str]) -> None:
 def _settings(
     matrix: Matrix, model: Mapping[str, Any], task: NamedTask, method: NamedMethod, seed: int
 ) -> dict[str, Any]:
-    """Everything that decides a cell's numbers."""
+    """Everything that decides a cell's numbers, but the values of the matrix's own grids."""
     return {
         "numbers_version": NUMBERS_VERSION,
         "model": dict(model),
@@ -180,8 +262,6 @@ def _settings(
         "sites": [site.value for site in parse_sites(matrix.sites)],
         "positions": matrix.positions,
         "keep_final_residual": matrix.keep_final_residual,
-        "prompts": matrix.prompts.model_dump(),
-        "objective": matrix.objective.model_dump(),
         "sweep": matrix.sweep.model_dump(),
         "rows_per_forward": matrix.rows_per_forward,
     }

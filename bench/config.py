@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
 from tasks.errors import UserInputError, nearest
 
 PRESET_DIRECTORY = Path(__file__).parent / "presets"
+
+
+T = TypeVar("T")
+Each = Annotated[
+    list[T],
+    Field(min_length=1),
+    BeforeValidator(lambda value: value if isinstance(value, list) else [value]),
+    PlainSerializer(lambda values: values[0] if len(values) == 1 else values),
+]
+"""A value, or a list of values that each get cells of their own: a grid search."""
 
 
 class _Strict(BaseModel):
@@ -40,14 +59,21 @@ class Choice(BaseModel):
         """The settings that were given."""
         return dict(self.model_extra or {})
 
+    def over(self, names: Sequence[str]) -> list[Choice]:
+        """This choice once for every combination of values of the settings in `names`."""
+        return [
+            self.model_copy(update=dict(zip(names, values, strict=True)))
+            for values in product(*(self.settings[name] for name in names))
+        ]
+
 
 class PromptCounts(_Strict):
-    """How many prompts each split has, and the seed that draws them."""
+    """How many prompts each split of a cell has, and the seed that draws them."""
 
-    train: Annotated[int, Field(ge=1)] = 4
-    test: Annotated[int, Field(ge=1)] = 12
-    shifted: Annotated[int, Field(ge=0)] = 12
-    seed: int = 0
+    train: int
+    test: int
+    shifted: int
+    seed: int
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -55,12 +81,48 @@ class PromptCounts(_Strict):
         return {"train": self.train, "test": self.test, "shifted": self.shifted}
 
 
-class ObjectiveWeights(_Strict):
-    """Margin and weights of Psi (Eq. 9)."""
+class PromptGrid(_Strict):
+    """Prompts a split; a list for `train` or `seed` is a grid."""
 
-    margin: Annotated[float, Field(ge=0)] = 1.0
-    lambda_f: Annotated[float, Field(ge=0)] = 1.0
-    lambda_m: Annotated[float, Field(ge=0)] = 1e-3
+    train: Each[Annotated[int, Field(ge=1)]] = [4]
+    test: Annotated[int, Field(ge=1)] = 12
+    shifted: Annotated[int, Field(ge=0)] = 12
+    seed: Each[int] = [0]
+
+    @property
+    def each(self) -> list[PromptCounts]:
+        """The prompt counts of the grid, one after the other."""
+        return [
+            PromptCounts(train=train, test=self.test, shifted=self.shifted, seed=seed)
+            for train, seed in product(self.train, self.seed)
+        ]
+
+
+class ObjectiveWeights(_Strict):
+    """Margin and weights of a cell's Psi (Eq. 9)."""
+
+    margin: float
+    lambda_f: float
+    lambda_m: float
+
+
+Weight = Annotated[float, Field(ge=0)]
+
+
+class ObjectiveGrid(_Strict):
+    """Margin and weights of Psi (Eq. 9); a list is a grid."""
+
+    margin: Each[Weight] = [1.0]
+    lambda_f: Each[Weight] = [1.0]
+    lambda_m: Each[Weight] = [1e-3]
+
+    @property
+    def each(self) -> list[ObjectiveWeights]:
+        """The objectives of the grid, one after the other."""
+        return [
+            ObjectiveWeights(margin=margin, lambda_f=lambda_f, lambda_m=lambda_m)
+            for margin, lambda_f, lambda_m in product(self.margin, self.lambda_f, self.lambda_m)
+        ]
 
 
 class Controls(_Strict):
@@ -91,7 +153,11 @@ class Agreement(_Strict):
 
 
 class Matrix(_Strict):
-    """Models x tasks x methods x seeds, and what all cells share."""
+    """Models x tasks x methods x seeds x hyperparameters, and what all cells share.
+
+    A list for a setting of a method, a weight of the objective or the number of prompts to train
+    on stands for one cell a value; several lists for every combination.
+    """
 
     models: Annotated[list[ModelChoice], Field(min_length=1)]
     tasks: Annotated[list[Choice], Field(min_length=1)]
@@ -100,8 +166,8 @@ class Matrix(_Strict):
     positions: str | list[int] = "all"
     keep_final_residual: bool = False
     controls: Controls = Controls()
-    prompts: PromptCounts = PromptCounts()
-    objective: ObjectiveWeights = ObjectiveWeights()
+    prompts: PromptGrid = PromptGrid()
+    objective: ObjectiveGrid = ObjectiveGrid()
     seeds: Annotated[list[int], Field(min_length=1)] = [0]
     sweep: Sweep = Sweep()
     agreement: Agreement = Agreement()
@@ -168,14 +234,15 @@ def parse(data: Mapping[str, object], where: str) -> Matrix:
     try:
         return Matrix.model_validate(data)
     except ValidationError as error:
-        problems = "; ".join(_explain(dict(problem)) for problem in error.errors())
+        problems = "; ".join(_explain(dict(problem), data) for problem in error.errors())
         raise UserInputError(f"{where}: {problems}") from None
 
 
-def _explain(problem: dict[str, Any]) -> str:
-    """One of pydantic's problems as a sentence."""
-    *parents, last = problem["loc"] or ("",)
-    at = ".".join(str(step) for step in problem["loc"])
+def _explain(problem: dict[str, Any], data: object) -> str:
+    """One of pydantic's problems with `data` as a sentence."""
+    location = _written(problem["loc"], data)
+    *parents, last = location or ("",)
+    at = ".".join(str(step) for step in location)
     if problem["type"] == "extra_forbidden":
         return f'there is no key "{at}".{nearest(str(last), _keys(parents))}'
     if problem["type"] == "missing":
@@ -184,7 +251,19 @@ def _explain(problem: dict[str, Any]) -> str:
     return f'"{at}" is {problem["input"]!r}, but {message}.'
 
 
-def _keys(parents: list[str | int]) -> list[str]:
+def _written(location: Sequence[str | int], data: object) -> Sequence[str | int]:
+    """The part of a problem's location that the user wrote: one value is no list of one."""
+    for place, step in enumerate(location):
+        if isinstance(step, int) and not isinstance(data, list):
+            return location[:place]
+        if isinstance(data, Mapping):
+            data = data.get(step)
+        elif isinstance(data, list) and isinstance(step, int):
+            data = data[step]
+    return location
+
+
+def _keys(parents: Sequence[str | int]) -> list[str]:
     """The keys that the mapping at `parents` may have."""
     model: type[BaseModel] = Matrix
     for step in parents:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bench.cells import NamedTask
-from bench.config import Matrix
+from bench.config import Matrix, PromptCounts
 from bench.models import LoadedModel
 from bench.records import GridRecord, PromptRecord
 from bench.split import Split
@@ -52,7 +52,11 @@ class PreparedTask:
 
 
 def prepare_task(
-    named: NamedTask, matrix: Matrix, model: LoadedModel, subject: SubjectModel
+    named: NamedTask,
+    prompts: PromptCounts,
+    matrix: Matrix,
+    model: LoadedModel,
+    subject: SubjectModel,
 ) -> PreparedTask:
     """Encodes a task for a model and measures the unsteered model on every split.
 
@@ -60,9 +64,7 @@ def prepare_task(
         UserInputError: for prompts that break a rule on tokens, too few of them, positions outside
             the prompts, or a model whose logits are not numbers.
     """
-    encoded = encode(
-        named.task, model.tokenizer, matrix.prompts.sizes, model.bos_id, matrix.prompts.seed
-    )
+    encoded = encode(named.task, model.tokenizer, prompts.sizes, model.bos_id, prompts.seed)
     train = encoded.batches["train"]
     grid = make_grid(
         matrix.sites,

@@ -76,4 +76,5 @@ class TerminalProgress:
 
 def _name(cell: PlannedCell) -> str:
     draw = f" draw {cell.method.method.draw}" if hasattr(cell.method.method, "draw") else ""
-    return f"{cell.model.name} {cell.task.label} {cell.method.label}{draw} seed {cell.seed}"
+    varied = "".join(f" {name}={value:g}" for name, value in cell.varied.items())
+    return f"{cell.model.name} {cell.task.label} {cell.method.label}{draw}{varied} seed {cell.seed}"

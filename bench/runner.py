@@ -17,7 +17,7 @@ from bench.agreement import agreement_table
 from bench.bridge import resolve_device
 from bench.cells import PlannedCell, expand
 from bench.compute import compute_cell, identity
-from bench.config import Matrix, ModelChoice
+from bench.config import Matrix, ModelChoice, PromptCounts
 from bench.models import LoadedModel, load_model, model_digest
 from bench.prepare import PreparedTask, prepare_task
 from bench.provenance import environment
@@ -142,6 +142,14 @@ def write_tables(store: RunStore, resamples: int) -> None:
     stamp.write_text(digest, "utf-8")
 
 
+Asked = tuple[str, PromptCounts]
+"""A task's label and how many of its prompts are asked for: what cells share the prompts of."""
+
+
+def _asked(cell: PlannedCell) -> Asked:
+    return cell.task.label, cell.prompts
+
+
 @dataclass
 class _Ready:
     """The model that is loaded and its tasks, or why they cannot be had.
@@ -156,8 +164,8 @@ class _Ready:
     choice: ModelChoice | None = None
     model: LoadedModel | None = None
     subject: SubjectModel | None = None
-    tasks: dict[str, PreparedTask] = field(default_factory=dict)
-    problems: dict[str, UserInputError] = field(default_factory=dict)
+    tasks: dict[Asked, PreparedTask] = field(default_factory=dict)
+    problems: dict[Asked, UserInputError] = field(default_factory=dict)
 
     def prepare(self, choice: ModelChoice) -> None:
         """Loads a model, once, and prepares its tasks.
@@ -170,7 +178,7 @@ class _Ready:
         self.choice, self.model, self.subject = choice, None, None
         self.tasks, self.problems = {}, {}
         self.progress.loading(choice.name)
-        named = {cell.task.label: cell.task for cell in self.left if cell.model == choice}
+        named = {_asked(cell): cell.task for cell in self.left if cell.model == choice}
         try:
             self.model = load_model(
                 choice.name, dtype=choice.dtype, device=choice.device, packed=choice.packed
@@ -181,13 +189,15 @@ class _Ready:
                 raise
             self.problems = dict.fromkeys(named, error)
             return
-        for label, task in named.items():
+        for asked, task in named.items():
             try:
-                self.tasks[label] = prepare_task(task, self.matrix, self.model, self.subject)
+                self.tasks[asked] = prepare_task(
+                    task, asked[1], self.matrix, self.model, self.subject
+                )
             except UserInputError as error:
-                if len({(cell.model.name, cell.task.label) for cell in self.left}) == 1:
+                if len({(cell.model.name, _asked(cell)) for cell in self.left}) == 1:
                     raise
-                self.problems[label] = error
+                self.problems[asked] = error
 
 
 def _run_model(
@@ -210,16 +220,16 @@ def _run_cell(cell: PlannedCell, ready: _Ready, store: RunStore) -> CellRecord:
     matrix = ready.matrix
     tensors: Tensors = {}
     try:
-        if cell.task.label in ready.problems:
-            raise ready.problems[cell.task.label]
+        if _asked(cell) in ready.problems:
+            raise ready.problems[_asked(cell)]
         assert ready.model is not None
         assert ready.subject is not None
         record, tensors = compute_cell(
             cell,
             ready.model,
             ready.subject,
-            ready.tasks[cell.task.label],
-            Objective(**matrix.objective.model_dump()),
+            ready.tasks[_asked(cell)],
+            Objective(**cell.objective.model_dump()),
             matrix.sweep,
             _parent_scores(cell, store),
         )

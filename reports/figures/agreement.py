@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.table import variant_labels
 from reports import style
 from reports.load import Results
 from reports.tables.agreement import table
@@ -39,7 +40,9 @@ def figure(results: Results, *, model: str | None = None, task: str | None = Non
 
     model, task = results.one(model, task)
     pairs = data(results, model=model, task=task).to_dict("records")
-    trained = {record.method: record.trained for record in results.of(model, task)}
+    records = results.of(model, task)
+    of_cell = variant_labels(records)
+    trained = {of_cell[record.id]: record.trained for record in records}
     methods = sorted(
         {row[key] for row in pairs for key in ("method_a", "method_b")},
         key=lambda method: (trained.get(method, False), method),

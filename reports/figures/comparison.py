@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from bench.records import CellRecord
 from bench.results import Cell, CorruptCellError
+from bench.table import variant_labels
 from reports import style
 from reports.figures.sweep import Quantity, draw_sweep, prompt_of, swept_prompt
 from reports.load import Results
-from reports.tables.leaderboard import label_cells
 from reports.text import number, significant, token, visible
 from tasks.errors import UserInputError, nearest
 
@@ -134,7 +134,7 @@ def _collect(
     results: Results, model: str, task: str, methods: Sequence[str] | None
 ) -> tuple[list[Row], list[str]]:
     records = results.of(model, task)
-    labels = label_cells(records)
+    labels = variant_labels(records)
     by_label: dict[str, list[CellRecord]] = {}
     for record in sorted(records, key=lambda one: (one.seed, one.draw)):
         by_label.setdefault(labels[record.id], []).append(record)

@@ -3,21 +3,20 @@
 `leaderboard` has the numbers at full precision; `reports.present` writes them for people.
 """
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.records import CellRecord, MetricRow, strict_json
+from bench.records import CellRecord, MetricRow
+from bench.table import variant_labels
 from reports.load import Results, splits_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 PER_SPLIT = ("E_0", "E_0_unsteered", "F", "flips_plus", "flips_minus", "mass", "mass_unsteered")
-_RUN_DEPENDENT = {"seed", "draw", "parent"}
 
 
 def leaderboard(results: Results, model: str | None = None, task: str | None = None) -> "DataFrame":
@@ -54,37 +53,8 @@ def leaderboard(results: Results, model: str | None = None, task: str | None = N
     return DataFrame(values, columns=columns, dtype=object)
 
 
-def label_cells(records: Sequence[CellRecord]) -> dict[str, str]:
-    """Return the method's label of every cell id of one model and task.
-
-    It is the record's `method`; where cells of one method differ in settings (other than seed and
-    draw), what differs is added: `activ_scalar · learning_rate=0.01`.
-    """
-    labels: dict[str, str] = {}
-    for method in dict.fromkeys(record.method for record in records):
-        group = [record for record in records if record.method == method]
-        flat = {record.id: dict(_flatten(record.settings)) for record in group}
-        finished = [flat[record.id] for record in group if record.status == "done"]
-        keys = sorted({key for settings in finished for key in settings})
-        differing = [key for key in keys if len({one.get(key) for one in finished}) > 1]
-        for record in group:
-            found = [f"{key}={flat[record.id][key]}" for key in differing if key in flat[record.id]]
-            labels[record.id] = " · ".join([method, ", ".join(found)]) if found else method
-    return labels
-
-
-def _flatten(settings: object, prefix: str = "") -> Iterable[tuple[str, str]]:
-    """Yield (dotted key, JSON text) for what can make two cells of one method differ."""
-    if isinstance(settings, dict):
-        for key, value in settings.items():
-            if key not in _RUN_DEPENDENT:
-                yield from _flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, json.dumps(strict_json(settings)).strip('"')
-
-
 def _rows(records: list[CellRecord], splits: list[str]) -> list[dict[str, Any]]:
-    labels = label_cells(records)
+    labels = variant_labels(records)
     groups: dict[str, list[CellRecord]] = {}
     for record in records:
         groups.setdefault(labels[record.id], []).append(record)

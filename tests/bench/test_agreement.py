@@ -339,3 +339,26 @@ def test_no_torch_is_imported() -> None:
     code = "import sys, bench.agreement; assert not {'torch', 'pandas', 'scipy'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False)
     assert done.returncode == 0
+
+
+def test_cells_of_a_grid_are_methods_of_their_own() -> None:
+    truth = np.random.default_rng(99).normal(size=SHAPE)
+    found = [
+        make_cell(
+            "activ_scalar",
+            sign * truth,
+            trained=True,
+            seed=seed,
+            id=f"cell-{sign}-{seed}",
+            settings={"objective": {"lambda_f": sign}, "seed": seed},
+        )
+        for sign in (1.0, -1.0)
+        for seed in (0, 1)
+    ]
+    row = only_row(found)
+    assert {row["method_a"], row["method_b"]} == {
+        "activ_scalar · lambda_f=1",
+        "activ_scalar · lambda_f=-1",
+    }
+    assert row["tau"] == pytest.approx(-1)
+    assert row["interval_from"] == "seeds / seeds"

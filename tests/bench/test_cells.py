@@ -1,5 +1,7 @@
 """Cells: named by what they compute, controls for every untrained method, parents first."""
 
+from collections import Counter
+
 import pytest
 
 from bench.cells import PlannedCell, expand
@@ -129,3 +131,67 @@ def test_controls_that_are_listed_are_not_made_twice() -> None:
 def test_an_unknown_word_for_positions_names_the_nearest() -> None:
     with pytest.raises(UserInputError, match=r'no choice "lst".*Did you mean "last"'):
         cells(positions="lst")
+
+
+GRID = {"margin": [0, 1], "lambda_f": [0, 10], "lambda_m": [0, 1e-3]}
+
+
+def test_a_list_stands_for_one_cell_a_value_and_lists_for_every_combination() -> None:
+    methods = [{"name": "activ_scalar", "learning_rate": [1e-2, 1e-1], "epochs": [1, 2, 3]}]
+    found = cells(methods=methods, controls={"draws": 0}, objective=GRID, prompts={"train": [2, 4]})
+    assert len({cell.id for cell in found}) == len(found) == 6 * 8 * 2
+    assert len({cell.method.label for cell in found}) == 6
+    settings = [(*cell.objective.model_dump().values(), cell.prompts.train) for cell in found]
+    assert len(set(settings)) == 8 * 2
+    for cell in found:
+        assert cell.settings["objective"] == cell.objective.model_dump()
+        assert cell.settings["prompts"] == cell.prompts.model_dump()
+        assert cell.varied == {
+            "prompts.train": cell.prompts.train,
+            **{f"objective.{name}": getattr(cell.objective, name) for name in GRID},
+        }
+
+
+def test_a_cell_of_a_grid_is_the_cell_of_its_values() -> None:
+    alone = cells(objective={"margin": 1, "lambda_f": 10, "lambda_m": 0}, controls={"draws": 0})
+    grid = cells(objective=GRID, controls={"draws": 0})
+    assert {cell.id for cell in alone} < {cell.id for cell in grid}
+    assert alone[0].varied == {}
+
+
+def test_a_grid_multiplies_untrained_methods_by_what_tunes_them_and_controls_not_at_all() -> None:
+    found = cells(objective=GRID, prompts={"train": [2, 4]})
+    counts = Counter(cell.method.name for cell in found)
+    assert counts == {"activ_patch": 2 * 2 * 2, "activ_scalar": 16, "random": 2, "shuffled": 2}
+    ids = {cell.id for cell in found}
+    assert {cell.parent for cell in found if cell.parent} < ids
+
+
+def test_controls_shuffle_the_first_value_of_a_methods_list() -> None:
+    methods = [{"name": "activ_patch", "corruption": ["mean", "zero"]}]
+    found = cells(methods=methods, controls={"draws": 1})
+    assert [cell.method.label for cell in found] == [
+        "activ_patch[corruption=mean]",
+        "activ_patch[corruption=zero]",
+        "random",
+        "shuffled[of=activ_patch[corruption=mean]]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": []}, r'"epochs" is a list of no values'),
+        ({"epochs": [3, 0]}, r'"epochs" is 0, but input should be greater than 0'),
+        ({"epochs": [3, 3]}, r"epochs=3.* more than once"),
+        ({"epoch": [3, 4]}, r'no setting "epoch".*Did you mean "epochs"'),
+    ],
+)
+def test_mistakes_in_a_grid(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(UserInputError, match=message):
+        cells(methods=[{"name": "activ_scalar", **settings}])
+
+
+def test_the_same_value_twice_in_the_objective_is_a_mistake() -> None:
+    with pytest.raises(UserInputError, match=r"margin.*more than once"):
+        cells(objective={"margin": [0, 0]})

@@ -10,8 +10,8 @@ import yaml
 
 from bench.cli import main
 from methods import METHODS
-from reports.figures import FIGURES
 from methods.grad_scalar import GradScalar
+from reports.figures import FIGURES
 from tasks import TASKS
 from tests.small import small_matrix
 

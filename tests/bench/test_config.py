@@ -21,7 +21,8 @@ def test_quick_is_what_the_readme_says() -> None:
     assert [model.name for model in quick.models] == ["smollm2-135m"]
     assert [task.name for task in quick.tasks] == ["ccc", "ioi"]
     assert len(quick.methods) == 7
-    assert quick.prompts.sizes == {"train": 4, "test": 12, "shifted": 12}
+    (prompts,) = quick.prompts.each
+    assert prompts.sizes == {"train": 4, "test": 12, "shifted": 12}
     assert quick.controls.draws == 5
 
 
@@ -48,6 +49,8 @@ def test_a_file_gives_its_name_to_the_results(tmp_path: Path) -> None:
         ({"models": [{"name": "gpt2", "dtyp": "float32"}]}, ["models.0.dtyp", 'mean "dtype"']),
         ({"prompts": {"train": 0}}, ['"prompts.train" is 0', "greater than or equal to 1"]),
         ({"prompts": {"train": "many"}}, ["'many'", "integer"]),
+        ({"prompts": {"train": []}}, ['"prompts.train" is []', "at least 1"]),
+        ({"objective": {"margin": [0, -1]}}, ['"objective.margin.1" is -1']),
         ({"tasks": []}, ['"tasks" is []', "at least 1"]),
         ({"tasks": "ioi"}, ["\"tasks\" is 'ioi'", "list"]),
         ({"methods": None}, ['"methods" is None', "list"]),

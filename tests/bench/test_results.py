@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from bench.records import CellRecord, check_cell_id, plain, strict_json
 from bench.results import CELL_FILE, RUN_FILE, TENSOR_FILE, CorruptCellError, RunStore, _digest
-from bench.table import COLUMNS
+from bench.table import COLUMNS, variant_labels
 from tasks.errors import UserInputError
 
 
@@ -330,3 +330,42 @@ def test_importing_the_store_imports_nothing_heavy() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.split() == [], result.stderr
     assert result.returncode == 0
+
+
+def test_every_hyperparameter_is_a_column(store: RunStore) -> None:
+    settings = {
+        "prompts": {"train": 4, "test": 12, "shifted": 12, "seed": 0},
+        "objective": {"margin": 1.0, "lambda_f": 10.0, "lambda_m": 0.0},
+        "method": {"name": "activ_scalar", "learning_rate": 0.01, "batch_size": None},
+        "seed": 0,
+    }
+    store.write(done("a", settings=settings), {})
+    store.write(done("b"), {})
+    table = store.write_tables()
+    for frame in (table, pd.read_parquet(store.directory / "results.parquet")):
+        first, second = (frame[frame["cell"] == cell].iloc[0] for cell in ("a", "b"))
+        assert first["prompts.train"] == 4
+        assert first["objective.lambda_f"] == 10.0
+        assert first["method.learning_rate"] == 0.01
+        assert pd.isna(second["objective.lambda_f"])
+        assert pd.isna(second["method.learning_rate"])
+    assert "method.name" not in table
+
+
+def test_labels_say_what_varies() -> None:
+    def cell(name: str, seed: int = 0, **settings: object) -> CellRecord:
+        return done(name, seed=seed, settings={**settings, "seed": seed})
+
+    grid = [
+        cell("a", objective={"lambda_f": 0.0, "seed": 1}, batch={"size": 1}),
+        cell("b", objective={"lambda_f": 10.0}, batch={"size": 1}),
+        cell("c", seed=1, objective={"lambda_f": 10.0}, batch={"size": 1}),
+    ]
+    assert variant_labels(grid) == {
+        "a": "activ_patch · lambda_f=0",
+        "b": "activ_patch · lambda_f=10",
+        "c": "activ_patch · lambda_f=10",
+    }
+    clash = [cell("a", task={"size": 1}, batch={"size": 1}), cell("b", task={"size": 2})]
+    assert variant_labels(clash)["a"] == "activ_patch · batch.size=1, task.size=1"
+    assert variant_labels(grid[:1]) == {"a": "activ_patch"}

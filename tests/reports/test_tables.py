@@ -11,9 +11,10 @@ from rich.console import Console
 
 from bench.agreement import COLUMNS
 from bench.results import CELL_FILE, RunStore
+from bench.table import variant_labels
 from reports.load import Results, load
 from reports.present import UNSTEERED, failures, formatted, terminal_tables
-from reports.tables.leaderboard import label_cells, leaderboard
+from reports.tables.leaderboard import leaderboard
 from reports.text import number
 from tasks.errors import UserInputError
 from tests.reports.conftest import make_cell, make_failure
@@ -128,12 +129,12 @@ def test_cells_with_other_settings_get_their_own_rows(small_store: RunStore) -> 
     results = load(small_store.directory)
     board = leaderboard(results)
     assert sorted(board["method"]) == [
-        "activ_scalar · method.learning_rate=0.001",
-        "activ_scalar · method.learning_rate=0.01",
+        "activ_scalar · learning_rate=0.001",
+        "activ_scalar · learning_rate=0.01",
     ]
     assert board["n_cells"].tolist() == [2, 2]
     assert set(formatted(board)["kind"]) == {"reference", "trained \u00d7 2"}
-    assert len(label_cells(results.records)) == 4
+    assert len(variant_labels(results.records)) == 4
 
 
 def test_a_method_that_failed_once_says_so(small_store: RunStore) -> None:
