@@ -1,18 +1,21 @@
 """A read-only view of a stored run; tensors are read when asked for."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.agreement import COLUMNS
 from bench.records import CellRecord
-from bench.results import Cell, CorruptCellError, RunStore
+from bench.results import Cell, CorruptCellError, RunStore, Tensors
 from bench.table import tidy_table
 from tasks.errors import UserInputError, nearest
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+LARGE = ("intervention.", "extra.", "prompt_scores")
+"""Tensors that reports need of one cell at a time only."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Results:
     records: tuple[CellRecord, ...]
     unreadable: dict[str, str]
     agreement: "DataFrame"
+    _small: dict[str, Tensors] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def table(self) -> "DataFrame":
@@ -37,6 +41,72 @@ class Results:
     def cell(self, cell_id: str) -> Cell:
         """Return a cell with its tensors. Errors as `RunStore.read`."""
         return self.store.read(cell_id)
+
+    def small_tensors(self, cell_id: str) -> Tensors:
+        """Return a cell's tensors without parameters and prompts' scores; read once, then kept.
+
+        Raises CorruptCellError where they cannot be read, which then stands in `unreadable` too.
+        """
+        if cell_id not in self._small:
+            try:
+                tensors = self.cell(cell_id).tensors
+            except CorruptCellError as error:
+                self.unreadable[cell_id] = str(error)
+                raise
+            self._small[cell_id] = {
+                name: tensor for name, tensor in tensors.items() if not name.startswith(LARGE)
+            }
+        return self._small[cell_id]
+
+    def only(
+        self,
+        models: Collection[str] = (),
+        tasks: Collection[str] = (),
+        methods: Collection[str] = (),
+    ) -> "Results":
+        """Return the results of these models, tasks and methods alone; an empty choice is all.
+
+        A method is chosen with all its settings by its name, or by its label with those settings;
+        its controls come with it.
+        Raises UserInputError, naming the nearest, for a name that the run lacks.
+        """
+        for kind, names in (("model", models), ("task", tasks)):
+            for name in names:
+                self.check(**{kind: name})
+        known = {
+            name
+            for record in self.records
+            if not record.control
+            for name in (record.method, plain_name(record.method))
+        }
+        for name in methods:
+            if name not in known:
+                hint = nearest(name, known)
+                raise UserInputError(f"{self.store.directory} has no method {name!r}.{hint}")
+
+        def chosen(name: str) -> bool:
+            return not methods or bool({name, plain_name(name)} & set(methods))
+
+        def wanted(record: CellRecord) -> bool:
+            of = parent_of(record) if record.control else record.method
+            return of is None or chosen(of)
+
+        records = tuple(
+            record
+            for record in self.records
+            if (not models or record.model in models)
+            and (not tasks or record.task in tasks)
+            and wanted(record)
+        )
+        frame = self.agreement
+        keep = [
+            (not models or row.model in models)
+            and (not tasks or row.task in tasks)
+            and chosen(row.method_a.partition(" · ")[0])
+            and chosen(row.method_b.partition(" · ")[0])
+            for row in frame.itertuples()
+        ]
+        return replace(self, records=records, agreement=frame[keep])
 
     def pairs(self) -> list[tuple[str, str]]:
         """Return every (model, task) of the run, in order."""
@@ -96,6 +166,18 @@ def load(directory: Path | str) -> Results:
     file = store.directory / "agreement.parquet"
     agreement = read_parquet(file) if file.is_file() else DataFrame(columns=[*COLUMNS])
     return Results(store, tuple(records), unreadable, agreement)
+
+
+def parent_of(record: CellRecord) -> str | None:
+    """Return the method whose scores a control starts from; None where it knows of no method."""
+    settings = record.settings.get("method")
+    of = settings.get("of") if isinstance(settings, dict) else None
+    return str(of) if of else record.method.partition("[of=")[2][:-1] or None
+
+
+def plain_name(method: str) -> str:
+    """Return a method's name without its settings: `activ_patch[direction=denoising]`."""
+    return method.partition("[")[0]
 
 
 def splits_of(records: Iterable[CellRecord]) -> list[str]:

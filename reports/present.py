@@ -5,13 +5,25 @@ from typing import TYPE_CHECKING, Any
 
 from reports.load import Results
 from reports.tables.leaderboard import leaderboard
-from reports.text import MINUS, MISSING, NOT_MEANINGFUL, TIMES, number, significant, spread, visible
+from reports.text import (
+    MINUS,
+    MISSING,
+    NOT_MEANINGFUL,
+    TIMES,
+    interval,
+    number,
+    significant,
+    spread,
+    visible,
+)
 
 if TYPE_CHECKING:
     from pandas import DataFrame
     from rich.table import Table
 
 COUNT = "|θ| ≥ 0.01"
+OVER_PROMPTS = "95 % over prompts"
+OVER_SEEDS = "95 % over seeds"
 UNSTEERED = "(unsteered model)"
 WIDE = 110
 SPLIT_LETTERS = {"train": "A", "test": "B", "shifted": "C"}
@@ -25,8 +37,9 @@ def split_name(split: str) -> str:
 def formatted(board: "DataFrame") -> "DataFrame":
     """Return the leaderboard of ONE model and task as strings, led by the unsteered model's row.
 
-    Columns: method, kind, `E₀ <split>` (test first), `E₀ test at β=1`, F, flips, mass, counts,
-    β*, cost and status. Raises ValueError for a board of several models or tasks.
+    Columns: method, kind, verdict, `E₀ <split>` (test first, with its 95 % intervals over prompts
+    and over seeds or draws), F, counts, β*, flips, mass, `E₀ test at β=1`, cost and status.
+    Raises ValueError for a board of several models or tasks.
     """
     from pandas import DataFrame
 
@@ -49,10 +62,13 @@ def _rows_of(board: "DataFrame") -> list[dict[str, Any]]:
 
 
 def _line(row: dict[str, Any], splits: list[str]) -> dict[str, str]:
-    line = {"method": visible(row["method"]), "kind": kind(row)}
+    line = {"method": visible(row["method"]), "kind": kind(row), "verdict": verdict(row)}
+    main = splits[0] if splits else "test"
     for split in splits:
         line[f"E₀ {split_name(split)}"] = _spread(row, f"E_0_{split}")
-    main = splits[0] if splits else "test"
+        if split == main:
+            line[OVER_PROMPTS] = _interval(row, f"E_0_{split}_prompts")
+            line[OVER_SEEDS] = _interval(row, f"E_0_{split}_seeds")
     line[f"F {main}"] = _spread(row, f"F_{main}")
     line[COUNT] = _count(row)
     line["of parameters"] = number(row["n_parameters"], 0)
@@ -80,6 +96,16 @@ def kind(row: dict[str, Any]) -> str:
         return "control" if draws < 2 else f"control {TIMES} {draws}"
     what = "trained" if row["trained"] else "untrained"
     return what if row["n_cells"] < 2 else f"{what} {TIMES} {row['n_cells']}"
+
+
+def verdict(row: dict[str, Any]) -> str:
+    """Return what the tests say of a method (see `reports.tables.verdicts`), each thing once."""
+    said = dict.fromkeys(row.get(name) for name in ("against_best", "against_controls"))
+    return "; ".join(text for text in said if text) or MISSING
+
+
+def _interval(row: dict[str, Any], name: str) -> str:
+    return interval(row.get(f"{name}_low"), row.get(f"{name}_high"))
 
 
 def _spread(row: dict[str, Any], name: str, digits: int = 3) -> str:

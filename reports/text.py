@@ -78,6 +78,14 @@ def spread(mean: object, low: object, high: object, digits: int = 3) -> str:
     return f"{text} [{number(low, digits)}, {number(high, digits)}]"
 
 
+def interval(low: object, high: object, digits: int = 3) -> str:
+    """Return `[0.2, 0.6]`; a dash where an end is missing or undefined."""
+    ends = [_as_float(end) for end in (low, high)]
+    if any(end is None or np.isnan(end) for end in ends):
+        return MISSING
+    return f"[{number(low, digits)}, {number(high, digits)}]"
+
+
 def _as_float(value: object) -> float | None:
     missing = value is None or type(value).__name__ in ("NAType", "NaTType")
     return None if missing else float(value)  # type: ignore[arg-type]

@@ -14,6 +14,15 @@ TABLES: dict[str, TableEntry] = {
         "reports.tables.leaderboard:leaderboard",
         "methods by E_0 on test with all else that was measured",
     ),
+    "paired": TableEntry(
+        "reports.tables.paired:table",
+        "every two methods on the same prompts: difference, interval, adjusted p, verdict",
+    ),
+    "ranks": TableEntry(
+        "reports.tables.ranks:table",
+        "mean ranks over models and tasks, and the critical difference",
+        per="run",
+    ),
     "agreement": TableEntry(
         "reports.tables.agreement:table",
         "Kendall's tau between every two methods, with its interval",

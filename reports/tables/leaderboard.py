@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.records import CellRecord, MetricRow
-from bench.table import variant_labels
+from reports.labels import group_cells
 from reports.load import Results, splits_of
+from reports.tables.verdicts import intervals, verdicts
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+INTERVALS = ("prompts_low", "prompts_high", "seeds_low", "seeds_high")
 PER_SPLIT = ("E_0", "E_0_unsteered", "F", "flips_plus", "flips_minus", "mass", "mass_unsteered")
 
 
@@ -30,6 +32,9 @@ def leaderboard(results: Results, model: str | None = None, task: str | None = N
     - minimality_count (missing where it is not meaningful), minimality_meaningful, smallest_k,
       n_parameters, minimality_unit, beta_star;
     - seconds, forward_rows, backward_rows (means over cells), error (reasons of failed cells).
+    - against_best, against_controls: see `reports.tables.verdicts`;
+    - `E_0_<split>_prompts_low`, `_high` and `E_0_<split>_seeds_low`, `_high`: 95 % intervals from
+      prompts and from seeds (or draws of a control) drawn again; NaN where there are too few.
 
     Over several draws or seeds a number is their mean, with `_low` and `_high` (smallest and
     largest) beside it. A NaN is an undefined result; a missing value (None) is no result. Cells
@@ -46,19 +51,24 @@ def leaderboard(results: Results, model: str | None = None, task: str | None = N
         if (model is None or pair[0] == model) and (task is None or pair[1] == task)
     ]
     splits = splits_of(results.records)
-    rows = [row for pair in pairs for row in _rows(results.of(*pair), splits)]
+    rows = [row for pair in pairs for row in _rows(results, *pair, splits)]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     values = [[row.get(name) for name in columns] for row in rows]
     # dtype object keeps None (no result) apart from NaN (an undefined result)
     return DataFrame(values, columns=columns, dtype=object)
 
 
-def _rows(records: list[CellRecord], splits: list[str]) -> list[dict[str, Any]]:
-    labels = variant_labels(records)
-    groups: dict[str, list[CellRecord]] = {}
-    for record in records:
-        groups.setdefault(labels[record.id], []).append(record)
-    rows = [_row(label, group, splits) for label, group in groups.items()]
+def _rows(results: Results, model: str, task: str, splits: list[str]) -> list[dict[str, Any]]:
+    groups = group_cells(results.of(model, task))
+    judged = verdicts(results, model, task)
+    ranges = [intervals(results, model, task, split) for split in splits]
+    rows = []
+    for label, group in groups.items():
+        row = _row(label, group, splits) | dict.fromkeys(("against_best", "against_controls"))
+        row |= {f"E_0_{split}_{what}": None for split in splits for what in INTERVALS}
+        for found in (judged, *ranges):
+            row |= found.get(label, {})
+        rows.append(row)
     return sorted(rows, key=_best_first)
 
 

@@ -70,6 +70,12 @@ def _scores(generator: np.random.Generator, method: str) -> NDArray[np.float32]:
     return scores.astype(np.float32)
 
 
+def _weights(generator: np.random.Generator, count: int) -> NDArray[np.float64]:
+    """How a mean spreads over prompts: positive numbers with mean 1."""
+    weights = generator.uniform(0.2, 1.8, count)
+    return weights / weights.mean()
+
+
 def _sweep(generator: np.random.Generator, ld: float, gain: float) -> dict[str, NDArray[Any]]:
     answer = 14 + ld / 2 + gain * BETAS + generator.normal(0, 0.05, len(BETAS))
     foil = 14 - ld / 2 - 0.7 * gain * BETAS - 0.4 * BETAS**2
@@ -160,6 +166,20 @@ def make_cell(
     tensors: dict[str, NDArray[Any]] = {"scores": _scores(generator, method)}
     if method in PER_PROMPT:
         tensors["prompt_scores"] = np.stack([_scores(generator, method) for _ in range(4)])
+    for row in record.metrics:
+        stored = tensors.setdefault(
+            f"split.{row.split}.ld", np.zeros((row.n_prompts, 3 if trained else 5))
+        )
+        place = 1 if row.beta_kind == "one" else 3
+        stored[:, place] = row.E_0 * _weights(generator, row.n_prompts)
+        stored[:, place + 1] = -0.5  # the foil wins at -beta: nothing is missing there
+        stored[:, 0] = row.E_0_unsteered
+        strengths = [0.0, 1.0, -1.0, *([] if star is None else [star, -star])]
+        tensors[f"split.{row.split}.beta"] = np.array(strengths, dtype=np.float32)
+        kl = tensors.setdefault(f"split.{row.split}.kl", np.zeros(stored.shape))
+        kl[:, place : place + 2] = -row.F / 2
+        for name in ("p_answer", "p_foil"):
+            tensors[f"split.{row.split}.{name}"] = np.full(stored.shape, row.mass / 2)
     for split, ld, prompt in (("train", -1.2, 0), ("test", -1.8, 1)):
         tensors[f"sweep.{split}.prompt"] = np.array([prompt])
         tensors[f"sweep.{split}.beta"] = BETAS

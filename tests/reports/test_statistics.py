@@ -1,0 +1,76 @@
+"""Tests and intervals against scipy's own, and against what can be counted by hand."""
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from reports.statistics import (
+    critical_difference,
+    friedman,
+    holm,
+    interval,
+    mean_ranks,
+    sign_flip,
+    smallest_p,
+)
+
+
+def test_sign_flip_is_scipys_exact_permutation_test() -> None:
+    rows = np.random.default_rng(0).normal(0.4, 1, (4, 9))
+    for row, p in zip(rows, sign_flip(rows), strict=True):
+        expected = scipy.stats.permutation_test(
+            (row,), np.mean, permutation_type="samples", n_resamples=np.inf
+        )
+        assert p == pytest.approx(expected.pvalue)
+
+
+def test_sign_flip_of_many_prompts_is_near_the_t_test() -> None:
+    row = np.random.default_rng(1).normal(0.3, 1, 60)
+    assert sign_flip(row)[0] == pytest.approx(scipy.stats.ttest_1samp(row, 0).pvalue, abs=0.01)
+
+
+def test_sign_flip_of_nothing_certain_numbers_and_ties() -> None:
+    p = sign_flip([[1.0, 1.0, 1.0], [0.0, 0.0, 0.0], [1.0, np.nan, 1.0]])
+    np.testing.assert_array_equal(p, [smallest_p(3), 1.0, np.nan])
+    assert smallest_p(3) == 0.25
+    assert smallest_p(0) == 1
+    assert np.isnan(sign_flip(np.zeros((2, 0)))).all()
+    assert sign_flip(np.ones(40))[0] > 0  # never certain
+
+
+def test_holm_by_hand() -> None:
+    # sorted 0.01 x 4, 0.03 x 3, 0.04 x 2, 0.5 x 1; never below an earlier one
+    np.testing.assert_allclose(
+        holm([0.04, 0.01, np.nan, 0.5, 0.03]), [0.09, 0.04, np.nan, 0.5, 0.09]
+    )
+    assert holm([]).size == 0
+
+
+def test_the_interval_is_near_scipys_bootstrap() -> None:
+    values = np.random.default_rng(2).exponential(1, 30)
+    expected = scipy.stats.bootstrap(
+        (values,), np.mean, method="percentile", n_resamples=5000, rng=0
+    ).confidence_interval
+    assert interval(values) == pytest.approx(tuple(expected), abs=0.05)
+    assert interval([2.0, 2.0]) == (2.0, 2.0)
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [1.0, np.nan], [[1.0, 2.0]]])
+def test_no_interval_of_too_little(values: list[float]) -> None:
+    assert np.isnan(interval(values)).all()
+
+
+def test_critical_differences_are_those_of_demsars_table() -> None:
+    # Demsar 2006, Table 5: q_0.05 is 2.343 for 3 methods and 3.164 for 10
+    for methods, quantile in ((3, 2.343), (10, 3.164)):
+        expected = quantile * np.sqrt(methods * (methods + 1) / (6 * 20))
+        assert critical_difference(methods, 20) == pytest.approx(expected, rel=1e-3)
+    assert np.isnan(critical_difference(5, 1))
+
+
+def test_ranks_and_friedman() -> None:
+    scores = np.array([[0.0, -1.0, -1.0], [0.0, -2.0, -1.0], [-1.0, -3.0, -2.0]])
+    np.testing.assert_allclose(mean_ranks(scores), [1.0, (2.5 + 3 + 3) / 3, (2.5 + 2 + 2) / 3])
+    assert friedman(scores) == pytest.approx(scipy.stats.friedmanchisquare(*scores.T).pvalue)
+    assert np.isnan(friedman(np.ones((3, 3))))
+    assert np.isnan(friedman(scores[:1]))
