@@ -43,6 +43,11 @@ class TerminalProgress:
     def __exit__(self, *exception: object) -> None:
         self.bar.stop()
 
+    def set_aside(self, sentences: list[str]) -> None:
+        """Names what was damaged and where it is now."""
+        for sentence in sentences:
+            self.console.print(sentence, style="yellow", markup=False, soft_wrap=True)
+
     def planned(self, cells: list[PlannedCell], done: int) -> None:
         """Opens the bar."""
         known = f"{done} cells are done already and stay as they are; " if done else ""

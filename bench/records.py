@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-FORMAT = 1
+FORMAT = 2
+"""Of a run on disk. 2: files are sealed (see `bench.files`)."""
 NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 MAX_ID_LENGTH = 200
 _SAFE_ID = re.compile(r"[A-Za-z0-9_=,-][A-Za-z0-9._=,-]*")
@@ -69,9 +70,9 @@ PlainDict = Annotated[dict[str, Any], BeforeValidator(plain)]
 
 
 class _Strict(BaseModel):
-    """Frozen; a key that the schema does not know is an error."""
+    """Frozen; a key that the schema does not know is an error. JSON as in `strict_json`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
 
 class CellError(_Strict):
@@ -163,7 +164,7 @@ class CellRecord(_Strict):
     seconds {fit, tune, evaluate}, passes {forward_rows, backward_rows}, peak_memory_bytes.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     id: str
     status: Literal["done", "failed"]
     error: CellError | None = None

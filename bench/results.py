@@ -4,12 +4,12 @@ run.json                          the resolved matrix and the suite's version
 cells/<cell id>/cell.json         a CellRecord and two digests
 cells/<cell id>/tensors.safetensors
 results.parquet, results.csv      the tidy table; agreement.* beside it
+tables.json                       what the tables were made of, and their digests
+set-aside/                        what was damaged or foreign, with the reasons
 report/                           written by `reports`
 """
 
 import hashlib
-import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -20,9 +20,26 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from bench.records import FORMAT, CellRecord, check_cell_id, plain, strict_json
+from bench.files import (
+    SET_ASIDE,
+    TEMPORARY,
+    DamagedError,
+    dump,
+    file_digest,
+    parse,
+    read_sealed,
+    replace_file,
+    seal,
+    seal_of,
+    set_aside,
+    sync,
+    write_file,
+)
+from bench.records import FORMAT, CellRecord, check_cell_id, plain
+from bench.stored_tables import TABLES_FILE, StoredTables
 from bench.table import tidy_table
 from tasks.errors import UserInputError
 
@@ -31,8 +48,11 @@ if TYPE_CHECKING:
 
 Tensors = dict[str, NDArray[Any]]
 RUN_FILE = "run.json"
+CELLS = "cells"
 CELL_FILE = "cell.json"
 TENSOR_FILE = "tensors.safetensors"
+LOCK_FILE = ".lock"
+OWNER_FILE = ".owner.json"
 WHAT_A_RUN_IS = (
     f"A results directory is one that `python -m bench run` wrote: it contains {RUN_FILE} and a "
     "folder cells/."
@@ -41,6 +61,14 @@ WHAT_A_RUN_IS = (
 
 class CorruptCellError(UserInputError):
     """A stored cell is truncated, altered or not a cell; the message names the file."""
+
+
+class CorruptRunError(UserInputError):
+    """The run.json of a run is truncated or altered."""
+
+
+class NotWritableError(UserInputError):
+    """The disk is full, or results cannot be written for another reason that is not the cell's."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +85,7 @@ class RunStore:
     def __init__(self, directory: Path, run: dict[str, Any]) -> None:
         self.directory = directory
         self.run = run
+        self.tables = StoredTables(directory)
 
     @classmethod
     def create(
@@ -70,47 +99,54 @@ class RunStore:
         """Make `directory` a run with this configuration, or go on with the run that is there.
 
         Cells that are there stay (they carry their own settings). The configuration becomes the
-        new one, and `cells` the ids that belong to it (all that are there if None). Raises
-        UserInputError where `directory` is a file or holds anything else.
+        new one, and `cells` the ids that belong to it (all that are there if None). A damaged
+        run.json is kept in set-aside/. Raises UserInputError where `directory` is a file or holds
+        anything else.
         """
         directory = Path(directory)
-        if (directory / RUN_FILE).exists():
-            cls.open(directory)  # refuses a run of a newer format
-        elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        try:
+            if (directory / RUN_FILE).exists():
+                cls.open(directory)  # refuses a run of a newer format
+        except CorruptRunError as error:
+            set_aside(directory, directory / RUN_FILE, str(error), keep=True)
+        if not _may_become_a_run(directory):
             raise UserInputError(
                 f"{directory} exists and is not a results directory, so nothing is written there. "
                 f"{WHAT_A_RUN_IS} Give an empty or a new directory."
             )
-        try:
-            (directory / "cells").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserInputError(f"Results cannot be written to {directory}: {error}") from None
         run = {
             "format": FORMAT,
             "suite_version": suite_version,
             "config": plain(config),
             "cells": None if cells is None else list(cells),
         }
-        _replace_file(directory / RUN_FILE, _dump(run))
+        try:
+            (directory / CELLS).mkdir(parents=True, exist_ok=True)
+            replace_file(directory / RUN_FILE, seal(dump(run)))
+        except OSError as error:
+            _not_writable(directory, error)
         return cls(directory, run)
 
     @classmethod
     def open(cls, directory: Path | str) -> "RunStore":
-        """Open a run; raises UserInputError where `directory` is none, or from a newer suite."""
+        """Open a run.
+
+        Raises UserInputError where `directory` is none, or from another format of the suite;
+        CorruptRunError where its run.json was truncated or altered.
+        """
         directory = Path(directory)
         file = directory / RUN_FILE
-        if not file.is_file() or not (directory / "cells").is_dir():
+        if not file.is_file() or not (directory / CELLS).is_dir():
             what = "does not exist" if not directory.exists() else "is not a results directory"
             raise UserInputError(f"{directory} {what}. {WHAT_A_RUN_IS}")
         try:
-            run = _parse(file.read_bytes())
-        except ValueError as error:
-            raise UserInputError(f"{file} is not valid JSON ({error}). {WHAT_A_RUN_IS}") from None
-        if run.get("format") != FORMAT:
-            raise UserInputError(
-                f"{file} has format {run.get('format')!r}; this version of attribution-bench reads "
-                f"format {FORMAT}. Use the version that wrote it: {run.get('suite_version')!r}."
-            )
+            _check_format(file)
+            run = parse(read_sealed(file)[0])
+        except DamagedError as error:
+            raise CorruptRunError(
+                f"{file} {error}. {WHAT_A_RUN_IS} The same `python -m bench run` writes it anew; "
+                "cells stay."
+            ) from None
         return cls(directory, plain(run))
 
     @property
@@ -119,9 +155,14 @@ class RunStore:
         config: dict[str, Any] = self.run["config"]
         return config
 
+    @property
+    def planned(self) -> list[str] | None:
+        """Ids of the cells of the run's matrix, stored or not; None where it does not say."""
+        return self.run.get("cells")
+
     def cell_directory(self, cell_id: str) -> Path:
         """Where a cell lives; raises ValueError for an id that is not safe as a name."""
-        return self.directory / "cells" / check_cell_id(cell_id)
+        return self.directory / CELLS / check_cell_id(cell_id)
 
     def ids(self) -> list[str]:
         """Return the ids of the run's stored cells, failed ones too.
@@ -129,9 +170,13 @@ class RunStore:
         In the order of the matrix; cells of an earlier configuration are not among them. Sorted
         where the run does not say which cells are its own.
         """
-        stored = {file.parent.name for file in (self.directory / "cells").glob(f"*/{CELL_FILE}")}
-        planned: list[str] | None = self.run.get("cells")
+        stored = self.stored()
+        planned = self.planned
         return sorted(stored) if planned is None else [name for name in planned if name in stored]
+
+    def stored(self) -> set[str]:
+        """The ids of all cells in the directory, of whatever matrix."""
+        return {file.parent.name for file in (self.directory / CELLS).glob(f"*/{CELL_FILE}")}
 
     def has(self, cell_id: str, *, failed: bool = False) -> bool:
         """Whether the cell is done (or, with `failed`, is stored at all).
@@ -145,26 +190,31 @@ class RunStore:
     def write(self, record: CellRecord, tensors: Mapping[str, NDArray[Any]]) -> None:
         """Store a cell whole or not at all; a failed cell that is there is replaced.
 
-        Raises FileExistsError where the cell is already done, and leaves it as it is.
+        Raises FileExistsError where the cell is already done, and leaves it as it is;
+        NotWritableError where the disk is full or refuses it.
         """
         target = self.cell_directory(record.id)
         if self.has(record.id):
             raise FileExistsError(f"{target} is a finished cell and stays as it is")
         content = save({name: np.asarray(array, order="C") for name, array in tensors.items()})
-        body = strict_json(record.model_dump())
-        body["tensors_sha256"] = hashlib.sha256(content).hexdigest()
-        body["record_sha256"] = _digest(body)
-        temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=self.directory))
+        body = seal(record.model_dump_json(indent=1), hashlib.sha256(content).hexdigest())
+        try:
+            self._write(target, {TENSOR_FILE: content, CELL_FILE: body})
+        except OSError as error:
+            _not_writable(self.directory, error)
+
+    def _write(self, target: Path, files: Mapping[str, bytes]) -> None:
+        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=self.directory))
         try:
             new = temporary / "new"
             new.mkdir()
-            _write_file(new / TENSOR_FILE, content)
-            _write_file(new / CELL_FILE, _dump(body))
-            _sync(new)
+            for name, content in files.items():
+                write_file(new / name, content)
+            sync(new)
             if target.exists():  # a rename cannot replace a directory that is not empty
                 target.rename(temporary / "old")
             new.rename(target)
-            _sync(target.parent)
+            sync(target.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -182,22 +232,30 @@ class RunStore:
             _corrupt(file, "is missing")
         if hashlib.sha256(content).hexdigest() != digest:
             _corrupt(file, f"({len(content)} bytes) is not the file that {CELL_FILE} was made for")
-        return Cell(record, load(content))
+        try:
+            return Cell(record, load(content))
+        except SafetensorError as error:
+            _corrupt(file, f"is no safetensors file: {error}")
+
+    def check(self, cell_id: str) -> CellRecord:
+        """`record`, with the tensors compared with their digest. Errors as for `read`."""
+        record, digest = self._record(cell_id)
+        file = self.cell_directory(cell_id) / TENSOR_FILE
+        if not file.is_file():
+            _corrupt(file, "is missing")
+        if file_digest(file) != digest:
+            _corrupt(file, f"is not the file that {CELL_FILE} was made for")
+        return record
 
     def _record(self, cell_id: str) -> tuple[CellRecord, str]:
         file = self.cell_directory(cell_id) / CELL_FILE
         if not file.is_file():
             raise UserInputError(f"{self.directory} holds no cell {cell_id!r}")
         try:
-            body = _parse(file.read_bytes())
-        except ValueError as error:
-            _corrupt(file, f"is not valid JSON ({error})")
-        written = body.pop("record_sha256", None)
-        if written != _digest(body):
-            _corrupt(file, "is not what the suite wrote: it has been altered since")
-        digest = body.pop("tensors_sha256", "")
-        try:
-            record = CellRecord.model_validate(body)
+            text, digest = read_sealed(file)
+            record = CellRecord.model_validate_json(text)
+        except DamagedError as error:
+            _corrupt(file, str(error))
         except ValidationError as error:
             _corrupt(file, f"does not fit the schema of format {FORMAT}: {error}")
         if record.id != cell_id:
@@ -216,53 +274,54 @@ class RunStore:
 
     def write_frame(self, name: str, frame: "DataFrame") -> None:
         """Write `frame` as <name>.parquet and <name>.csv into the run directory, each whole."""
-        _replace_file(self.directory / f"{name}.parquet", frame.to_parquet(index=False))
-        _replace_file(self.directory / f"{name}.csv", frame.to_csv(index=False).encode())
+        try:
+            self.tables.write(name, frame)
+        except OSError as error:
+            _not_writable(self.directory, error)
+
+    def frame(self, name: str) -> "DataFrame | None":
+        """Read a table that `write_frame` wrote, None where there is none.
+
+        Raises CorruptTableError where it was altered since.
+        """
+        return self.tables.read(name)
+
+    def version_of(self, cell_id: str) -> str:
+        """The digest that the cell's file bears: another one after the cell was written again."""
+        return seal_of(self.cell_directory(cell_id) / CELL_FILE)
+
+
+def _may_become_a_run(directory: Path) -> bool:
+    """Whether `directory` is new, empty, or holds nothing but what a killed run left behind."""
+    if not directory.exists() or (directory / RUN_FILE).exists():
+        return True
+    ours = {CELLS, SET_ASIDE, LOCK_FILE, OWNER_FILE, TABLES_FILE}
+    return directory.is_dir() and all(
+        path.name in ours or path.name.startswith(TEMPORARY) for path in directory.iterdir()
+    )
+
+
+def _check_format(file: Path) -> None:
+    """Raises UserInputError for a run that another format of the suite wrote."""
+    try:
+        run = parse(file.read_bytes())
+    except DamagedError:
+        return  # the seal says it better
+    if run.get("format", FORMAT) != FORMAT:
+        raise UserInputError(
+            f"{file} has format {run.get('format')!r}; this version of attribution-bench reads "
+            f"format {FORMAT}. Use the version that wrote it: {run.get('suite_version')!r}."
+        )
 
 
 def _corrupt(file: Path, what: str) -> NoReturn:
     raise CorruptCellError(
-        f"{file} {what}. Delete the directory {file.parent} and run again to have it recomputed."
+        f"{file} {what}. The next `python -m bench run` sets it aside and computes the cell again."
     )
 
 
-def _dump(data: object) -> bytes:
-    return (json.dumps(strict_json(data), allow_nan=False, indent=1) + "\n").encode()
-
-
-def _parse(content: bytes) -> dict[str, Any]:
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is not JSON")
-
-    data = json.loads(content, parse_constant=refuse)
-    if not isinstance(data, dict):
-        raise ValueError("not an object")
-    return data
-
-
-def _digest(body: Mapping[str, object]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _write_file(file: Path, content: bytes) -> None:
-    with file.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _replace_file(file: Path, content: bytes) -> None:
-    temporary = file.with_name(f".writing-{os.getpid()}-{file.name}")
-    _write_file(temporary, content)
-    temporary.replace(file)
-    _sync(file.parent)
-
-
-def _sync(directory: Path) -> None:
-    """Make names in `directory` durable, where the system can (POSIX)."""
-    if os.name == "posix":
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _not_writable(directory: Path, error: OSError) -> NoReturn:
+    raise NotWritableError(
+        f"Results cannot be written to {directory}: {error.strerror or error}. Finished cells are "
+        "safe; make room and give the same command again."
+    ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import traceback
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -15,24 +16,25 @@ import torch
 from bench import __version__
 from bench.agreement import agreement_table
 from bench.bridge import resolve_device
-from bench.cells import PlannedCell, expand
+from bench.cells import NUMBERS_VERSION, PlannedCell, expand
 from bench.compute import compute_cell, identity
 from bench.config import Matrix, ModelChoice, PromptCounts
 from bench.models import LoadedModel, load_model, model_digest
 from bench.prepare import PreparedTask, prepare_task
 from bench.provenance import environment
 from bench.records import CellError, CellRecord
-from bench.results import RUN_FILE, RunStore, Tensors
+from bench.results import RUN_FILE, CorruptRunError, RunStore, Tensors
+from bench.upkeep import Survey, only_writer, survey, tidy
 from methods.core.objective import Objective
 from methods.core.subject import SubjectModel
 from tasks.errors import UserInputError
 
-TABLES_STAMP = ".tables"
-"""Holds what the tables in a run directory were made of."""
-
 
 class Progress(Protocol):
     """What wants to know how a run goes on."""
+
+    def set_aside(self, sentences: list[str]) -> None:
+        """What was damaged in the run directory, a sentence each."""
 
     def planned(self, cells: list[PlannedCell], done: int) -> None:
         """Once, before anything is computed: what is left to do, and how many are done."""
@@ -49,6 +51,9 @@ class Progress(Protocol):
 
 class Silent:
     """No progress is shown."""
+
+    def set_aside(self, sentences: list[str]) -> None:
+        """Nothing."""
 
     def planned(self, cells: list[PlannedCell], done: int) -> None:
         """Nothing."""
@@ -91,55 +96,71 @@ def run_matrix(
         progress: is told how the run goes on.
 
     Raises:
-        UserInputError: for a mistake in the matrix, a directory that is not a results directory,
-            and a model or task that cannot be had if nothing else is left to do (else its cells
-            fail and the others go on). What the directory holds stays as it is then.
+        UserInputError: for a mistake in the matrix, a directory that is not a results directory or
+            that another process is writing, a full disk, and a model or task that cannot be had if
+            nothing else is left to do (else its cells fail and the others go on). What the
+            directory holds stays as it is then.
     """
     progress = progress or Silent()
     directory = output or matrix.output
     if directory is None:
         raise UserInputError("output: say in which directory the results are to be written.")
     cells = expand(matrix, model_digest, resolve_device)
-    store = _open(directory)
-    known = [] if store is None else [cell.id for cell in cells if store.has(cell.id)]
-    left = [cell for cell in cells if cell.id not in set(known)]
-    progress.planned(left, len(known))
-    ready = _Ready(matrix, progress, left)
-    if left:
-        ready.prepare(
-            left[0].model
-        )  # a mistake in the matrix shows here, before the run becomes its own
-    store = RunStore.create(
-        directory,
-        matrix.model_dump(),
-        suite_version=__version__,
-        cells=[cell.id for cell in cells],
-    )
-    outcome = Outcome(store, known=known)
-    try:
-        for _, group in groupby(left, key=lambda cell: cell.model):
-            _run_model(list(group), ready, outcome, progress)
-    finally:
-        write_tables(store, matrix.agreement.resamples)
+    with ExitStack() as writing:
+        found = _survey(Path(directory), writing, progress)
+        known = [cell.id for cell in cells if cell.id in found.having("done")]
+        left = [cell for cell in cells if cell.id not in set(known)]
+        progress.planned(left, len(known))
+        ready = _Ready(matrix, progress, left)
+        if left:
+            # a mistake in the matrix shows here, before the run becomes its own
+            ready.prepare(left[0].model)
+        store = RunStore.create(
+            directory,
+            matrix.model_dump(),
+            suite_version=__version__,
+            cells=[cell.id for cell in cells],
+        )
+        if found.is_new:
+            writing.enter_context(only_writer(store.directory))
+            left = [cell for cell in left if not store.has(cell.id)]  # who was faster is done now
+        outcome = Outcome(store, known=known)
+        try:
+            for _, group in groupby(left, key=lambda cell: cell.model):
+                _run_model(list(group), ready, outcome, progress)
+        finally:
+            write_tables(store, matrix.agreement.resamples)
     return outcome
 
 
-def _open(directory: str | Path) -> RunStore | None:
-    """The run that is in the directory already, if any."""
-    return RunStore.open(directory) if (Path(directory) / RUN_FILE).exists() else None
+def _survey(directory: Path, writing: ExitStack, progress: Progress) -> Survey:
+    """What the directory holds already; from here on this is its only writer.
+
+    What is damaged is set aside.
+    """
+    if not (directory / RUN_FILE).exists():
+        return Survey(is_new=True)
+    writing.enter_context(only_writer(directory))
+    try:
+        store = RunStore.open(directory)
+    except CorruptRunError:
+        store = RunStore(directory, {})  # its cells are sound or not by themselves
+    found = survey(store)
+    progress.set_aside(tidy(store, found))
+    return found
 
 
 def write_tables(store: RunStore, resamples: int) -> None:
     """Writes the tidy table and the agreement between methods, unless they are up to date."""
-    content = [resamples, *(name for name in store.ids() if store.has(name))]
-    digest = hashlib.sha256(json.dumps([content, store.ids()]).encode()).hexdigest()
-    stamp = store.directory / TABLES_STAMP
-    if stamp.is_file() and stamp.read_text("utf-8") == digest:
+    ids = store.ids()
+    content = [NUMBERS_VERSION, resamples, *((name, store.version_of(name)) for name in ids)]
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    if store.tables.made_of() == digest:
         return
     store.write_tables()
-    cells = [store.read(cell_id) for cell_id in store.ids() if store.has(cell_id)]
+    cells = [store.read(cell_id) for cell_id in ids if store.has(cell_id)]
     store.write_frame("agreement", agreement_table(cells, resamples=resamples))
-    stamp.write_text(digest, "utf-8")
+    store.tables.are_made_of(digest)
 
 
 Asked = tuple[str, PromptCounts]

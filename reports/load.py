@@ -149,11 +149,13 @@ class Results:
 
 
 def load(directory: Path | str) -> Results:
-    """Open a results directory for reading; raises UserInputError where it is not one.
+    """Open a results directory for reading.
+
+    Raises UserInputError where it is not one, and where its run.json or its agreement was altered.
 
     A cell that cannot be read does not end the report: it stands in `unreadable`.
     """
-    from pandas import DataFrame, read_parquet
+    from pandas import DataFrame
 
     store = RunStore.open(directory)
     records: list[CellRecord] = []
@@ -163,8 +165,9 @@ def load(directory: Path | str) -> Results:
             records.append(store.record(cell_id))
         except CorruptCellError as error:
             unreadable[cell_id] = str(error)
-    file = store.directory / "agreement.parquet"
-    agreement = read_parquet(file) if file.is_file() else DataFrame(columns=[*COLUMNS])
+    agreement = store.frame("agreement")
+    if agreement is None:
+        agreement = DataFrame(columns=[*COLUMNS])
     return Results(store, tuple(records), unreadable, agreement)
 
 

@@ -14,8 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from bench.files import read_sealed, seal
 from bench.records import CellRecord, check_cell_id, plain, strict_json
-from bench.results import CELL_FILE, RUN_FILE, TENSOR_FILE, CorruptCellError, RunStore, _digest
+from bench.results import (
+    CELL_FILE,
+    RUN_FILE,
+    TENSOR_FILE,
+    CorruptCellError,
+    CorruptRunError,
+    NotWritableError,
+    RunStore,
+)
 from bench.table import COLUMNS, variant_labels
 from tasks.errors import UserInputError
 
@@ -120,7 +129,7 @@ def test_files_are_strict_json_and_nothing_temporary_stays(store: RunStore) -> N
     for file in (store.directory / RUN_FILE, store.cell_directory("a") / CELL_FILE):
         json.loads(file.read_text(), parse_constant=lambda name: pytest.fail(name))
     names = sorted(path.name for path in store.directory.iterdir())
-    assert names == ["cells", "results.csv", "results.parquet", RUN_FILE]
+    assert names == ["cells", "results.csv", "results.parquet", RUN_FILE, "tables.json"]
 
 
 def test_the_run_is_read_back(store: RunStore) -> None:
@@ -170,9 +179,11 @@ def test_a_write_that_is_cut_short_keeps_what_was_there(
     def full_disk(descriptor: int) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("bench.results.os.fsync", full_disk)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr("bench.files.os.fsync", full_disk)
+    with pytest.raises(NotWritableError, match=r"no space.*same command again"):
         store.write(done(), TENSORS)
+    with pytest.raises(NotWritableError, match="no space"):
+        store.write_tables()
     assert store.record("a").status == "failed"
     assert sorted(path.name for path in store.directory.iterdir()) == ["cells", RUN_FILE]
 
@@ -223,10 +234,9 @@ def test_a_record_of_another_schema_or_place_is_noticed(store: RunStore) -> None
     store.cell_directory("a").rename(moved)
     with pytest.raises(CorruptCellError, match="says it is the cell 'a'"):
         store.read("b")
-    body = json.loads((moved / CELL_FILE).read_text())
-    del body["record_sha256"]
-    body["surprise"] = 1
-    (moved / CELL_FILE).write_text(json.dumps(body | {"record_sha256": _digest(body)}))
+    body, tensors = read_sealed(moved / CELL_FILE)
+    surprise = json.dumps(json.loads(body) | {"surprise": 1})
+    (moved / CELL_FILE).write_bytes(seal(surprise, tensors))
     with pytest.raises(CorruptCellError, match="surprise"):
         store.read("b")
 
@@ -257,11 +267,28 @@ def test_what_is_not_a_run_is_refused(tmp_path: Path, kind: str) -> None:
     elif kind != "missing":
         directory.mkdir()
     if kind in ("no cells", "not json", "newer"):
-        (directory / RUN_FILE).write_text('{"format": 2}' if kind == "newer" else "{")
+        (directory / RUN_FILE).write_text('{"format": 3}' if kind == "newer" else "{")
     if kind in ("not json", "newer"):
         (directory / "cells").mkdir()
     with pytest.raises(UserInputError, match=RUN_FILE if kind == "newer" else "cells/"):
         RunStore.open(directory)
+
+
+def test_a_damaged_run_file_is_kept_aside_and_written_anew(store: RunStore) -> None:
+    store.write(done(), TENSORS)
+    rewrite(store.directory / RUN_FILE, "tiny", "tony")
+    with pytest.raises(CorruptRunError, match="altered"):
+        RunStore.open(store.directory)
+    again = RunStore.create(store.directory, {"models": ["tiny"]})
+    assert RunStore.open(again.directory).config == {"models": ["tiny"]}
+    assert again.ids() == ["a"]
+    assert "tony" in (store.directory / "set-aside" / RUN_FILE).read_text()
+
+
+def test_what_a_run_killed_at_its_start_left_behind_becomes_a_run(tmp_path: Path) -> None:
+    (tmp_path / "cells").mkdir()
+    (tmp_path / ".writing-12-run.json").write_text("{")
+    assert RunStore.create(tmp_path, {}).ids() == []
 
 
 @pytest.mark.parametrize("kind", ["file", "full"])

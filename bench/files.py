@@ -1,0 +1,162 @@
+"""Files that are whole or not there, and JSON that notices every change of a byte. Torch-free.
+
+A sealed file is JSON whose last key is the sha256 of all bytes before it: whatever is altered, cut
+off or added afterwards, be it white space, no longer fits.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any, NoReturn
+
+from bench.records import strict_json
+
+TEMPORARY = ".writing-"
+"""How names of what is being written begin; what bears one when nobody writes was abandoned."""
+SET_ASIDE = "set-aside"
+REASONS = "reasons.jsonl"
+MAX_JSON_BYTES = 256 * 2**20
+"""More is not read: no cell of the suite comes near it, and memory stays bounded."""
+
+_SEAL = re.compile(
+    rb'(?:,\n "tensors_sha256": "(?P<tensors>[0-9a-f]{64})")?'
+    rb'(?P<own>,\n "sha256": "(?P<digest>[0-9a-f]{64})"\n}\n)\Z'
+)
+_SEAL_BYTES = 300
+
+
+class DamagedError(ValueError):
+    """A file is not what was written; the message goes on after the file's name."""
+
+
+def seal(text: str, tensors_sha256: str = "") -> bytes:
+    """The JSON object `text` with the digest of the file beside it, if any, and its own at last."""
+    body = text.rstrip().removesuffix("}").rstrip().encode()
+    if tensors_sha256:
+        body += f',\n "tensors_sha256": "{tensors_sha256}"'.encode()
+    return body + f',\n "sha256": "{hashlib.sha256(body).hexdigest()}"\n}}\n'.encode()
+
+
+def unseal(content: bytes) -> tuple[bytes, str]:
+    """The JSON object that was sealed, and the digest of the file beside it ("" for none).
+
+    Raises:
+        DamagedError: if the bytes are not those that `seal` gave.
+    """
+    found = _SEAL.search(content, max(0, len(content) - _SEAL_BYTES))
+    if found is None:
+        raise DamagedError(
+            f"({len(content)} bytes) is cut off, or is not what the suite wrote: it has no seal"
+        )
+    if hashlib.sha256(content[: found.start("own")]).hexdigest() != found["digest"].decode():
+        raise DamagedError("is not what the suite wrote: it has been altered since")
+    return content[: found.start()] + b"\n}", (found["tensors"] or b"").decode()
+
+
+def seal_of(file: Path) -> str:
+    """The digest that a sealed file bears, unchecked: tells versions of a file apart at once."""
+    with file.open("rb") as stream:
+        stream.seek(max(0, file.stat().st_size - _SEAL_BYTES))
+        found = _SEAL.search(stream.read())
+    return "" if found is None else found["digest"].decode()
+
+
+def read_sealed(file: Path) -> tuple[bytes, str]:
+    """`unseal` of a file.
+
+    Raises:
+        DamagedError: if the file was altered, cut off, or is far too large to be one.
+    """
+    size = file.stat().st_size
+    if size > MAX_JSON_BYTES:
+        raise DamagedError(f"has {size} bytes, more than any file of the suite: it is not read")
+    return unseal(file.read_bytes())
+
+
+def dump(data: object) -> str:
+    """Strict JSON text, a key a line."""
+    return json.dumps(strict_json(data), allow_nan=False, indent=1)
+
+
+def parse(content: bytes) -> dict[str, Any]:
+    """The object in strict JSON.
+
+    Raises:
+        DamagedError: if it is none, is not UTF-8, or is nested too deeply.
+    """
+
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        data = json.loads(content, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"is not valid JSON ({error})") from None
+    if not isinstance(data, dict):
+        raise DamagedError("is not a JSON object")
+    return data
+
+
+def file_digest(file: Path) -> str:
+    """The sha256 of a file of any size."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_file(file: Path, content: bytes) -> None:
+    """Write a new file that is on the disk when this returns."""
+    with file.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def replace_file(file: Path, content: bytes) -> None:
+    """Give a file new contents in one step: after a crash it has the old ones or the new ones."""
+    temporary = file.with_name(f"{TEMPORARY}{os.getpid()}-{file.name}")
+    try:
+        write_file(temporary, content)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync(file.parent)
+
+
+def sync(directory: Path) -> None:
+    """Make names in `directory` durable, where the system can (POSIX)."""
+    if os.name == "posix":
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def set_aside(directory: Path, path: Path, reason: str, *, keep: bool = False) -> Path:
+    """Move `path` (with `keep`: a copy of it) into `set-aside/` of a run, with the reason.
+
+    Returns:
+        where it is now.
+    """
+    folder = directory / SET_ASIDE
+    folder.mkdir(exist_ok=True)
+    name = (
+        path.name
+        if path.parent.name in ("cells", directory.name)
+        else (f"{path.parent.name}--{path.name}")
+    )
+    target = folder / name
+    number = 1
+    while target.exists() or target.is_symlink():
+        number += 1
+        target = folder / f"{name}.{number}"
+    if keep:
+        shutil.copy2(path, target)
+    else:
+        path.rename(target)
+    with (folder / REASONS).open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps({"name": target.name, "reason": reason}) + "\n")
+    return target

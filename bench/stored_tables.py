@@ -1,0 +1,91 @@
+"""The tables of a run directory, what they were made of, and the digests that guard them."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.files import DamagedError, dump, file_digest, parse, read_sealed, replace_file, seal
+from tasks.errors import UserInputError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+TABLES_FILE = "tables.json"
+REMEDY = "The same `python -m bench run` makes it anew from the cells."
+
+
+class CorruptTableError(UserInputError):
+    """A table of a run, or the file that describes them, was altered; the message names it."""
+
+
+class StoredTables:
+    """Tables as <name>.parquet and <name>.csv, and `tables.json` beside them.
+
+    A table counts once `tables.json` says so: what a killed process left half done does not.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.file = directory / TABLES_FILE
+
+    def write(self, name: str, frame: "DataFrame") -> None:
+        """Write a table in both formats, each whole. Raises OSError as the disk does."""
+        contents = {
+            f"{name}.parquet": frame.to_parquet(index=False),
+            f"{name}.csv": frame.to_csv(index=False).encode(),
+        }
+        known: Mapping[str, str] = self._read()["files"]
+        others = {file: digest for file, digest in known.items() if file not in contents}
+        self._describe(others, "")
+        for file, content in contents.items():
+            replace_file(self.directory / file, content)
+        new = {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
+        self._describe({**others, **new}, "")
+
+    def read(self, name: str) -> "DataFrame | None":
+        """A table, None where there is none. Raises CorruptTableError where it was altered."""
+        from pandas import read_parquet
+
+        file = self.directory / f"{name}.parquet"
+        digest = self._read()["files"].get(file.name)
+        if digest is None:
+            return None
+        _check(file, digest)
+        return read_parquet(file)
+
+    def made_of(self) -> str:
+        """What the tables were made of, "" where there are none or some are missing.
+
+        Raises CorruptTableError where one was altered.
+        """
+        described = self._read()
+        for name, digest in described["files"].items():
+            _check(self.directory / Path(name).name, digest)
+        return str(described["made_of"])
+
+    def are_made_of(self, what: str) -> None:
+        """All tables that are there were made of this. Raises OSError as the disk does."""
+        self._describe(self._read()["files"], what)
+
+    def forget(self) -> None:
+        """Take all tables for missing, so that they are made anew."""
+        self.file.unlink(missing_ok=True)
+
+    def _read(self) -> dict[str, Any]:
+        if not self.file.is_file():
+            return {"made_of": "", "files": {}}
+        try:
+            return parse(read_sealed(self.file)[0])
+        except DamagedError as error:
+            raise CorruptTableError(f"{self.file} {error}. {REMEDY}") from None
+
+    def _describe(self, files: Mapping[str, str], made_of: str) -> None:
+        replace_file(self.file, seal(dump({"made_of": made_of, "files": files})))
+
+
+def _check(file: Path, digest: str) -> None:
+    if not file.is_file():
+        raise CorruptTableError(f"{file} is missing. {REMEDY}")
+    if file_digest(file) != digest:
+        raise CorruptTableError(f"{file} was altered since it was written. {REMEDY}")
