@@ -47,6 +47,8 @@ class NamedMethod:
     label: str
     name: str
     method: Method
+    departures: int = 0
+    """How many of its settings that are lists have another value than their first."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ def expand(
 
     A grid over the objective or the prompts multiplies the trained methods; an untrained method is
     computed once for all lambda_m, which its tuning does not know, and controls are computed for
-    the first value of every list.
+    the first value of every list. In a grid of values varied alone a cell has at most one value
+    that is not the first of its list.
 
     Args:
         matrix: the matrix.
@@ -153,8 +156,16 @@ def _takes_part(
 ) -> bool:
     """Whether a method is computed for these values of the matrix's grids (see `expand`)."""
     kind = type(method.method)
-    if kind.control:
-        return (prompts, objective) == (matrix.prompts.each[0], matrix.objective.each[0])
+    departures = method.departures + sum(
+        getattr(chosen, name) != values[0]
+        for grid, chosen in ((matrix.prompts, prompts), (matrix.objective, objective))
+        for name, values in _lists(grid).items()
+        if name != "seed"  # other prompts of the same task repeat a cell, they do not change it
+    )
+    if kind.control and departures > method.departures:
+        return False
+    if matrix.grid == "alone" and departures > 1:
+        return False
     return kind.trained or objective.lambda_m == matrix.objective.lambda_m[0]
 
 
@@ -198,7 +209,8 @@ def _named_methods(choice: Choice) -> list[NamedMethod]:
     found = []
     for one in choice.over(grid):
         method: Method = configure(loaded, one.settings, where)
-        found.append(NamedMethod(_label(choice.name, method), choice.name, method))
+        departures = sum(one.settings[name] != choice.settings[name][0] for name in grid)
+        found.append(NamedMethod(_label(choice.name, method), choice.name, method, departures))
     return found
 
 

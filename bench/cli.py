@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from bench.config import load_config, preset_names
+from bench.sizes import SMALL
 from tasks.errors import UserInputError
 from tasks.registry import lookup
 
@@ -42,12 +43,23 @@ OutputOption = Annotated[
 def run(
     matrix: Annotated[str, typer.Argument(help="A preset's name or the path of a YAML file.")],
     output: OutputOption = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Run on this model instead; again for several."),
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="Run on this task instead; again for several."),
+    ] = None,
+    size: Annotated[
+        str, typer.Option(help="small, or another size that the preset has, such as paper.")
+    ] = SMALL,
 ) -> None:
     """Runs a matrix, prints a leaderboard, and writes results and a report.
 
     Cells that are done are never computed again; a cell that fails is a result with its reason.
     """
-    config = load_config(matrix)
+    config = load_config(matrix, size=size, models=model or (), tasks=task or ())
     _check_figures(config.figures)
     from bench.progress import TerminalProgress
     from bench.runner import run_matrix

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from bench.sizes import SMALL, of_size, only
 from tasks.errors import UserInputError, nearest
 
 PRESET_DIRECTORY = Path(__file__).parent / "presets"
@@ -156,7 +157,8 @@ class Matrix(_Strict):
     """Models x tasks x methods x seeds x hyperparameters, and what all cells share.
 
     A list for a setting of a method, a weight of the objective or the number of prompts to train
-    on stands for one cell a value; several lists for every combination.
+    on stands for one cell a value; several lists for every combination (`grid: product`), or for
+    each value with all others at their first (`grid: alone`).
     """
 
     models: Annotated[list[ModelChoice], Field(min_length=1)]
@@ -169,6 +171,7 @@ class Matrix(_Strict):
     prompts: PromptGrid = PromptGrid()
     objective: ObjectiveGrid = ObjectiveGrid()
     seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    grid: Literal["product", "alone"] = "product"
     sweep: Sweep = Sweep()
     agreement: Agreement = Agreement()
     figures: list[str] = []
@@ -197,22 +200,58 @@ def preset_names() -> dict[str, str]:
     return {file.stem: yaml.safe_load(file.read_text("utf-8"))["summary"] for file in files}
 
 
-def load_config(source: str | Path | Mapping[str, object]) -> Matrix:
+def load_config(
+    source: str | Path | Mapping[str, object],
+    *,
+    size: str = SMALL,
+    models: Sequence[str] = (),
+    tasks: Sequence[str] = (),
+) -> Matrix:
     """The matrix of a preset's name, a YAML file, or a mapping.
+
+    Args:
+        source: what to read.
+        size: which of its sizes (`bench.sizes`).
+        models: run on these instead of its own.
+        tasks: run on these instead of its own.
 
     Raises:
         UserInputError: for a preset or file that is not there, YAML that cannot be read, unknown
             keys (names the nearest) and values of the wrong type; says in which file and key.
     """
+    changed = [*([] if size == SMALL else [size]), *models, *tasks]
     if isinstance(source, Mapping):
-        return parse(source, "the matrix")
+        data, where = dict(source), "the matrix"
+    else:
+        path = find_file(source)
+        words = (Path(name).stem for name in changed)
+        default = {"output": "/".join(["results", "-".join([path.stem, *words])])}
+        data, where = {**default, **read_file(path)}, str(path)
+    return parse(only(of_size(data, size, where), models, tasks), where)
+
+
+def find_file(source: str | Path) -> Path:
+    """The file of a preset's name or a path.
+
+    Raises:
+        UserInputError: if there is neither; names the nearest preset.
+    """
     path = Path(source)
     preset = PRESET_DIRECTORY / f"{source}.yaml"
     if path.name == str(source) and preset.is_file():
-        path = preset
-    elif not path.is_file():
+        return preset
+    if not path.is_file():
         hint = nearest(str(source), preset_names())
         raise UserInputError(f'There is no preset and no YAML file "{source}".{hint}')
+    return path
+
+
+def read_file(path: Path) -> dict[str, object]:
+    """The mapping that a YAML file holds.
+
+    Raises:
+        UserInputError: if it holds anything else.
+    """
     try:
         data = yaml.safe_load(path.read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
@@ -221,8 +260,7 @@ def load_config(source: str | Path | Mapping[str, object]) -> Matrix:
         raise UserInputError(
             f"{path} holds {type(data).__name__}, not a mapping of keys to values."
         )
-    default = {"output": f"results/{path.stem}"}
-    return parse({**default, **data}, str(path))
+    return dict(data)
 
 
 def parse(data: Mapping[str, object], where: str) -> Matrix:

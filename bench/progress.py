@@ -15,6 +15,7 @@ from rich.progress import (
 )
 
 from bench.cells import PlannedCell
+from bench.estimate import in_words
 from bench.records import CellRecord
 
 
@@ -48,10 +49,11 @@ class TerminalProgress:
         for sentence in sentences:
             self.console.print(sentence, style="yellow", markup=False, soft_wrap=True)
 
-    def planned(self, cells: list[PlannedCell], done: int) -> None:
+    def planned(self, cells: list[PlannedCell], done: int, seconds: float | None) -> None:
         """Opens the bar."""
         known = f"{done} cells are done already and stay as they are; " if done else ""
-        self.console.print(f"{known}{len(cells)} cells to compute.")
+        estimate = f", which takes {in_words(seconds)}" if cells else ""
+        self.console.print(f"{known}{len(cells)} cells to compute{estimate}.")
         if cells:
             self.task = self.bar.add_task("", total=len(cells))
 

@@ -19,6 +19,7 @@ from bench.bridge import resolve_device
 from bench.cells import NUMBERS_VERSION, PlannedCell, expand
 from bench.compute import compute_cell, identity
 from bench.config import Matrix, ModelChoice, PromptCounts
+from bench.estimate import estimated_seconds
 from bench.models import LoadedModel, load_model, model_digest
 from bench.prepare import PreparedTask, prepare_task
 from bench.provenance import environment
@@ -36,8 +37,8 @@ class Progress(Protocol):
     def set_aside(self, sentences: list[str]) -> None:
         """What was damaged in the run directory, a sentence each."""
 
-    def planned(self, cells: list[PlannedCell], done: int) -> None:
-        """Once, before anything is computed: what is left to do, and how many are done."""
+    def planned(self, cells: list[PlannedCell], done: int, seconds: float | None) -> None:
+        """Once, before anything is computed: what is left, how many are done, an estimate."""
 
     def loading(self, model: str) -> None:
         """A model is loaded and its tasks are prepared."""
@@ -55,7 +56,7 @@ class Silent:
     def set_aside(self, sentences: list[str]) -> None:
         """Nothing."""
 
-    def planned(self, cells: list[PlannedCell], done: int) -> None:
+    def planned(self, cells: list[PlannedCell], done: int, seconds: float | None) -> None:
         """Nothing."""
 
     def loading(self, model: str) -> None:
@@ -110,7 +111,7 @@ def run_matrix(
         found = _survey(Path(directory), writing, progress)
         known = [cell.id for cell in cells if cell.id in found.having("done")]
         left = [cell for cell in cells if cell.id not in set(known)]
-        progress.planned(left, len(known))
+        progress.planned(left, len(known), estimated_seconds(left, found.cells.values()))
         ready = _Ready(matrix, progress, left)
         if left:
             # a mistake in the matrix shows here, before the run becomes its own

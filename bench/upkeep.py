@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -93,6 +94,7 @@ class CellSummary:
     seconds: float
     error_kind: str = ""
     error: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
     def of(record: CellRecord) -> CellSummary:
@@ -106,6 +108,7 @@ class CellSummary:
             float(sum((record.provenance.get("seconds") or {}).values())),
             record.error.kind if record.error else "",
             record.error.message if record.error else "",
+            record.settings,
         )
 
 

@@ -195,3 +195,18 @@ def test_mistakes_in_a_grid(settings: dict[str, object], message: str) -> None:
 def test_the_same_value_twice_in_the_objective_is_a_mistake() -> None:
     with pytest.raises(UserInputError, match=r"margin.*more than once"):
         cells(objective={"margin": [0, 0]})
+
+
+def test_values_varied_alone_leave_all_others_at_their_first() -> None:
+    methods = [{"name": "activ_scalar", "learning_rate": [1e-2, 1e-1], "epochs": [1, 2, 3]}]
+    prompts = {"train": [2, 4], "seed": [0, 1]}
+    found = cells(methods=methods, grid="alone", objective=GRID, prompts=prompts)
+    trained = [cell for cell in found if cell.method.name == "activ_scalar"]
+    assert len(trained) == 2 * (1 + 1 + 2 + 1 + 1 + 1 + 1)
+    assert sum(cell.method.name == "random" for cell in found) == 2 * 2
+    for cell in trained:
+        settings = cell.settings["method"]
+        changed = [settings["learning_rate"] != 1e-2, settings["epochs"] != 1]
+        changed += [cell.prompts.train != 2, cell.objective.margin != 0]
+        changed += [cell.objective.lambda_f != 0, cell.objective.lambda_m != 0]
+        assert sum(changed) <= 1
