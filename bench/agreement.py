@@ -30,6 +30,8 @@ COLUMNS = (
 TOLERANCE = 1e-6
 INTERVAL = (2.5, 97.5)  # percent
 FIT_SPLIT = "train"
+VALUES = "v."
+"""How labels of value heads begin: the answer position reads the last layer's values elsewhere."""
 
 
 def kendall(
@@ -58,7 +60,7 @@ def agreement_table(
     """Return tau-b between every two methods of a (model, task), controls left out.
 
     Left out too are points that either method excludes or lacks, and the last layer at other
-    positions than the answer position: no path leads from there to the answer.
+    positions than the answer position (values apart): no path leads from there to the answer.
 
     tau compares scores averaged over a method's seeds. The interval (2.5 to 97.5 %) is that of tau
     over `resamples` bootstrap draws: an untrained method with scores per prompt draws its prompts
@@ -166,23 +168,24 @@ def _points(record: CellRecord, scores: NDArray[Any]) -> tuple[tuple[Point, ...]
     last = grid.n_layers - 1
     excluded = {tuple(point) for point in grid.excluded}
     every = [
-        (site, layer, position)
-        for site in grid.sites
+        (place.label, layer, position)
+        for place in grid.places
         for layer in range(grid.n_layers)
         for position in grid.positions
     ]
     kept = [
         column
         for column, point in enumerate(every)
-        if point not in excluded and (point[1] < last or point[2] == answer)
+        if point not in excluded
+        and (point[1] < last or point[2] == answer or point[0].startswith(VALUES))
     ]
-    if scores.shape != (len(grid.sites), grid.n_layers, len(grid.positions)):
+    if scores.shape != (len(grid.places), grid.n_layers, len(grid.positions)):
         raise ValueError(f"cell {record.id}: scores of shape {scores.shape} do not fit its grid")
     return tuple(every[column] for column in kept), np.asarray(kept, dtype=np.intp)
 
 
 def _at(columns: NDArray[np.intp], scores: NDArray[Any]) -> Scores:
-    """Scores (..., site, layer, position) as (..., point), in float64."""
+    """Scores (..., place, layer, position) as (..., point), in float64."""
     flat = scores.reshape(*scores.shape[:-3], -1)
     return np.asarray(flat[..., columns], dtype=np.float64)
 

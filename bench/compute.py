@@ -51,7 +51,7 @@ def compute_cell(
     task: PreparedTask,
     objective: Objective,
     sweep: Sweep,
-    parent_scores: Float[Tensor, "site layer position"] | None,
+    parent_scores: Float[Tensor, "place layer position"] | None,
 ) -> tuple[CellRecord, Tensors]:
     """Computes a cell.
 

@@ -9,7 +9,7 @@ from bench.config import Matrix, PromptCounts
 from bench.models import LoadedModel
 from bench.records import GridRecord, PromptRecord
 from bench.split import Split
-from methods.core.points import PointGrid, make_grid
+from methods.core.points import HEAD_SITES, PointGrid, make_grid
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 from tasks.encoding import EncodedTask, PromptBatch, encode
@@ -39,6 +39,11 @@ class PreparedTask:
         """The grid as it is stored."""
         return GridRecord(
             sites=[site.value for site in self.grid.sites],
+            heads={
+                site.value: self.grid.heads.count(site)
+                for site in self.grid.sites
+                if site in HEAD_SITES and self.grid.heads
+            },
             n_layers=self.grid.n_layers,
             positions=list(self.grid.positions),
             excluded=self.grid.excluded,
@@ -73,6 +78,7 @@ def prepare_task(
         n_positions=train.n_positions,
         has_bos=train.has_bos,
         keep_final_residual=matrix.keep_final_residual,
+        heads=subject.heads,
     )
     splits = {
         name: Split.of(name, Prompts.of(batch, subject.device), subject)

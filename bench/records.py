@@ -9,7 +9,7 @@ undefined correlation, a diverged objective) and are stored as the strings "NaN"
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -83,18 +83,42 @@ class CellError(_Strict):
     log: str = ""
 
 
-class GridRecord(_Strict):
-    """The intervention points of a cell. `scores` has shape (site, layer, position) over it.
+class PlaceRecord(NamedTuple):
+    """One entry of the first axis of scores: a site of width d_model, or a head of a site."""
 
+    site: str
+    head: int | None = None
+
+    @property
+    def label(self) -> str:
+        """Return `attn_out`, or `o.3` for head 3."""
+        return self.site if self.head is None else f"{self.site}.{self.head}"
+
+
+class GridRecord(_Strict):
+    """The intervention points of a cell. `scores` has shape (place, layer, position) over it.
+
+    A place is a site, or one head of a site that `heads` gives a number of heads for.
     `positions` are indices into the prompt's tokens (0 is the first, the BOS where there is one);
-    `excluded` lists points left out as (site, layer, position), each with its reason in `notes`.
+    `excluded` lists points left out as (label of the place, layer, position), each with its reason
+    in `notes`.
     """
 
     sites: list[str]
+    heads: dict[str, int] = {}
     n_layers: int
     positions: list[int]
     excluded: list[tuple[str, int, int]] = []
     notes: list[str] = []
+
+    @property
+    def places(self) -> list[PlaceRecord]:
+        """The first axis of scores."""
+        return [
+            PlaceRecord(site, head)
+            for site in self.sites
+            for head in (range(self.heads[site]) if site in self.heads else (None,))
+        ]
 
 
 class PromptRecord(_Strict):

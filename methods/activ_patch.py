@@ -6,11 +6,12 @@ import logging
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from methods.contrasted import ContrastedMethod
-from methods.core.corruption import Contrast, differing_positions
+from methods.core.corruption import Contrast
+from methods.core.patches import reachable_patches
 from methods.core.points import PointGrid
 from methods.core.resumed import CannotResumeError, ResumedRun
 from methods.core.stacked import StackedRun
@@ -34,7 +35,7 @@ class ActivPatch(ContrastedMethod):
 
     def contrast_scores(
         self, subject: SubjectModel, grid: PointGrid, contrast: Contrast
-    ) -> Float[Tensor, "prompt site layer position"]:
+    ) -> Float[Tensor, "prompt place layer position"]:
         """Runs every patch of every prompt, from its layer and its position on."""
         return patch_scores(subject, grid, contrast)
 
@@ -42,7 +43,7 @@ class ActivPatch(ContrastedMethod):
 @torch.no_grad()
 def patch_scores(
     subject: SubjectModel, grid: PointGrid, contrast: Contrast
-) -> Float[Tensor, "prompt site layer position"]:
+) -> Float[Tensor, "prompt place layer position"]:
     """sign (LD(receiver) - LD(receiver with one activation replaced)) for every point."""
     patches = reachable_patches(subject, grid, contrast)
     scores = torch.zeros((len(contrast.receiver.prompts), *grid.shape), device=subject.device)
@@ -67,21 +68,3 @@ def _patched_run(
             error,
         )
         return StackedRun(subject, grid, contrast)
-
-
-def reachable_patches(
-    subject: SubjectModel, grid: PointGrid, contrast: Contrast
-) -> Int[Tensor, "patch prompt_site_layer_position"]:
-    """The patches that can change something, by layer: the two activations differ, and a path
-    leads from the point to the answer position."""
-    ours = contrast.receiver.activations(subject, grid.site_layers)
-    positions = torch.tensor(grid.positions, device=subject.device)
-    wanted = (grid.included & grid.reaches_answer).to(subject.device)
-    patches = []
-    for (site, layer), donated in contrast.donated.items():
-        where = differing_positions(ours[site, layer], donated, positions)
-        index = torch.empty((len(where), 4), dtype=torch.int64, device=where.device)
-        index[:, 0], index[:, 3] = where[:, 0], where[:, 1]
-        index[:, 1], index[:, 2] = grid.sites.index(site), layer
-        patches.append(index[wanted[index[:, 1], index[:, 2], index[:, 3]]])
-    return torch.cat(patches)

@@ -26,21 +26,20 @@ class AttrPatch(ContrastedMethod):
 
     def contrast_scores(
         self, subject: SubjectModel, grid: PointGrid, contrast: Contrast
-    ) -> Float[Tensor, "prompt site layer position"]:
+    ) -> Float[Tensor, "prompt place layer position"]:
         """One forward of either run and one backward, whatever the number of points."""
         return taylor_scores(subject, grid, contrast)
 
 
 def taylor_scores(
     subject: SubjectModel, grid: PointGrid, contrast: Contrast
-) -> Float[Tensor, "prompt site layer position"]:
+) -> Float[Tensor, "prompt place layer position"]:
     """sign (h_receiver - h_donated) . dLD/dh at the receiver, for every point."""
     receiver = contrast.receiver
     taps = subject.activations_and_gradients(receiver.prompts, grid.site_layers, receiver.noise)
-    positions = list(grid.positions)
     scores = torch.zeros((len(receiver.prompts), *grid.shape), device=subject.device)
     for (site, layer), (h, gradient) in taps.items():
         change = h.float() - contrast.donated[site, layer].float()
         product = (change * gradient.float()).sum(dim=-1)
-        scores[:, grid.sites.index(site), layer] = contrast.sign * product[:, positions]
+        scores[:, grid.rows(site), layer] = contrast.sign * grid.at_points(site, product)
     return scores

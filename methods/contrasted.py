@@ -50,5 +50,5 @@ class ContrastedMethod(Method):
     @abstractmethod
     def contrast_scores(
         self, subject: SubjectModel, grid: PointGrid, contrast: Contrast
-    ) -> Float[Tensor, "prompt site layer position"]:
+    ) -> Float[Tensor, "prompt place layer position"]:
         """The scores of one contrast, prompt by prompt."""

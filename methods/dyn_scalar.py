@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from methods.core.intervention import DynamicScaling
-from methods.core.points import PointGrid
+from methods.core.points import PointGrid, Site
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 from methods.method import Attribution, Setting
@@ -28,9 +28,10 @@ class DynScalar(TrainedMethod):
     def fit(
         self, subject: SubjectModel, prompts: Prompts, grid: PointGrid, setting: Setting
     ) -> Attribution:
-        """Trains one gate of width d_model a (site, layer)."""
-        shape = (len(grid.sites), grid.n_layers, subject.d_model)
-        scaling = DynamicScaling(grid, self.initial(shape, setting)).to(subject.device)
+        """Trains one gate a (place, layer)."""
+        shape = (len(grid.places), grid.n_layers, max(grid.widths(subject.d_model)))
+        output = subject.head_output if Site.O in grid.sites else None
+        scaling = DynamicScaling(grid, self.initial(shape, setting), output).to(subject.device)
         trace = self.train(subject, scaling, prompts, setting)
         per_prompt = unsteered_scalars(subject, prompts, scaling)
         return Attribution(
@@ -45,10 +46,10 @@ class DynScalar(TrainedMethod):
 @torch.no_grad()
 def unsteered_scalars(
     subject: SubjectModel, prompts: Prompts, scaling: DynamicScaling
-) -> Float[Tensor, "prompt site layer position"]:
+) -> Float[Tensor, "prompt place layer position"]:
     """alpha(h) of every prompt at the activations of the unsteered run."""
     grid = scaling.grid
     scores = scaling.gates.new_zeros((len(prompts), *grid.shape))
     for (site, layer), h in subject.activations(prompts.tokens, grid.site_layers).items():
-        scores[:, grid.sites.index(site), layer] = scaling.alpha(site, layer, h)
+        scores[:, grid.rows(site), layer] = scaling.alpha(site, layer, h)
     return scores

@@ -24,10 +24,9 @@ class GradScalar(Method):
         self, subject: SubjectModel, prompts: Prompts, grid: PointGrid, setting: Setting
     ) -> Attribution:
         """One forward and one backward, whatever the number of points."""
-        positions = list(grid.positions)
         scores = torch.zeros((len(prompts), *grid.shape), device=subject.device)
         taps = subject.activations_and_gradients(prompts, grid.site_layers)
         for (site, layer), (h, gradient) in taps.items():
             product = (h.float() * gradient.float()).sum(dim=-1)
-            scores[:, grid.sites.index(site), layer] = product[:, positions]
+            scores[:, grid.rows(site), layer] = grid.at_points(site, product)
         return Attribution(scores.mean(dim=0), prompt_scores=scores)

@@ -31,7 +31,7 @@ class Setting:
 
     objective: Objective
     seed: int
-    parent_scores: Float[Tensor, "site layer position"] | None = None
+    parent_scores: Float[Tensor, "place layer position"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +51,8 @@ class Attribution:
         notes: what a reader of the scores has to know.
     """
 
-    scores: Float[Tensor, "site layer position"]
-    prompt_scores: Float[Tensor, "prompt site layer position"] | None = None
+    scores: Float[Tensor, "place layer position"]
+    prompt_scores: Float[Tensor, "prompt place layer position"] | None = None
     intervention: Intervention | None = None
     extras: dict[str, Tensor] = field(default_factory=dict)
     steps: int = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from methods.core.intervention import SteeringVectors
 from methods.core.memory import require_memory
-from methods.core.points import PointGrid
+from methods.core.points import ALL_SITES, PointGrid, Site
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 from methods.core.training import PositiveFloat
@@ -34,6 +34,9 @@ class SteerVec(TrainedMethod):
             the mean over prompts of ||h + v|| - ||h|| at the unsteered h. Both are stored.
     """
 
+    sites: ClassVar[frozenset[Site]] = ALL_SITES - {Site.O}
+    """At `o` the vectors of all heads enter one sum and get identical gradients."""
+
     learning_rate: PositiveFloat = 1e-3
     score: Literal["norm_change", "added_norm"] = "norm_change"
 
@@ -46,19 +49,18 @@ class SteerVec(TrainedMethod):
         Raises:
             NotEnoughMemoryError: if the vectors and what Adam keeps of them do not fit.
         """
-        shape = (*grid.shape, subject.d_model)
+        shape = (*grid.shape, max(grid.widths(subject.d_model)))
         require_memory(
-            COPIES_WHILE_TRAINING * 4 * grid.n_points * subject.d_model,
+            COPIES_WHILE_TRAINING * 4 * grid.n_points * shape[-1],
             subject.device,
-            f"steering vectors of {grid.n_points} points and width {subject.d_model} in training",
+            f"steering vectors of {grid.n_points} points and width {shape[-1]} in training",
             "fewer sites, layers or positions",
         )
-        start = self.initial(shape, setting)
-        steering = SteeringVectors(grid, start).to(subject.device)
+        steering = SteeringVectors(grid, self.initial(shape, setting)).to(subject.device)
+        before = steering.vectors.detach().clone()
         trace = self.train(subject, steering, prompts, setting)
 
         vectors = steering.vectors.detach()
-        before = start.to(vectors.device)
         added = added_norm(subject, prompts, grid, vectors)
         scores = {
             "norm_change": vectors.norm(dim=-1) - before.norm(dim=-1),
@@ -79,13 +81,14 @@ def added_norm(
     subject: SubjectModel,
     prompts: Prompts,
     grid: PointGrid,
-    vectors: Float[Tensor, "site layer position d_model"],
-) -> Float[Tensor, "prompt site layer position"]:
+    vectors: Float[Tensor, "place layer position width"],
+) -> Float[Tensor, "prompt place layer position"]:
     """||h + v|| - ||h|| at the unsteered activations h of every prompt."""
     scores = vectors.new_zeros((len(prompts), *grid.shape))
     activations = subject.activations(prompts.tokens, grid.site_layers)
     for (site, layer), everywhere in activations.items():
-        index = grid.sites.index(site)
-        h = everywhere[:, list(grid.positions)].float()
-        scores[:, index, layer] = (h + vectors[index, layer]).norm(dim=-1) - h.norm(dim=-1)
+        rows = grid.rows(site)
+        h = grid.at_points(site, everywhere.float())
+        steered = h + vectors[rows, layer, :, : h.shape[-1]]
+        scores[:, rows, layer] = steered.norm(dim=-1) - h.norm(dim=-1)
     return scores

@@ -12,7 +12,7 @@ from functools import cache, cached_property, partial
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from methods.core.hooks import SiteLayer
@@ -35,7 +35,7 @@ NOISE_SCALE = 3.0
 
 NOISE_DRAWS = 10
 
-Activations = dict[SiteLayer, Float[Tensor, "prompt position d_model"]]
+Activations = dict[SiteLayer, Float[Tensor, "prompt position *head width"]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,13 +146,3 @@ def _corrupted_runs(
             noise[:, 0] = 0
         runs.append(Run(prompts, noise))
     return runs
-
-
-def differing_positions(
-    receiver: Float[Tensor, "prompt position d_model"],
-    donated: Float[Tensor, "prompt position d_model"],
-    positions: Int[Tensor, " chosen"],
-) -> Int[Tensor, "patch prompt_and_position"]:
-    """(prompt, index into `positions`) wherever the two activations differ at all."""
-    differs = (receiver[:, positions] != donated[:, positions]).any(dim=-1)
-    return differs.nonzero()

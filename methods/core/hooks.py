@@ -23,9 +23,13 @@ class Edit(Protocol):
         """The points at which the edit wants to be called."""
 
     def __call__(
-        self, site: Site, layer: int, h: Float[Tensor, "row position d_model"]
-    ) -> Float[Tensor, "row position d_model"]:
-        """The activation that takes the place of `h`; `h` itself leaves the run bit-identical."""
+        self, site: Site, layer: int, h: Float[Tensor, "row position *head width"]
+    ) -> Float[Tensor, "row position *head width"]:
+        """The activation that takes the place of `h`; `h` itself leaves the run bit-identical.
+
+        Head-level sites come with an axis of heads and width d_head (at o, what is edited is z),
+        the others without and with width d_model.
+        """
 
 
 def layer_hooks(edit: Edit, layer: int) -> Iterator[tuple[str, Callable[..., Tensor | None]]]:
@@ -37,6 +41,11 @@ def layer_hooks(edit: Edit, layer: int) -> Iterator[tuple[str, Callable[..., Ten
     """
     wanted = {site for site, at in edit.points if at == layer}
     resid_pre: list[Tensor] = []
+
+    def before_output(h: Tensor, hook: Any) -> Tensor:
+        for site in (Site.Z, Site.O):
+            h = edit(site, layer, h) if site in wanted else h
+        return h
 
     def keep_resid_pre(h: Tensor, hook: Any) -> None:
         resid_pre[:] = [h]
@@ -53,6 +62,10 @@ def layer_hooks(edit: Edit, layer: int) -> Iterator[tuple[str, Callable[..., Ten
             h = torch.where(edited == resid_mid, h + (edited - resid_mid), edited - before)
         return h
 
+    if Site.V in wanted:
+        yield f"blocks.{layer}.attn.hook_v", lambda h, hook: edit(Site.V, layer, h)
+    if wanted & {Site.Z, Site.O}:
+        yield f"blocks.{layer}.attn.hook_z", before_output
     if Site.RESID_MID in wanted:
         yield f"blocks.{layer}.hook_resid_pre", keep_resid_pre
     if wanted & {Site.ATTN_OUT, Site.RESID_MID}:

@@ -12,7 +12,7 @@ Findings of EMNLP 2024).
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Self
 
@@ -20,8 +20,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from methods.core.hooks import SiteLayer
+from methods.core.hooks import Edit, SiteLayer
 from methods.core.points import PointGrid, Site
+
+EditFunction = Callable[[Site, int, Tensor], Tensor]
+"""(site, layer, activation) -> the activation after the intervention."""
 
 
 class Intervention(nn.Module):
@@ -40,19 +43,25 @@ class Intervention(nn.Module):
     included: Tensor
     positions: Tensor
 
-    def at(self, beta: Float[Tensor, " row"]) -> BoundIntervention:
+    def everywhere(
+        self, values: Float[Tensor, "*rest chosen"], n_positions: int
+    ) -> Float[Tensor, "*rest position"]:
+        """Values at the grid's positions, and 0 at all others of a prompt."""
+        if len(self.grid.positions) == n_positions:
+            return values
+        empty = values.new_zeros((*values.shape[:-1], n_positions))
+        return empty.index_copy(-1, self.positions, values)
+
+    def at(self, beta: Float[Tensor, " row"]) -> Edit:
         """The intervention at one strength a row of a batch."""
-        return BoundIntervention(self, beta)
+        return BoundIntervention(self.grid.site_layers, self.bind(beta))
 
     @abstractmethod
-    def edit(
-        self,
-        site: Site,
-        layer: int,
-        h: Float[Tensor, "row position d_model"],
-        beta: Float[Tensor, " row"],
-    ) -> Float[Tensor, "row position d_model"]:
-        """The activation after the intervention at strength `beta` a row."""
+    def bind(self, beta: Float[Tensor, " row"]) -> EditFunction:
+        """What is done to an activation at strength `beta` a row.
+
+        Whatever does not depend on the activation is worked out here, once a forward.
+        """
 
     @abstractmethod
     def theta(self) -> Float[Tensor, " parameter"]:
@@ -78,28 +87,25 @@ class Intervention(nn.Module):
 class BoundIntervention:
     """An intervention at one strength a row: the `Edit` of a forward."""
 
-    intervention: Intervention
-    beta: Float[Tensor, " row"]
-
-    @property
-    def points(self) -> Collection[SiteLayer]:
-        """Every (site, layer) of the grid."""
-        return self.intervention.grid.site_layers
+    points: Collection[SiteLayer]
+    function: EditFunction
 
     def __call__(self, site: Site, layer: int, h: Tensor) -> Tensor:
         """The activation after the intervention."""
-        return self.intervention.edit(site, layer, h, self.beta)
+        return self.function(site, layer, h)
 
 
 class StaticScaling(Intervention):
     """Activation scalars, Eq. 5: h <- h (1 + beta alpha), one alpha a point."""
 
-    def __init__(self, grid: PointGrid, alpha: Float[Tensor, "site layer position"]) -> None:
+    def __init__(self, grid: PointGrid, alpha: Float[Tensor, "place layer position"]) -> None:
         super().__init__(grid)
         self.alpha = nn.Parameter(alpha.to(torch.float32, copy=True))
 
     @staticmethod
-    def from_scores(grid: PointGrid, scores: Float[Tensor, "site layer position"]) -> StaticScaling:
+    def from_scores(
+        grid: PointGrid, scores: Float[Tensor, "place layer position"]
+    ) -> StaticScaling:
         """Attribution scores as scalars: divided by max|score|, so that beta has one meaning.
 
         Points left out of the grid (NaN) get 0; scores that are all 0 give scalars that do nothing.
@@ -113,12 +119,15 @@ class StaticScaling(Intervention):
         largest = alpha.abs().max()
         return StaticScaling(grid, alpha / largest if largest > 0 else alpha)
 
-    def edit(self, site: Site, layer: int, h: Tensor, beta: Tensor) -> Tensor:
-        """Eq. 5."""
-        index = self.grid.sites.index(site), layer
-        alpha = self.alpha[index] * self.included[index]
-        everywhere = alpha.new_zeros(h.shape[1]).index_copy(0, self.positions, alpha)
-        return _scaled(h, 1 + beta[:, None] * everywhere)
+    def bind(self, beta: Tensor) -> EditFunction:
+        """Eq. 5: the factors 1 + beta alpha of all points at once."""
+        alpha = self.everywhere(self.alpha * self.included, self.grid.n_positions)
+        factors = (1 + beta[:, None, None, None] * alpha).unbind(2)
+
+        def scale(site: Site, layer: int, h: Tensor) -> Tensor:
+            return scaled(h, factors[layer][:, self.grid.rows(site)])
+
+        return scale
 
     def theta(self) -> Tensor:
         """The scalars of the points that take part."""
@@ -136,27 +145,44 @@ class StaticScaling(Intervention):
 
 
 class SteeringVectors(Intervention):
-    """Steering vectors, Eq. 4: h <- h + beta v, one v of width d_model a point."""
+    """Steering vectors, Eq. 4: h <- h + beta v, one v a point.
+
+    Of a grid whose places differ in width, vectors are as wide as the widest, and their entries
+    beyond a place's own width are 0 and no parameters.
+    """
 
     unit = "vector"
 
     def __init__(
-        self, grid: PointGrid, vectors: Float[Tensor, "site layer position d_model"]
+        self, grid: PointGrid, vectors: Float[Tensor, "place layer position width"]
     ) -> None:
         super().__init__(grid)
-        self.vectors = nn.Parameter(vectors.to(torch.float32, copy=True))
+        self.register_buffer("fits", _fits(grid, vectors.shape[-1]), persistent=False)
+        own = vectors if self.fits is None else vectors * self.fits[:, None, None]
+        self.vectors = nn.Parameter(own.to(torch.float32, copy=True))
 
-    def edit(self, site: Site, layer: int, h: Tensor, beta: Tensor) -> Tensor:
+    fits: Tensor | None
+
+    def bind(self, beta: Tensor) -> EditFunction:
         """Eq. 4."""
-        index = self.grid.sites.index(site), layer
-        vectors = self.vectors[index] * self.included[index][:, None]
-        everywhere = vectors.new_zeros(h.shape[1:]).index_copy(0, self.positions, vectors)
-        wide = torch.promote_types(h.dtype, torch.float32)
-        return (h.to(wide) + beta[:, None, None] * everywhere).to(h.dtype)
+        taking_part = (self.vectors * self.included[..., None]).movedim(2, -1)
+        everywhere = self.everywhere(taking_part, self.grid.n_positions).movedim(-1, 0)
+        by_layer = everywhere.unbind(2)
+
+        def add(site: Site, layer: int, h: Tensor) -> Tensor:
+            vectors = by_layer[layer][:, self.grid.rows(site), : h.shape[-1]].reshape(h.shape[1:])
+            wide = torch.promote_types(h.dtype, torch.float32)
+            strength = beta.view(-1, *[1] * vectors.dim())
+            return (h.to(wide) + strength * vectors).to(h.dtype)
+
+        return add
 
     def theta(self) -> Tensor:
         """The entries of the vectors of the points that take part."""
-        return self.vectors[self.included].flatten()
+        vectors = self.vectors[self.included]
+        if self.fits is None:
+            return vectors.flatten()
+        return vectors[self.fits[:, None, None].expand_as(self.vectors)[self.included]]
 
     def magnitudes(self) -> Tensor:
         """The norms of the vectors of the points that take part."""
@@ -171,43 +197,81 @@ class SteeringVectors(Intervention):
 
 
 class DynamicScaling(Intervention):
-    """Dynamic scalars, Eq. 10: alpha = g . h / ||h||, one gate g a (site, layer), then Eq. 5.
+    """Dynamic scalars, Eq. 10: alpha = g . h / ||h||, one gate g a (place, layer), then Eq. 5.
 
-    h is the activation as it arrives during the steered run. ||h|| = 0 gives alpha = 0. The gates
-    are shared over positions, so that they act at any prompt length; the BOS is left alone, also
-    where the grid has it.
+    h is the activation as it arrives during the steered run; at `o` it is W_O z, whose scaling is
+    that of z. ||h|| = 0 gives alpha = 0. The gates are shared over positions, so that they act at
+    any prompt length; the BOS is left alone, also where the grid has it.
+
+    Args:
+        grid: the points.
+        gates: as wide as the widest place; entries beyond a place's own width are 0.
+        output: W_O of every head, for grids with the site `o`.
     """
 
     unit = "gate entry"
 
-    def __init__(self, grid: PointGrid, gates: Float[Tensor, "site layer d_model"]) -> None:
+    def __init__(
+        self,
+        grid: PointGrid,
+        gates: Float[Tensor, "place layer width"],
+        output: Float[Tensor, "layer head d_head d_model"] | None = None,
+    ) -> None:
         super().__init__(grid)
-        self.gates = nn.Parameter(gates.to(torch.float32, copy=True))
+        self.register_buffer("fits", _fits(grid, gates.shape[-1]), persistent=False)
+        own = gates if self.fits is None else gates * self.fits[:, None]
+        self.gates = nn.Parameter(own.to(torch.float32, copy=True))
         acts = grid.included.clone()
         if grid.has_bos and 0 in grid.positions:
             acts[:, :, grid.positions.index(0)] = False
         self.register_buffer("acts", acts, persistent=False)
+        if output is None and Site.O in grid.sites:
+            raise ValueError("gates at o need W_O of every head")
+        self.register_buffer("output", output, persistent=False)
+        self.register_buffer(
+            "gram", None if output is None else output @ output.mT, persistent=False
+        )
 
     acts: Tensor
+    fits: Tensor | None
+    output: Tensor | None
+    gram: Tensor | None
 
-    def alpha(self, site: Site, layer: int, h: Float[Tensor, "row position d_model"]) -> Tensor:
-        """Eq. 10 at the grid's positions: (row, chosen position), 0 at points left out and BOS."""
-        index = self.grid.sites.index(site), layer
-        h = h[:, self.positions].to(torch.float32)
-        norm = torch.linalg.vector_norm(h, dim=-1, keepdim=True)
-        direction = h / norm.clamp_min(torch.finfo(torch.float32).tiny)
-        alpha: Tensor = (direction @ self.gates[index]) * self.acts[index]
+    def alpha(
+        self, site: Site, layer: int, h: Float[Tensor, "row position *head width"]
+    ) -> Float[Tensor, "row place chosen"]:
+        """Eq. 10 at the grid's positions, 0 at points left out and BOS."""
+        rows = self.grid.rows(site)
+        h = self.grid.at_points(site, h.to(torch.float32))
+        gates = self.gates[rows, layer]
+        if site is Site.O:
+            assert self.output is not None
+            assert self.gram is not None
+            gates = (self.output[layer] @ gates[..., None])[..., 0]
+            square = torch.einsum("rpcd,pde,rpce->rpc", h, self.gram[layer], h)
+            norm = square.clamp_min(0).sqrt()
+        else:
+            gates = gates[:, : h.shape[-1]]
+            norm = torch.linalg.vector_norm(h, dim=-1)
+        direction = h / norm.clamp_min(torch.finfo(torch.float32).tiny)[..., None]
+        along = (direction @ gates[..., None])[..., 0]
+        alpha: Tensor = along * self.acts[rows, layer]
         return alpha
 
-    def edit(self, site: Site, layer: int, h: Tensor, beta: Tensor) -> Tensor:
+    def bind(self, beta: Tensor) -> EditFunction:
         """Eq. 10, then Eq. 5."""
-        alpha = self.alpha(site, layer, h)
-        everywhere = alpha.new_zeros(h.shape[:2]).index_copy(1, self.positions, alpha)
-        return _scaled(h, 1 + beta[:, None] * everywhere)
+
+        def scale(site: Site, layer: int, h: Tensor) -> Tensor:
+            alpha = self.everywhere(self.alpha(site, layer, h), h.shape[1])
+            return scaled(h, 1 + beta[:, None, None] * alpha)
+
+        return scale
 
     def theta(self) -> Tensor:
         """The entries of the gates."""
-        return self.gates.flatten()
+        if self.fits is None:
+            return self.gates.flatten()
+        return self.gates[self.fits[:, None].expand_as(self.gates)]
 
     def magnitudes(self) -> Tensor:
         """|g| entry by entry."""
@@ -215,30 +279,41 @@ class DynamicScaling(Intervention):
 
     def masked(self, keep: Tensor) -> DynamicScaling:
         """The entries of the gates times `keep`."""
-        return DynamicScaling(self.grid, self.gates.detach() * keep.view_as(self.gates))
+        full = torch.zeros_like(self.gates)
+        if self.fits is None:
+            full = keep.view_as(self.gates)
+        else:
+            full[self.fits[:, None].expand_as(self.gates)] = keep
+        return DynamicScaling(self.grid, self.gates.detach() * full, self.output)
 
 
-def _scaled(h: Tensor, factor: Float[Tensor, "row position"]) -> Tensor:
-    """h times a factor a position, rounded once: 1 + 0.003 would be 1 in the model's bf16."""
+def scaled(
+    h: Float[Tensor, "row position *head width"], factor: Float[Tensor, "row place position"]
+) -> Float[Tensor, "row position *head width"]:
+    """h times a factor a place and position, rounded once: 1 + 0.003 would be 1 in bf16."""
     wide = torch.promote_types(h.dtype, torch.float32)
-    return (h.to(wide) * factor[..., None]).to(h.dtype)
+    return (h.to(wide) * factor.movedim(1, -1).reshape(*h.shape[:-1], 1)).to(h.dtype)
+
+
+def _fits(grid: PointGrid, width: int) -> Tensor | None:
+    """(place, width): the entries of parameters that a place's own width takes; None if all."""
+    own = torch.tensor(grid.widths(width))
+    return None if bool((own == width).all()) else torch.arange(width) < own[:, None]
+
+
+Patch = tuple[tuple[Int[Tensor, " patch"], ...], Float[Tensor, "patch width"]]
+"""Where in (row, position) or (row, position, head), and the activations to put there."""
 
 
 class PatchedRows:
-    """Activation patching: each row of the forward gets another activation at one point.
+    """Activation patching: rows of the forward get other activations at some points.
 
     Args:
-        patches: (site, layer) -> (row, position in the prompt, the activation to put there); a row
-            may appear once or at many points.
+        patches: (site, layer) -> where, and what to put there; a row may appear once or at many
+            points.
     """
 
-    def __init__(
-        self,
-        patches: dict[
-            SiteLayer,
-            tuple[Int[Tensor, " patch"], Int[Tensor, " patch"], Float[Tensor, "patch d_model"]],
-        ],
-    ) -> None:
+    def __init__(self, patches: dict[SiteLayer, Patch]) -> None:
         self.patches = patches
 
     @property
@@ -248,5 +323,5 @@ class PatchedRows:
 
     def __call__(self, site: Site, layer: int, h: Tensor) -> Tensor:
         """`h` with its patched rows replaced."""
-        rows, positions, values = self.patches[site, layer]
-        return h.index_put((rows, positions), values.to(h.dtype))
+        where, values = self.patches[site, layer]
+        return h.index_put(where, values.to(h.dtype))

@@ -1,7 +1,8 @@
 """Intervention points: which activations of a prompt a method scores and scales.
 
-An intervention point is one (site, layer, position); the grid of a cell is the set
-K = layers x positions x sites of the paper (Section 2).
+An intervention point is one (place, layer, position), where a place is a site of width d_model or
+one head of a head-level site; the grid of a cell is the set K = layers x positions x sites
+(x heads) of the paper (Section 2).
 """
 
 from __future__ import annotations
@@ -12,15 +13,22 @@ from enum import StrEnum
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tasks.errors import UserInputError, nearest
 
 
 class Site(StrEnum):
-    """A place within a layer at which an activation of width d_model can be edited."""
+    """Where within a layer an activation can be edited, in the order of the forward pass."""
 
+    V = "v"
+    """The values of a key-value head; under grouped-query attention n_kv_heads of them."""
+    Z = "z"
+    """A head's weighted values, before W_O."""
+    O = "o"  # noqa: E741 (the field's name)
+    """A head's own contribution W_O z; the output bias belongs to no head. Scaling or replacing it
+    is scaling or replacing z, and is done there."""
     ATTN_OUT = "attn_out"
     """What the attention adds to the residual stream (s = 1)."""
     RESID_MID = "resid_mid"
@@ -32,6 +40,10 @@ class Site(StrEnum):
 
 
 ALL_SITES = frozenset(Site)
+HEAD_SITES = frozenset({Site.V, Site.Z, Site.O})
+"""Sites with one activation a head."""
+WIDE_SITES = ALL_SITES - HEAD_SITES
+"""Sites with one activation of width d_model."""
 POSITION_WORDS = ("all", "every", "last")
 
 Positions = str | Sequence[int]
@@ -103,8 +115,40 @@ def resolve_positions(positions: Positions, n_positions: int, has_bos: bool) -> 
 
 
 @dataclass(frozen=True)
+class Heads:
+    """The attention heads of a model.
+
+    Attributes:
+        n_heads: query heads, which z and o are counted by.
+        n_kv_heads: key-value heads, which v is counted by.
+        d_head: width of z and v.
+    """
+
+    n_heads: int
+    n_kv_heads: int
+    d_head: int
+
+    def count(self, site: Site) -> int:
+        """Heads of a head-level site."""
+        return self.n_kv_heads if site is Site.V else self.n_heads
+
+
+@dataclass(frozen=True)
+class Place:
+    """A site of width d_model, or one head of a head-level site."""
+
+    site: Site
+    head: int | None = None
+
+    @property
+    def label(self) -> str:
+        """`attn_out`, or `o.3` for head 3."""
+        return self.site.value if self.head is None else f"{self.site.value}.{self.head}"
+
+
+@dataclass(frozen=True)
 class PointGrid:
-    """The intervention points of prompts of one length, as an array (site, layer, position).
+    """The intervention points of prompts of one length, as an array (place, layer, position).
 
     Attributes:
         sites: the sites, in the order of the forward pass.
@@ -113,6 +157,7 @@ class PointGrid:
         n_positions: length of the prompt in tokens, BOS included.
         keep_final_residual: keep the last layer's `resid_post` at the answer position.
         has_bos: position 0 of the prompt is the BOS.
+        heads: the model's heads; only grids with head-level sites need them.
     """
 
     sites: tuple[Site, ...]
@@ -121,11 +166,43 @@ class PointGrid:
     n_positions: int
     keep_final_residual: bool = False
     has_bos: bool = False
+    heads: Heads | None = None
+
+    @cached_property
+    def places(self) -> tuple[Place, ...]:
+        """The first axis of scores: the sites, head by head where a site has heads."""
+        return tuple(Place(site, head) for site in self.sites for head in self._heads_of(site))
+
+    def _heads_of(self, site: Site) -> Sequence[int | None]:
+        if site not in HEAD_SITES:
+            return (None,)
+        if self.heads is None:
+            raise ValueError(f"a grid with the head-level site {site} needs to know the heads")
+        return range(self.heads.count(site))
+
+    def rows(self, site: Site) -> slice:
+        """The entries of the first axis of scores that belong to a site."""
+        index = [row for row, place in enumerate(self.places) if place.site is site]
+        return slice(index[0], index[-1] + 1)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(sites, layers, positions)."""
-        return len(self.sites), self.n_layers, len(self.positions)
+        """(places, layers, positions)."""
+        return len(self.places), self.n_layers, len(self.positions)
+
+    def widths(self, d_model: int) -> list[int]:
+        """Width of what a vector at each place is compared with or added to: d_head at v and z."""
+        return [
+            self.heads.d_head if self.heads and place.site in (Site.V, Site.Z) else d_model
+            for place in self.places
+        ]
+
+    def at_points(
+        self, site: Site, values: Float[Tensor, "row position *head_and_rest"]
+    ) -> Float[Tensor, "row place chosen *rest"]:
+        """What a hook of `site` sees, or one number of each activation, at the grid's points."""
+        chosen = values[:, list(self.positions)]
+        return chosen.movedim(2, 1) if site in HEAD_SITES else chosen[:, None]
 
     @property
     def site_layers(self) -> list[tuple[Site, int]]:
@@ -133,7 +210,7 @@ class PointGrid:
         return [(site, layer) for layer in range(self.n_layers) for site in self.sites]
 
     @cached_property
-    def included(self) -> Bool[Tensor, "site layer position"]:
+    def included(self) -> Bool[Tensor, "place layer position"]:
         """False at the points that are left out (see `FINAL_RESIDUAL_NOTE`)."""
         included = torch.ones(self.shape, dtype=torch.bool)
         answer = self.n_positions - 1
@@ -142,14 +219,20 @@ class PointGrid:
             and answer in self.positions
             and not self.keep_final_residual
         ):
-            included[self.sites.index(Site.RESID_POST), -1, self.positions.index(answer)] = False
+            included[self.rows(Site.RESID_POST), -1, self.positions.index(answer)] = False
         return included
 
     @property
-    def reaches_answer(self) -> Bool[Tensor, "site layer position"]:
-        """False where no path leads to the answer position: the last layer at other positions."""
+    def reaches_answer(self) -> Bool[Tensor, "place layer position"]:
+        """False where no path leads to the answer position.
+
+        That is the last layer at other positions, except for values, which the answer position's
+        attention reads.
+        """
         reaches = torch.ones(self.shape, dtype=torch.bool)
-        reaches[:, -1] = torch.tensor(self.positions) == self.n_positions - 1
+        for row, place in enumerate(self.places):
+            if place.site is not Site.V:
+                reaches[row, -1] = torch.tensor(self.positions) == self.n_positions - 1
         return reaches
 
     @property
@@ -159,10 +242,10 @@ class PointGrid:
 
     @property
     def excluded(self) -> list[tuple[str, int, int]]:
-        """The points left out, as (site, layer, position in the prompt)."""
+        """The points left out, as (label of the place, layer, position in the prompt)."""
         return [
-            (self.sites[site].value, layer, self.positions[position])
-            for site, layer, position in (~self.included).nonzero().tolist()
+            (self.places[place].label, layer, self.positions[position])
+            for place, layer, position in (~self.included).nonzero().tolist()
         ]
 
     @property
@@ -179,19 +262,26 @@ def make_grid(
     n_positions: int,
     has_bos: bool,
     keep_final_residual: bool = False,
+    heads: Heads | None = None,
 ) -> PointGrid:
     """The grid for prompts of `n_positions` tokens.
 
     Raises:
-        UserInputError: for unknown sites or positions, or if no point is left.
+        UserInputError: for unknown sites or positions, head-level sites of a model whose heads are
+            not known, or if no point is left.
     """
+    parsed = parse_sites(sites)
+    if heads is None and HEAD_SITES.intersection(parsed):
+        wanted = ", ".join(site for site in parsed if site in HEAD_SITES)
+        raise UserInputError(f"sites: {wanted} need attention heads, which this model has not.")
     grid = PointGrid(
-        parse_sites(sites),
+        parsed,
         n_layers,
         resolve_positions(positions, n_positions, has_bos),
         n_positions,
         keep_final_residual,
         has_bos,
+        heads,
     )
     if grid.n_points == 0:
         raise UserInputError("sites and positions leave no intervention point.")

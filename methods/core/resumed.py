@@ -18,15 +18,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from methods.core.corruption import Contrast
 from methods.core.final_norm import FinalNorm
-from methods.core.hooks import SiteLayer
-from methods.core.intervention import PatchedRows
 from methods.core.memory import require_memory
-from methods.core.points import PointGrid, Site
+from methods.core.patches import Patches, patched_rows
+from methods.core.points import PointGrid
 from methods.core.subject import SubjectModel
 
 
@@ -69,15 +68,9 @@ class ResumedRun:
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError) as error:
             raise CannotResumeError(f"{type(error).__name__}: {error}") from error
 
-    def logit_differences(
-        self, patches: Int[Tensor, "patch prompt_site_layer_position"]
-    ) -> Float[Tensor, " patch"]:
-        """LD of the receiver with one activation replaced, a patch a row.
-
-        Args:
-            patches: (prompt, index of the site, layer, index of the position), by layer.
-        """
-        ld = torch.empty(len(patches), device=patches.device)
+    def logit_differences(self, patches: Patches) -> Float[Tensor, " patch"]:
+        """LD of the receiver with one activation replaced, a row a patch; patches come by layer."""
+        ld = torch.empty(len(patches), device=self.subject.device)
         for position, at in enumerate(self.grid.positions):
             rows = (patches[:, 3] == position).nonzero()[:, 0]
             if not len(rows):
@@ -99,24 +92,15 @@ class ResumedRun:
             if len(joining):
                 order.append(joining)
                 batch.append(self.inputs[layer][patches[joining, 0], at:])
-            edit = self._edit(at, layer, patches[joining], n_running)
+            rows = n_running + torch.arange(len(joining))
+            edit = patched_rows(self.grid, self.contrast, patches[joining], rows, skipped=at)
             prompts = patches[torch.cat(order), 0]
             with self.subject.edited_layer(edit, layer):
                 batch = [self._block(layer, torch.cat(batch), prompts, at, calls[layer])]
         index = torch.cat(order)
-        ld = torch.empty(len(patches), device=patches.device)
+        ld = torch.empty(len(patches), device=self.subject.device)
         ld[index] = self._read(batch[0][:, -1], patches[index, 0])
         return ld
-
-    def _edit(self, at: int, layer: int, joining: Tensor, first_row: int) -> PatchedRows:
-        """The patches of the rows that join at a layer, behind those that run already."""
-        edits: dict[SiteLayer, tuple[Tensor, Tensor, Tensor]] = {}
-        for index in torch.unique(joining[:, 1]).tolist():
-            point: tuple[Site, int] = self.grid.sites[index], layer
-            rows = (joining[:, 1] == index).nonzero()[:, 0]
-            values = self.contrast.donated[point][joining[rows, 0], at]
-            edits[point] = first_row + rows, torch.zeros_like(rows), values
-        return PatchedRows(edits)
 
     def _block(self, layer: int, h: Tensor, prompts: Tensor, at: int, call: Call) -> Tensor:
         """The output of a block for `h` on the tokens from `at` on."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from methods.core.hooks import Edit, GradientTaps, Recorder, SiteLayer, layer_hooks
 from methods.core.memory import require_memory
-from methods.core.points import ALL_SITES, Site
+from methods.core.points import ALL_SITES, HEAD_SITES, Heads, Site
 from methods.core.prompts import Prompts
 from tasks.errors import UserInputError
 
@@ -79,9 +79,25 @@ class SubjectModel:
         return 1e-3 if self.dtype in (torch.float32, torch.float64) else 0.1
 
     @property
+    def heads(self) -> Heads | None:
+        """The attention heads, if every layer's values and weighted values can be hooked."""
+        cfg = self.bridge.cfg
+        attention = [getattr(block, "attn", None) for block in self.bridge.blocks]
+        if not all(hasattr(at, name) for at in attention for name in ("hook_v", "hook_z", "W_O")):
+            return None
+        n_kv_heads = getattr(cfg, "n_key_value_heads", None) or cfg.n_heads
+        return Heads(int(cfg.n_heads), int(n_kv_heads), int(cfg.d_head))
+
+    @property
+    def head_output(self) -> Float[Tensor, "layer head d_head d_model"]:
+        """W_O of every head, fp32: o = z W_O, to which the output bias does not belong."""
+        return torch.stack([block.attn.W_O.detach().float() for block in self.bridge.blocks])
+
+    @property
     def sites(self) -> frozenset[Site]:
         """Sites that this architecture has: a parallel block has no `resid_mid`."""
-        return ALL_SITES - {Site.RESID_MID} if self.bridge.cfg.parallel_attn_mlp else ALL_SITES
+        sites = ALL_SITES if self.heads else ALL_SITES - HEAD_SITES
+        return sites - {Site.RESID_MID} if self.bridge.cfg.parallel_attn_mlp else sites
 
     def logits(
         self,
@@ -145,8 +161,10 @@ class SubjectModel:
         tokens: Int[Tensor, "row position"],
         points: Collection[SiteLayer],
         embedding_noise: Float[Tensor, "row position d_model"] | None = None,
-    ) -> dict[SiteLayer, Float[Tensor, "row position d_model"]]:
+    ) -> dict[SiteLayer, Float[Tensor, "row position *head width"]]:
         """The activations that the points hold in an unsteered run, on the model's device.
+
+        At `o` that is z, from which W_O makes it.
 
         Raises:
             NotEnoughMemoryError: if they do not fit.
@@ -199,7 +217,8 @@ class SubjectModel:
         Runs over `prompts.tokens`. Works within `torch.no_grad` and `torch.inference_mode`.
 
         Returns:
-            (site, layer) -> (activation, gradient), each (prompt, position, d_model).
+            (site, layer) -> (activation, gradient), each (prompt, position, d_model), or with heads
+            (prompt, position, head, d_head).
 
         Raises:
             NotEnoughMemoryError: if activations and gradients do not fit.
@@ -264,8 +283,13 @@ class SubjectModel:
     def _check_sites(self, edit: Edit) -> None:
         missing = {site for site, _ in edit.points} - self.sites
         if missing:
+            why = (
+                "whose heads cannot be hooked"
+                if missing & HEAD_SITES
+                else "whose attention and MLP run in parallel"
+            )
             raise UserInputError(
                 f"sites: {', '.join(sorted(missing))} does not exist in "
-                f"{self.bridge.cfg.architecture}, whose attention and MLP run in parallel; "
+                f"{self.bridge.cfg.architecture}, {why}; "
                 f"it has {', '.join(site for site in Site if site in self.sites)}."
             )

@@ -17,6 +17,7 @@ from bench.table import variant_labels
 from reports import style
 from reports.figures.sweep import Quantity, draw_sweep, prompt_of, swept_prompt
 from reports.load import Results
+from reports.maps import ScoreMap, score_maps
 from reports.text import number, significant, token, visible
 from tasks.errors import UserInputError, nearest
 
@@ -41,7 +42,7 @@ MAPS = 4.2  # the least width of all maps together: room for the row's head
 
 @dataclass(frozen=True)
 class Row:
-    """One method's part of the figure. `scores` has shape (site, layer, position)."""
+    """One method's part of the figure. `scores` has shape (place, layer, position)."""
 
     label: str
     record: CellRecord
@@ -188,14 +189,17 @@ class _Layout:
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> "_Layout":
-        shapes = np.array([row.scores.shape for row in rows])
-        n_sites, n_layers, n_positions = shapes.max(axis=0)
-        names = {name for row in rows for name in _tick_names(row)}
+        maps = [_maps(row) for row in rows]
+        n_sites = max(len(of_row) for of_row in maps)
+        n_layers, n_columns = np.max(
+            [one.values.shape for of_row in maps for one in of_row], axis=0
+        )
+        names = {name for of_row in maps for one in of_row for name in one.columns}
         longest = max((style.width_of(name, style.SMALL) for name in names), default=0.0)
         return cls(
             len(rows),
-            int(n_sites),
-            float(np.clip(CELL_WIDTH * n_positions, MAPS / n_sites, 6.5)),
+            n_sites,
+            float(np.clip(CELL_WIDTH * n_columns, MAPS / n_sites, 6.5)),
             float(np.clip(CELL_HEIGHT * n_layers, 1.5, 4.0)),
             TOKENS + longest,
         )
@@ -287,17 +291,20 @@ def _tick_names(row: Row) -> list[str]:
     ]
 
 
-def _draw_maps(canvas: "Figure", layout: _Layout, top: float, row: Row) -> None:
+def _maps(row: Row) -> list[ScoreMap]:
     assert row.record.grid is not None
-    names = _tick_names(row)
-    n_layers, n_positions = row.scores.shape[1:]
-    every = max(1, int(np.ceil(n_positions * 0.115 / layout.map_width)))
-    for place, site in enumerate(row.record.grid.sites):
+    return score_maps(row.record.grid, row.scores, _tick_names(row))
+
+
+def _draw_maps(canvas: "Figure", layout: _Layout, top: float, row: Row) -> None:
+    for place, shown in enumerate(_maps(row)):
+        n_layers, n_columns = shown.values.shape
+        every = max(1, int(np.ceil(n_columns * 0.115 / layout.map_width)))
         left = LEFT + place * (layout.map_width + PANEL_GAP)
         axes = layout.add_axes(canvas, left, top, layout.map_width)
         axes.patch.set(facecolor=style.EXCLUDED, hatch="//////", edgecolor=style.MUTED, linewidth=0)
         image = axes.imshow(
-            np.ma.masked_invalid(row.scores[place]),
+            np.ma.masked_invalid(shown.values),
             cmap=style.diverging(),
             vmin=-row.limit,
             vmax=row.limit,
@@ -305,8 +312,8 @@ def _draw_maps(canvas: "Figure", layout: _Layout, top: float, row: Row) -> None:
             origin="lower",
             interpolation="nearest",
         )
-        axes.set_title(site, loc="left", pad=4)
-        axes.set_xticks(range(0, n_positions, every), names[::every], rotation=90)
+        axes.set_title(style.fit(shown.title, layout.map_width, style.SMALL), loc="left", pad=4)
+        axes.set_xticks(range(0, n_columns, every), shown.columns[::every], rotation=90)
         axes.tick_params(axis="x", length=1.5, pad=1.5)
         layers = range(0, n_layers, 5 if n_layers > 12 else 1)
         axes.set_yticks(layers, [str(layer) for layer in layers] if place == 0 else [])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from methods.core.objective import Objective
-from methods.core.points import PointGrid, Site, make_grid
+from methods.core.points import HEAD_SITES, PointGrid, Site, make_grid
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 from methods.method import Setting
@@ -55,14 +55,15 @@ def grid_of(
     n_positions: int = N_POSITIONS,
     keep_final_residual: bool = False,
 ) -> PointGrid:
-    """A grid over all sites that the model has, unless told otherwise."""
+    """A grid over all sites of width d_model that the model has, unless told otherwise."""
     return make_grid(
-        sorted(model.sites) if sites is None else sites,
+        sorted(model.sites - HEAD_SITES) if sites is None else sites,
         positions,
         n_layers=model.n_layers,
         n_positions=n_positions,
         has_bos=True,
         keep_final_residual=keep_final_residual,
+        heads=model.heads,
     )
 
 
@@ -99,6 +100,8 @@ def activation(cache: Any, site: Site, layer: int) -> Tensor:
     name = f"blocks.{layer}.hook_"
     if site is Site.RESID_MID:
         found: Tensor = cache[name + "resid_pre"] + cache[name + "attn_out"]
+    elif site in HEAD_SITES:
+        found = cache[f"blocks.{layer}.attn.hook_{'v' if site is Site.V else 'z'}"]
     else:
         found = cache[name + site.value]
     return found

@@ -17,7 +17,7 @@ from methods.core.intervention import (
     StaticScaling,
     SteeringVectors,
 )
-from methods.core.points import ALL_SITES, PointGrid
+from methods.core.points import ALL_SITES, PointGrid, Site
 from methods.core.subject import SubjectModel
 from methods.method import Attribution, Method
 from tasks.registry import configure
@@ -112,7 +112,7 @@ def test_scores_are_finite_and_of_the_grids_shape(name: str, architecture: str) 
 @every_method
 def test_it_takes_a_grid_of_any_positions(name: str) -> None:
     method, model = method_named(name), subject("gemma3")
-    grid = grid_of(model, sorted(method.sites & model.sites)[:1], [2, -1])
+    grid = grid_of(model, ["attn_out"], [2, -1])
     assert fit(method, model, grid).scores.shape == (1, 3, 2)
 
 
@@ -283,10 +283,12 @@ def test_theta_has_the_documented_number_of_parameters(name: str) -> None:
     grid = grid_for(method, model)
     found = fit(method, model, grid)
     intervention = intervention_of(found, grid)
+    # Values and weighted values are as wide as a head; all else is as wide as the stream.
+    widths = torch.tensor([8 if place.site in (Site.V, Site.Z) else 32 for place in grid.places])
     expected = {
         StaticScaling: grid.n_points,
-        SteeringVectors: grid.n_points * model.d_model,
-        DynamicScaling: len(grid.sites) * grid.n_layers * model.d_model,
+        SteeringVectors: int((grid.included * widths[:, None, None]).sum()),
+        DynamicScaling: int(widths.sum()) * grid.n_layers,
     }
     assert intervention.theta().shape == (expected[type(intervention)],)
     assert intervention.masked(torch.ones_like(intervention.magnitudes())).theta().shape == (

@@ -31,7 +31,7 @@ def random(seed: int = 0, **settings: Any) -> torch.Tensor:
 
 
 def test_random_scores_are_normal() -> None:
-    grid = PointGrid(tuple(Site), 30, tuple(range(20)), 20)
+    grid = PointGrid((Site.ATTN_OUT, Site.MLP_OUT, Site.RESID_POST), 30, tuple(range(20)), 20)
     scores = Random().fit(subject(), prompts(), grid, setting()).scores
     assert scores.shape == grid.shape
     assert abs(float(scores.mean())) < 0.1

@@ -136,16 +136,16 @@ def test_softcap_is_left_out() -> None:
 
 
 def wrong_offset(norm: FinalNorm) -> FinalNorm:
-    return replace(norm, weight=norm.weight + 1)
+    return replace(norm, norm=replace(norm.norm, weight=norm.norm.weight + 1))
 
 
 def no_bias(norm: FinalNorm) -> FinalNorm:
-    return replace(norm, bias=torch.zeros_like(norm.bias))
+    return replace(norm, norm=replace(norm.norm, bias=torch.zeros_like(norm.norm.bias)))
 
 
 def not_centred(norm: FinalNorm) -> FinalNorm:
     # Random activations have next to no mean; the weighted direction does.
-    return replace(norm, centred=not norm.centred)
+    return replace(norm, norm=replace(norm.norm, centred=not norm.norm.centred))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from methods.core.corruption import NOISE_DRAWS, check_direction, contrasts, differing_positions
+from methods.core.corruption import NOISE_DRAWS, check_direction, contrasts
 from methods.core.points import Site
 from methods.core.prompts import Prompts
 from tasks.errors import UserInputError
@@ -129,13 +129,3 @@ def test_noise_comes_from_the_seed_alone() -> None:
     for a, b, c in zip(first, again, other, strict=True):
         assert torch.equal(a.receiver.noise, b.receiver.noise)
         assert not torch.equal(a.receiver.noise, c.receiver.noise)
-
-
-def test_differing_positions() -> None:
-    a = torch.zeros((2, 5, 3))
-    b = a.clone()
-    b[0, 3, 1] = 1e-30
-    b[1, 1] = 2
-    b[1, 4] = 2
-    where = differing_positions(a, b, torch.tensor([1, 3]))
-    assert where.tolist() == [[0, 1], [1, 0]]

@@ -47,10 +47,10 @@ def test_linear_map_and_constant_are_the_models_norm_and_unembedding(
 )
 def test_what_the_norm_is(architecture: str, centred: bool, has_bias: bool) -> None:
     norm = FinalNorm.of(subject(architecture))
-    assert norm.centred == centred
-    assert bool(norm.bias.any()) == has_bias
+    assert norm.norm.centred == centred
+    assert bool(norm.norm.bias.any()) == has_bias
     assert norm.unembedding.shape == (64, 32)
-    assert norm.weight.dtype == torch.float32
+    assert norm.norm.weight.dtype == torch.float32
 
 
 def test_unembedding_bias_counts() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from methods.core.points import (
     FINAL_RESIDUAL_NOTE,
+    Heads,
     PointGrid,
     Site,
     make_grid,
@@ -28,9 +29,11 @@ def test_the_papers_gpt2_xl_has_912_points() -> None:
 
 
 def test_sites_come_in_the_order_of_the_forward_pass() -> None:
-    names = ["resid_post", "attn_out", "mlp_out", "resid_mid"]
+    names = ["resid_post", "attn_out", "z", "mlp_out", "o", "resid_mid", "v"]
     assert parse_sites(names) == tuple(Site)
-    assert [site.value for site in Site] == ["attn_out", "resid_mid", "mlp_out", "resid_post"]
+    assert [site.value for site in Site] == [
+        *("v", "z", "o", "attn_out", "resid_mid", "mlp_out", "resid_post"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -38,7 +41,7 @@ def test_sites_come_in_the_order_of_the_forward_pass() -> None:
     [
         (["atn_out"], 'there is no site "atn_out". Did you mean "attn_out"?'),
         (["attn_out", "attn_out"], "names a site twice"),
-        ([], "none given; choose from attn_out, resid_mid"),
+        ([], "none given; choose from v, z, o, attn_out, resid_mid"),
     ],
 )
 def test_bad_sites_are_refused(names: list[str], message: str) -> None:
@@ -134,9 +137,15 @@ def test_points_included_and_excluded_make_up_the_grid(
         n_layers,
         tuple(sorted(positions)),
         n_positions,
+        heads=Heads(4, 2, 8),
     )
-    total = len(sites) * n_layers * len(positions)
-    assert grid.shape == (len(sites), n_layers, len(positions))
+    n_places = sum({Site.V: 2, Site.Z: 4, Site.O: 4}.get(site, 1) for site in sites)
+    total = n_places * n_layers * len(positions)
+    assert grid.shape == (n_places, n_layers, len(positions))
+    assert [place for site in grid.sites for place in grid.places[grid.rows(site)]] == [
+        *grid.places
+    ]
+    assert len({place.label for place in grid.places}) == n_places
     assert grid.n_points + len(grid.excluded) == total
     assert len(grid.excluded) == int(Site.RESID_POST in sites and n_positions - 1 in positions)
     assert len(grid.site_layers) == len(set(grid.site_layers)) == len(sites) * n_layers

@@ -5,8 +5,9 @@ import logging
 import pytest
 import torch
 
-from methods.activ_patch import patch_scores, reachable_patches
+from methods.activ_patch import patch_scores
 from methods.core.corruption import Corruption, Direction, contrasts
+from methods.core.patches import reachable_patches
 from methods.core.points import PointGrid, Site, make_grid
 from methods.core.prompts import Prompts
 from methods.core.resumed import CannotResumeError, ResumedRun
@@ -35,6 +36,7 @@ def grid_of(subject: SubjectModel, positions: str = "every") -> PointGrid:
         n_positions=N_POSITIONS,
         has_bos=True,
         keep_final_residual=True,
+        heads=subject.heads,
     )
 
 
@@ -66,19 +68,25 @@ def test_every_patch_has_the_same_logit_difference(
 
 @torch.no_grad()
 def test_patches_that_reach_nothing_are_not_run() -> None:
-    """Before the corrupted token, and in the last layer before the answer position."""
+    """Before the corrupted token, and in the last layer before the answer position (values apart,
+    which the answer position reads)."""
     subject = SubjectModel(tiny_bridge("llama"))
     grid = grid_of(subject)
     contrast = contrasts(subject, prompts(), grid, "counterfactual", "noising", 0)[0]
     patches = reachable_patches(subject, grid, contrast)
     assert patches[:, 3].min() == 3
     last = patches[patches[:, 2] == grid.n_layers - 1]
-    assert set(last[:, 3].tolist()) == {N_POSITIONS - 1}
-    # All of them would change nothing: run in full, the logit difference stays to the bit.
-    skipped = torch.tensor([[0, site, grid.n_layers - 1, 5] for site in range(len(grid.sites))])
+    values = range(*grid.rows(Site.V).indices(len(grid.places)))
+    read = torch.tensor([place in values for place in last[:, 1].tolist()])
+    assert set(last[~read, 3].tolist()) == {N_POSITIONS - 1}
+    assert set(last[read, 3].tolist()) == set(range(3, N_POSITIONS))
+    # The others would change nothing: run in full, the logit difference stays to the bit.
+    every = [[0, place, grid.n_layers - 1, 5] for place in range(len(grid.places))]
     stacked = StackedRun(subject, grid, contrast)
-    unchanged = stacked.logit_differences(skipped) - stacked.unpatched[0]
-    assert unchanged.abs().max() < 1e-6
+    change = (stacked.logit_differences(torch.tensor(every)) - stacked.unpatched[0]).abs()
+    is_value = torch.tensor([place in values for place in range(len(grid.places))])
+    assert change[~is_value].max() < 1e-6
+    assert change[is_value].min() > 1e-4
 
 
 @torch.no_grad()

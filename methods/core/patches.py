@@ -1,0 +1,64 @@
+"""Patches of a contrast: which can change something, and the edit that carries them out."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from methods.core.corruption import Contrast
+from methods.core.hooks import SiteLayer
+from methods.core.intervention import Patch, PatchedRows
+from methods.core.points import PointGrid
+from methods.core.subject import SubjectModel
+
+Patches = Int[Tensor, "patch prompt_place_layer_position"]
+"""One patch a row, on the CPU: prompt, index of the place, layer, index of the position."""
+
+
+def reachable_patches(subject: SubjectModel, grid: PointGrid, contrast: Contrast) -> Patches:
+    """The patches that can change something, by layer: the two activations differ, and a path
+    leads from the point to the answer position."""
+    ours = contrast.receiver.activations(subject, grid.site_layers)
+    wanted = grid.included & grid.reaches_answer
+    patches = []
+    for (site, layer), donated in contrast.donated.items():
+        differs = grid.at_points(site, (ours[site, layer] != donated).any(dim=-1)).cpu()
+        rows = grid.rows(site)
+        index = (differs & wanted[rows, layer]).nonzero()
+        at_layer = torch.full((len(index), 1), layer)
+        place = index[:, 1:2] + rows.start
+        patches.append(torch.cat([index[:, :1], place, at_layer, index[:, 2:]], dim=1))
+    return torch.cat(patches)
+
+
+def patched_rows(
+    grid: PointGrid,
+    contrast: Contrast,
+    patches: Patches,
+    rows: Int[Tensor, " patch"],
+    skipped: int = 0,
+) -> PatchedRows:
+    """The edit that carries out each patch in its row of a forward.
+
+    Args:
+        grid: the points.
+        contrast: what is patched, and the activations that are put there.
+        patches: the patches.
+        rows: the row of each.
+        skipped: positions at the start of the prompt that the forward leaves out.
+    """
+    positions = torch.tensor(grid.positions)[patches[:, 3]]
+    edits: dict[SiteLayer, Patch] = {}
+    for site in grid.sites:
+        span = grid.rows(site)
+        of_site = (patches[:, 1] >= span.start) & (patches[:, 1] < span.stop)
+        for layer in sorted(set(patches[of_site, 2].tolist())):
+            chosen = (of_site & (patches[:, 2] == layer)).nonzero()[:, 0]
+            at = positions[chosen]
+            head = (
+                () if grid.places[span.start].head is None else (patches[chosen, 1] - span.start,)
+            )
+            values = contrast.donated[site, layer][(patches[chosen, 0], at, *head)]
+            edits[site, layer] = (rows[chosen], at - skipped, *head), values
+    return PatchedRows(edits)
