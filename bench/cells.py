@@ -24,7 +24,8 @@ from methods.core.points import check_positions, parse_sites
 from methods.method import Method
 from tasks import TASKS
 from tasks.errors import UserInputError
-from tasks.registry import configure, lookup
+from tasks.fingerprint import fingerprint
+from tasks.registry import Entry, configure, lookup
 from tasks.task import Task
 
 NUMBERS_VERSION = 1
@@ -38,6 +39,8 @@ class NamedTask:
     label: str
     name: str
     task: Task
+    data: str
+    """Digest of what it asks (`tasks.fingerprint`)."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class PlannedCell:
     """A cell that is to be computed.
 
     Attributes:
-        id: names the cell's directory; two cells with the same settings have the same id.
+        id: names the cell's directory; ends in a digest of the settings (`content_of`).
         settings: everything that decides the numbers, in plain types.
         parent: id of the cell whose scores this one starts from.
         objective: margin and weights, for training and for tuning beta.
@@ -114,7 +117,7 @@ def expand(
             "name": model.name,
             "digest": digest_of(model.name),
             "dtype": model.dtype,
-            "device": device_of(model.device),
+            "device": device_of(model.device).partition(":")[0],
             "packed": model.packed,
         }
         for task, seed, prompts in product(tasks, matrix.seeds, matrix.prompts.each):
@@ -133,7 +136,8 @@ def expand(
                             f'methods: "{method.label}" starts from the scores of "{parent}", '
                             f"which has to stand before it; there are {', '.join(known)}."
                         )
-                    settings["parent"] = known[parent] if parent else None
+                    parent_id = known[parent] if parent else None
+                    settings["parent"] = parent_id and content_of(parent_id)
                     cell = PlannedCell(
                         _cell_id(model.name, task.label, method, seed, settings),
                         model,
@@ -141,7 +145,7 @@ def expand(
                         method,
                         seed,
                         settings,
-                        settings["parent"],
+                        parent_id,
                         objective,
                         prompts,
                         _varied(matrix, settings),
@@ -188,7 +192,7 @@ def _lists(grid: PromptGrid | ObjectiveGrid) -> dict[str, list[float]]:
 def _named_task(choice: Choice) -> NamedTask:
     loaded = lookup(TASKS, choice.name, "task").load()
     task: Task = configure(loaded, choice.settings, f'task "{choice.name}"')
-    return NamedTask(_label(choice.name, task), choice.name, task)
+    return NamedTask(_label(choice.name, task), choice.name, task, fingerprint(task))
 
 
 def _named_methods(choice: Choice) -> list[NamedMethod]:
@@ -269,7 +273,9 @@ def _settings(
         "numbers_version": NUMBERS_VERSION,
         "model": dict(model),
         "task": {"name": task.name, **asdict(task.task)},  # type: ignore[call-overload]
+        "task_data": task.data,
         "method": {"name": method.name, **asdict(method.method)},  # type: ignore[call-overload]
+        **_code(TASKS[task.name], METHODS[method.name]),
         "seed": seed,
         "sites": [site.value for site in parse_sites(matrix.sites)],
         "positions": matrix.positions,
@@ -279,11 +285,33 @@ def _settings(
     }
 
 
+def _code(*entries: Entry) -> dict[str, list[str]]:
+    """Which code plug-ins are; the suite's own is known by NUMBERS_VERSION."""
+    versions = [entry.version for entry in entries if entry.version]
+    return {"plugins": versions} if versions else {}
+
+
+def content_of(cell_id: str) -> str:
+    """The digest at the end of an id: cells that have it in common have the same numbers."""
+    return cell_id.rpartition("-")[2]
+
+
+def same_content(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two cells' settings are those of the same numbers."""
+    return _content(one) == _content(other)
+
+
+def _content(settings: Mapping[str, Any]) -> str:
+    """Everything that decides the numbers as text; what a model is called is not part of it."""
+    model = {key: value for key, value in settings["model"].items() if key != "name"}
+    return json.dumps({**settings, "model": model}, sort_keys=True)
+
+
 def _cell_id(
     model: str, task: str, method: NamedMethod, seed: int, settings: Mapping[str, Any]
 ) -> str:
-    """A readable name with a digest of the settings, safe as a directory's name."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    """A readable name with a digest of the content, safe as a directory's name."""
+    digest = hashlib.sha256(_content(settings).encode()).hexdigest()[:16]
     words = (
         f"{model.rstrip('/').rsplit('/')[-1]}-{task}-{method.label}-{_draw(method.method)}-s{seed}"
     )
