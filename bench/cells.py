@@ -65,6 +65,7 @@ class PlannedCell:
         objective: margin and weights, for training and for tuning beta.
         prompts: how many each split has.
         varied: which of the objective's and prompts' values tell the matrix's cells apart.
+        transfer: other tasks on which what is trained is evaluated too.
     """
 
     id: str
@@ -77,6 +78,7 @@ class PlannedCell:
     objective: ObjectiveWeights
     prompts: PromptCounts
     varied: dict[str, float]
+    transfer: tuple[NamedTask, ...] = ()
 
 
 def expand(
@@ -100,11 +102,13 @@ def expand(
     parse_sites(matrix.sites)
     check_positions(matrix.positions)
     tasks = [_named_task(choice) for choice in matrix.tasks]
+    transfer = [_named_task(choice) for choice in matrix.transfer]
     grids = [_named_methods(choice) for choice in matrix.methods]
     methods = [method for grid in grids for method in grid]
     methods += _controls(methods, [grid[0] for grid in grids], matrix.controls.draws)
     _check_unique("tasks", [task.label for task in tasks])
     _check_unique("methods", [f"{method.label} {_draw(method.method)}" for method in methods])
+    _check_unique("transfer", [task.label for task in transfer])
     _check_unique("models", [model.name for model in matrix.models])
     _check_unique("seeds", [str(seed) for seed in matrix.seeds])
     for grid in (matrix.prompts, matrix.objective):
@@ -130,6 +134,11 @@ def expand(
                 known: dict[str, str] = {}
                 for method in chosen:
                     settings = _settings(matrix, identity, task, method, seed) | hyperparameters
+                    others = _others(method, task, transfer)
+                    if others:
+                        settings["transfer"] = [
+                            {**_task_settings(other), "data": other.data} for other in others
+                        ]
                     parent = method.method.parent
                     if parent is not None and parent not in known:
                         raise UserInputError(
@@ -149,10 +158,20 @@ def expand(
                         objective,
                         prompts,
                         _varied(matrix, settings),
+                        others,
                     )
                     known.setdefault(method.label, cell.id)
                     cells.append(cell)
     return cells
+
+
+def _others(
+    method: NamedMethod, task: NamedTask, transfer: Sequence[NamedTask]
+) -> tuple[NamedTask, ...]:
+    """The tasks that what a method has trained on `task` is taken to."""
+    if not type(method.method).trained:
+        return ()
+    return tuple(other for other in transfer if other.label != task.label)
 
 
 def _takes_part(
@@ -272,7 +291,7 @@ def _settings(
     return {
         "numbers_version": NUMBERS_VERSION,
         "model": dict(model),
-        "task": {"name": task.name, **asdict(task.task)},  # type: ignore[call-overload]
+        "task": _task_settings(task),
         "task_data": task.data,
         "method": {"name": method.name, **asdict(method.method)},  # type: ignore[call-overload]
         **_code(TASKS[task.name], METHODS[method.name]),
@@ -283,6 +302,10 @@ def _settings(
         "sweep": matrix.sweep.model_dump(),
         "rows_per_forward": matrix.rows_per_forward,
     }
+
+
+def _task_settings(task: NamedTask) -> dict[str, Any]:
+    return {"name": task.name, **asdict(task.task)}  # type: ignore[call-overload]
 
 
 def _code(*entries: Entry) -> dict[str, list[str]]:
