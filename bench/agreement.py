@@ -241,3 +241,12 @@ def _problem(scores: Scores) -> str:
     if not np.isfinite(scores).all():
         return "scores that are not numbers"
     return "" if (scores != scores[0]).any() else "the same score everywhere"
+
+
+def compared_points(cell: Cell) -> tuple[tuple[Point, ...], Scores]:
+    """Return the points of a cell that agreement is about, and its scores there (point,).
+
+    Those that take part and from which a path leads to the answer position.
+    """
+    points, columns = _points(cell.record, cell.tensors["scores"])
+    return points, _at(columns, cell.tensors["scores"])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from bench.cli_report import print_paths, report
 from bench.config import load_config, preset_names
 from bench.sizes import SMALL
 from tasks.errors import UserInputError
@@ -75,21 +76,11 @@ def run(
         console.print("Every cell of this matrix was done before: nothing was computed.")
     _show_leaderboard(outcome.store.directory, console)
     page = _write_report(outcome.store.directory, None)
-    _print_paths(console, {"results": outcome.store.directory, "report": page})
+    print_paths(console, {"results": outcome.store.directory, "report": page})
     raise typer.Exit(_closing(outcome, console))
 
 
-@app.command()
-def report(
-    results: Annotated[Path, typer.Argument(help="A results directory.")],
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Where to; RESULTS/report by default."),
-    ] = None,
-) -> None:
-    """Writes the report of a run from its stored results; needs no model."""
-    page = _write_report(results, output)
-    _print_paths(Console(), {"report": page})
+app.command()(report)
 
 
 @app.command(name="list")
@@ -142,11 +133,6 @@ def _write_report(directory: Path, output: Path | None) -> Path:
     from reports.write import write_report
 
     return write_report(directory, output)
-
-
-def _print_paths(console: Console, paths: dict[str, Path]) -> None:
-    for what, path in paths.items():
-        console.print(f"{what}: {path}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _closing(outcome: Outcome, console: Console) -> int:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,6 @@ from bench.provenance import Clock, environment, peak_memory
 from bench.records import BetaRecord, CellRecord, MetricRow
 from bench.response import Response
 from bench.split import Split, respond
-from bench.transfer import evaluate_elsewhere
 from methods.core.intervention import Intervention, StaticScaling
 from methods.core.objective import Objective
 from methods.core.points import PointGrid
@@ -54,7 +52,6 @@ def compute_cell(
     objective: Objective,
     sweep: Sweep,
     parent_scores: Float[Tensor, "place layer position"] | None,
-    others: Mapping[str, PreparedTask] = MappingProxyType({}),
 ) -> tuple[CellRecord, Tensors]:
     """Computes a cell.
 
@@ -66,7 +63,6 @@ def compute_cell(
         objective: margin and weights, for training and for tuning beta.
         sweep: the beta sweep for display.
         parent_scores: scores of the cell that this one starts from.
-        others: tasks that what is trained is taken to, by label.
 
     Raises:
         UserInputError: what a method or the model at hand cannot do.
@@ -102,8 +98,7 @@ def compute_cell(
             for split in SWEPT_SPLITS
         }
         minimality = minimality_of(subject, task.train, intervention, scale, attribution.reach)
-        elsewhere = evaluate_elsewhere(subject, intervention, others, objective)
-    tensors = _method_tensors(attribution, intervention) | responses | elsewhere.tensors
+    tensors = _method_tensors(attribution, intervention) | responses
     top_tokens: dict[str, str] = {}
     for split, stored in swept.items():
         tensors |= stored
@@ -125,13 +120,13 @@ def compute_cell(
             "peak_memory_bytes": peak_memory(subject.device),
         },
         grid=task.grid_record,
-        prompts=task.prompt_records | elsewhere.prompts,
+        prompts=task.prompt_records,
         dropped=task.encoded.dropped,
         beta=beta,
-        metrics=[*metrics, *elsewhere.metrics],
+        metrics=metrics,
         minimality=minimality,
         top_tokens=top_tokens,
-        notes=[*grid.notes, *attribution.notes, *elsewhere.notes],
+        notes=[*grid.notes, *attribution.notes],
     )
     return record, tensors
 

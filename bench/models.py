@@ -4,6 +4,7 @@ Nothing heavy is imported until a model is loaded.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,16 +43,14 @@ class ModelEntry:
         summary: one line for `list`.
         hub_id: "owner/name" on the hub; None for the embedded model.
         bos: the token that stands before every prompt.
-        folder: where the model is on this machine, of a plug-in that brings its own.
     """
 
     summary: str
     hub_id: str | None
-    bos: str | None = END_OF_TEXT
-    folder: Path | None = None
+    bos: str = END_OF_TEXT
 
 
-MODELS: dict[str, ModelEntry] = {
+MODELS: Mapping[str, ModelEntry] = {
     "smollm2-135m": ModelEntry(
         "SmolLM2-135M-Instruct: 30 layers, d_model 576, 3 of 9 heads for keys; no hub needed", None
     ),
@@ -157,9 +156,9 @@ def model_digest(name: str) -> str:
 
 def _source(name: str) -> Path | str | None:
     """Where a model comes from: a local directory, a hub id, or None for the embedded one."""
-    if name in MODELS and MODELS[name].folder is None:
+    if name in MODELS:
         return MODELS[name].hub_id
-    path = (MODELS[name].folder if name in MODELS else None) or Path(name).expanduser()
+    path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise UserInputError(

@@ -1,13 +1,13 @@
 """The page: one self-contained file, no script, no network, every foreign string escaped."""
 
 import base64
-import io
 import json
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from bench.records import CellRecord, PromptRecord, strict_json
-from reports import style
+from reports.drawn import Drawn
 from reports.load import Results, splits_of
 from reports.present import UNSTEERED, failures, formatted, split_name
 from reports.tables import agreement
@@ -16,18 +16,15 @@ from reports.text import MISSING, TIMES, number, visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-    from matplotlib.figure import Figure
     from pandas import DataFrame
 
 CLIP = 2.5
 """The small plots of E_0 end at this many times the unsteered E_0, whatever an outlier says."""
 
-Figures = dict[tuple[str, str], "dict[str, Figure]"]
 
-
-def page(results: Results, figures: Figures) -> str:
-    """Return index.html. `figures`: per (model, task), by name, as `reports.write` makes them."""
-    sections = [_section(results, *pair, figures.get(pair, {})) for pair in results.pairs()]
+def page(results: Results, drawn: Sequence[Drawn]) -> str:
+    """Return index.html. `drawn`: the figures, in the order in which they are shown."""
+    sections = [_section(results, *pair, drawn) for pair in results.pairs()]
     done = [record for record in results.records if record.status == "done"]
     return str(
         _environment()
@@ -64,9 +61,7 @@ def _environment() -> "Environment":
     return environment
 
 
-def _section(
-    results: Results, model: str, task: str, figures: "dict[str, Figure]"
-) -> dict[str, Any]:
+def _section(results: Results, model: str, task: str, drawn: Sequence[Drawn]) -> dict[str, Any]:
     board = leaderboard(results, model, task)
     records = results.of(model, task)
     pairs = agreement.table(results, model=model, task=task)
@@ -75,7 +70,11 @@ def _section(
         "task": visible(task),
         "table": _table(board),
         "agreement": [_pair(row) for row in pairs.to_dict("records")],
-        "figures": {name: _embed(figure) for name, figure in figures.items()},
+        "figures": {
+            one.name: _embed(one)
+            for one in drawn
+            if one.svg and one.scope == {"model": model, "task": task}
+        },
         "facts": _facts([record for record in records if record.status == "done"]),
         "notes": _notes(records),
     }
@@ -213,11 +212,7 @@ def _provenance(records: list[CellRecord]) -> list[tuple[str, str]]:
     return [*lines, ("peak memory", f"{max(peaks) / 1024**3:.1f} GiB")] if any(peaks) else lines
 
 
-def _embed(figure: "Figure") -> dict[str, Any]:
+def _embed(one: Drawn) -> dict[str, Any]:
     """Return a figure as an SVG data address, and its width in CSS pixels."""
-    stream = io.BytesIO()
-    with style.context():
-        figure.savefig(stream, format="svg", dpi=200, metadata={"Date": None})
-    content = base64.b64encode(stream.getvalue()).decode()
-    width = round(float(figure.get_figwidth()) * 96)
-    return {"address": f"data:image/svg+xml;base64,{content}", "width": width}
+    content = base64.b64encode(one.svg).decode()
+    return {"address": f"data:image/svg+xml;base64,{content}", "width": round(one.width * 96)}

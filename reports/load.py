@@ -5,10 +5,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from bench.agreement import COLUMNS
 from bench.records import CellRecord
 from bench.results import Cell, CorruptCellError, RunStore, Tensors
-from bench.table import tidy_table
+from bench.table import tidy_table, variant_labels
 from tasks.errors import UserInputError, nearest
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ class Results:
     records: tuple[CellRecord, ...]
     unreadable: dict[str, str]
     agreement: "DataFrame"
+    labels: tuple[str, ...] = ()
+    """Every method's label in the whole run, so that a part of it is drawn in the same colours."""
     _small: dict[str, Tensors] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -106,7 +110,7 @@ class Results:
             and chosen(row.method_b.partition(" · ")[0])
             for row in frame.itertuples()
         ]
-        return replace(self, records=records, agreement=frame[keep])
+        return replace(self, records=records, agreement=frame[np.array(keep, dtype=bool)])
 
     def pairs(self) -> list[tuple[str, str]]:
         """Return every (model, task) of the run, in order."""
@@ -168,7 +172,15 @@ def load(directory: Path | str) -> Results:
     agreement = store.frame("agreement")
     if agreement is None:
         agreement = DataFrame(columns=[*COLUMNS])
-    return Results(store, tuple(records), unreadable, agreement)
+    return Results(store, tuple(records), unreadable, agreement, _labels(records))
+
+
+def _labels(records: Iterable[CellRecord]) -> tuple[str, ...]:
+    groups: dict[tuple[str, str], list[CellRecord]] = {}
+    for record in records:
+        groups.setdefault((record.model, record.task), []).append(record)
+    found = {label for group in groups.values() for label in variant_labels(group).values()}
+    return tuple(sorted(found))
 
 
 def parent_of(record: CellRecord) -> str | None:

@@ -147,6 +147,25 @@ def _unsteered(rows: list[dict[str, Any]], splits: list[str]) -> dict[str, str]:
     return line
 
 
+def strings(frame: "DataFrame") -> "DataFrame":
+    """Return any table as strings: counts whole, p with four decimals, other numbers with three."""
+    shown = {
+        str(name).replace("_", " "): [_string(str(name), value) for value in frame[name]]
+        for name in frame.columns
+    }
+    return type(frame)(shown)
+
+
+def _string(name: str, value: object) -> str:
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, bool) or type(value).__name__ == "bool":
+        return "yes" if value else "no"
+    if name.startswith("n_") or name in ("k", "seed", "draw", "layer", "position"):
+        return number(value, 0)
+    return number(value, 4 if name in ("p", "p_holm", "friedman_p") else 3)
+
+
 def failures(results: Results) -> Iterator[dict[str, str]]:
     """Yield cell, model, task, method and reason of every cell that failed or cannot be read."""
     for record in results.records:

@@ -40,11 +40,24 @@ class ReportEntry(Entry):
 
 @dataclass(frozen=True)
 class TableEntry(ReportEntry):
-    """A table: `table(results, *, model=None, task=None, ...) -> DataFrame`."""
+    """A table: `table(results, *, model=None, task=None, ...) -> DataFrame`.
+
+    Attributes:
+        shown: "module:function" that writes its numbers for people, as a frame of strings.
+        paper: the columns (as shown) that its LaTeX version has; all if empty.
+    """
+
+    shown: str = "reports.present:strings"
+    paper: tuple[str, ...] = ()
 
     def table(self, results: "Results", **options: Any) -> "DataFrame":
         """Return the table."""
         made: DataFrame = _function(self.target)(results, **options)
+        return made
+
+    def strings(self, frame: "DataFrame") -> "DataFrame":
+        """Return a table as people read it: the same strings in every format."""
+        made: DataFrame = _function(self.shown)(frame)
         return made
 
 

@@ -1,23 +1,26 @@
-"""Colours, fonts and sizes of all figures. Nothing global changes on import: use `context()`."""
+"""Fonts and sizes of all figures; colours are in `reports.palette`.
+
+Nothing global changes on import: use `context()`.
+"""
 
 from contextlib import AbstractContextManager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from reports import palette
 from reports.text import shorten, visible
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
-ANSWER = "#0072B2"  # blue and vermilion of Okabe & Ito (2008): told apart by colour-blind readers
-FOIL = "#D55E00"
 INK = "#222222"
 MUTED = "#6b6b6b"
 FAINT = "#c9c9c9"
 EXCLUDED = "#e3e3e3"
-# Positive is the answer's hue, negative the foil's, white is zero; both ends are equally dark.
-DIVERGING = ("#6b2600", FOIL, "#f5b78b", "#ffffff", "#8fc6e8", ANSWER, "#00304f")
+WIDTHS = {"column": 3.25, "page": 6.75}
+"""Inches of a column and of a page of a two-column paper."""
 
 FONT_SIZE = 8.0
 TINY = 6.0
@@ -70,12 +73,16 @@ def context() -> AbstractContextManager[None]:
 _KEPT = ("axes.grid", "axes.facecolor", "axes.spines.top", "axes.spines.right", "axes.prop_cycle")
 
 
-@cache
 def diverging() -> "Colormap":
     """Return the map of signed values; use it with limits that are symmetric around zero."""
+    return _diverging(palette.current().diverging)
+
+
+@cache
+def _diverging(colours_of: tuple[str, ...]) -> "Colormap":
     from matplotlib.colors import LinearSegmentedColormap
 
-    colours = LinearSegmentedColormap.from_list("foil_to_answer", DIVERGING)
+    colours = LinearSegmentedColormap.from_list("foil_to_answer", colours_of)
     # what is masked is transparent, so that the hatched background of the axes shows
     return colours.with_extremes(bad=(0.0, 0.0, 0.0, 0.0))
 
@@ -114,6 +121,27 @@ def fit(text: str, width: float, size: float, *, bold: bool = False) -> str:
         if width_of(shown, size, bold=bold) <= width:
             return shown
     return drawable(shorten(text, 8))
+
+
+def wrap(text: str, width: float, size: float) -> list[str]:
+    """Return `text` in lines of at most `width` inches, broken between words."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and width_of(longer, size) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+def whole_numbers(axis: "Axis") -> None:
+    """Label a logarithmic axis 1, 10, 100 ...: powers need the mathematics that is turned off."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def literal(figure: "Figure") -> "Figure":

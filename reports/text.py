@@ -91,6 +91,12 @@ def _as_float(value: object) -> float | None:
     return None if missing else float(value)  # type: ignore[arg-type]
 
 
+def harmless(text: str) -> str:
+    """Return `text` made visible, and led by an apostrophe where a spreadsheet would run it."""
+    shown = visible(text)
+    return f"'{shown}" if shown.lstrip().startswith(("=", "+", "-", "@")) else shown
+
+
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table; what Markdown or HTML would obey is escaped."""
 

@@ -1,64 +1,119 @@
-"""Writes the whole report of a run: the page, the figures and the tables."""
+"""Writes the whole report of a run: the page, the figures with their data, and the tables."""
 
+import io
 import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from reports import style
+from reports import palette, style
+from reports.drawn import Drawn
 from reports.figures import FIGURES
-from reports.html import Figures, page
+from reports.html import page
+from reports.latex import latex
 from reports.load import Results, load
-from reports.present import formatted
-from reports.tables.leaderboard import leaderboard
-from reports.text import markdown
+from reports.registry import Scope
+from reports.tables import TABLES
+from reports.text import harmless, markdown
 from tasks.errors import UserInputError
+from tasks.registry import lookup
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+DPI = 200
 
 
-def write_report(results_dir: Path | str, out: Path | str | None = None) -> Path:
-    """Write index.html, figures/*.png and *.pdf, tables/*.csv and *.md; return index.html's path.
+@dataclass(frozen=True)
+class ReportOptions:
+    """What a report holds and how it is drawn; an empty choice is all.
 
-    `out` is the folder, by default report/ in the run directory; what is there is overwritten.
-    Raises UserInputError where `results_dir` is not a run or `out` is a file.
+    Attributes:
+        models, tasks, methods: see `Results.only`.
+        figures: names of `FIGURES`.
+        width: of every figure in inches; None: as wide as each asks for.
+        palette: a name of `reports.palette.PALETTES`.
     """
-    results = load(results_dir)
+
+    models: Sequence[str] = ()
+    tasks: Sequence[str] = ()
+    methods: Sequence[str] = ()
+    figures: Sequence[str] = ()
+    width: float | None = None
+    palette: str = "default"
+
+
+def write_report(
+    results_dir: Path | str,
+    out: Path | str | None = None,
+    options: ReportOptions | None = None,
+) -> Path:
+    """Write the report's folder and return the path of its page.
+
+    `index.html`; `figures/*.pdf`, `.svg`, `.png` and, with the numbers behind each, `.csv`;
+    `tables/*.csv` with full precision, `.md` and `.tex`. `out` is the folder, by default report/
+    in the run directory; what is there is overwritten. Raises UserInputError where `results_dir`
+    is not a run, `out` is a file, or an option names what there is not.
+    """
+    options = options or ReportOptions()
+    for name in options.figures:
+        lookup(FIGURES, name, "figure")
+    results = load(results_dir).only(options.models, options.tasks, options.methods)
     folder = Path(out) if out is not None else results.store.directory / "report"
     for part in (folder, folder / "figures", folder / "tables"):
-        if part.exists() and not part.is_dir():
-            raise UserInputError(f"{part} is a file; the report needs a folder of that name")
-        try:
-            part.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserInputError(f"The report cannot be written to {part}: {error}") from None
-    figures = make_figures(results)
-    names = file_names(results.pairs())
-    for pair, made in figures.items():
-        for kind, figure in made.items():
-            with style.context():
-                file = folder / "figures" / f"{kind}-{names[pair]}"
-                figure.savefig(file.with_name(f"{file.name}.png"), dpi=200)
-                dateless = {"CreationDate": None}
-                figure.savefig(file.with_name(f"{file.name}.pdf"), dpi=200, metadata=dateless)
-    _write_tables(results, folder / "tables", names)
-    index = folder / "index.html"
-    index.write_text(page(results, figures), encoding="utf-8")
+        _make_folder(part)
+    with palette.using(options.palette):
+        drawn = list(_draw(results, folder / "figures", options))
+        _write_tables(results, folder / "tables")
+        index = folder / "index.html"
+        index.write_text(page(results, drawn), encoding="utf-8")
     return index
 
 
-def make_figures(results: Results) -> Figures:
-    """Return the figures of every model and task that has something to show."""
-    figures: Figures = {}
-    for pair in results.pairs():
-        made = figures.setdefault(pair, {})
-        for name in ("comparison", "agreement"):
+def _make_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UserInputError(f"{folder} is a file; the report needs a folder of that name")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserInputError(f"The report cannot be written to {folder}: {error}") from None
+
+
+def _draw(results: Results, folder: Path, options: ReportOptions) -> Iterator[Drawn]:
+    """Draw and write every figure that there is something for; those of the matrix first."""
+    listed = results.store.config.get("figures")
+    first = [name for name in listed if name in FIGURES] if isinstance(listed, list) else []
+    names = file_names(results.pairs())
+    for name in options.figures or dict.fromkeys((*first, *FIGURES)):
+        entry = FIGURES[name]
+        for scope in entry.scopes(results):
+            stem = "-".join(filter(None, (name, stem_of(scope, names))))
             try:
-                made[name] = FIGURES[name].figure(results, model=pair[0], task=pair[1])
-            except UserInputError:  # nothing stored to show: the page says which cells failed
+                figure = entry.figure(results, width=options.width, **scope)
+            except UserInputError as error:
+                yield Drawn(name, scope, stem, missing=str(error))
                 continue
-    return figures
+            _write_csv(entry.numbers(results, **scope), folder / f"{stem}.csv")
+            svg = _save(figure, folder, stem)
+            yield Drawn(name, scope, stem, svg, figure.get_figwidth(), name in first)
 
 
-def file_names(pairs: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
+def _save(figure: "Figure", folder: Path, stem: str) -> bytes:
+    """Write a figure in every format; the same figure gives the same files. Return the SVG."""
+    stream = io.BytesIO()
+    with style.context():
+        figure.savefig(folder / f"{stem}.png", dpi=DPI)
+        figure.savefig(folder / f"{stem}.pdf", dpi=DPI, metadata={"CreationDate": None})
+        figure.savefig(stream, format="svg", dpi=DPI, metadata={"Date": None})
+    (folder / f"{stem}.svg").write_bytes(stream.getvalue())
+    return stream.getvalue()
+
+
+def file_names(pairs: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
     """Return a safe, distinct file name stem for every (model, task)."""
-    names: dict[tuple[str, str], str] = {}
+    names: dict[tuple[str, ...], str] = {}
     for pair in pairs:
         plain = "-".join(re.sub(r"[^A-Za-z0-9._-]+", "_", part).strip("._") for part in pair)
         taken = {name.casefold() for name in names.values()}
@@ -70,14 +125,40 @@ def file_names(pairs: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
     return names
 
 
-def _write_tables(results: Results, folder: Path, names: dict[tuple[str, str], str]) -> None:
-    for pair, name in names.items():
-        board = leaderboard(results, *pair)
-        # an undefined number and none at all must not look the same
-        exact = board.map(lambda value: "NaN" if value != value else value)
-        exact.to_csv(folder / f"leaderboard-{name}.csv", index=False)
-        frame = formatted(board)
-        text = markdown(list(frame.columns), frame.to_numpy().tolist())
-        (folder / f"leaderboard-{name}.md").write_text(text, encoding="utf-8")
-    if len(results.agreement):
-        results.agreement.to_csv(folder / "agreement.csv", index=False)
+def stem_of(scope: Scope, names: dict[tuple[str, ...], str]) -> str:
+    """Return the part of a file's name that says which model and task it is of."""
+    parts = tuple(scope[key] for key in ("model", "task") if key in scope)
+    return names[parts] if parts in names else file_names([parts])[parts] if parts else ""
+
+
+def _write_tables(results: Results, folder: Path) -> None:
+    names = file_names(results.pairs())
+    for name, entry in TABLES.items():
+        for scope in entry.scopes(results):
+            frame = entry.table(results, **scope)
+            if frame.empty:
+                continue
+            shown = entry.strings(frame)
+            file = folder / "-".join(filter(None, (name, stem_of(scope, names))))
+            _write_csv(frame, file.with_name(f"{file.name}.csv"))
+            rows = shown.to_numpy().tolist()
+            text = markdown(list(shown.columns), rows)
+            file.with_name(f"{file.name}.md").write_text(text, encoding="utf-8")
+            paper = shown[[column for column in shown.columns if column in (entry.paper or shown)]]
+            note = f"{name}: {' · '.join(scope.values()) or 'the whole run'}"
+            text = latex(list(paper.columns), paper.to_numpy().tolist(), note=note)
+            file.with_name(f"{file.name}.tex").write_text(text, encoding="utf-8")
+
+
+def _write_csv(frame: "DataFrame", file: Path) -> None:
+    """Full precision; an undefined number and none at all do not look the same."""
+    exact = frame.astype(object).map(
+        lambda value: (
+            harmless(value)
+            if isinstance(value, str)
+            else "NaN"
+            if isinstance(value, float) and value != value
+            else value
+        )
+    )
+    exact.to_csv(file, index=False)

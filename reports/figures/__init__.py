@@ -20,8 +20,35 @@ FIGURES: dict[str, FigureEntry] = {
         "reports.figures.comparison:figure",
         "scores over layers and tokens beside beta sweeps, one row a method",
     ),
+    "leaderboard": FigureEntry(
+        "reports.figures.leaderboard:figure",
+        "E_0 of every method with 95 % intervals over prompts and seeds, and what tests say",
+    ),
+    "critical": FigureEntry(
+        "reports.figures.critical:figure",
+        "critical-difference diagram: mean ranks over models and tasks",
+        per="run",
+    ),
     "agreement": FigureEntry(
         "reports.figures.agreement:figure",
-        "Kendall's tau between every two methods, with its interval",
+        "Kendall's tau between every two methods, with its interval, similar ones side by side",
+    ),
+    "agreement_pooled": FigureEntry(
+        "reports.figures.agreement:pooled_figure",
+        "the same averaged over a model's tasks",
+        per="model",
+        data="reports.figures.agreement:pooled_data",
+    ),
+    "stability": FigureEntry(
+        "reports.figures.stability:figure",
+        "Kendall's tau between every two seeds of a method",
+    ),
+    "overlap": FigureEntry(
+        "reports.figures.overlap:figure",
+        "share of the k strongest points that methods have in common with one of them",
+    ),
+    "scatter": FigureEntry(
+        "reports.figures.scatter:figure",
+        "the scores of two methods, point by point",
     ),
 }

@@ -4,11 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.table import variant_labels
 from reports import style
 from reports.load import Results
-from reports.tables.agreement import table
-from reports.text import UNDEFINED, number, shorten, visible
+from reports.tables.agreement import pooled, table
+from reports.text import UNDEFINED, number, shorten
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 # inches
 BOX_WIDTH, BOX_HEIGHT = 0.92, 0.46
 MARGIN, HEAD = 0.15, 0.75
+LEGIBLE = 4.5  # points
 
 
 def data(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
@@ -30,52 +30,104 @@ def data(results: Results, *, model: str | None = None, task: str | None = None)
     return pairs
 
 
-def figure(results: Results, *, model: str | None = None, task: str | None = None) -> "Figure":
+def figure(
+    results: Results,
+    *,
+    model: str | None = None,
+    task: str | None = None,
+    width: float | None = None,
+) -> "Figure":
     """Return the lower triangle of tau between methods: number, interval under it, colour.
 
-    An undefined tau is a hatched box that says so. Raises UserInputError where the run stores no
-    agreement for this model and task.
+    Methods are ordered by clustering (average linkage on 1 - tau), so that those that agree stand
+    together. An undefined tau is a hatched box that says so. Where boxes are too narrow for
+    legible numbers (many methods on little width) colour speaks alone; the data have the numbers.
+    Raises UserInputError where the run stores no agreement for this model and task.
     """
-    from matplotlib.figure import Figure
-
     model, task = results.one(model, task)
     pairs = data(results, model=model, task=task).to_dict("records")
-    records = results.of(model, task)
-    of_cell = variant_labels(records)
-    trained = {of_cell[record.id]: record.trained for record in records}
-    methods = sorted(
-        {row[key] for row in pairs for key in ("method_a", "method_b")},
-        key=lambda method: (trained.get(method, False), method),
-    )
-    labels = [style.drawable(shorten(method, 36)) for method in methods]
-    room = max(style.width_of(label, style.SMALL) for label in labels) + 0.15
+    return _draw(pairs, f"{model} · {task}", "interval below", width)
+
+
+def pooled_data(
+    results: Results, *, model: str | None = None, task: str | None = None
+) -> "DataFrame":
+    """Return tau of every pair averaged over a model's tasks (`reports.tables.agreement`)."""
+    pairs = pooled(results, model=model, task=task)
+    if pairs.empty or len(set(pairs["model"])) > 1:
+        raise UserInputError("pooled agreement needs one model with agreement on several tasks")
+    return pairs
+
+
+def pooled_figure(
+    results: Results,
+    *,
+    model: str | None = None,
+    task: str | None = None,
+    width: float | None = None,
+) -> "Figure":
+    """Return what `figure` shows, averaged over the tasks of a model. Errors as `pooled_data`."""
+    frame = pooled_data(results, model=model, task=task)
+    note = "mean over tasks; interval: tasks drawn again"
+    return _draw(frame.to_dict("records"), str(frame["model"].iloc[0]), note, width)
+
+
+def clustered(pairs: list[dict[Any, Any]]) -> list[str]:
+    """Return the methods of `pairs` in the order of their clustering by tau."""
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import squareform
+
+    methods = sorted({row[key] for row in pairs for key in ("method_a", "method_b")})
+    distance = np.ones((len(methods), len(methods)))
+    np.fill_diagonal(distance, 0)
+    for row in pairs:
+        place = methods.index(row["method_a"]), methods.index(row["method_b"])
+        if np.isfinite(row["tau"]):
+            distance[place] = distance[place[::-1]] = 1 - row["tau"]
+    if len(methods) < 3:
+        return methods
+    tree = linkage(squareform(distance), "average", optimal_ordering=True)
+    return [methods[leaf] for leaf in leaves_list(tree)]
+
+
+def _draw(pairs: list[dict[Any, Any]], title: str, note: str, width: float | None) -> "Figure":
+    from matplotlib.figure import Figure
+
+    methods = clustered(pairs)
+    narrow = width is not None and width < 5
+    size = style.TINY if narrow else style.SMALL
+    labels = [style.drawable(shorten(method, 22 if narrow else 36)) for method in methods]
+    room = max(style.width_of(label, size) for label in labels) + 0.15
     boxes = len(methods) - 1
-    width = MARGIN + room + boxes * BOX_WIDTH + MARGIN + 0.5
-    height = HEAD + boxes * BOX_HEIGHT + 0.72 * room + MARGIN
+    slant = 0.72 * room
+    box = BOX_WIDTH if width is None else (width - 2 * MARGIN - room - 0.05) / boxes
+    width = width or max(MARGIN + room + boxes * box + MARGIN + 0.5, 4.5)
+    height = HEAD + boxes * BOX_HEIGHT + slant + MARGIN
     with style.context():
-        canvas = Figure(figsize=(max(width, 4.5), height))
-        width = canvas.get_figwidth()
-        title = style.drawable(visible(f"{model} · {task}"))
+        canvas = Figure(figsize=(width, height))
         x = MARGIN / width
-        canvas.text(x, 1 - 0.15 / height, title, va="top", fontsize=style.LARGE, fontweight="bold")
-        text = "Kendall's τ-b between the scores of two methods, interval below"
+        text = style.fit(title, width - 2 * MARGIN, style.LARGE, bold=True)
+        y = 1 - 0.15 / height
+        canvas.text(x, y, text, va="top", fontsize=style.LARGE, fontweight="bold")
+        text = style.fit(f"Kendall's τ-b between scores, {note}", width - 2 * MARGIN, size)
         y = 1 - 0.42 / height
-        canvas.text(x, y, text, va="top", fontsize=style.SMALL, color=style.MUTED)
+        canvas.text(x, y, text, va="top", fontsize=size, color=style.MUTED)
         axes = canvas.add_axes(
             (
                 (MARGIN + room) / width,
-                (0.72 * room + MARGIN) / height,
-                boxes * BOX_WIDTH / width,
+                (slant + MARGIN) / height,
+                boxes * box / width,
                 boxes * BOX_HEIGHT / height,
             )
         )
-        _draw_boxes(axes, methods, pairs)
-        axes.set_xticks(range(boxes), labels[:-1], rotation=45, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(boxes), labels[1:])
+        _draw_boxes(axes, methods, pairs, box)
+        how: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        axes.set_xticks(range(boxes), labels[:-1], fontsize=size, **how)
+        axes.set_yticks(range(boxes), labels[1:], fontsize=size)
         return style.literal(canvas)
 
 
-def _draw_boxes(axes: "Axes", methods: list[str], pairs: list[dict[str, Any]]) -> None:
+def _draw_boxes(axes: "Axes", methods: list[str], pairs: list[dict[Any, Any]], box: float) -> None:
     size = len(methods) - 1
     taus = np.full((size, size), np.nan)
     axes.spines[:].set_visible(False)
@@ -85,29 +137,47 @@ def _draw_boxes(axes: "Axes", methods: list[str], pairs: list[dict[str, Any]]) -
         place = (high - 1, low)
         taus[place] = row["tau"]
         if np.isnan(row["tau"]):
-            _undefined(axes, place)
+            _undefined(axes, place, box)
             continue
-        ink = "white" if abs(row["tau"]) > 0.55 else style.INK
-        where: dict[str, Any] = {"ha": "center", "va": "center", "color": ink}
-        axes.text(low, high - 1 - 0.17, number(row["tau"], 2), fontsize=style.FONT_SIZE, **where)
+        ink = "white" if _is_dark(row["tau"]) else style.INK
+        interval = ""
         if np.isfinite(row["low"]) and np.isfinite(row["high"]):
             interval = f"[{number(row['low'], 2)}, {number(row['high'], 2)}]"
-            axes.text(low, high - 1 + 0.22, interval, fontsize=style.TINY, **where)
+        where: dict[str, Any] = {"ha": "center", "va": "center", "color": ink}
+        below = _fitting(interval, box, style.TINY) if interval else 0.0
+        if below:
+            axes.text(low, high - 1 + 0.22, interval, fontsize=below, **where)
+        text = number(row["tau"], 2)
+        if points := _fitting(text, box, style.FONT_SIZE):
+            axes.text(low, high - 1 - (0.17 if below else 0), text, fontsize=points, **where)
     axes.imshow(np.ma.masked_invalid(taus), cmap=style.diverging(), vmin=-1, vmax=1, aspect="auto")
     axes.hlines(np.arange(size + 1) - 0.5, -0.5, size - 0.5, color="white", linewidth=1.5)
     axes.vlines(np.arange(size + 1) - 0.5, -0.5, size - 0.5, color="white", linewidth=1.5)
 
 
-def _undefined(axes: "Axes", place: tuple[int, int]) -> None:
+def _is_dark(tau: float) -> bool:
+    """Whether white letters are read more easily on the colour of `tau`."""
+    red, green, blue, _ = style.diverging()((tau + 1) / 2)
+    return bool(0.3 * red + 0.6 * green + 0.1 * blue < 0.5)
+
+
+def _fitting(text: str, box: float, largest: float) -> float:
+    """The size in points at which a text fits a box, 0 where it could not be read."""
+    size = min(largest, largest * (box - 0.04) / style.width_of(text, largest))
+    return size if size >= LEGIBLE else 0.0
+
+
+def _undefined(axes: "Axes", place: tuple[int, int], box_width: float) -> None:
     from matplotlib.patches import Rectangle
 
     corner = (place[1] - 0.5, place[0] - 0.5)
     box = Rectangle(corner, 1, 1, facecolor=style.EXCLUDED, hatch="//////", edgecolor=style.FAINT)
     axes.add_patch(box)
-    axes.text(
-        *(place[1], place[0], UNDEFINED),
-        ha="center",
-        va="center",
-        fontsize=style.SMALL,
-        bbox={"facecolor": style.EXCLUDED, "edgecolor": "none", "pad": 1},
-    )
+    if points := _fitting(UNDEFINED, box_width, style.SMALL):
+        axes.text(
+            *(place[1], place[0], UNDEFINED),
+            ha="center",
+            va="center",
+            fontsize=points,
+            bbox={"facecolor": style.EXCLUDED, "edgecolor": "none", "pad": 1},
+        )

@@ -15,6 +15,7 @@ from bench.records import CellRecord
 from bench.results import Cell, CorruptCellError
 from bench.table import variant_labels
 from reports import style
+from reports.figures.layout import LEFT, LINE, RIGHT, ROW_HEAD, Layout
 from reports.figures.sweep import Quantity, draw_sweep, prompt_of, swept_prompt
 from reports.load import Results
 from reports.maps import ScoreMap, score_maps
@@ -22,7 +23,6 @@ from reports.text import number, significant, token, visible
 from tasks.errors import UserInputError, nearest
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
@@ -30,14 +30,6 @@ KEY = (
     "Maps: blue favours the answer, orange the foil; hatched points are excluded. "
     "Sweeps: lines at β = 0, dotted ±1, dashed ±β*; circle where answer and foil cross."
 )
-
-# Sizes in inches. Text has a fixed size, so its room must not depend on the number of rows.
-LEFT, RIGHT, TOP, BOTTOM = 0.55, 0.15, 1.00, 0.30
-CELL_WIDTH, CELL_HEIGHT = 0.130, 0.066
-BAR_GAP, BAR, BAR_LABELS = 0.08, 0.09, 0.42
-PANEL_GAP, SWEEP, SWEEP_GAP = 0.12, 2.15, 0.52
-ROW_HEAD, TOKENS, SWEEP_FOOT = 0.56, 0.10, 0.48
-MAPS = 4.2  # the least width of all maps together: room for the row's head
 
 
 @dataclass(frozen=True)
@@ -64,13 +56,14 @@ def figure(
     task: str | None = None,
     methods: Sequence[str] | None = None,
     quantity: Quantity = "logit",
+    width: float | None = None,
 ) -> "Figure":
     """Return the comparison figure of one model and task.
 
     `methods` are labels as in the leaderboard; by default all but the controls. Of a control the
     first draw is shown, of several seeds the lowest. Methods without a result are named below.
     Raises UserInputError for a model, task or method that the run does not have, and where there
-    is nothing to show.
+    is nothing to show. On a given `width` the sweeps stand under the maps.
     """
     from matplotlib.figure import Figure
 
@@ -78,7 +71,7 @@ def figure(
     rows, missing = _collect(results, model, task, methods)
     if not rows:
         raise UserInputError(f"no method of {model} · {task} has scores to show")
-    layout = _Layout.of(rows)
+    layout = Layout.of([_maps(row) for row in rows], KEY, width)
     with style.context():
         canvas = Figure(figsize=(layout.width, layout.height))
         _head(canvas, layout, rows, model, task)
@@ -177,96 +170,42 @@ def _row(label: str, cell: Cell) -> Row:
     )
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Where things go, in inches from the upper left corner."""
-
-    n_rows: int
-    n_sites: int
-    map_width: float
-    map_height: float
-    token_room: float
-
-    @classmethod
-    def of(cls, rows: Sequence[Row]) -> "_Layout":
-        maps = [_maps(row) for row in rows]
-        n_sites = max(len(of_row) for of_row in maps)
-        n_layers, n_columns = np.max(
-            [one.values.shape for of_row in maps for one in of_row], axis=0
-        )
-        names = {name for of_row in maps for one in of_row for name in one.columns}
-        longest = max((style.width_of(name, style.SMALL) for name in names), default=0.0)
-        return cls(
-            len(rows),
-            n_sites,
-            float(np.clip(CELL_WIDTH * n_columns, MAPS / n_sites, 6.5)),
-            float(np.clip(CELL_HEIGHT * n_layers, 1.5, 4.0)),
-            TOKENS + longest,
-        )
-
-    @property
-    def row_height(self) -> float:
-        return ROW_HEAD + self.map_height + max(self.token_room, SWEEP_FOOT)
-
-    @property
-    def maps_right(self) -> float:
-        return LEFT + self.n_sites * self.map_width + (self.n_sites - 1) * PANEL_GAP
-
-    @property
-    def sweeps_left(self) -> float:
-        return self.maps_right + BAR_GAP + BAR + BAR_LABELS + SWEEP_GAP
-
-    @property
-    def width(self) -> float:
-        return self.sweeps_left + 2 * SWEEP + SWEEP_GAP + RIGHT
-
-    @property
-    def height(self) -> float:
-        return TOP + self.n_rows * self.row_height + BOTTOM
-
-    def top(self, place: int) -> float:
-        return TOP + place * self.row_height + ROW_HEAD
-
-    def add_axes(self, canvas: "Figure", left: float, top: float, width: float) -> "Axes":
-        box = (
-            left / self.width,
-            1 - (top + self.map_height) / self.height,
-            width / self.width,
-            self.map_height / self.height,
-        )
-        return canvas.add_axes(box)
-
-    def text(self, canvas: "Figure", left: float, top: float, text: str, **how: Any) -> None:
-        x, y = left / self.width, 1 - top / self.height
-        canvas.text(x, y, style.drawable(text), va="top", **how)
-
-
-def _head(canvas: "Figure", layout: _Layout, rows: Sequence[Row], model: str, task: str) -> None:
+def _head(canvas: "Figure", layout: Layout, rows: Sequence[Row], model: str, task: str) -> None:
     room = layout.width - LEFT - RIGHT
+    size = style.TINY if layout.stacked else style.SMALL
     title = style.fit(f"{model} · {task}", room, style.LARGE, bold=True)
     layout.text(canvas, LEFT, 0.12, title, fontsize=style.LARGE, fontweight="bold")
     for line, split in enumerate(("train", "test")):
         prompt = prompt_of(rows[0].cell, split)
         if prompt is not None:
-            text = style.fit(f"{split} prompt: {prompt.clean}", room, style.SMALL)
-            layout.text(canvas, LEFT, 0.40 + 0.16 * line, text, fontsize=style.SMALL)
-    layout.text(canvas, LEFT, 0.72, KEY, fontsize=style.SMALL, color=style.MUTED)
+            text = style.fit(f"{split} prompt: {prompt.clean}", room, size)
+            layout.text(canvas, LEFT, 0.40 + LINE * line, text, fontsize=size)
+    for line, text in enumerate(layout.key):
+        layout.text(canvas, LEFT, 0.72 + LINE * line, text, fontsize=size, color=style.MUTED)
 
 
-def _draw_row(canvas: "Figure", layout: _Layout, place: int, row: Row, quantity: Quantity) -> None:
+def _draw_row(canvas: "Figure", layout: Layout, place: int, row: Row, quantity: Quantity) -> None:
     top = layout.top(place)
     head = top - ROW_HEAD + 0.06
-    room = layout.sweeps_left - LEFT - style.width_of(row.scores_of, style.SMALL) - 0.24
-    name = style.fit(row.label, room, style.NAME, bold=True)
+    muted = {"fontsize": style.TINY if layout.stacked else style.SMALL, "color": style.MUTED}
+    room = layout.width - LEFT - RIGHT
+    if layout.stacked:
+        name = style.fit(row.label, room, style.NAME, bold=True)
+        below = top + layout.map_height + layout.token_room + 0.02
+        verdict = style.fit(_verdict(row.record), room, style.TINY)
+        layout.text(canvas, LEFT, head + 0.16, row.scores_of, **muted)
+        layout.text(canvas, LEFT, below, verdict, **muted)
+    else:
+        beside = style.width_of(row.scores_of, style.SMALL) + 0.24
+        name = style.fit(row.label, layout.sweeps_left - LEFT - beside, style.NAME, bold=True)
+        after_name = LEFT + style.width_of(name, style.NAME, bold=True) + 0.12
+        layout.text(canvas, after_name, head + 0.025, row.scores_of, **muted)
+        layout.text(canvas, layout.sweeps_left, head + 0.025, _verdict(row.record), **muted)
     layout.text(canvas, LEFT, head, name, fontsize=style.NAME, fontweight="bold")
-    muted = {"fontsize": style.SMALL, "color": style.MUTED}
-    after_name = LEFT + style.width_of(name, style.NAME, bold=True) + 0.12
-    layout.text(canvas, after_name, head + 0.025, row.scores_of, **muted)
-    layout.text(canvas, layout.sweeps_left, head + 0.025, _verdict(row.record), **muted)
-    _draw_maps(canvas, layout, top, row)
-    for place_of_sweep, split in enumerate(("train", "test")):
-        left = layout.sweeps_left + place_of_sweep * (SWEEP + SWEEP_GAP)
-        draw_sweep(layout.add_axes(canvas, left, top, SWEEP), row.cell, split, quantity)
+    _draw_maps(canvas, layout, place, row)
+    for which, split in enumerate(("train", "test")):
+        axes = layout.sweep_axes(canvas, place, which)
+        draw_sweep(axes, row.cell, split, quantity, narrow=layout.stacked)
 
 
 def _verdict(record: CellRecord) -> str:
@@ -296,12 +235,11 @@ def _maps(row: Row) -> list[ScoreMap]:
     return score_maps(row.record.grid, row.scores, _tick_names(row))
 
 
-def _draw_maps(canvas: "Figure", layout: _Layout, top: float, row: Row) -> None:
-    for place, shown in enumerate(_maps(row)):
+def _draw_maps(canvas: "Figure", layout: Layout, place: int, row: Row) -> None:
+    for site, shown in enumerate(_maps(row)):
         n_layers, n_columns = shown.values.shape
         every = max(1, int(np.ceil(n_columns * 0.115 / layout.map_width)))
-        left = LEFT + place * (layout.map_width + PANEL_GAP)
-        axes = layout.add_axes(canvas, left, top, layout.map_width)
+        axes = layout.map_axes(canvas, place, site)
         axes.patch.set(facecolor=style.EXCLUDED, hatch="//////", edgecolor=style.MUTED, linewidth=0)
         image = axes.imshow(
             np.ma.masked_invalid(shown.values),
@@ -316,10 +254,10 @@ def _draw_maps(canvas: "Figure", layout: _Layout, top: float, row: Row) -> None:
         axes.set_xticks(range(0, n_columns, every), shown.columns[::every], rotation=90)
         axes.tick_params(axis="x", length=1.5, pad=1.5)
         layers = range(0, n_layers, 5 if n_layers > 12 else 1)
-        axes.set_yticks(layers, [str(layer) for layer in layers] if place == 0 else [])
-        if place == 0:
+        axes.set_yticks(layers, [str(layer) for layer in layers] if site == 0 else [])
+        if site == 0:
             axes.set_ylabel("layer", labelpad=2)
-    bar = layout.add_axes(canvas, layout.maps_right + BAR_GAP, top, BAR)
+    bar = layout.bar_axes(canvas, place)
     canvas.colorbar(image, cax=bar)
     ticks = [-row.limit, 0.0, row.limit]
     bar.set_yticks(ticks, [significant(tick, 2) for tick in ticks])

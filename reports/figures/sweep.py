@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from bench.records import CellRecord, PromptRecord
 from bench.results import Cell
-from reports import style
+from reports import palette, style
 from reports.text import token
 
 if TYPE_CHECKING:
@@ -32,10 +32,13 @@ def prompt_of(cell: Cell, split: str) -> PromptRecord | None:
     return prompts[swept_prompt(cell, split) or 0] if prompts else None
 
 
-def draw_sweep(axes: "Axes", cell: Cell, split: str, quantity: Quantity) -> None:
+def draw_sweep(
+    axes: "Axes", cell: Cell, split: str, quantity: Quantity, *, narrow: bool = False
+) -> None:
     """Draw answer and foil against beta, where they cross, and lines at 0, +-1 and +-beta*.
 
-    Where the cell stores no sweep of the split, the panel says so.
+    Where the cell stores no sweep of the split, the panel says so. A `narrow` panel has the names
+    of its curves one below the other.
     """
     answer_key, foil_key, axis_label = SWEPT[quantity]
     axes.spines[["top", "right"]].set_visible(False)
@@ -44,8 +47,9 @@ def draw_sweep(axes: "Axes", cell: Cell, split: str, quantity: Quantity) -> None
     answer, foil = (tensors.get(f"sweep.{split}.{key}") for key in (answer_key, foil_key))
     if beta is None or answer is None or foil is None or prompt is None:
         axes.set(xticks=[], yticks=[])
+        between = "\n" if narrow else " "
         axes.text(
-            *(0.5, 0.5, f"no sweep of the {split} split stored"),
+            *(0.5, 0.5, f"no sweep of the{between}{split} split stored"),
             transform=axes.transAxes,
             ha="center",
             color=style.MUTED,
@@ -54,7 +58,8 @@ def draw_sweep(axes: "Axes", cell: Cell, split: str, quantity: Quantity) -> None
     for value, dashes in _marks(cell.record, beta):
         axes.axvline(value, color=style.FAINT, linewidth=0.8, linestyle=dashes, zorder=0)
     names = (f"answer {token(prompt.answer, 12)}", f"foil {token(prompt.foil, 12)}")
-    curves = ((answer[0], style.ANSWER, "-"), (foil[0], style.FOIL, (0, (4, 1.2))))
+    colours = palette.current()
+    curves = ((answer[0], colours.answer, "-"), (foil[0], colours.foil, (0, (4, 1.2))))
     for name, (values, colour, dashes) in zip(names, curves, strict=True):
         axes.plot(beta, values, color=colour, linestyle=dashes, label=style.drawable(name))
     crossings = crossings_of(beta, answer[0], foil[0])
@@ -65,7 +70,8 @@ def draw_sweep(axes: "Axes", cell: Cell, split: str, quantity: Quantity) -> None
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(-0.02, 1.0),
-        ncols=2,
+        ncols=1 if narrow else 2,
+        labelspacing=0.15,
         frameon=False,
         borderaxespad=0.1,
         borderpad=0.2,

@@ -13,10 +13,16 @@ TABLES: dict[str, TableEntry] = {
     "leaderboard": TableEntry(
         "reports.tables.leaderboard:leaderboard",
         "methods by E_0 on test with all else that was measured",
+        shown="reports.present:formatted",
+        paper=(
+            *("method", "E₀ test (B)", "95 % over prompts", "F test", "|θ| ≥ 0.01", "smallest k"),
+            *("β*", "forward rows", "verdict"),
+        ),
     ),
     "paired": TableEntry(
         "reports.tables.paired:table",
         "every two methods on the same prompts: difference, interval, adjusted p, verdict",
+        paper=("method a", "method b", "difference", "low", "high", "p holm", "verdict"),
     ),
     "ranks": TableEntry(
         "reports.tables.ranks:table",
@@ -26,6 +32,15 @@ TABLES: dict[str, TableEntry] = {
     "agreement": TableEntry(
         "reports.tables.agreement:table",
         "Kendall's tau between every two methods, with its interval",
+    ),
+    "agreement_pooled": TableEntry(
+        "reports.tables.agreement:pooled",
+        "Kendall's tau averaged over a model's tasks",
+        per="model",
+    ),
+    "stability": TableEntry(
+        "reports.tables.stability:table",
+        "Kendall's tau between every two seeds of a method",
     ),
     "failures": TableEntry(
         "reports.tables.failures:table",

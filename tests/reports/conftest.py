@@ -246,6 +246,8 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 metrics = [record.metrics[0].model_copy(update={"E_0": np.nan})]
                 record = record.model_copy(update={"metrics": [*metrics, *record.metrics[1:]]})
             store.write(record, tensors)
+        if task == "hostile":
+            store.write(*make_cell(task, "dyn_scalar", seed=1))
         for control in ("random", "shuffled[of=activ_patch]"):
             for draw in range(5):
                 store.write(*make_cell(task, control, draw=draw))

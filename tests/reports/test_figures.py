@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from bench.results import TENSOR_FILE, RunStore
-from reports import style
-from reports.figures import agreement, comparison, sweep
+from reports import palette, style
+from reports.figures import FIGURES, agreement, comparison, sweep
 from reports.load import Results, load
 from reports.text import token
 from tasks.errors import UserInputError
@@ -67,9 +67,20 @@ def assert_legible(figure: Figure) -> None:
         assert not first.overlaps(second), (one, other)
 
 
-@pytest.mark.parametrize("task", ["ccc", "hostile"])
-def test_comparison_is_legible(results: Results, task: str) -> None:
-    assert_legible(drawn(comparison.figure(results, model=MODEL, task=task)))
+@pytest.mark.parametrize("width", [None, *style.WIDTHS.values()])
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_is_legible_at_every_width(
+    results: Results, name: str, width: float | None
+) -> None:
+    scopes = FIGURES[name].scopes(results)
+    for scope in scopes:
+        try:
+            figure = FIGURES[name].figure(results, width=width, **scope)
+        except UserInputError:
+            assert len(scopes) > 1, "nowhere to be seen"
+            continue
+        assert width is None or figure.get_figwidth() == pytest.approx(width)
+        assert_legible(drawn(figure))
 
 
 def test_comparison_shows_the_stored_scores(results: Results) -> None:
@@ -133,9 +144,10 @@ def test_sweeps_show_the_stored_logits_and_the_strengths(results: Results) -> No
         if (one.record.task, one.record.method) == ("ccc", "attr_patch")
     )
     sweeps = [axes for axes in figure.axes if axes.get_legend()]
+    colours = palette.current()
     for axes, split in zip(sweeps, ("train", "test"), strict=True):
         curves = {str(line.get_label()): line for line in axes.get_lines()}
-        for name, colour in (("answer", style.ANSWER), ("foil", style.FOIL)):
+        for name, colour in (("answer", colours.answer), ("foil", colours.foil)):
             curve = next(line for label, line in curves.items() if label.startswith(name))
             np.testing.assert_allclose(
                 curve.get_ydata(), cell.tensors[f"sweep.{split}.logit_{name}"][0]

@@ -1,10 +1,12 @@
 """The whole report: files, and a page whose numbers are those of the store."""
 
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -12,11 +14,12 @@ from bench.results import RunStore
 from reports.load import Results, load
 from reports.present import formatted
 from reports.tables.leaderboard import leaderboard
-from reports.text import number
-from reports.write import file_names, write_report
+from reports.text import harmless, number
+from reports.write import ReportOptions, file_names, write_report
 from tasks.errors import UserInputError
 from tests.reports.conftest import HOSTILE, make_cell, make_failure
 
+FORMATS = ("csv", "pdf", "png", "svg")
 VOID = {"meta", "img", "br", "link", "input"}
 
 
@@ -73,13 +76,16 @@ def page(index: Path) -> Page:
 def test_every_file_is_there(index: Path) -> None:
     names = sorted(str(file.relative_to(index.parent)) for file in index.parent.rglob("*.*"))
     pairs = [f"smollm2-135m-{task}" for task in ("ccc", "hostile")]
-    figures = [f"{kind}-{pair}" for kind in ("agreement", "comparison") for pair in pairs]
+    per_task = ("agreement", "comparison", "leaderboard", "overlap", "scatter")
+    figures = [f"{kind}-{pair}" for kind in per_task for pair in pairs]
+    figures += [f"stability-{pairs[1]}", "critical", "agreement_pooled-smollm2-135m"]
+    tables = [f"{kind}-{pair}" for kind in ("leaderboard", "paired", "agreement") for pair in pairs]
+    tables += [f"stability-{pairs[1]}", "agreement_pooled-smollm2-135m", "ranks", "failures"]
     assert names == sorted(
         [
             "index.html",
-            *(f"figures/{name}.{kind}" for name in figures for kind in ("pdf", "png")),
-            *(f"tables/leaderboard-{pair}.{kind}" for pair in pairs for kind in ("csv", "md")),
-            "tables/agreement.csv",
+            *(f"figures/{name}.{kind}" for name in figures for kind in FORMATS),
+            *(f"tables/{name}.{kind}" for name in tables for kind in ("csv", "md", "tex")),
         ]
     )
 
@@ -160,7 +166,7 @@ def test_failed_cells_notes_and_undefined_are_told(page: Page) -> None:
 
 def test_figures_have_descriptions(page: Page) -> None:
     images = [attributes for tag, attributes in page.tags if tag == "img"]
-    assert len(images) == 4
+    assert len(images) == 4  # the first two of each task, whose text can say what is shown
     assert all(image["alt"] for image in images)
 
 
@@ -220,7 +226,11 @@ def test_reports_need_neither_torch_nor_much_to_import() -> None:
 def test_a_report_is_written_without_torch(run_directory: Path, tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "sys.modules['torch'] = sys.modules['transformer_lens'] = None\n"
+        "class Blocked:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in ('torch', 'transformer_lens', 'transformers'):\n"
+        "            raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Blocked())\n"
         "from reports.write import write_report\n"
         "write_report(sys.argv[1], sys.argv[2])\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
@@ -228,3 +238,72 @@ def test_a_report_is_written_without_torch(run_directory: Path, tmp_path: Path) 
     arguments = [sys.executable, "-c", code, str(run_directory), str(tmp_path / "out")]
     result = subprocess.run(arguments, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
+def test_the_latex_tables_compile(index: Path, tmp_path: Path) -> None:
+    tables = sorted((index.parent / "tables").glob("*.tex"))
+    assert len(tables) >= 9
+    inputs = "\n\n".join(rf"{{\tiny \input{{{table}}}}}" for table in tables)
+    (tmp_path / "all.tex").write_text(
+        r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage[utf8]{inputenc}"
+        r"\usepackage{booktabs,textcomp}\begin{document}"
+        f"{inputs}\\end{{document}}"
+    )
+    run = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout[-2000:]
+    assert "Missing character" not in run.stdout
+
+
+def test_latex_markdown_and_csv_have_the_same_numbers(results: Results, index: Path) -> None:
+    shown = formatted(leaderboard(results, "smollm2-135m", "ccc"))
+    text = (index.parent / "tables" / "leaderboard-smollm2-135m-ccc.tex").read_text("utf-8")
+    exact = pd.read_csv(index.parent / "tables" / "leaderboard-smollm2-135m-ccc.csv")
+    for value in shown["E₀ test (B)"][1:]:
+        assert value.split(" ")[0].replace("\u2212", "$-$") in text
+    for name in ("E_0_test", "F_test"):
+        printed = [number(value) for value in exact[name]]
+        column = {"E_0_test": "E₀ test (B)", "F_test": "F test"}[name]
+        assert [text.split(" ")[0] for text in shown[column][1:]] == printed
+
+
+def test_the_data_behind_a_figure_are_its_numbers(results: Results, index: Path) -> None:
+    stored = pd.read_csv(index.parent / "figures" / "leaderboard-smollm2-135m-ccc.csv")
+    board = leaderboard(results, "smollm2-135m", "ccc")
+    np.testing.assert_array_equal(stored["E_0"], board["E_0_test"].astype(float))
+    low = board["E_0_test_prompts_low"].astype(float)
+    np.testing.assert_array_equal(stored["E_0_prompts_low"], low)
+
+
+def test_options_narrow_a_report(run_directory: Path, tmp_path: Path) -> None:
+    options = ReportOptions(
+        tasks=["ccc"], methods=["dla"], figures=["leaderboard"], width=3.25, palette="grey"
+    )
+    index = write_report(run_directory, tmp_path / "narrow", options)
+    figures = sorted(file.name for file in (index.parent / "figures").iterdir())
+    assert figures == [f"leaderboard-smollm2-135m-ccc.{kind}" for kind in FORMATS]
+    board = pd.read_csv(index.parent / "tables" / "leaderboard-smollm2-135m-ccc.csv")
+    assert set(board["method"]) == {"dla", "random"}
+    for wrong in ({"figures": ["leaderbord"]}, {"palette": "gray"}, {"methods": ["dlaa"]}):
+        with pytest.raises(UserInputError, match="Did you mean"):
+            write_report(run_directory, tmp_path / "wrong", ReportOptions(**wrong))
+
+
+def test_pdf_and_svg_carry_their_letters(index: Path) -> None:
+    pdf = (index.parent / "figures" / "leaderboard-smollm2-135m-ccc.pdf").read_bytes()
+    assert b"/FontFile2" in pdf  # TrueType, embedded
+    svg = (index.parent / "figures" / "leaderboard-smollm2-135m-ccc.svg").read_text()
+    assert "<text" not in svg
+
+
+def test_formulas_in_csv_are_text() -> None:
+    assert harmless("=1+1") == "'=1+1"
+    assert harmless("-2") == "'-2"
+    assert harmless("a=1") == "a=1"

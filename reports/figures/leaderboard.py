@@ -1,0 +1,121 @@
+"""E_0 of every method with its intervals, beside the unsteered model and the controls."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reports import style
+from reports.figures.marks import draw_point, look_of
+from reports.load import Results
+from reports.present import verdict
+from reports.tables.leaderboard import leaderboard
+from reports.tables.verdicts import BEHIND, BEST, NO_BETTER, WORSE
+from reports.text import number, shorten, visible
+from tasks.errors import UserInputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+WIDTH = 6.75
+ROW, HEAD, FOOT = 0.21, 0.62, 0.42
+CLIP = 2.5
+"""The axis ends at this many times the unsteered E_0, whatever an outlier says."""
+MARKS = {BEST: "best", "not told apart from the best": "= best", BEHIND: ""}
+CONTROL_MARKS = {NO_BETTER: "≈ control", WORSE: "< control"}
+
+
+def data(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+    """Return the leaderboard's columns that the figure shows, those of one split."""
+    model, task = results.one(model, task)
+    board = leaderboard(results, model, task)
+    split = next((name for name in ("test", "train") if f"E_0_{name}" in board.columns), None)
+    known = board[board[f"E_0_{split}"].notna()] if split else board.iloc[:0]
+    if known.empty:
+        raise UserInputError(f"no method of {model} · {task} has an E_0 to show")
+    ends = [f"E_0_{split}_{unit}_{end}" for unit in ("prompts", "seeds") for end in ("low", "high")]
+    columns = ["model", "task", "method", "control", "against_best", "against_controls"]
+    frame = known[[*columns, f"E_0_{split}", f"E_0_unsteered_{split}", *ends]]
+    return frame.assign(split=split).rename(columns=lambda name: name.replace(f"_{split}", ""))
+
+
+def figure(
+    results: Results,
+    *,
+    model: str | None = None,
+    task: str | None = None,
+    width: float | None = None,
+) -> "Figure":
+    """Return a row a method: E_0 (dot), 95 % over prompts (bar), 95 % over seeds or draws (line).
+
+    The dashed line is the unsteered model. Marks on the right are the tests' verdicts. Raises
+    UserInputError where no method has a result.
+    """
+    from matplotlib.figure import Figure
+
+    model, task = results.one(model, task)
+    rows = data(results, model=model, task=task).to_dict("records")
+    width = width or WIDTH
+    height = HEAD + ROW * len(rows) + FOOT
+    size = style.SMALL if width > 5 else style.TINY
+    names = [style.drawable(shorten(row["method"], 44 if width > 5 else 26)) for row in rows]
+    room = max(style.width_of(name, size) for name in names) + 0.12
+    marks = [_mark(row) for row in rows]
+    mark_room = max((style.width_of(mark, style.TINY) for mark in marks), default=0) + 0.12
+    with style.context():
+        canvas = Figure(figsize=(width, height))
+        box = (room, FOOT, width - room - mark_room, ROW * len(rows))
+        axes = canvas.add_axes(tuple(np.array(box) / [width, height, width, height]))
+        title = style.fit(visible(f"{model} · {task}"), width - 0.2, style.NAME, bold=True)
+        canvas.text(0.1 / width, 1 - 0.1 / height, title, va="top", fontweight="bold")
+        key = f"E₀ on {rows[0]['split']}: dot; 95 % over prompts: bar; over seeds or draws: line"
+        key = style.fit(key, width - 0.2, style.TINY)
+        y = 1 - 0.32 / height
+        canvas.text(0.1 / width, y, key, va="top", fontsize=style.TINY, color=style.MUTED)
+        _draw(axes, results, rows, marks)
+        axes.set_yticks(range(len(rows)), names, fontsize=size)
+        return style.literal(canvas)
+
+
+def _draw(axes: "Axes", results: Results, rows: list[dict[str, Any]], marks: list[str]) -> None:
+    unsteered = min(row["E_0_unsteered"] for row in rows)
+    ends = [row[name] for row in rows for name in ("E_0", "E_0_prompts_low", "E_0_seeds_low")]
+    low = min([unsteered, *(end for end in ends if end is not None and end == end)])
+    low = max(low, CLIP * unsteered) * 1.05 if unsteered < 0 else -1.0
+    axes.set_xlim(low, -0.03 * low)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.axvline(unsteered, color=style.MUTED, linewidth=0.9, linestyle=(0, (4, 2)), zorder=0)
+    axes.axvline(0, color=style.FAINT, linewidth=0.8, zorder=0)
+    for place, row in enumerate(rows):
+        look = look_of(results, row["method"])
+        for unit, thick in (("seeds", 0.8), ("prompts", 2.6)):
+            ends = [row[f"E_0_{unit}_{end}"] for end in ("low", "high")]
+            if all(end is not None and end == end for end in ends):
+                axes.hlines(place, *ends, color=look.colour, linewidth=thick, alpha=0.75)
+        if row["E_0"] >= low:
+            draw_point(axes, row["E_0"], place, look)
+        else:  # the number stands where the axis ends
+            text = f"← {number(row['E_0'], 2)}"
+            axes.text(low, place, text, va="center", fontsize=style.TINY, color=style.MUTED)
+        if marks[place]:
+            axes.annotate(
+                marks[place],
+                (1, place),
+                (4, 0),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                va="center",
+                fontsize=style.TINY,
+                color=style.MUTED,
+            )
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel("E₀ (0: every prompt flips both ways)", labelpad=2, fontsize=style.SMALL)
+
+
+def _mark(row: dict[str, Any]) -> str:
+    best = str(row["against_best"] or "")
+    said = ["best" if best.startswith(BEST) else MARKS.get(best, "")]
+    said.append(CONTROL_MARKS.get(str(row["against_controls"]), ""))
+    return "?" if "too few" in verdict(row) else " ".join(filter(None, said))

@@ -1,0 +1,105 @@
+"""Scores of methods over the points that they share, as agreement compares them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.agreement import Point, compared_points, kendall
+from bench.records import CellRecord
+from bench.results import Cell, CorruptCellError
+from reports.labels import group_cells
+from reports.load import Results
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A method's scores over its compared points.
+
+    Attributes:
+        label: as in the leaderboard.
+        records: its cells, one a seed or draw.
+        points: (place, layer, position) of every column.
+        values: (cell, point), raw.
+    """
+
+    label: str
+    records: tuple[CellRecord, ...]
+    points: tuple[Point, ...]
+    values: Values
+
+    @property
+    def mean(self) -> Values:
+        """(point,), averaged over seeds or draws."""
+        return np.asarray(self.values.mean(axis=0))
+
+
+def scored(results: Results, model: str, task: str, *, controls: bool = False) -> list[Scored]:
+    """Return the scores of every method of a model and task that has any."""
+    found = []
+    for label, group in group_cells(results.of(model, task)).items():
+        if group[0].control and not controls:
+            continue
+        cells = [cell for record in group if (cell := cell_of(results, record)) is not None]
+        if not cells:
+            continue
+        parts = [compared_points(cell) for cell in cells]
+        alike = [
+            (cell, part) for cell, part in zip(cells, parts, strict=True) if part[0] == parts[0][0]
+        ]
+        found.append(
+            Scored(
+                label,
+                tuple(cell.record for cell, _ in alike),
+                parts[0][0],
+                np.stack([values for _, (_, values) in alike]),
+            )
+        )
+    return found
+
+
+def cell_of(results: Results, record: CellRecord) -> Cell | None:
+    """Return a finished cell with its scores (without parameters); None where there are none."""
+    if record.status != "done" or record.grid is None:
+        return None
+    try:
+        tensors = results.small_tensors(record.id)
+    except CorruptCellError:
+        return None
+    return Cell(record, tensors) if "scores" in tensors else None
+
+
+def shared(a: Scored, b: Scored) -> tuple[Values, Values, tuple[Point, ...]]:
+    """Return both methods' mean scores over the points that they share, and these points."""
+    index = {point: column for column, point in enumerate(b.points)}
+    columns = [column for column, point in enumerate(a.points) if point in index]
+    points = tuple(a.points[column] for column in columns)
+    return a.mean[columns], b.mean[[index[point] for point in points]], points
+
+
+def overlap(a: Values, b: Values, sizes: NDArray[np.int64]) -> Values:
+    """Return for every k the share of a's k largest |scores| that are among b's k largest."""
+    ranks = [np.argsort(np.argsort(-np.abs(values), kind="stable")) for values in (a, b)]
+    together = np.sort(np.maximum(*ranks))  # a point is in both tops from k = its worse rank + 1 on
+    return np.asarray(np.searchsorted(together, sizes, side="left") / sizes)
+
+
+def sizes_of(count: int, points: int = 24) -> NDArray[np.int64]:
+    """Return whole numbers from 1 to `count` on a logarithmic scale."""
+    return np.unique(np.round(np.geomspace(1, count, points)).astype(np.int64))
+
+
+def seed_pairs(one: Scored) -> Iterator[dict[str, Any]]:
+    """Yield tau between every two seeds of a method."""
+    for a in range(len(one.records)):
+        for b in range(a + 1, len(one.records)):
+            yield {
+                **{"method": one.label, "seed_a": one.records[a].seed},
+                "seed_b": one.records[b].seed,
+                "tau": kendall(one.values[a], one.values[b]),
+                "n_points": one.values.shape[1],
+            }
