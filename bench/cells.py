@@ -24,7 +24,8 @@ from methods.core.points import check_positions, parse_sites
 from methods.method import Method
 from tasks import TASKS
 from tasks.errors import UserInputError
-from tasks.registry import configure, lookup
+from tasks.fingerprint import fingerprint
+from tasks.registry import Entry, configure, lookup
 from tasks.task import Task
 
 NUMBERS_VERSION = 1
@@ -38,6 +39,8 @@ class NamedTask:
     label: str
     name: str
     task: Task
+    data: str
+    """Digest of what it asks (`tasks.fingerprint`)."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,13 @@ class PlannedCell:
     """A cell that is to be computed.
 
     Attributes:
-        id: names the cell's directory; two cells with the same settings have the same id.
+        id: names the cell's directory; ends in a digest of the settings (`content_of`).
         settings: everything that decides the numbers, in plain types.
         parent: id of the cell whose scores this one starts from.
         objective: margin and weights, for training and for tuning beta.
         prompts: how many each split has.
         varied: which of the objective's and prompts' values tell the matrix's cells apart.
+        transfer: other tasks on which what is trained is evaluated too.
     """
 
     id: str
@@ -74,6 +78,7 @@ class PlannedCell:
     objective: ObjectiveWeights
     prompts: PromptCounts
     varied: dict[str, float]
+    transfer: tuple[NamedTask, ...] = ()
 
 
 def expand(
@@ -97,11 +102,13 @@ def expand(
     parse_sites(matrix.sites)
     check_positions(matrix.positions)
     tasks = [_named_task(choice) for choice in matrix.tasks]
+    transfer = [_named_task(choice) for choice in matrix.transfer]
     grids = [_named_methods(choice) for choice in matrix.methods]
     methods = [method for grid in grids for method in grid]
     methods += _controls(methods, [grid[0] for grid in grids], matrix.controls.draws)
     _check_unique("tasks", [task.label for task in tasks])
     _check_unique("methods", [f"{method.label} {_draw(method.method)}" for method in methods])
+    _check_unique("transfer", [task.label for task in transfer])
     _check_unique("models", [model.name for model in matrix.models])
     _check_unique("seeds", [str(seed) for seed in matrix.seeds])
     for grid in (matrix.prompts, matrix.objective):
@@ -114,7 +121,7 @@ def expand(
             "name": model.name,
             "digest": digest_of(model.name),
             "dtype": model.dtype,
-            "device": device_of(model.device),
+            "device": device_of(model.device).partition(":")[0],
             "packed": model.packed,
         }
         for task, seed, prompts in product(tasks, matrix.seeds, matrix.prompts.each):
@@ -127,13 +134,19 @@ def expand(
                 known: dict[str, str] = {}
                 for method in chosen:
                     settings = _settings(matrix, identity, task, method, seed) | hyperparameters
+                    others = _others(method, task, transfer)
+                    if others:
+                        settings["transfer"] = [
+                            {**_task_settings(other), "data": other.data} for other in others
+                        ]
                     parent = method.method.parent
                     if parent is not None and parent not in known:
                         raise UserInputError(
                             f'methods: "{method.label}" starts from the scores of "{parent}", '
                             f"which has to stand before it; there are {', '.join(known)}."
                         )
-                    settings["parent"] = known[parent] if parent else None
+                    parent_id = known[parent] if parent else None
+                    settings["parent"] = parent_id and content_of(parent_id)
                     cell = PlannedCell(
                         _cell_id(model.name, task.label, method, seed, settings),
                         model,
@@ -141,14 +154,24 @@ def expand(
                         method,
                         seed,
                         settings,
-                        settings["parent"],
+                        parent_id,
                         objective,
                         prompts,
                         _varied(matrix, settings),
+                        others,
                     )
                     known.setdefault(method.label, cell.id)
                     cells.append(cell)
     return cells
+
+
+def _others(
+    method: NamedMethod, task: NamedTask, transfer: Sequence[NamedTask]
+) -> tuple[NamedTask, ...]:
+    """The tasks that what a method has trained on `task` is taken to."""
+    if not type(method.method).trained:
+        return ()
+    return tuple(other for other in transfer if other.label != task.label)
 
 
 def _takes_part(
@@ -188,7 +211,7 @@ def _lists(grid: PromptGrid | ObjectiveGrid) -> dict[str, list[float]]:
 def _named_task(choice: Choice) -> NamedTask:
     loaded = lookup(TASKS, choice.name, "task").load()
     task: Task = configure(loaded, choice.settings, f'task "{choice.name}"')
-    return NamedTask(_label(choice.name, task), choice.name, task)
+    return NamedTask(_label(choice.name, task), choice.name, task, fingerprint(task))
 
 
 def _named_methods(choice: Choice) -> list[NamedMethod]:
@@ -268,8 +291,10 @@ def _settings(
     return {
         "numbers_version": NUMBERS_VERSION,
         "model": dict(model),
-        "task": {"name": task.name, **asdict(task.task)},  # type: ignore[call-overload]
+        "task": _task_settings(task),
+        "task_data": task.data,
         "method": {"name": method.name, **asdict(method.method)},  # type: ignore[call-overload]
+        **_code(TASKS[task.name], METHODS[method.name]),
         "seed": seed,
         "sites": [site.value for site in parse_sites(matrix.sites)],
         "positions": matrix.positions,
@@ -279,11 +304,37 @@ def _settings(
     }
 
 
+def _task_settings(task: NamedTask) -> dict[str, Any]:
+    return {"name": task.name, **asdict(task.task)}  # type: ignore[call-overload]
+
+
+def _code(*entries: Entry) -> dict[str, list[str]]:
+    """Which code plug-ins are; the suite's own is known by NUMBERS_VERSION."""
+    versions = [entry.version for entry in entries if entry.version]
+    return {"plugins": versions} if versions else {}
+
+
+def content_of(cell_id: str) -> str:
+    """The digest at the end of an id: cells that have it in common have the same numbers."""
+    return cell_id.rpartition("-")[2]
+
+
+def same_content(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two cells' settings are those of the same numbers."""
+    return _content(one) == _content(other)
+
+
+def _content(settings: Mapping[str, Any]) -> str:
+    """Everything that decides the numbers as text; what a model is called is not part of it."""
+    model = {key: value for key, value in settings["model"].items() if key != "name"}
+    return json.dumps({**settings, "model": model}, sort_keys=True)
+
+
 def _cell_id(
     model: str, task: str, method: NamedMethod, seed: int, settings: Mapping[str, Any]
 ) -> str:
-    """A readable name with a digest of the settings, safe as a directory's name."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    """A readable name with a digest of the content, safe as a directory's name."""
+    digest = hashlib.sha256(_content(settings).encode()).hexdigest()[:16]
     words = (
         f"{model.rstrip('/').rsplit('/')[-1]}-{task}-{method.label}-{_draw(method.method)}-s{seed}"
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from bench.provenance import Clock, environment, peak_memory
 from bench.records import BetaRecord, CellRecord, MetricRow
 from bench.response import Response
 from bench.split import Split, respond
+from bench.transfer import evaluate_elsewhere
 from methods.core.intervention import Intervention, StaticScaling
 from methods.core.objective import Objective
 from methods.core.points import PointGrid
@@ -52,6 +54,7 @@ def compute_cell(
     objective: Objective,
     sweep: Sweep,
     parent_scores: Float[Tensor, "place layer position"] | None,
+    others: Mapping[str, PreparedTask] = MappingProxyType({}),
 ) -> tuple[CellRecord, Tensors]:
     """Computes a cell.
 
@@ -63,6 +66,7 @@ def compute_cell(
         objective: margin and weights, for training and for tuning beta.
         sweep: the beta sweep for display.
         parent_scores: scores of the cell that this one starts from.
+        others: tasks that what is trained is taken to, by label.
 
     Raises:
         UserInputError: what a method or the model at hand cannot do.
@@ -98,7 +102,8 @@ def compute_cell(
             for split in SWEPT_SPLITS
         }
         minimality = minimality_of(subject, task.train, intervention, scale, attribution.reach)
-    tensors = _method_tensors(attribution, intervention) | responses
+        elsewhere = evaluate_elsewhere(subject, intervention, others, objective)
+    tensors = _method_tensors(attribution, intervention) | responses | elsewhere.tensors
     top_tokens: dict[str, str] = {}
     for split, stored in swept.items():
         tensors |= stored
@@ -120,13 +125,13 @@ def compute_cell(
             "peak_memory_bytes": peak_memory(subject.device),
         },
         grid=task.grid_record,
-        prompts=task.prompt_records,
+        prompts=task.prompt_records | elsewhere.prompts,
         dropped=task.encoded.dropped,
         beta=beta,
-        metrics=metrics,
+        metrics=[*metrics, *elsewhere.metrics],
         minimality=minimality,
         top_tokens=top_tokens,
-        notes=[*grid.notes, *attribution.notes],
+        notes=[*grid.notes, *attribution.notes, *elsewhere.notes],
     )
     return record, tensors
 

@@ -164,6 +164,8 @@ class Matrix(_Strict):
     models: Annotated[list[ModelChoice], Field(min_length=1)]
     tasks: Annotated[list[Choice], Field(min_length=1)]
     methods: Annotated[list[Choice], Field(min_length=1)]
+    transfer: list[Choice] = []
+    """Tasks on whose test prompts trained interventions that fit any length are evaluated too."""
     sites: Annotated[list[str], Field(min_length=1)] = ["attn_out", "mlp_out"]
     positions: str | list[int] = "all"
     keep_final_residual: bool = False
@@ -188,7 +190,7 @@ class Matrix(_Strict):
             return data
         named = {
             key: [{"name": item} if isinstance(item, str) else item for item in data[key]]
-            for key in ("models", "tasks", "methods")
+            for key in ("models", "tasks", "methods", "transfer")
             if isinstance(data.get(key), list)
         }
         return {**data, **named}

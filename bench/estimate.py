@@ -32,7 +32,7 @@ class Cell(Protocol):
 
 
 class Finished(Cell, Protocol):
-    """A stored cell; `bench.upkeep.CellSummary` is one."""
+    """A stored cell; `bench.records.CellRecord` is one."""
 
     @property
     def status(self) -> str:

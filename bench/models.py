@@ -4,7 +4,6 @@ Nothing heavy is imported until a model is loaded.
 """
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,14 +42,16 @@ class ModelEntry:
         summary: one line for `list`.
         hub_id: "owner/name" on the hub; None for the embedded model.
         bos: the token that stands before every prompt.
+        folder: where the model is on this machine, of a plug-in that brings its own.
     """
 
     summary: str
     hub_id: str | None
-    bos: str = END_OF_TEXT
+    bos: str | None = END_OF_TEXT
+    folder: Path | None = None
 
 
-MODELS: Mapping[str, ModelEntry] = {
+MODELS: dict[str, ModelEntry] = {
     "smollm2-135m": ModelEntry(
         "SmolLM2-135M-Instruct: 30 layers, d_model 576, 3 of 9 heads for keys; no hub needed", None
     ),
@@ -156,9 +157,9 @@ def model_digest(name: str) -> str:
 
 def _source(name: str) -> Path | str | None:
     """Where a model comes from: a local directory, a hub id, or None for the embedded one."""
-    if name in MODELS:
+    if name in MODELS and MODELS[name].folder is None:
         return MODELS[name].hub_id
-    path = Path(name).expanduser()
+    path = (MODELS[name].folder if name in MODELS else None) or Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise UserInputError(

@@ -13,6 +13,7 @@ from methods.core.points import HEAD_SITES, PointGrid, make_grid
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 from tasks.encoding import EncodedTask, PromptBatch, encode
+from tasks.errors import UserInputError
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +72,12 @@ def prepare_task(
     """
     encoded = encode(named.task, model.tokenizer, prompts.sizes, model.bos_id, prompts.seed)
     train = encoded.batches["train"]
+    lengths = sorted({int(n) for batch in encoded.batches.values() for n in batch.lengths})
+    if len(lengths) > 1:
+        raise UserInputError(
+            f'Task "{named.label}": its prompts have {lengths[0]} to {lengths[-1]} tokens, and '
+            'every method needs prompts of one length; say "lengths: one" where the task has it.'
+        )
     grid = make_grid(
         matrix.sites,
         matrix.positions,

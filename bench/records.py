@@ -210,6 +210,11 @@ class CellRecord(_Strict):
     top_tokens: dict[str, str] = {}
     notes: list[str] = []
 
+    @property
+    def seconds(self) -> float:
+        """What the cell took, all stages together; 0 where it does not say."""
+        return float(sum((self.provenance.get("seconds") or {}).values()))
+
     @field_validator("id")
     @classmethod
     def _id_is_safe(cls, cell_id: str) -> str:

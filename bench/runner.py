@@ -200,7 +200,9 @@ class _Ready:
         self.choice, self.model, self.subject = choice, None, None
         self.tasks, self.problems = {}, {}
         self.progress.loading(choice.name)
-        named = {_asked(cell): cell.task for cell in self.left if cell.model == choice}
+        own = [cell for cell in self.left if cell.model == choice]
+        named = {_asked(cell): cell.task for cell in own}
+        named |= {(other.label, cell.prompts): other for cell in own for other in cell.transfer}
         try:
             self.model = load_model(
                 choice.name, dtype=choice.dtype, device=choice.device, packed=choice.packed
@@ -242,8 +244,10 @@ def _run_cell(cell: PlannedCell, ready: _Ready, store: RunStore) -> CellRecord:
     matrix = ready.matrix
     tensors: Tensors = {}
     try:
-        if _asked(cell) in ready.problems:
-            raise ready.problems[_asked(cell)]
+        elsewhere = [(other.label, cell.prompts) for other in cell.transfer]
+        for asked in (_asked(cell), *elsewhere):
+            if asked in ready.problems:
+                raise ready.problems[asked]
         assert ready.model is not None
         assert ready.subject is not None
         record, tensors = compute_cell(
@@ -254,6 +258,7 @@ def _run_cell(cell: PlannedCell, ready: _Ready, store: RunStore) -> CellRecord:
             Objective(**cell.objective.model_dump()),
             matrix.sweep,
             _parent_scores(cell, store),
+            {asked[0]: ready.tasks[asked] for asked in elsewhere},
         )
     except Exception as error:
         record = _failure(cell, error, ready)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,6 +28,8 @@ from bench.results import (
 from bench.stored_tables import CorruptTableError
 from tasks.errors import UserInputError
 
+NOT_KEPT: dict[str, Any] = {"prompts": {}, "metrics": [], "top_tokens": {}, "grid": None}
+"""Of 10,000 records this is what would fill the memory."""
 PATIENCE_SECONDS = 1.0
 """Those who only look hold the lock for an instant."""
 
@@ -82,47 +84,17 @@ def owner_of(directory: Path) -> str:
         return "another process"
 
 
-@dataclass(frozen=True)
-class CellSummary:
-    """What a plan needs to know of a stored cell."""
-
-    id: str
-    status: str
-    model: str
-    task: str
-    method: str
-    seconds: float
-    error_kind: str = ""
-    error: str = ""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    @staticmethod
-    def of(record: CellRecord) -> CellSummary:
-        """The summary of a record."""
-        return CellSummary(
-            record.id,
-            record.status,
-            record.model,
-            record.task,
-            record.method,
-            float(sum((record.provenance.get("seconds") or {}).values())),
-            record.error.kind if record.error else "",
-            record.error.message if record.error else "",
-            record.settings,
-        )
-
-
 @dataclass
 class Survey:
     """Every cell of a run directory, looked at once, tensors included.
 
     Attributes:
-        cells: sound cells by id, in no order.
+        cells: the records of sound cells by id, without what only reports need (prompts, metrics).
         problems: what is damaged or foreign, and why.
         is_new: there is no run in the directory yet.
     """
 
-    cells: dict[str, CellSummary] = field(default_factory=dict)
+    cells: dict[str, CellRecord] = field(default_factory=dict)
     problems: dict[Path, str] = field(default_factory=dict)
     is_new: bool = False
 
@@ -138,13 +110,13 @@ def survey(store: RunStore) -> Survey:
         if path.name.startswith("."):  # a file manager's own
             continue
         try:
-            summary = CellSummary.of(store.check(check_cell_id(path.name)))
+            record = store.check(check_cell_id(path.name))
         except CorruptCellError as error:
             found.problems[path] = str(error)
         except ValueError:
             found.problems[path] = f"{path} is no cell: it has no {CELL_FILE}."
         else:
-            found.cells[summary.id] = summary
+            found.cells[record.id] = record.model_copy(update=NOT_KEPT)
             for foreign in sorted(path.iterdir()):
                 if foreign.name not in (CELL_FILE, TENSOR_FILE):
                     found.problems[foreign] = f"{foreign} is not of the suite."

@@ -14,15 +14,19 @@ from tasks.facts import capitals
 from tasks.task import PromptPair, casts
 
 TEMPLATES = {
-    "paper": "The capital of {country} is {claim}. Q: What is the capital of {country}? A:",
-    "paper_alt": "The capital city of {country} is {claim}. Q: Name the capital of {country}. A:",
-    "stem": "The capital of {country} is {claim}. Q: What is the capital of {country}? A: "
-    "The capital of {country} is",
-    "stem_alt": "The capital city of {country} is {claim}. Q: Name the capital of {country}. A: "
-    "The capital of {country} is",
-    "inline": "The capital of {country} is {claim}. The capital of {country} is",
-    "inline_alt": "In {country} the capital is {claim}. The capital of {country} is",
+    "paper": "The capital of {subject} is {claim}. Q: What is the capital of {subject}? A:",
+    "paper_alt": "The capital city of {subject} is {claim}. Q: Name the capital of {subject}. A:",
+    "stem": "The capital of {subject} is {claim}. Q: What is the capital of {subject}? A: "
+    "The capital of {subject} is",
+    "stem_alt": "The capital city of {subject} is {claim}. Q: Name the capital of {subject}. A: "
+    "The capital of {subject} is",
+    "inline": "The capital of {subject} is {claim}. The capital of {subject} is",
+    "inline_alt": "In {subject} the capital is {claim}. The capital of {subject} is",
+    "reverse": "The city of {subject} is in {claim}. The city of {subject} is in the country of",
+    "reverse_alt": "We know that {subject} is in {claim}. "
+    "The city of {subject} is in the country of",
 }
+"""In `reverse` the capital stands for its country, and a wrong country is claimed."""
 
 SHIFTED = {
     "paper": "paper_alt",
@@ -31,8 +35,10 @@ SHIFTED = {
     "stem_alt": "stem",
     "inline": "inline_alt",
     "inline_alt": "inline",
+    "reverse": "reverse_alt",
+    "reverse_alt": "reverse",
 }
-"""The template of the shifted split: as many tokens, with the words at other positions."""
+"""The template of the shifted split: as many tokens, in other words or with them elsewhere."""
 
 LEFT_OUT = {
     "Bolivia": "Sucre and La Paz",
@@ -78,11 +84,16 @@ class CCC:
     country of the same split.
     """
 
-    template: Literal["paper", "paper_alt", "stem", "stem_alt", "inline", "inline_alt"] = "stem"
-    """Wording of the train and test prompts; the shifted split has its counterpart in `SHIFTED`."""
+    template: Literal[
+        "paper", "paper_alt", "stem", "stem_alt", "inline", "inline_alt", "reverse", "reverse_alt"
+    ] = "stem"
+    """Wording of the train and test prompts; the shifted split has its counterpart in `SHIFTED`.
+    `reverse` and `reverse_alt` ask the other way round: in which country is this capital?"""
     corruption: Literal["other_country", "other_capital"] = "other_country"
     """What the corrupted prompt has instead: another country wherever the country is named
-    (localises recall), or another wrong capital in the claim (localises copying)."""
+    (localises recall), or another wrong capital in the claim (localises copying). Where the
+    template asks the other way round, another capital is asked about, or another wrong country
+    claimed."""
 
     name: ClassVar[str] = "ccc"
 
@@ -103,14 +114,17 @@ class CCC:
         """Ask for the capital of `country`, claim that of `claimed`, corrupt with `other`."""
         template = TEMPLATES[SHIFTED[self.template] if split == "shifted" else self.template]
         capital = asked_capitals()
+        subject, wanted = {name: name for name in capital}, capital
+        if self.template.startswith("reverse"):
+            subject, wanted = wanted, subject
         if self.corruption == "other_country":
-            corrupted = template.format(country=other, claim=capital[claimed])
+            corrupted = template.format(subject=subject[other], claim=wanted[claimed])
         else:
-            corrupted = template.format(country=country, claim=capital[other])
+            corrupted = template.format(subject=subject[country], claim=wanted[other])
         return PromptPair(
-            clean=template.format(country=country, claim=capital[claimed]),
+            clean=template.format(subject=subject[country], claim=wanted[claimed]),
             corrupted=corrupted,
-            answer=f" {capital[country]}",
-            foil=f" {capital[claimed]}",
+            answer=f" {wanted[country]}",
+            foil=f" {wanted[claimed]}",
             entity=country,
         )

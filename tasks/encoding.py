@@ -21,9 +21,17 @@ class Tokenizer(Protocol):
     def decode(self, token_ids: list[int]) -> str: ...
 
 
+PADDING = -1
+"""Stands in `PromptBatch.tokens` where a prompt has no token; no vocabulary has it."""
+
+
 @dataclass(frozen=True, eq=False)
 class PromptBatch:
-    """The prompts of one split as token ids, all of one length, BOS included where there is one."""
+    """The prompts of one split as token ids, BOS included where there is one.
+
+    Prompts end at the same position, the answer position. Where a split has several lengths,
+    `PADDING` stands in front of the shorter ones.
+    """
 
     split: str
     pairs: tuple[PromptPair, ...]
@@ -36,9 +44,9 @@ class PromptBatch:
     foils: NDArray[np.int64]
     """Token ids of the foils, (prompt,)."""
     token_strings: tuple[tuple[str, ...], ...]
-    """What a reader is shown for every token of the clean prompt, per prompt."""
+    """What a reader is shown for every position of the clean prompt, per prompt; "" is padding."""
     has_bos: bool
-    """Whether position 0 is the BOS token."""
+    """Whether the first token of every prompt is the BOS."""
 
     def __len__(self) -> int:
         """Return the number of prompts."""
@@ -46,8 +54,14 @@ class PromptBatch:
 
     @property
     def n_positions(self) -> int:
-        """Length of every prompt in tokens, BOS included."""
+        """Length of the longest prompt in tokens, BOS included."""
         return int(self.tokens.shape[1])
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Length of every prompt in tokens, BOS included, (prompt,)."""
+        lengths: NDArray[np.int64] = (self.tokens != PADDING).sum(axis=1)
+        return lengths
 
     def take(self, indices: Sequence[int] | NDArray[np.int64]) -> "PromptBatch":
         """Return the batch of the prompts at `indices`, in that order; repeats are allowed."""
@@ -89,18 +103,26 @@ class _RejectedError(Exception):
 
 
 def encode(
-    task: Task, tokenizer: Tokenizer, sizes: Mapping[str, int], bos_id: int | None, seed: int
+    task: Task,
+    tokenizer: Tokenizer,
+    sizes: Mapping[str, int],
+    bos_id: int | None,
+    seed: int,
+    *,
+    at_most: bool = False,
 ) -> EncodedTask:
     """Draw the prompts of a task and check them in a model's tokens.
 
-    `sizes` says how many prompts each split gets; a split left out or of size 0 is not made.
+    `sizes` says how many prompts each split gets; a split left out or of size 0 is not made. With
+    `at_most`, a split that has fewer gets what there is, at least one.
     `bos_id` is put in front of every prompt, once, unless it is None. First come the entities that
     this tokenizer can use in every split asked for: answer in one token, and the prompt length that
     most of them have. A shuffle drawn from `seed` divides them into two halves, one for `train` and
     one for `test` and `shifted`. Pairs over each half are then taken in the task's own order if
 
     - answer and foil are one token each as continuations of the whole prompt, and differ;
-    - the clean prompt has the common length, and the corrupted prompt has as many tokens.
+    - the clean prompt has the common length, unless the task's setting `lengths` is "several";
+    - the corrupted prompt has as many tokens as the clean one.
 
     Raises `UserInputError` for sizes that are not sizes, and where a split has fewer pairs than
     asked for: the message says how many there are and why others were dropped.
@@ -108,7 +130,7 @@ def encode(
     wanted = _checked_sizes(task, sizes)
     dropped: Counter[str] = Counter()
     usable, length = _usable_entities(task, tokenizer, wanted, dropped)
-    Random(f"halves/{task.name}/{seed}").shuffle(usable)
+    Random(f"halves/{getattr(task, 'divided_as', task.name)}/{seed}").shuffle(usable)
     half = len(usable) // 2
     batches = {}
     for split, size in wanted.items():
@@ -119,7 +141,10 @@ def encode(
             if len(drawn) == size:
                 break
         else:
-            raise UserInputError(_too_few(task, split, size, len(drawn), len(entities), dropped))
+            if not (at_most and drawn):
+                raise UserInputError(
+                    _too_few(task, split, size, len(drawn), len(entities), dropped)
+                )
         batches[split] = _batch(split, drawn, tokenizer, bos_id)
     return EncodedTask(task=task, batches=batches, dropped=dict(sorted(dropped.items())))
 
@@ -143,8 +168,11 @@ def _checked_sizes(task: Task, sizes: Mapping[str, int]) -> dict[str, int]:
 
 def _usable_entities(
     task: Task, tokenizer: Tokenizer, splits: Mapping[str, int], dropped: Counter[str]
-) -> tuple[list[str], int]:
-    """Return the entities that the tokenizer can use in all splits, and their prompt length."""
+) -> tuple[list[str], int | None]:
+    """Return the entities that the tokenizer can use in all splits, and their prompt length.
+
+    None stands for any length.
+    """
     lengths: dict[str, list[int]] = {}
     for entity in task.entities():
         try:
@@ -153,6 +181,8 @@ def _usable_entities(
             dropped[f"entity: {rejection}"] += 1
         else:
             lengths[entity] = [len(probe.clean) for probe in probes]
+    if getattr(task, "lengths", "one") == "several":
+        return list(lengths), None
     if not lengths:
         return [], 0
     counts = Counter(of_splits[0] for of_splits in lengths.values())
@@ -173,7 +203,7 @@ def _valid_pairs(
     split: str,
     entities: Sequence[str],
     seed: int,
-    length: int,
+    length: int | None,
     dropped: Counter[str],
 ) -> Iterator[tuple[PromptPair, _TokenPair]]:
     """Yield the pairs of a split that keep every rule, and count why others do not."""
@@ -182,7 +212,7 @@ def _valid_pairs(
             tokens = _token_pair(tokenizer, pair)
             if tokens.answer == tokens.foil:
                 raise _RejectedError("answer and foil are the same token")
-            if len(tokens.clean) != length:
+            if length is not None and len(tokens.clean) != length:
                 raise _RejectedError(f"the clean prompt is not {length} tokens long")
         except _RejectedError as rejection:
             dropped[f"pair: {rejection}"] += 1
@@ -243,15 +273,24 @@ def _batch(
         # Some tokenizers put one in front even when asked for no special tokens: never two.
         return tokens if bos_id is None or tokens[:1] == [bos_id] else [bos_id, *tokens]
 
-    rows = [with_bos(tokens.clean) for _, tokens in drawn]
-    strings = {token: tokenizer.decode([token]) for row in rows for token in row}
+    clean = _aligned([with_bos(tokens.clean) for _, tokens in drawn])
+    strings = {int(token): tokenizer.decode([int(token)]) for token in np.unique(clean[clean >= 0])}
+    strings[PADDING] = ""
     return PromptBatch(
         split=split,
         pairs=tuple(pair for pair, _ in drawn),
-        tokens=np.array(rows, dtype=np.int64),
-        corrupted=np.array([with_bos(tokens.corrupted) for _, tokens in drawn], dtype=np.int64),
+        tokens=clean,
+        corrupted=_aligned([with_bos(tokens.corrupted) for _, tokens in drawn]),
         answers=np.array([tokens.answer for _, tokens in drawn], dtype=np.int64),
         foils=np.array([tokens.foil for _, tokens in drawn], dtype=np.int64),
-        token_strings=tuple(tuple(strings[token] for token in row) for row in rows),
+        token_strings=tuple(tuple(strings[token] for token in row) for row in clean.tolist()),
         has_bos=bos_id is not None,
     )
+
+
+def _aligned(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """Return prompts as an array in which all end at the same position."""
+    aligned = np.full((len(rows), max(map(len, rows))), PADDING, dtype=np.int64)
+    for row, tokens in zip(aligned, rows, strict=True):
+        row[len(row) - len(tokens) :] = tokens
+    return aligned

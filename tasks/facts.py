@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 _DATA = Path(__file__).parent / "data"
 
@@ -15,6 +16,21 @@ def capitals() -> dict[str, str]:
 
 def first_names() -> tuple[str, ...]:
     """Return the first names listed in `data/names.json`."""
-    with (_DATA / "names.json").open(encoding="utf-8") as file:
-        groups: dict[str, list[str]] = json.load(file)
-    return tuple(name for group in groups.values() for name in group)
+    return tuple(name for group in names_by_gender().values() for name in group)
+
+
+def names_by_gender() -> dict[str, list[str]]:
+    """Return the first names of `data/names.json`, "male" and "female"."""
+    names: dict[str, list[str]] = _read("names.json")
+    return names
+
+
+def facts() -> dict[str, dict[str, str]]:
+    """Return family of facts to subject to object, as listed in `data/facts.json`."""
+    families: dict[str, dict[str, str]] = _read("facts.json")
+    return families
+
+
+def _read(name: str) -> Any:
+    with (_DATA / name).open(encoding="utf-8") as file:
+        return json.load(file)

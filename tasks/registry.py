@@ -23,6 +23,10 @@ class Entry:
     """`"package.module:Class"`."""
     summary: str
     """One line for `python -m bench list`."""
+    origin: str = ""
+    """Of a plug-in: the package or file that it comes from, in words."""
+    version: str = ""
+    """Of a plug-in: which code it is. Cells of other code are other cells."""
 
     def load(self) -> type[Any]:
         """Import the module and return the class."""

@@ -78,3 +78,22 @@ def casts(entities: Sequence[str], n_parts: int, seed: int) -> Iterator[tuple[st
         steps = (0, offset, *draw_rest.sample(others, n_parts - 2))
         for first in range(n_entities):
             yield tuple(order[(first + step) % n_entities] for step in steps)
+
+
+def opposed(
+    first: Sequence[str], second: Sequence[str], *, n_rounds: int, seed: int
+) -> Iterator[tuple[int, str, str]]:
+    """Yield (round, entity, one of the other group), the two groups in turn as far as they go.
+
+    In each round every entity of both groups comes once. Without a second group there is nothing to
+    oppose, and so no pair.
+    """
+    draw = Random(f"opposed/{seed}")
+    groups = [draw.sample(list(group), len(group)) for group in (first, second)]
+    if not all(groups):
+        return
+    for turn in range(n_rounds):
+        for index in range(max(map(len, groups))):
+            for group, others in (groups, groups[::-1]):
+                if index < len(group):
+                    yield turn, group[index], others[(index + turn) % len(others)]

@@ -63,6 +63,14 @@ class Intervention(nn.Module):
         Whatever does not depend on the activation is worked out here, once a forward.
         """
 
+    def on(self, grid: PointGrid) -> Intervention | None:
+        """The same parameters on prompts of another length; None where they are tied to positions.
+
+        Args:
+            grid: has the places and layers of this intervention's own.
+        """
+        return None
+
     @abstractmethod
     def theta(self) -> Float[Tensor, " parameter"]:
         """The parameters that take part, flat: what Eq. 8 and the minimality counts look at."""
@@ -276,6 +284,10 @@ class DynamicScaling(Intervention):
     def magnitudes(self) -> Tensor:
         """|g| entry by entry."""
         return self.theta().detach().abs()
+
+    def on(self, grid: PointGrid) -> DynamicScaling:
+        """The same gates at the positions of another grid."""
+        return DynamicScaling(grid, self.gates.detach(), self.output)
 
     def masked(self, keep: Tensor) -> DynamicScaling:
         """The entries of the gates times `keep`."""

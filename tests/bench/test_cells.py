@@ -4,8 +4,9 @@ from collections import Counter
 
 import pytest
 
-from bench.cells import PlannedCell, expand
+from bench.cells import PlannedCell, content_of, expand, same_content
 from bench.config import Matrix, parse
+from tasks import ccc
 from tasks.errors import UserInputError
 
 
@@ -36,7 +37,7 @@ def test_a_parent_stands_before_what_starts_from_it() -> None:
     found = cells()
     shuffled = [cell for cell in found if cell.parent]
     assert {cell.parent for cell in shuffled} == {found[0].id}
-    assert all(cell.settings["parent"] == found[0].id for cell in shuffled)
+    assert all(cell.settings["parent"] == content_of(found[0].id) for cell in shuffled)
 
 
 def test_ids_are_unique_and_stable() -> None:
@@ -72,6 +73,19 @@ def test_whatever_decides_the_numbers_is_part_of_the_id(changes: dict[str, objec
 )
 def test_what_does_not_decide_the_numbers_is_not(changes: dict[str, object]) -> None:
     assert [cell.id for cell in cells()] == [cell.id for cell in cells(**changes)]
+
+
+def test_the_name_of_a_model_and_the_number_of_a_gpu_are_no_content() -> None:
+    ours, theirs = cells(device="cuda:0"), cells(device="cuda:1", models=["elsewhere/m"])
+    assert [content_of(cell.id) for cell in ours] == [content_of(cell.id) for cell in theirs]
+    assert all(same_content(a.settings, b.settings) for a, b in zip(ours, theirs, strict=True))
+    assert not same_content(ours[0].settings, ours[1].settings)
+
+
+def test_other_data_of_a_task_makes_other_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {content_of(cell.id) for cell in cells(tasks=["ccc"])}
+    monkeypatch.setitem(ccc.TEMPLATES, "stem", ccc.TEMPLATES["stem"] + " now")
+    assert not before & {content_of(cell.id) for cell in cells(tasks=["ccc"])}
 
 
 def test_adding_a_method_leaves_the_others_as_they_are() -> None:

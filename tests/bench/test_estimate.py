@@ -9,7 +9,6 @@ from bench.cells import PlannedCell, expand
 from bench.compute import identity
 from bench.estimate import estimated_seconds, forward_rows, in_words
 from bench.records import CellRecord
-from bench.upkeep import CellSummary
 from tests.small import small_matrix
 
 
@@ -18,9 +17,9 @@ def cells(name: str = "smollm2-135m", **changes: Any) -> list[PlannedCell]:
     return expand(matrix, lambda model: "digest", lambda device: "cpu")
 
 
-def finished(cell: PlannedCell, seconds: float) -> CellSummary:
+def finished(cell: PlannedCell, seconds: float) -> CellRecord:
     provenance = {"seconds": {"fit": seconds, "evaluate": 0.0}}
-    return CellSummary.of(CellRecord(**identity(cell), status="done", provenance=provenance))
+    return CellRecord(**identity(cell), status="done", provenance=provenance)
 
 
 def rows(method: object, **changes: Any) -> float:

@@ -83,7 +83,14 @@ def test_all_countries_and_wrong_capitals_are_paired() -> None:
 
 @pytest.mark.parametrize(
     ("template", "length"),
-    [("paper", 18), ("paper_alt", 18), ("stem", 23), ("stem_alt", 23), ("inline", 12)],
+    [
+        ("paper", 18),
+        ("paper_alt", 18),
+        ("stem", 23),
+        ("stem_alt", 23),
+        ("inline", 12),
+        ("reverse", 17),
+    ],
 )
 def test_lengths_in_smollm2_tokens(template: Any, length: int, smollm2_tokenizer: Any) -> None:
     encoded = encode(CCC(template), smollm2_tokenizer, {"train": 8, "test": 16}, None, seed=0)
@@ -106,3 +113,15 @@ def test_no_capital_of_the_train_prompts_comes_back(smollm2_tokenizer: Any) -> N
         seen = {capital for capital in asked_capitals().values() if f" {capital}" in text["train"]}
         assert len(seen) >= 15
         assert not any(f" {capital}" in text["test"] + text["shifted"] for capital in seen)
+
+
+def test_reverse_asks_for_the_country_of_the_capital() -> None:
+    for corruption in ("other_country", "other_capital"):
+        for pair in pairs(CCC("reverse", corruption)):
+            city, claim = capitals()[pair.entity], pair.foil.strip()
+            assert pair.answer == f" {pair.entity}"
+            assert pair.clean.startswith(f"The city of {city} is in {claim}. The city of {city} is")
+            changed = city if corruption == "other_country" else claim
+            kept = claim if corruption == "other_country" else city
+            assert changed not in pair.corrupted
+            assert kept in pair.corrupted

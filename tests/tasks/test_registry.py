@@ -33,7 +33,9 @@ def test_nearest_asks_only_where_something_is_near() -> None:
 
 def test_lookup_gives_the_entry_or_names_the_nearest() -> None:
     assert lookup(TASKS, "ccc", "task").load() is CCC
-    with pytest.raises(UserInputError, match=r'no task "cccc"\. Did you mean "ccc"\? Known: ccc'):
+    with pytest.raises(
+        UserInputError, match=r'no task "cccc"\. Did you mean "ccc"\? Known: antonym'
+    ):
         lookup(TASKS, "cccc", "task")
 
 

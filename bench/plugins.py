@@ -1,0 +1,182 @@
+"""Plug-ins: methods, tasks and models from packages of somebody else's, and from single files.
+
+A package names them as entry points:
+
+    [project.entry-points."attribution_bench.methods"]
+    my_method = "my_package.my_method:MyMethod"
+
+and likewise `attribution_bench.tasks` (a task's class) and `attribution_bench.models` (a
+`bench.models.ModelEntry`). A file holds tables: `METHODS = {"my_method": MyMethod}`, `TASKS`,
+`MODELS`. Their code runs with the rights of whoever starts the suite, as any installed package's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from bench.models import MODELS, ModelEntry
+from methods import METHODS
+from tasks import TASKS
+from tasks.errors import UserInputError
+from tasks.registry import Entry
+
+GROUP = "attribution_bench"
+TABLES: Mapping[str, dict[str, Any]] = {"METHODS": METHODS, "TASKS": TASKS, "MODELS": MODELS}
+
+
+class PluginError(UserInputError):
+    """A plug-in clashes with another name or is broken; the message names its package or file."""
+
+
+@dataclass(frozen=True)
+class PluginEntry(Entry):
+    """A method or task of somebody else's."""
+
+    def load(self) -> type[Any]:
+        """Import the module and return the class.
+
+        Raises:
+            PluginError: if that fails, for whatever reason.
+        """
+        try:
+            found = super().load()
+        except Exception as error:
+            raise _broken(self.origin, self.target, error) from error
+        if not isinstance(found, type):
+            raise PluginError(f"{self.origin}: {self.target} is not a class.")
+        return found
+
+
+def install(files: Iterable[str | Path] = ()) -> None:
+    """Adds the plug-ins of all installed packages and of `files` to the tables of names.
+
+    What is there already from the same package or file is left, or replaced if it has changed.
+
+    Raises:
+        PluginError: for a name that is taken, and for a plug-in that cannot be loaded.
+    """
+    for kind in TABLES:
+        for point in entry_points(group=f"{GROUP}.{kind.lower()}"):
+            _add(kind, point.name, _entry_of_package(kind, point), _origin(point))
+    for file in files:
+        path = Path(file).expanduser()
+        origin = f'the file "{path}"'
+        try:
+            source = path.read_bytes()
+        except OSError as error:
+            raise PluginError(f"--plugin: {path} cannot be read: {error.strerror}.") from None
+        install_source(source, str(path.resolve()), origin)
+
+
+def install_source(source: bytes, path: str, origin: str) -> None:
+    """Adds the plug-ins of a file's source, which need not be on this machine's disk.
+
+    Raises:
+        PluginError: as `install`.
+    """
+    digest = hashlib.sha256(source).hexdigest()
+    name = f"{GROUP}_plugin_{digest[:16]}"
+    module = sys.modules.get(name) or _run(source, path, name, origin)
+    tables = {kind: getattr(module, kind) for kind in TABLES if hasattr(module, kind)}
+    if not tables:
+        raise PluginError(
+            f'{origin} adds nothing: it needs a table such as METHODS = {{"my_method": MyMethod}}.'
+        )
+    for kind, table in tables.items():
+        if not isinstance(table, Mapping):
+            raise PluginError(f"{origin}: {kind} has to be a dictionary of names.")
+        for key, value in table.items():
+            _add(kind, key, _entry_of_file(kind, key, value, module, origin, digest), origin)
+
+
+def _run(source: bytes, path: str, name: str, origin: str) -> ModuleType:
+    spec = importlib.util.spec_from_loader(name, loader=None, origin=path)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    module.__file__ = path
+    sys.modules[name] = module  # dataclasses look their module up
+    try:
+        exec(compile(source, path, "exec"), vars(module))
+    except Exception as error:
+        del sys.modules[name]
+        raise _broken(origin, path, error) from error
+    return module
+
+
+def _entry_of_file(
+    kind: str, key: str, value: object, module: ModuleType, origin: str, digest: str
+) -> Entry | ModelEntry:
+    if kind == "MODELS":
+        return _model(value, key, origin)
+    if not isinstance(value, type):
+        raise PluginError(f'{origin}: {kind}["{key}"] has to be a class, not {value!r}.')
+    summary = (value.__doc__ or "").strip().partition("\n")[0] or "(it has no docstring)"
+    setattr(module, value.__name__, value)
+    return PluginEntry(f"{module.__name__}:{value.__name__}", summary, origin, f"file {digest}")
+
+
+def _entry_of_package(kind: str, point: EntryPoint) -> Entry | ModelEntry:
+    origin = _origin(point)
+    if kind == "MODELS":
+        try:
+            value = point.load()
+        except Exception as error:
+            raise _broken(origin, point.value, error) from error
+        return _model(value, point.name, origin)
+    return PluginEntry(point.value, f"from {origin}", origin, origin)
+
+
+def _model(value: object, name: str, origin: str) -> ModelEntry:
+    if not isinstance(value, ModelEntry):
+        raise PluginError(f'{origin}: the model "{name}" has to be a bench.models.ModelEntry.')
+    return value
+
+
+def _origin(point: EntryPoint) -> str:
+    distribution = point.dist
+    if distribution is None:
+        return "a package without a name"
+    return f"the package {distribution.name} {distribution.version}"
+
+
+def _add(kind: str, name: str, entry: Entry | ModelEntry, origin: str) -> None:
+    table = TABLES[kind]
+    if name in table and (_added_by.get((kind, name)) != origin):
+        other = _added_by.get((kind, name), "the suite itself")
+        raise PluginError(
+            f'{origin} adds a {kind.lower()[:-1]} "{name}", a name that {other} has taken. '
+            "One of the two has to be called otherwise, or be left out."
+        )
+    if not name.isidentifier() and kind != "MODELS":
+        raise PluginError(f'{origin}: the name "{name}" has to be letters, digits and _.')
+    table[name] = entry
+    _added_by[kind, name] = origin
+
+
+_added_by: dict[tuple[str, str], str] = {}
+"""Who added what to the tables: they are the program's, and so is this."""
+
+
+def uninstall() -> None:
+    """Takes all plug-ins out of the tables again."""
+    for kind, name in _added_by:
+        TABLES[kind].pop(name, None)
+    _added_by.clear()
+
+
+def _broken(origin: str, where: str, error: Exception) -> PluginError:
+    frame = (traceback.extract_tb(error.__traceback__) or [None])[-1]
+    at = f", {frame.filename} line {frame.lineno}" if frame else ""
+    return PluginError(
+        f"{origin} has a broken plug-in ({where}{at}): {type(error).__name__}: {error}. "
+        "Mend it or leave it out."
+    )

@@ -1,0 +1,68 @@
+"""IOI in fifteen wordings: lengths, orders, and entities divided as those of `ioi`."""
+
+from typing import Any
+
+import pytest
+
+from tasks.encoding import PADDING, encode
+from tasks.facts import first_names
+from tasks.ioi import IOI
+from tasks.ioi_varied import PLACES, TEMPLATES, THINGS, IOIVaried
+from tasks.task import PromptPair
+
+NAMES = ("Anna", "Brian", "Carl", "Diana", "Emma", "Frank")
+
+
+def pairs(task: IOIVaried, split: str = "train") -> list[PromptPair]:
+    return list(task.candidates(split, NAMES, seed=0))
+
+
+def test_fifteen_wordings_all_used_before_any_is_used_again() -> None:
+    assert len(set(TEMPLATES)) == 15
+    openings = {pair.clean.replace(name, "") for pair in pairs(IOIVaried())[:15] for name in NAMES}
+    assert len(openings) >= 15
+    told = IOIVaried().candidates("train", first_names()[:20], seed=0)
+    text = " ".join(pair.clean for pair in told)
+    assert all(noun in text for noun in PLACES + THINGS)
+
+
+@pytest.mark.parametrize(("order", "split"), [("ABBA", "train"), ("BABA", "shifted")])
+def test_abba_names_the_answer_first(order: Any, split: str) -> None:
+    for pair in pairs(IOIVaried(order), split):
+        assert pair.clean.index(pair.answer) < pair.clean.index(pair.foil)
+        assert pair.clean.count(pair.foil) == 2
+        assert pair.clean.count(pair.answer) == 1
+
+
+def test_swap_makes_the_receiver_give() -> None:
+    for pair in pairs(IOIVaried()):
+        assert pair.corrupted.count(pair.answer) == 2
+        assert pair.corrupted.count(pair.foil) == 1
+
+
+def test_lengths_in_smollm2_tokens(smollm2_tokenizer: Any) -> None:
+    sizes = {"train": 60, "test": 60, "shifted": 60}
+    several = encode(IOIVaried(), smollm2_tokenizer, sizes, None, seed=0)
+    assert several.dropped == {}
+    for batch in several.batches.values():
+        assert set(batch.lengths) == set(range(14, 21))
+        assert batch.n_positions == 20
+        assert (batch.tokens[:, -1] != PADDING).all()
+        for row, length in enumerate(batch.lengths):
+            text = smollm2_tokenizer.decode(batch.tokens[row, -length:].tolist())
+            assert text == batch.pairs[row].clean
+            assert batch.token_strings[row][:-length] == ("",) * (20 - length)
+    one = encode(IOIVaried(lengths="one"), smollm2_tokenizer, sizes, None, seed=0)
+    assert {int(n) for batch in one.batches.values() for n in batch.lengths} == {15}
+
+
+def test_names_are_divided_as_those_of_ioi(smollm2_tokenizer: Any) -> None:
+    sizes = {"train": 100, "test": 100}
+    halves = [
+        {split: {pair.entity for pair in batch.pairs} for split, batch in encoded.batches.items()}
+        for encoded in (
+            encode(t, smollm2_tokenizer, sizes, 0, seed=3) for t in (IOI(), IOIVaried())
+        )
+    ]
+    assert halves[0]["train"].isdisjoint(halves[1]["test"])
+    assert halves[1]["train"].isdisjoint(halves[0]["test"])
