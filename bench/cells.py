@@ -300,6 +300,7 @@ def _settings(
         "positions": matrix.positions,
         "keep_final_residual": matrix.keep_final_residual,
         "sweep": matrix.sweep.model_dump(),
+        **({"sparsity": matrix.sparsity.model_dump()} if matrix.sparsity.points else {}),
         "rows_per_forward": matrix.rows_per_forward,
     }
 

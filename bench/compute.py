@@ -16,13 +16,14 @@ from torch import Tensor
 
 from bench.beta import tune_beta
 from bench.cells import PlannedCell
-from bench.config import Sweep
+from bench.config import Sparsity, Sweep
 from bench.evaluate import metric_row, minimality_of, strengths
 from bench.models import LoadedModel
 from bench.prepare import PreparedTask
 from bench.provenance import Clock, environment, peak_memory
 from bench.records import BetaRecord, CellRecord, MetricRow
 from bench.response import Response
+from bench.sparsity import sparsity_curve
 from bench.split import Split, respond
 from bench.transfer import evaluate_elsewhere
 from methods.core.intervention import Intervention, StaticScaling
@@ -53,6 +54,7 @@ def compute_cell(
     task: PreparedTask,
     objective: Objective,
     sweep: Sweep,
+    sparsity: Sparsity,
     parent_scores: Float[Tensor, "place layer position"] | None,
     others: Mapping[str, PreparedTask] = MappingProxyType({}),
 ) -> tuple[CellRecord, Tensors]:
@@ -65,6 +67,7 @@ def compute_cell(
         task: the cell's task for this model.
         objective: margin and weights, for training and for tuning beta.
         sweep: the beta sweep for display.
+        sparsity: at how many sizes the sparsity curve is measured.
         parent_scores: scores of the cell that this one starts from.
         others: tasks that what is trained is taken to, by label.
 
@@ -103,6 +106,14 @@ def compute_cell(
         }
         minimality = minimality_of(subject, task.train, intervention, scale, attribution.reach)
         elsewhere = evaluate_elsewhere(subject, intervention, others, objective)
+    curve = None
+    if sparsity.points:
+        with clock("sparsity"):
+            curve, of_prompts = sparsity_curve(
+                *(subject, task.train, task.splits["test"], intervention),
+                *(attribution.scores, objective, sparsity.points),
+            )
+            responses |= of_prompts
     tensors = _method_tensors(attribution, intervention) | responses | elsewhere.tensors
     top_tokens: dict[str, str] = {}
     for split, stored in swept.items():
@@ -130,6 +141,7 @@ def compute_cell(
         beta=beta,
         metrics=[*metrics, *elsewhere.metrics],
         minimality=minimality,
+        sparsity=curve,
         top_tokens=top_tokens,
         notes=[*grid.notes, *attribution.notes, *elsewhere.notes],
     )

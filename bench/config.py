@@ -147,6 +147,15 @@ class Sweep(_Strict):
         return self
 
 
+class Sparsity(_Strict):
+    """Sparsity curves (`bench.sparsity`): at how many sizes k; 0 leaves them out.
+
+    Each size costs one tuning of beta: about 54 forward rows a train prompt, 2 a test prompt.
+    """
+
+    points: Annotated[int, Field(ge=0)] = 0
+
+
 class Agreement(_Strict):
     """Intervals of Kendall's tau."""
 
@@ -175,6 +184,7 @@ class Matrix(_Strict):
     seeds: Annotated[list[int], Field(min_length=1)] = [0]
     grid: Literal["product", "alone"] = "product"
     sweep: Sweep = Sweep()
+    sparsity: Sparsity = Sparsity()
     agreement: Agreement = Agreement()
     figures: list[str] = []
     """Which figures its report shows first (`reports.figures.FIGURES`)."""

@@ -89,7 +89,10 @@ def forward_rows(settings: Mapping[str, Any]) -> float:
     strengths = 2 if trained else 4
     evaluated = strengths * (prompts["train"] + prompts["test"] + prompts["shifted"])
     swept = 2 * sweep["prompts"] * (sweep["points"] - 1)
-    return float(fit + evaluated + swept + 2 * EVALUATIONS_OF_K * prompts["train"])
+    a_size = TUNED_STRENGTHS * prompts["train"] + 2 * prompts["test"]
+    sparse = settings.get("sparsity", {}).get("points", 0) * a_size
+    counted = 2 * EVALUATIONS_OF_K * prompts["train"]
+    return float(fit + evaluated + swept + counted + sparse)
 
 
 def in_words(seconds: float | None) -> str:

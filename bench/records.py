@@ -181,6 +181,22 @@ class MinimalityRecord(_Strict):
     unit: str = "scalar"
 
 
+class SparsityRecord(_Strict):
+    """E_0 and F when only the `k` points of largest |score| are left (`bench.sparsity`).
+
+    `beta` is tuned on train at every k; `E_0` and `F` are of `split`; `area` is E_0 averaged over
+    log k, in logits.
+    """
+
+    split: str
+    k: list[int]
+    beta: list[float]
+    E_0: list[float]
+    F: list[float]
+    E_0_train: list[float]
+    area: float
+
+
 class CellRecord(_Strict):
     """Everything about a cell but its tensors.
 
@@ -207,6 +223,7 @@ class CellRecord(_Strict):
     beta: BetaRecord | None = None
     metrics: list[MetricRow] = []
     minimality: MinimalityRecord | None = None
+    sparsity: SparsityRecord | None = None
     top_tokens: dict[str, str] = {}
     notes: list[str] = []
 

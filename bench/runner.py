@@ -257,6 +257,7 @@ def _run_cell(cell: PlannedCell, ready: _Ready, store: RunStore) -> CellRecord:
             ready.tasks[_asked(cell)],
             Objective(**cell.objective.model_dump()),
             matrix.sweep,
+            matrix.sparsity,
             _parent_scores(cell, store),
             {asked[0]: ready.tasks[asked] for asked in elsewhere},
         )

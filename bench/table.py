@@ -44,6 +44,8 @@ _CELL = {
     "seconds_fit": "float64",
     "seconds_tune": "float64",
     "seconds_evaluate": "float64",
+    "seconds_sparsity": "float64",
+    "sparsity_area": "float64",
     "forward_rows": "Int64",
     "backward_rows": "Int64",
     "peak_memory_bytes": "Int64",
@@ -132,6 +134,8 @@ def _cell_columns(record: CellRecord) -> dict[str, Any]:
         columns["minimality_unit"] = minimality.unit
         columns["n_parameters"] = minimality.n_parameters
         columns["smallest_k"] = minimality.smallest_k
+    if record.sparsity is not None:
+        columns["sparsity_area"] = record.sparsity.area
     if record.error is not None:
         columns["error_kind"], columns["error"] = record.error.kind, record.error.message
     seconds = record.provenance.get("seconds") or {}

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Self
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from methods.core.hooks import Edit, SiteLayer
@@ -82,6 +83,12 @@ class Intervention(nn.Module):
     @abstractmethod
     def masked(self, keep: Float[Tensor, " unit"]) -> Self:
         """A copy without gradient whose units are multiplied by `keep` (1 keeps, 0 removes)."""
+
+    def at_points(self, keep: Bool[Tensor, "place layer position"]) -> Self:
+        """A copy without gradient that acts at the chosen points alone."""
+        chosen = deepcopy(self).requires_grad_(False)
+        chosen.included &= keep.to(chosen.included.device)
+        return chosen
 
     def keep_largest(self, k: int) -> Self:
         """A copy in which only the `k` units of largest magnitude are left."""
@@ -274,6 +281,12 @@ class DynamicScaling(Intervention):
             return scaled(h, 1 + beta[:, None, None] * alpha)
 
         return scale
+
+    def at_points(self, keep: Tensor) -> Self:
+        """A copy whose scalars are 0 at all other points."""
+        chosen = super().at_points(keep)
+        chosen.acts &= keep.to(chosen.acts.device)
+        return chosen
 
     def theta(self) -> Tensor:
         """The entries of the gates."""
