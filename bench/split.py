@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,8 @@ from torch import Tensor
 from bench.response import Response, read
 from methods.core.intervention import Intervention
 from methods.core.objective import effectiveness
+from methods.core.points import PointGrid
+from methods.core.prefix import Prefix
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 
@@ -25,12 +27,14 @@ class Split:
         prompts: on the model's device.
         reference: log-probabilities of the unsteered model.
         unsteered: its response, at the one strength 0.
+        prefixes: what is shared before the first position of a grid, by that position.
     """
 
     name: str
     prompts: Prompts
     reference: Float[Tensor, "prompt vocab"]
     unsteered: Response
+    prefixes: dict[int, Prefix] = field(default_factory=dict)
 
     @staticmethod
     def of(name: str, prompts: Prompts, subject: SubjectModel) -> Split:
@@ -49,6 +53,13 @@ class Split:
         """E_0 of the unsteered model: minus the mean of |LD|."""
         ld = self.unsteered.ld[:, 0]
         return float(effectiveness(ld, ld, 0.0))
+
+    def prefix(self, subject: SubjectModel, grid: PointGrid) -> Prefix:
+        """The positions before the first one of the grid, run once for all that is asked of it."""
+        first = min(grid.positions)
+        if first not in self.prefixes:
+            self.prefixes[first] = Prefix.of(subject, self.prompts.tokens, grid)
+        return self.prefixes[first]
 
     def take(self, prompts: Sequence[int]) -> Split:
         """Some of the prompts, in that order."""
@@ -85,13 +96,13 @@ def _respond_by_rows(
     subject: SubjectModel, split: Split, intervention: Intervention, beta: Tensor
 ) -> Response:
     """Runs a row a prompt and strength."""
-    prompt_of_row = torch.arange(len(split.prompts)).repeat_interleave(len(beta))
-    beta_of_row = beta.to(torch.float32).repeat(len(split.prompts)).to(subject.device)
+    device = split.reference.device
+    prompt_of_row = torch.arange(len(split.prompts), device=device).repeat_interleave(len(beta))
+    beta_of_row = beta.to(torch.float32).repeat(len(split.prompts)).to(device)
+    prefix = split.prefix(subject, intervention.grid)
     parts = []
     for rows in subject.chunks(len(prompt_of_row)):
         index = prompt_of_row[rows]
-        chunk = split.prompts.take(index)
-        logits = subject.logits(chunk.tokens, intervention.at(beta_of_row[rows]))
-        reference = split.reference[index.to(split.reference.device)]
-        parts.append(read(logits, chunk, reference))
+        logits = prefix.steer(subject, index, intervention, beta_of_row[rows])
+        parts.append(read(logits, split.prompts.take(index), split.reference[index]))
     return Response.of_rows(parts, beta)

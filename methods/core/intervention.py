@@ -45,21 +45,26 @@ class Intervention(nn.Module):
     positions: Tensor
 
     def everywhere(
-        self, values: Float[Tensor, "*rest chosen"], n_positions: int
+        self, values: Float[Tensor, "*rest chosen"], stop: int, start: int
     ) -> Float[Tensor, "*rest position"]:
-        """Values at the grid's positions, and 0 at all others of a prompt."""
-        if len(self.grid.positions) == n_positions:
+        """Values at the grid's positions, and 0 at all others from `start` to before `stop`."""
+        if len(self.grid.positions) == stop - start:
             return values
-        empty = values.new_zeros((*values.shape[:-1], n_positions))
-        return empty.index_copy(-1, self.positions, values)
+        empty = values.new_zeros((*values.shape[:-1], stop - start))
+        return empty.index_copy(-1, self.positions - start, values)
 
-    def at(self, beta: Float[Tensor, " row"]) -> Edit:
-        """The intervention at one strength a row of a batch."""
-        return BoundIntervention(self.grid.site_layers, self.bind(beta))
+    def at(self, beta: Float[Tensor, " row"], start: int = 0) -> Edit:
+        """The intervention at one strength a row of a batch.
+
+        Args:
+            beta: the strengths.
+            start: positions before this one are not run; none of them is part of the grid.
+        """
+        return BoundIntervention(self.grid.site_layers, self.bind(beta, start))
 
     @abstractmethod
-    def bind(self, beta: Float[Tensor, " row"]) -> EditFunction:
-        """What is done to an activation at strength `beta` a row.
+    def bind(self, beta: Float[Tensor, " row"], start: int) -> EditFunction:
+        """What is done to an activation at strength `beta` a row, from position `start` on.
 
         Whatever does not depend on the activation is worked out here, once a forward.
         """
@@ -134,9 +139,9 @@ class StaticScaling(Intervention):
         largest = alpha.abs().max()
         return StaticScaling(grid, alpha / largest if largest > 0 else alpha)
 
-    def bind(self, beta: Tensor) -> EditFunction:
+    def bind(self, beta: Tensor, start: int) -> EditFunction:
         """Eq. 5: the factors 1 + beta alpha of all points at once."""
-        alpha = self.everywhere(self.alpha * self.included, self.grid.n_positions)
+        alpha = self.everywhere(self.alpha * self.included, self.grid.n_positions, start)
         factors = (1 + beta[:, None, None, None] * alpha).unbind(2)
 
         def scale(site: Site, layer: int, h: Tensor) -> Tensor:
@@ -178,10 +183,10 @@ class SteeringVectors(Intervention):
 
     fits: Tensor | None
 
-    def bind(self, beta: Tensor) -> EditFunction:
+    def bind(self, beta: Tensor, start: int) -> EditFunction:
         """Eq. 4."""
         taking_part = (self.vectors * self.included[..., None]).movedim(2, -1)
-        everywhere = self.everywhere(taking_part, self.grid.n_positions).movedim(-1, 0)
+        everywhere = self.everywhere(taking_part, self.grid.n_positions, start).movedim(-1, 0)
         by_layer = everywhere.unbind(2)
 
         def add(site: Site, layer: int, h: Tensor) -> Tensor:
@@ -253,11 +258,11 @@ class DynamicScaling(Intervention):
     gram: Tensor | None
 
     def alpha(
-        self, site: Site, layer: int, h: Float[Tensor, "row position *head width"]
+        self, site: Site, layer: int, h: Float[Tensor, "row position *head width"], start: int = 0
     ) -> Float[Tensor, "row place chosen"]:
-        """Eq. 10 at the grid's positions, 0 at points left out and BOS."""
+        """Eq. 10 at the grid's positions, 0 at points left out and BOS; h begins at `start`."""
         rows = self.grid.rows(site)
-        h = self.grid.at_points(site, h.to(torch.float32))
+        h = self.grid.at_points(site, h.to(torch.float32), start)
         gates = self.gates[rows, layer]
         if site is Site.O:
             assert self.output is not None
@@ -273,11 +278,11 @@ class DynamicScaling(Intervention):
         alpha: Tensor = along * self.acts[rows, layer]
         return alpha
 
-    def bind(self, beta: Tensor) -> EditFunction:
+    def bind(self, beta: Tensor, start: int) -> EditFunction:
         """Eq. 10, then Eq. 5."""
 
         def scale(site: Site, layer: int, h: Tensor) -> Tensor:
-            alpha = self.everywhere(self.alpha(site, layer, h), h.shape[1])
+            alpha = self.everywhere(self.alpha(site, layer, h, start), start + h.shape[1], start)
             return scaled(h, 1 + beta[:, None, None] * alpha)
 
         return scale

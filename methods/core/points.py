@@ -198,10 +198,13 @@ class PointGrid:
         ]
 
     def at_points(
-        self, site: Site, values: Float[Tensor, "row position *head_and_rest"]
+        self, site: Site, values: Float[Tensor, "row position *head_and_rest"], start: int = 0
     ) -> Float[Tensor, "row place chosen *rest"]:
-        """What a hook of `site` sees, or one number of each activation, at the grid's points."""
-        chosen = values[:, list(self.positions)]
+        """What a hook of `site` sees, or one number of each activation, at the grid's points.
+
+        The first position of `values` is position `start` of the prompt.
+        """
+        chosen = values[:, [position - start for position in self.positions]]
         return chosen.movedim(2, 1) if site in HEAD_SITES else chosen[:, None]
 
     @property

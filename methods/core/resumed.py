@@ -26,6 +26,7 @@ from methods.core.final_norm import FinalNorm
 from methods.core.memory import require_memory
 from methods.core.patches import Patches, patched_rows
 from methods.core.points import PointGrid
+from methods.core.prefix import plain_cache
 from methods.core.subject import SubjectModel
 
 
@@ -128,7 +129,7 @@ class ResumedRun:
         values: list[list[Tensor]] = [[] for _ in self.blocks]
         noise = self.contrast.receiver.noise
         for rows in self.subject.chunks(len(self.prompts)):
-            cache = _plain_cache()
+            cache = plain_cache()
             with self._noting(inputs, []):
                 self.subject.logits(
                     self.prompts.tokens[rows],
@@ -165,7 +166,7 @@ class ResumedRun:
 
     def _calls(self, at: int) -> list[Call]:
         """How the model calls its blocks on the tokens from `at` on, over a cache cut there."""
-        cache = _plain_cache()
+        cache = plain_cache()
         for layer in range(len(self.blocks)):
             cache.update(self.keys[layer][:1, :, :at], self.values[layer][:1, :, :at], layer)
         calls: list[Call] = []
@@ -195,13 +196,6 @@ class ResumedRun:
         finally:
             for handle in handles:
                 handle.remove()
-
-
-def _plain_cache() -> Any:
-    """A cache that keeps the keys and values of all positions, sliding windows or not."""
-    from transformers import DynamicCache
-
-    return DynamicCache()
 
 
 def _is_cache(value: object) -> bool:

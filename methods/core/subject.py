@@ -44,11 +44,14 @@ class SubjectModel:
         bridge: the model; its weights are frozen and dropout is off from here on.
         rows_per_forward: largest number of rows (prompts times strengths or points) of a forward.
         passes: rows counted so far.
+        goes_on_from_a_cache: whether a run over cached positions gives the same logits; None as
+            long as nobody has tried (see `methods.core.prefix`).
     """
 
     bridge: TransformerBridge
     rows_per_forward: int = 32
     passes: Passes = field(default_factory=Passes)
+    goes_on_from_a_cache: bool | None = None
 
     def __post_init__(self) -> None:
         self.bridge.eval().requires_grad_(False)

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
 from methods.core.intervention import Intervention
 from methods.core.objective import Objective, kl_divergence, minimality
+from methods.core.prefix import Prefix
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 from tasks.errors import UserInputError
@@ -66,6 +67,7 @@ def train(
     """
     with torch.inference_mode(False), torch.enable_grad():
         reference = torch.log_softmax(subject.unsteered_logits(prompts.tokens), dim=-1)
+        prefix = Prefix.of(subject, prompts.tokens, intervention.grid)
         optimizer = torch.optim.Adam(intervention.parameters(), lr=learning_rate)
         shuffler = torch.Generator().manual_seed(seed)
         history: list[float] = []
@@ -81,9 +83,7 @@ def train(
                 optimizer.zero_grad(set_to_none=True)
                 rows = index.to(reference.device)
                 values.append(
-                    _accumulate(
-                        subject, intervention, prompts.take(index), reference[rows], objective
-                    )
+                    _accumulate(subject, intervention, prompts, prefix, rows, reference, objective)
                 )
                 optimizer.step()
                 steps += 1
@@ -106,23 +106,23 @@ def _accumulate(
     subject: SubjectModel,
     intervention: Intervention,
     prompts: Prompts,
+    prefix: Prefix,
+    batch: Int[Tensor, " prompt"],
     reference: Float[Tensor, "prompt vocab"],
     objective: Objective,
 ) -> Float[Tensor, ""]:
     """Gradients of -Psi over the prompts of one step, in chunks that fit a forward; gives Psi."""
     total = reference.new_zeros(())
-    size = max(1, subject.rows_per_forward // 2)
-    for index in torch.split(torch.arange(len(prompts)), size):
-        chunk = prompts.take(index)
-        plus, minus = _both_signs(subject, intervention, chunk)
-        log_p = reference[index.to(reference.device)]
+    for index in torch.split(batch, max(1, subject.rows_per_forward // 2)):
+        chunk, log_p = prompts.take(index), reference[index]
+        plus, minus = _both_signs(subject, intervention, prefix, index)
         behaviour = objective.behaviour(
             chunk.logit_difference(plus),
             chunk.logit_difference(minus),
             kl_divergence(plus, log_p),
             kl_divergence(minus, log_p),
         )
-        behaviour = behaviour * len(chunk) / len(prompts)
+        behaviour = behaviour * len(chunk) / len(batch)
         subject.backward(-behaviour, 2 * len(chunk))
         total = total + behaviour.detach()
     size_term = objective.lambda_m * minimality(intervention.theta())
@@ -131,11 +131,10 @@ def _accumulate(
 
 
 def _both_signs(
-    subject: SubjectModel, intervention: Intervention, prompts: Prompts
+    subject: SubjectModel, intervention: Intervention, prefix: Prefix, index: Tensor
 ) -> tuple[Float[Tensor, "prompt vocab"], Float[Tensor, "prompt vocab"]]:
     """Logits at beta = +1 and at beta = -1, from one forward."""
-    n = len(prompts)
-    beta = torch.ones(2 * n, device=prompts.tokens.device)
-    beta[n:] = -1
-    logits = subject.logits(prompts.tokens.repeat(2, 1), intervention.at(beta))
-    return logits[:n], logits[n:]
+    beta = torch.ones(2 * len(index), device=index.device)
+    beta[len(index) :] = -1
+    logits = prefix.steer(subject, index.repeat(2), intervention, beta)
+    return logits[: len(index)], logits[len(index) :]

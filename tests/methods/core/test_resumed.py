@@ -112,7 +112,7 @@ def test_a_model_without_a_cache_is_stacked(monkeypatch: pytest.MonkeyPatch) -> 
     subject = SubjectModel(tiny_bridge("llama"))
     grid = grid_of(subject, "last")
     contrast = contrasts(subject, prompts(), grid, "counterfactual", "noising", 0)[0]
-    monkeypatch.setattr("methods.core.resumed._plain_cache", lambda: None)
+    monkeypatch.setattr("methods.core.resumed.plain_cache", lambda: None)
     with pytest.raises(CannotResumeError, match="AttributeError"):
         ResumedRun(subject, grid, contrast)
 

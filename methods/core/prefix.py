@@ -1,0 +1,145 @@
+"""Prompts up to their first intervention point: run once, whatever the intervention and strength.
+
+No intervention reaches a position before the first one of its grid, so the keys and values there
+are those of the unsteered run. They are kept as the model's own cache has them, and every steered
+run starts behind them: one token instead of a whole prompt for a grid at the last position.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from methods.core.intervention import Intervention
+from methods.core.memory import require_memory
+from methods.core.points import PointGrid
+from methods.core.subject import SubjectModel
+
+logger = logging.getLogger(__name__)
+
+
+def plain_cache() -> Any:
+    """A cache that keeps the keys and values of all positions, sliding windows or not."""
+    from transformers import DynamicCache
+
+    return DynamicCache()
+
+
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """Keys and values of the first positions of some prompts, layer by layer.
+
+    Attributes:
+        tokens: the whole prompts.
+        length: positions at their start that are not run again; 0 where nothing is shared.
+        keys, values: empty where nothing is shared.
+    """
+
+    tokens: Int[Tensor, "prompt position"]
+    length: int = 0
+    keys: Sequence[Float[Tensor, "prompt head shared width"]] = ()
+    values: Sequence[Float[Tensor, "prompt head shared width"]] = ()
+
+    @staticmethod
+    def of(
+        subject: SubjectModel, tokens: Int[Tensor, "prompt position"], grid: PointGrid
+    ) -> Prefix:
+        """What prompts share before the first position of a grid.
+
+        Nothing, with a line in the log, where the model cannot go on from a cache to the same
+        logits.
+
+        Raises:
+            NotEnoughMemoryError: if the keys and values do not fit.
+        """
+        whole = Prefix(tokens)
+        length = min(grid.positions)
+        if length == 0 or subject.goes_on_from_a_cache is False:
+            return whole
+        require_memory(
+            2 * subject.n_layers * len(tokens) * length * subject.d_model * subject.dtype.itemsize,
+            subject.device,
+            f"the keys and values of {length} positions of {len(tokens)} prompts",
+            "fewer prompts",
+        )
+        try:
+            shared = _run(subject, tokens, length)
+            if subject.goes_on_from_a_cache is None:
+                _check(subject, whole, shared)
+        except torch.OutOfMemoryError:
+            raise  # a RuntimeError, but the longer way would not fit either
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError) as error:
+            logger.warning(
+                "%s does not go on from a cache to the same logits (%s: %s); every steered run "
+                "starts at the first token instead, which takes longer",
+                subject.bridge.cfg.architecture,
+                type(error).__name__,
+                error,
+            )
+            subject.goes_on_from_a_cache = False
+            return whole
+        subject.goes_on_from_a_cache = True
+        return shared
+
+    def steer(
+        self,
+        subject: SubjectModel,
+        rows: Int[Tensor, " row"],
+        intervention: Intervention | None,
+        beta: Float[Tensor, " row"],
+    ) -> Float[Tensor, "row vocab"]:
+        """Logits of one forward under the caller's grad mode.
+
+        Args:
+            subject: the model.
+            rows: which prompt each row of the forward is.
+            intervention: what is done to activations; None leaves them.
+            beta: its strength in each row.
+        """
+        edit = None if intervention is None else intervention.at(beta, self.length)
+        cache = self._cache(rows) if self.length else None
+        return subject.logits(self.tokens[rows, self.length :], edit, past_key_values=cache)
+
+    def _cache(self, rows: Tensor) -> Any:
+        cache = plain_cache()
+        for layer, (keys, values) in enumerate(zip(self.keys, self.values, strict=True)):
+            cache.update(keys[rows], values[rows], layer)
+        return cache
+
+
+@torch.no_grad()
+def _run(subject: SubjectModel, tokens: Tensor, length: int) -> Prefix:
+    """Runs the shared positions in chunks that fit a forward."""
+    keys: list[list[Tensor]] = [[] for _ in range(subject.n_layers)]
+    values: list[list[Tensor]] = [[] for _ in range(subject.n_layers)]
+    counted = subject.passes.forward
+    for rows in subject.chunks(len(tokens)):
+        cache = plain_cache()
+        subject.logits(tokens[rows, :length], past_key_values=cache)
+        for layer in range(subject.n_layers):
+            keys[layer].append(cache.layers[layer].keys)
+            values[layer].append(cache.layers[layer].values)
+    subject.passes.forward = counted  # a part of each steered row, which counts as a whole one
+    return Prefix(
+        tokens, length, [torch.cat(parts) for parts in keys], [torch.cat(parts) for parts in values]
+    )
+
+
+@torch.no_grad()
+def _check(subject: SubjectModel, whole: Prefix, shared: Prefix) -> None:
+    """Raises RuntimeError where going on from the cache does not give the model's own logits."""
+    counted = subject.passes.forward
+    first = torch.arange(min(2, len(whole.tokens)), device=whole.tokens.device)
+    beta = torch.zeros(len(first), device=whole.tokens.device)
+    expected, found = (run.steer(subject, first, None, beta) for run in (whole, shared))
+    subject.passes.forward = counted
+    tolerance = subject.tolerance
+    if not torch.allclose(found, expected, rtol=tolerance, atol=2.5 * tolerance):
+        difference = float((found - expected).abs().max())
+        raise RuntimeError(f"logits differ by {difference:.2g}")

@@ -1,0 +1,86 @@
+"""Runs that start behind shared positions, against whole runs."""
+
+import logging
+from typing import Any
+
+import pytest
+import torch
+
+from methods.core import prefix as module
+from methods.core.intervention import DynamicScaling, StaticScaling, SteeringVectors
+from methods.core.points import PointGrid
+from methods.core.prefix import Prefix
+from methods.core.subject import SubjectModel
+from tests.methods.small import grid_of, largest_difference, prompts, subject
+from tests.tiny import ARCHITECTURES, tiny_bridge
+
+SITES = ["z", "attn_out", "mlp_out", "resid_post"]
+ROWS = torch.tensor([2, 0, 0, 1])
+BETA = torch.tensor([1.0, -1.0, 0.5, 2.0])
+
+
+def make(kind: Any, grid: PointGrid) -> Any:
+    width = max(grid.widths(32))
+    shapes = {
+        StaticScaling: grid.shape,
+        SteeringVectors: (*grid.shape, width),
+        DynamicScaling: (*grid.shape[:2], width),
+    }
+    return kind(grid, 0.3 * torch.randn(shapes[kind], generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize("kind", [StaticScaling, SteeringVectors, DynamicScaling])
+@pytest.mark.parametrize("positions", ["all", "last", [3, 5]])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_logits_and_gradients_are_those_of_whole_runs(
+    architecture: str, positions: Any, kind: Any
+) -> None:
+    """Sliding windows of 4 tokens and soft caps included."""
+    model, some = subject(architecture), prompts()
+    grid = grid_of(model, SITES, positions)
+    found, gradients = [], []
+    for run in (Prefix(some.tokens), Prefix.of(model, some.tokens, grid)):
+        intervention = make(kind, grid)
+        logits = run.steer(model, ROWS, intervention, BETA)
+        logits.square().mean().backward()
+        found.append(logits)
+        gradients += [parameter.grad for parameter in intervention.parameters()]
+    assert run.length == grid.positions[0] > 0
+    unsteered = model.unsteered_logits(some.tokens)[ROWS]
+    assert largest_difference(found[0], unsteered) > 0.05
+    assert largest_difference(*found) < 1e-4
+    assert largest_difference(*gradients) < 1e-3 * float(gradients[0].abs().max())
+
+
+def test_a_grid_from_the_first_position_on_shares_nothing() -> None:
+    model, some = subject(), prompts()
+    assert Prefix.of(model, some.tokens, grid_of(model, ["mlp_out"], "every")).length == 0
+
+
+def test_what_is_shared_is_not_counted_as_rows() -> None:
+    """A steered row counts as one, however much of it was run before."""
+    model, some = SubjectModel(tiny_bridge("llama")), prompts()
+    grid = grid_of(model, ["mlp_out"], "last")
+    run = Prefix.of(model, some.tokens, grid)
+    run.steer(model, ROWS, make(StaticScaling, grid), BETA)
+    assert model.passes.forward == len(ROWS)
+
+
+def test_a_model_that_cannot_go_on_runs_whole_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, some = SubjectModel(tiny_bridge("gpt2")), prompts()
+    grid = grid_of(model, ["mlp_out"], "last")
+    real = module._run
+
+    def wrong(*arguments: Any) -> Prefix:
+        shared = real(*arguments)
+        return Prefix(shared.tokens, shared.length, [2 * k for k in shared.keys], shared.values)
+
+    monkeypatch.setattr(module, "_run", wrong)
+    with caplog.at_level(logging.WARNING):
+        assert Prefix.of(model, some.tokens, grid).length == 0
+    assert "GPT2LMHeadModel does not go on from a cache" in caplog.text
+    assert model.goes_on_from_a_cache is False
+    monkeypatch.setattr(module, "_run", real)
+    assert Prefix.of(model, some.tokens, grid).length == 0  # not tried again
