@@ -71,6 +71,15 @@ class Response:
         return Response(torch.cat([part.beta for part in parts]), *columns)
 
     @staticmethod
+    def stack(parts: Sequence[Response]) -> Response:
+        """Responses of further prompts to the same strengths, one below the other."""
+        columns = [
+            torch.cat([getattr(part, field.name) for part in parts])
+            for field in fields(Response)[1:]
+        ]
+        return Response(parts[0].beta, *columns)
+
+    @staticmethod
     def of_rows(parts: Sequence[tuple[Tensor, ...]], beta: Float[Tensor, " beta"]) -> Response:
         """The response from what was read off forwards whose rows run over strengths fastest."""
         columns = [torch.cat(column) for column in zip(*parts, strict=True)]

@@ -63,8 +63,14 @@ class Split:
 
     def take(self, prompts: Sequence[int]) -> Split:
         """Some of the prompts, in that order."""
-        reference = self.reference[list(prompts)]
-        return Split(self.name, self.prompts.take(prompts), reference, self.unsteered.take(prompts))
+        rows = list(prompts)
+        return Split(
+            self.name,
+            self.prompts.take(rows),
+            self.reference[rows],
+            self.unsteered.take(rows),
+            {first: prefix.take(rows) for first, prefix in self.prefixes.items()},
+        )
 
 
 @torch.no_grad()

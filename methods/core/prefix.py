@@ -87,6 +87,16 @@ class Prefix:
         subject.goes_on_from_a_cache = True
         return shared
 
+    def take(self, prompts: Sequence[int]) -> Prefix:
+        """The same of some of the prompts."""
+        rows = list(prompts)
+        return Prefix(
+            self.tokens[rows],
+            self.length,
+            [keys[rows] for keys in self.keys],
+            [values[rows] for values in self.values],
+        )
+
     def steer(
         self,
         subject: SubjectModel,
