@@ -26,6 +26,7 @@ from bench.response import Response
 from bench.sparsity import sparsity_curve
 from bench.split import Split, respond
 from bench.transfer import evaluate_elsewhere
+from methods import METHODS
 from methods.core.intervention import Intervention, StaticScaling
 from methods.core.objective import Objective
 from methods.core.points import PointGrid
@@ -42,6 +43,10 @@ class BadScoresError(ValueError):
 
 class UnsupportedSiteError(UserInputError):
     """A method cannot score one of the grid's sites."""
+
+
+class SeveralLengthsError(UserInputError):
+    """A method that is tied to positions is given prompts of several lengths."""
 
 
 SWEPT_SPLITS = ("train", "test")
@@ -79,6 +84,7 @@ def compute_cell(
     subject.passes = Passes()
     method, grid = cell.method.method, task.grid
     _check_sites(cell, grid)
+    _check_lengths(cell, task.encoded.lengths)
     with clock("fit"):
         setting = Setting(objective, cell.seed, parent_scores)
         fitted = method.fit(subject, task.train.prompts, grid, setting)
@@ -171,6 +177,17 @@ def _check_sites(cell: PlannedCell, grid: PointGrid) -> None:
         known = ", ".join(sorted(site.value for site in method.sites))
         raise UnsupportedSiteError(
             f"{cell.method.label} cannot score {', '.join(missing)}; its sites are {known}."
+        )
+
+
+def _check_lengths(cell: PlannedCell, lengths: tuple[int, ...]) -> None:
+    if len(lengths) > 1 and not type(cell.method.method).any_length:
+        able = sorted(name for name, entry in METHODS.items() if entry.load().any_length)
+        raise SeveralLengthsError(
+            f"{cell.method.label} is tied to positions, and the prompts of the task "
+            f'"{cell.task.label}" have {", ".join(map(str, lengths))} tokens. {", ".join(able)} '
+            'works at any length; a task with the setting "lengths" has prompts of one length '
+            'with "lengths: one".'
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.cells import NamedTask
@@ -72,12 +73,7 @@ def prepare_task(
     """
     encoded = encode(named.task, model.tokenizer, prompts.sizes, model.bos_id, prompts.seed)
     train = encoded.batches["train"]
-    lengths = sorted({int(n) for batch in encoded.batches.values() for n in batch.lengths})
-    if len(lengths) > 1:
-        raise UserInputError(
-            f'Task "{named.label}": its prompts have {lengths[0]} to {lengths[-1]} tokens, and '
-            'every method needs prompts of one length; say "lengths: one" where the task has it.'
-        )
+    _check_positions(named, matrix.positions, encoded.lengths)
     grid = make_grid(
         matrix.sites,
         matrix.positions,
@@ -92,6 +88,16 @@ def prepare_task(
         for name, batch in encoded.batches.items()
     }
     return PreparedTask(encoded, grid, splits)
+
+
+def _check_positions(named: NamedTask, positions: str | list[int], lengths: Sequence[int]) -> None:
+    """Prompts of several lengths have only their ends in common."""
+    counted = [] if isinstance(positions, str) else [at for at in positions if at >= 0]
+    if len(lengths) > 1 and counted:
+        raise UserInputError(
+            f'positions: {counted[0]} is another word in every prompt of the task "{named.label}", '
+            f"which have {lengths[0]} to {lengths[-1]} tokens; count from the end, as -1."
+        )
 
 
 def _records(batch: PromptBatch) -> list[PromptRecord]:

@@ -43,7 +43,7 @@ class Split:
         Raises:
             NonFiniteLogitsError: if it gives NaN or infinite logits.
         """
-        logits = subject.unsteered_logits(prompts.tokens)
+        logits = subject.unsteered_logits(prompts.tokens, mask=prompts.mask)
         reference = torch.log_softmax(logits, dim=-1)
         unsteered = Response.of_rows([read(logits, prompts, reference)], torch.zeros(1))
         return Split(name, prompts, reference, unsteered)
@@ -58,7 +58,7 @@ class Split:
         """The positions before the first one of the grid, run once for all that is asked of it."""
         first = min(grid.positions)
         if first not in self.prefixes:
-            self.prefixes[first] = Prefix.of(subject, self.prompts.tokens, grid)
+            self.prefixes[first] = Prefix.of(subject, self.prompts, grid)
         return self.prefixes[first]
 
     def take(self, prompts: Sequence[int]) -> Split:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from methods.core.intervention import DynamicScaling
+from methods.core.intervention import DynamicScaling, behind
 from methods.core.points import PointGrid, Site
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
@@ -23,6 +24,8 @@ class DynScalar(TrainedMethod):
     Source: 'Activation Scaling for Steering and Interpreting Language Models' (Stoehr et al.,
     Findings of EMNLP 2024), Eq. 10 and 9.
     """
+
+    any_length: ClassVar[bool] = True
 
     @torch.inference_mode(False)  # parameters made within inference_mode could not be trained
     def fit(
@@ -47,9 +50,13 @@ class DynScalar(TrainedMethod):
 def unsteered_scalars(
     subject: SubjectModel, prompts: Prompts, scaling: DynamicScaling
 ) -> Float[Tensor, "prompt place layer position"]:
-    """alpha(h) of every prompt at the activations of the unsteered run."""
+    """alpha(h) of every prompt at the activations of the unsteered run, 0 at padding and BOS."""
     grid = scaling.grid
     scores = scaling.gates.new_zeros((len(prompts), *grid.shape))
-    for (site, layer), h in subject.activations(prompts.tokens, grid.site_layers).items():
+    seen = subject.activations(prompts.tokens, grid.site_layers, mask=prompts.mask)
+    for (site, layer), h in seen.items():
         scores[:, grid.rows(site), layer] = scaling.alpha(site, layer, h)
+    if prompts.first is not None:
+        acts = behind(prompts.first, prompts.n_positions)[:, list(grid.positions)]
+        scores = scores * acts[:, None, None]
     return scores

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from random import Random
 from typing import Protocol
 
@@ -29,8 +30,8 @@ PADDING = -1
 class PromptBatch:
     """The prompts of one split as token ids, BOS included where there is one.
 
-    Prompts end at the same position, the answer position. Where a split has several lengths,
-    `PADDING` stands in front of the shorter ones.
+    Prompts end at the same position, the answer position. Where a task has several lengths,
+    `PADDING` stands in front of the shorter ones, up to the longest of all its splits.
     """
 
     split: str
@@ -63,6 +64,19 @@ class PromptBatch:
         lengths: NDArray[np.int64] = (self.tokens != PADDING).sum(axis=1)
         return lengths
 
+    def aligned(self, n_positions: int) -> "PromptBatch":
+        """Return the batch with padding in front up to `n_positions`."""
+        missing = n_positions - self.n_positions
+        if not missing:
+            return self
+        in_front = ((0, 0), (missing, 0))
+        return replace(
+            self,
+            tokens=np.pad(self.tokens, in_front, constant_values=PADDING),
+            corrupted=np.pad(self.corrupted, in_front, constant_values=PADDING),
+            token_strings=tuple(("",) * missing + row for row in self.token_strings),
+        )
+
     def take(self, indices: Sequence[int] | NDArray[np.int64]) -> "PromptBatch":
         """Return the batch of the prompts at `indices`, in that order; repeats are allowed."""
         chosen = [int(index) for index in indices]
@@ -86,6 +100,12 @@ class EncodedTask:
     """Split to its prompts; a split of size 0 is not there."""
     dropped: dict[str, int]
     """How many entities and pairs were dropped, by reason."""
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The lengths of its prompts in tokens, BOS included, ascending."""
+        found = {int(n) for batch in self.batches.values() for n in batch.lengths}
+        return tuple(sorted(found))
 
 
 @dataclass(frozen=True)
@@ -132,20 +152,14 @@ def encode(
     usable, length = _usable_entities(task, tokenizer, wanted, dropped)
     Random(f"halves/{getattr(task, 'divided_as', task.name)}/{seed}").shuffle(usable)
     half = len(usable) // 2
-    batches = {}
-    for split, size in wanted.items():
-        entities = usable[:half] if split == "train" else usable[half:]
-        drawn: list[tuple[PromptPair, _TokenPair]] = []
-        for pair, tokens in _valid_pairs(task, tokenizer, split, entities, seed, length, dropped):
-            drawn.append((pair, tokens))
-            if len(drawn) == size:
-                break
-        else:
-            if not (at_most and drawn):
-                raise UserInputError(
-                    _too_few(task, split, size, len(drawn), len(entities), dropped)
-                )
-        batches[split] = _batch(split, drawn, tokenizer, bos_id)
+    drawn = {
+        split: _drawn(task, tokenizer, split, size, held, seed, length, dropped, at_most)
+        for split, size in wanted.items()
+        for held in [usable[:half] if split == "train" else usable[half:]]
+    }
+    batches = {split: _batch(split, pairs, tokenizer, bos_id) for split, pairs in drawn.items()}
+    longest = max(batch.n_positions for batch in batches.values())
+    batches = {split: batch.aligned(longest) for split, batch in batches.items()}
     return EncodedTask(task=task, batches=batches, dropped=dict(sorted(dropped.items())))
 
 
@@ -195,6 +209,25 @@ def _usable_entities(
         else:
             dropped[f"entity: a prompt is not {common} tokens long, as most train prompts are"] += 1
     return usable, common
+
+
+def _drawn(
+    task: Task,
+    tokenizer: Tokenizer,
+    split: str,
+    size: int,
+    entities: Sequence[str],
+    seed: int,
+    length: int | None,
+    dropped: Counter[str],
+    at_most: bool,
+) -> list[tuple[PromptPair, _TokenPair]]:
+    """Return the first `size` valid pairs of a split."""
+    valid = _valid_pairs(task, tokenizer, split, entities, seed, length, dropped)
+    drawn = list(islice(valid, size))
+    if len(drawn) < size and not (at_most and drawn):
+        raise UserInputError(_too_few(task, split, size, len(drawn), len(entities), dropped))
+    return drawn
 
 
 def _valid_pairs(

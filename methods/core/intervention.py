@@ -53,14 +53,18 @@ class Intervention(nn.Module):
         empty = values.new_zeros((*values.shape[:-1], stop - start))
         return empty.index_copy(-1, self.positions - start, values)
 
-    def at(self, beta: Float[Tensor, " row"], start: int = 0) -> Edit:
+    def at(
+        self, beta: Float[Tensor, " row"], start: int = 0, first: Int[Tensor, " row"] | None = None
+    ) -> Edit:
         """The intervention at one strength a row of a batch.
 
         Args:
             beta: the strengths.
             start: positions before this one are not run; none of them is part of the grid.
+            first: each row's first position that may change, where rows have padding and a BOS
+                before it (`Prompts.first`); all are run then.
         """
-        return BoundIntervention(self.grid.site_layers, self.bind(beta, start))
+        return BoundIntervention(self.grid.site_layers, self.bind(beta, start), first)
 
     @abstractmethod
     def bind(self, beta: Float[Tensor, " row"], start: int) -> EditFunction:
@@ -109,10 +113,15 @@ class BoundIntervention:
 
     points: Collection[SiteLayer]
     function: EditFunction
+    first: Int[Tensor, " row"] | None = None
 
     def __call__(self, site: Site, layer: int, h: Tensor) -> Tensor:
         """The activation after the intervention."""
-        return self.function(site, layer, h)
+        edited = self.function(site, layer, h)
+        if self.first is None:
+            return edited
+        changes = behind(self.first, h.shape[1]).view(*h.shape[:2], *[1] * (h.dim() - 2))
+        return torch.where(changes, edited, h)
 
 
 class StaticScaling(Intervention):
@@ -315,6 +324,11 @@ class DynamicScaling(Intervention):
         else:
             full[self.fits[:, None].expand_as(self.gates)] = keep
         return DynamicScaling(self.grid, self.gates.detach() * full, self.output)
+
+
+def behind(first: Int[Tensor, " row"], n_positions: int) -> Bool[Tensor, "row position"]:
+    """True from each row's `first` position on."""
+    return torch.arange(n_positions, device=first.device) >= first[:, None]
 
 
 def scaled(

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from methods.core.intervention import Intervention
 from methods.core.memory import require_memory
 from methods.core.points import PointGrid
+from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 
 logger = logging.getLogger(__name__)
@@ -39,17 +40,19 @@ class Prefix:
         tokens: the whole prompts.
         length: positions at their start that are not run again; 0 where nothing is shared.
         keys, values: empty where nothing is shared.
+        mask: False at padding; nothing is shared by prompts of several lengths.
+        first: each prompt's first position that may change, where there is padding.
     """
 
     tokens: Int[Tensor, "prompt position"]
     length: int = 0
     keys: Sequence[Float[Tensor, "prompt head shared width"]] = ()
     values: Sequence[Float[Tensor, "prompt head shared width"]] = ()
+    mask: Bool[Tensor, "prompt position"] | None = None
+    first: Int[Tensor, " prompt"] | None = None
 
     @staticmethod
-    def of(
-        subject: SubjectModel, tokens: Int[Tensor, "prompt position"], grid: PointGrid
-    ) -> Prefix:
+    def of(subject: SubjectModel, prompts: Prompts, grid: PointGrid) -> Prefix:
         """What prompts share before the first position of a grid.
 
         Nothing, with a line in the log, where the model cannot go on from a cache to the same
@@ -58,9 +61,10 @@ class Prefix:
         Raises:
             NotEnoughMemoryError: if the keys and values do not fit.
         """
-        whole = Prefix(tokens)
+        tokens = prompts.tokens
+        whole = Prefix(tokens, mask=prompts.mask, first=prompts.first)
         length = min(grid.positions)
-        if length == 0 or subject.goes_on_from_a_cache is False:
+        if length == 0 or prompts.mask is not None or subject.goes_on_from_a_cache is False:
             return whole
         require_memory(
             2 * subject.n_layers * len(tokens) * length * subject.d_model * subject.dtype.itemsize,
@@ -95,6 +99,8 @@ class Prefix:
             self.length,
             [keys[rows] for keys in self.keys],
             [values[rows] for values in self.values],
+            None if self.mask is None else self.mask[rows],
+            None if self.first is None else self.first[rows],
         )
 
     def steer(
@@ -112,9 +118,12 @@ class Prefix:
             intervention: what is done to activations; None leaves them.
             beta: its strength in each row.
         """
-        edit = None if intervention is None else intervention.at(beta, self.length)
+        first = None if self.first is None else self.first[rows]
+        mask = None if self.mask is None else self.mask[rows]
+        edit = None if intervention is None else intervention.at(beta, self.length, first)
         cache = self._cache(rows) if self.length else None
-        return subject.logits(self.tokens[rows, self.length :], edit, past_key_values=cache)
+        tokens = self.tokens[rows, self.length :]
+        return subject.logits(tokens, edit, past_key_values=cache, mask=mask)
 
     def _cache(self, rows: Tensor) -> Any:
         cache = plain_cache()

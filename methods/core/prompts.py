@@ -6,22 +6,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tasks.encoding import PromptBatch
+from tasks.encoding import PADDING, PromptBatch
 
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
     """Token ids of clean and corrupted prompts with their answers and foils.
 
+    All prompts end at the last position. Prompts of several lengths have padding in front: an id
+    that no vocabulary has, so that a forward without the mask is an error and never a wrong number.
+
     Attributes:
         tokens: ids of the clean prompts, BOS included.
         corrupted: ids of the corrupted prompts, token for token of the same length.
         answers: id of each prompt's answer.
         foils: id of each prompt's foil.
-        has_bos: position 0 is the BOS.
+        has_bos: the first token of every prompt is the BOS.
+        mask: False at padding; None where all prompts have one length.
     """
 
     tokens: Int[Tensor, "prompt position"]
@@ -29,6 +33,7 @@ class Prompts:
     answers: Int[Tensor, " prompt"]
     foils: Int[Tensor, " prompt"]
     has_bos: bool
+    mask: Bool[Tensor, "prompt position"] | None = None
 
     @staticmethod
     def of(batch: PromptBatch, device: torch.device | str = "cpu") -> Prompts:
@@ -37,15 +42,23 @@ class Prompts:
         tokens, corrupted, answers, foils = (
             torch.as_tensor(array, dtype=torch.int64).to(device) for array in arrays
         )
-        return Prompts(tokens, corrupted, answers, foils, batch.has_bos)
+        mask = tokens != PADDING if bool((batch.tokens == PADDING).any()) else None
+        return Prompts(tokens, corrupted, answers, foils, batch.has_bos, mask)
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     @property
     def n_positions(self) -> int:
-        """Length of the prompts in tokens, BOS included."""
+        """Length of the longest prompt in tokens, BOS included."""
         return self.tokens.shape[1]
+
+    @property
+    def first(self) -> Int[Tensor, " prompt"] | None:
+        """Each prompt's first position behind padding and BOS; None where all have one length."""
+        if self.mask is None:
+            return None
+        return (~self.mask).sum(dim=1) + int(self.has_bos)
 
     def take(self, indices: Sequence[int] | Int[Tensor, " chosen"]) -> Prompts:
         """The prompts at `indices`, in that order."""
@@ -56,6 +69,7 @@ class Prompts:
             self.answers[index],
             self.foils[index],
             self.has_bos,
+            None if self.mask is None else self.mask[index],
         )
 
     def logit_difference(self, logits: Float[Tensor, "prompt vocab"]) -> Float[Tensor, " prompt"]:

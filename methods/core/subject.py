@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from methods.core.hooks import Edit, GradientTaps, Recorder, SiteLayer, layer_hooks
 from methods.core.memory import require_memory
+from methods.core.padding import Padded
 from methods.core.points import ALL_SITES, HEAD_SITES, Heads, Site
 from methods.core.prompts import Prompts
 from tasks.errors import UserInputError
@@ -108,24 +109,28 @@ class SubjectModel:
         edit: Edit | None = None,
         embedding_noise: Float[Tensor, "row position d_model"] | None = None,
         past_key_values: Any | None = None,
+        mask: Bool[Tensor, "row position"] | None = None,
     ) -> Float[Tensor, "row vocab"]:
-        """f(x): logits at the last position, fp32, of one forward under the caller's grad mode.
+        """f(x): logits at the last token, fp32, of one forward under the caller's grad mode.
 
         Args:
-            tokens: ids, BOS included; all rows of one length.
+            tokens: ids, BOS included.
             edit: what is done to activations on the way.
             embedding_noise: added to the token embeddings of each row.
             past_key_values: a Hugging Face cache of the positions before `tokens`, which is filled.
+            mask: False where a row has padding, left or right of its tokens.
         """
+        padded = None if mask is None else Padded.of(mask)
         with self._hooked(edit, embedding_noise):
             output = self.bridge(
-                tokens,
-                logits_to_keep=1,
+                tokens if padded is None else tokens.masked_fill(~padded.mask, 0),
+                logits_to_keep=1 if padded is None else padded.n_kept,
                 use_cache=past_key_values is not None,
                 past_key_values=past_key_values,
+                **({} if padded is None else padded.arguments),
             )
         self.passes.forward += len(tokens)
-        logits: Tensor = output[:, -1].float()
+        logits: Tensor = (output[:, -1] if padded is None else padded.at_answer(output)).float()
         return logits
 
     def backward(self, loss: Float[Tensor, ""], rows: int) -> None:
@@ -138,6 +143,7 @@ class SubjectModel:
         self,
         tokens: Int[Tensor, "row position"],
         embedding_noise: Float[Tensor, "row position d_model"] | None = None,
+        mask: Bool[Tensor, "row position"] | None = None,
     ) -> Float[Tensor, "row vocab"]:
         """Logits of the unmodified model for any number of rows.
 
@@ -146,7 +152,10 @@ class SubjectModel:
         """
         parts = [
             self.logits(
-                tokens[rows], None, None if embedding_noise is None else embedding_noise[rows]
+                tokens[rows],
+                None,
+                None if embedding_noise is None else embedding_noise[rows],
+                mask=None if mask is None else mask[rows],
             )
             for rows in self.chunks(len(tokens))
         ]
@@ -164,6 +173,7 @@ class SubjectModel:
         tokens: Int[Tensor, "row position"],
         points: Collection[SiteLayer],
         embedding_noise: Float[Tensor, "row position d_model"] | None = None,
+        mask: Bool[Tensor, "row position"] | None = None,
     ) -> dict[SiteLayer, Float[Tensor, "row position *head width"]]:
         """The activations that the points hold in an unsteered run, on the model's device.
 
@@ -172,7 +182,7 @@ class SubjectModel:
         Raises:
             NotEnoughMemoryError: if they do not fit.
         """
-        return self.activations_and_logits(tokens, points, embedding_noise)[0]
+        return self.activations_and_logits(tokens, points, embedding_noise, mask)[0]
 
     @torch.no_grad()
     def activations_and_logits(
@@ -180,6 +190,7 @@ class SubjectModel:
         tokens: Int[Tensor, "row position"],
         points: Collection[SiteLayer],
         embedding_noise: Float[Tensor, "row position d_model"] | None = None,
+        mask: Bool[Tensor, "row position"] | None = None,
     ) -> tuple[dict[SiteLayer, Float[Tensor, "row position d_model"]], Float[Tensor, "row vocab"]]:
         """The same with the logits of the answer position, from one forward.
 
@@ -192,7 +203,8 @@ class SubjectModel:
         for rows in self.chunks(len(tokens)):
             recorder = Recorder(points)
             noise = None if embedding_noise is None else embedding_noise[rows]
-            logits.append(self.logits(tokens[rows], recorder, noise))
+            of_rows = None if mask is None else mask[rows]
+            logits.append(self.logits(tokens[rows], recorder, noise, mask=of_rows))
             for point, h in recorder.seen.items():
                 chunks[point].append(h)
         joined = {point: torch.cat(parts) for point, parts in chunks.items()}

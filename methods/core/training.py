@@ -66,8 +66,9 @@ def train(
         NonFiniteLogitsError: if the unsteered model's logits are not.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        reference = torch.log_softmax(subject.unsteered_logits(prompts.tokens), dim=-1)
-        prefix = Prefix.of(subject, prompts.tokens, intervention.grid)
+        unsteered = subject.unsteered_logits(prompts.tokens, mask=prompts.mask)
+        reference = torch.log_softmax(unsteered, dim=-1)
+        prefix = Prefix.of(subject, prompts, intervention.grid)
         optimizer = torch.optim.Adam(intervention.parameters(), lr=learning_rate)
         shuffler = torch.Generator().manual_seed(seed)
         history: list[float] = []

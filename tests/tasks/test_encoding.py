@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.ccc import CCC, asked_capitals
-from tasks.encoding import encode
+from tasks.encoding import PADDING, encode
 from tasks.errors import UserInputError
 from tasks.ioi import IOI
 from tasks.task import PromptPair
@@ -120,6 +120,56 @@ def test_of_two_equally_frequent_lengths_the_shorter_is_kept() -> None:
     task = Colours(colours)
     encoded = encode(task, WordTokenizer(merged=["dark"]), {"train": 1, "test": 1}, None, seed=0)
     assert encoded.batches["train"].n_positions == 3
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A task of prompts of one to six words."""
+
+    lengths: str = "several"
+    name: ClassVar[str] = "repeated"
+
+    def entities(self) -> Sequence[str]:
+        return tuple("abcdef")
+
+    def probe(self, split: str, entity: str) -> PromptPair:
+        words = " ".join(["so"] * (ord(entity) - ord("a")) + [entity])
+        return PromptPair(words, words.replace(entity, "so"), " yes", " no", entity)
+
+    def candidates(self, split: str, entities: Sequence[str], seed: int) -> Iterator[PromptPair]:
+        return (self.probe(split, entity) for entity in entities)
+
+
+def test_splits_of_several_lengths_end_at_the_same_position() -> None:
+    sizes = {"train": 3, "test": 3, "shifted": 3}
+    seen = set()
+    for seed in range(6):
+        encoded = encode(Repeated(), WordTokenizer(), sizes, BOS, seed=seed)
+        assert encoded.lengths == (2, 3, 4, 5, 6, 7)
+        for split, batch in encoded.batches.items():
+            assert batch.tokens.shape == batch.corrupted.shape == (3, 7)
+            seen.add((split, int(batch.lengths.max())))
+            for row, length in enumerate(batch.lengths):
+                assert batch.tokens[row, -length] == batch.corrupted[row, -length] == BOS
+                assert (batch.tokens[row, :-length] == PADDING).all()
+                assert (batch.corrupted[row, :-length] == PADDING).all()
+                assert "".join(batch.token_strings[row]) == "<bos>" + batch.pairs[row].clean
+    assert ("train", 7) in seen
+    assert ("test", 7) in seen
+    with pytest.raises(UserInputError, match=r"a prompt is not 1 tokens long"):
+        encode(Repeated(lengths="one"), WordTokenizer(), sizes, BOS, seed=0)
+
+
+def test_at_most_gives_what_there_is_but_not_nothing() -> None:
+    sizes = {"train": 2, "test": 40}
+    encoded = encode(Colours(), WordTokenizer(), sizes, BOS, seed=0, at_most=True)
+    assert {split: len(batch) for split, batch in encoded.batches.items()} == {
+        "train": 2,
+        "test": 3,
+    }
+    tokenizer = WordTokenizer(halved={"none"})
+    with pytest.raises(UserInputError, match="only 0 are available"):
+        encode(Colours(), tokenizer, sizes, BOS, seed=0, at_most=True)
 
 
 def test_pairs_of_another_length_are_dropped_and_counted() -> None:

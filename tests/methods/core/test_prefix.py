@@ -39,7 +39,7 @@ def test_logits_and_gradients_are_those_of_whole_runs(
     model, some = subject(architecture), prompts()
     grid = grid_of(model, SITES, positions)
     found, gradients = [], []
-    for run in (Prefix(some.tokens), Prefix.of(model, some.tokens, grid)):
+    for run in (Prefix(some.tokens), Prefix.of(model, some, grid)):
         intervention = make(kind, grid)
         logits = run.steer(model, ROWS, intervention, BETA)
         logits.square().mean().backward()
@@ -54,14 +54,14 @@ def test_logits_and_gradients_are_those_of_whole_runs(
 
 def test_a_grid_from_the_first_position_on_shares_nothing() -> None:
     model, some = subject(), prompts()
-    assert Prefix.of(model, some.tokens, grid_of(model, ["mlp_out"], "every")).length == 0
+    assert Prefix.of(model, some, grid_of(model, ["mlp_out"], "every")).length == 0
 
 
 def test_what_is_shared_is_not_counted_as_rows() -> None:
     """A steered row counts as one, however much of it was run before."""
     model, some = SubjectModel(tiny_bridge("llama")), prompts()
     grid = grid_of(model, ["mlp_out"], "last")
-    run = Prefix.of(model, some.tokens, grid)
+    run = Prefix.of(model, some, grid)
     run.steer(model, ROWS, make(StaticScaling, grid), BETA)
     assert model.passes.forward == len(ROWS)
 
@@ -79,8 +79,8 @@ def test_a_model_that_cannot_go_on_runs_whole_and_says_so(
 
     monkeypatch.setattr(module, "_run", wrong)
     with caplog.at_level(logging.WARNING):
-        assert Prefix.of(model, some.tokens, grid).length == 0
+        assert Prefix.of(model, some, grid).length == 0
     assert "GPT2LMHeadModel does not go on from a cache" in caplog.text
     assert model.goes_on_from_a_cache is False
     monkeypatch.setattr(module, "_run", real)
-    assert Prefix.of(model, some.tokens, grid).length == 0  # not tried again
+    assert Prefix.of(model, some, grid).length == 0  # not tried again
