@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -23,6 +23,7 @@ from methods import METHODS
 from methods.core.points import check_positions, parse_sites
 from methods.method import Method
 from tasks import TASKS
+from tasks.build import build_task, label_of
 from tasks.errors import UserInputError
 from tasks.fingerprint import fingerprint
 from tasks.registry import Entry, configure, lookup
@@ -209,9 +210,8 @@ def _lists(grid: PromptGrid | ObjectiveGrid) -> dict[str, list[float]]:
 
 
 def _named_task(choice: Choice) -> NamedTask:
-    loaded = lookup(TASKS, choice.name, "task").load()
-    task: Task = configure(loaded, choice.settings, f'task "{choice.name}"')
-    return NamedTask(_label(choice.name, task), choice.name, task, fingerprint(task))
+    name, task = build_task(choice.name, choice.settings)
+    return NamedTask(label_of(name, task), name, task, fingerprint(task))
 
 
 def _named_methods(choice: Choice) -> list[NamedMethod]:
@@ -233,7 +233,7 @@ def _named_methods(choice: Choice) -> list[NamedMethod]:
     for one in choice.over(grid):
         method: Method = configure(loaded, one.settings, where)
         departures = sum(one.settings[name] != choice.settings[name][0] for name in grid)
-        found.append(NamedMethod(_label(choice.name, method), choice.name, method, departures))
+        found.append(NamedMethod(label_of(choice.name, method), choice.name, method, departures))
     return found
 
 
@@ -262,16 +262,6 @@ def _controls(
     controls = [_named_methods(Choice.model_validate(choice))[0] for choice in choices]
     listed = {(method.label, _draw(method.method)) for method in methods}
     return [c for c in controls if (c.label, _draw(c.method)) not in listed]
-
-
-def _label(name: str, configured: Any) -> str:
-    """The name, and in brackets the settings that are not the default; draws are not shown."""
-    shown = [
-        f"{field.name}={getattr(configured, field.name)}"
-        for field in fields(configured)
-        if field.name != "draw" and getattr(configured, field.name) != field.default
-    ]
-    return f"{name}[{','.join(shown)}]" if shown else name
 
 
 def _draw(method: Method) -> int:
@@ -326,9 +316,13 @@ def same_content(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _content(settings: Mapping[str, Any]) -> str:
-    """Everything that decides the numbers as text; what a model is called is not part of it."""
+    """Everything that decides the numbers as text.
+
+    What a model is called and where a task's file lies are not part of it.
+    """
     model = {key: value for key, value in settings["model"].items() if key != "name"}
-    return json.dumps({**settings, "model": model}, sort_keys=True)
+    task = {key: value for key, value in settings["task"].items() if key != "path"}
+    return json.dumps({**settings, "model": model, "task": task}, sort_keys=True)
 
 
 def _cell_id(

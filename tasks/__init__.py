@@ -28,6 +28,8 @@ TASKS: dict[str, Entry] = {
         "tasks.sentiment:Sentiment", "positive or negative: the verdict of a review"
     ),
     "induction": Entry("tasks.induction:Induction", "a list of words that comes again"),
+    "mixture": Entry("tasks.mixture:Mixture", "prompts of several tasks in turn"),
+    "file": Entry("tasks.from_file:FromFile", "prompts from a file: its path, .jsonl or .csv"),
     "arithmetic": Entry("tasks.arithmetic:Arithmetic", "the sum of two digits, after one example"),
 }
 """Every task by name; a new one is one file and one line here."""

@@ -148,14 +148,22 @@ def encode(
     asked for: the message says how many there are and why others were dropped.
     """
     wanted = _checked_sizes(task, sizes)
+    parts: Sequence[Task] = getattr(task, "parts", ())
+    if parts:
+        encoded = [
+            encode(part, tokenizer, shares, bos_id, seed, at_most=at_most)
+            for part, shares in zip(parts, _shares(task, len(parts), wanted), strict=True)
+        ]
+        return _joined(task, encoded)
     dropped: Counter[str] = Counter()
+    for split in set(wanted) - set(getattr(task, "splits", SPLITS)):
+        if split != "shifted":
+            raise UserInputError(f'Task "{_title(task)}" has no prompts for the split "{split}".')
+        dropped[f"split: the task has no {split} prompts"] = wanted.pop(split)
     usable, length = _usable_entities(task, tokenizer, wanted, dropped)
-    Random(f"halves/{getattr(task, 'divided_as', task.name)}/{seed}").shuffle(usable)
-    half = len(usable) // 2
     drawn = {
-        split: _drawn(task, tokenizer, split, size, held, seed, length, dropped, at_most)
-        for split, size in wanted.items()
-        for held in [usable[:half] if split == "train" else usable[half:]]
+        split: _drawn(task, tokenizer, split, wanted[split], held, seed, length, dropped, at_most)
+        for split, held in _divided(task, usable, wanted, seed).items()
     }
     batches = {split: _batch(split, pairs, tokenizer, bos_id) for split, pairs in drawn.items()}
     longest = max(batch.n_positions for batch in batches.values())
@@ -163,20 +171,80 @@ def encode(
     return EncodedTask(task=task, batches=batches, dropped=dict(sorted(dropped.items())))
 
 
+def _shares(task: Task, n_parts: int, sizes: Mapping[str, int]) -> list[dict[str, int]]:
+    """Divide the prompts of every split evenly among the parts of a mixture."""
+    for split, size in sizes.items():
+        if size < n_parts:
+            raise UserInputError(
+                f'Task "{_title(task)}": the split "{split}" has {size} prompts for a mixture of '
+                f"{n_parts} tasks; at least one for each is needed."
+            )
+    return [
+        {split: size // n_parts + (part < size % n_parts) for split, size in sizes.items()}
+        for part in range(n_parts)
+    ]
+
+
+def _joined(task: Task, encoded: Sequence[EncodedTask]) -> EncodedTask:
+    """Put the parts of a mixture into common splits, a prompt of each in turn."""
+    longest = max(batch.n_positions for part in encoded for batch in part.batches.values())
+    batches = {}
+    for split in SPLITS:
+        parts = [part.batches[split].aligned(longest) for part in encoded if split in part.batches]
+        if parts:
+            batches[split] = _interleaved(parts)
+    dropped: Counter[str] = Counter()
+    for part in encoded:
+        dropped.update({f"{_title(part.task)}: {why}": n for why, n in part.dropped.items()})
+    return EncodedTask(task=task, batches=batches, dropped=dict(sorted(dropped.items())))
+
+
+def _interleaved(batches: Sequence[PromptBatch]) -> PromptBatch:
+    """Join batches of one alignment, a prompt of each in turn."""
+    whole = replace(
+        batches[0],
+        pairs=tuple(pair for batch in batches for pair in batch.pairs),
+        tokens=np.concatenate([batch.tokens for batch in batches]),
+        corrupted=np.concatenate([batch.corrupted for batch in batches]),
+        answers=np.concatenate([batch.answers for batch in batches]),
+        foils=np.concatenate([batch.foils for batch in batches]),
+        token_strings=tuple(row for batch in batches for row in batch.token_strings),
+    )
+    turns = [(turn, part) for part, batch in enumerate(batches) for turn in range(len(batch))]
+    return whole.take(sorted(range(len(turns)), key=turns.__getitem__))
+
+
+def _divided(
+    task: Task, usable: list[str], splits: Mapping[str, int], seed: int
+) -> dict[str, list[str]]:
+    """Return the entities of every split: a half for train, and the other one for the others."""
+    if getattr(task, "divided", False):
+        return dict.fromkeys(splits, usable)
+    order = list(usable)
+    Random(f"halves/{getattr(task, 'divided_as', task.name)}/{seed}").shuffle(order)
+    half = len(order) // 2
+    return {split: order[:half] if split == "train" else order[half:] for split in splits}
+
+
+def _title(task: Task) -> str:
+    """Return what a task is called in messages."""
+    return str(getattr(task, "title", task.name))
+
+
 def _checked_sizes(task: Task, sizes: Mapping[str, int]) -> dict[str, int]:
     """Return the splits to make, in the order of `SPLITS`."""
     for split, size in sizes.items():
         if split not in SPLITS:
             raise UserInputError(
-                f'Task "{task.name}": there is no split "{split}".{nearest(str(split), SPLITS)}'
+                f'Task "{_title(task)}": there is no split "{split}".{nearest(str(split), SPLITS)}'
             )
         if isinstance(size, bool) or not isinstance(size, int) or size < 0:
             raise UserInputError(
-                f'Task "{task.name}": the split "{split}" cannot have {size!r} prompts; '
+                f'Task "{_title(task)}": the split "{split}" cannot have {size!r} prompts; '
                 "a whole number from 0 on is needed."
             )
     if not sizes.get("train"):
-        raise UserInputError(f'Task "{task.name}": the split "train" needs at least 1 prompt.')
+        raise UserInputError(f'Task "{_title(task)}": the split "train" needs at least 1 prompt.')
     return {split: sizes[split] for split in SPLITS if sizes.get(split)}
 
 
@@ -287,8 +355,8 @@ def _too_few(
     """Say why a split has too few prompts."""
     reasons = "; ".join(f"{reason} ({count})" for reason, count in sorted(dropped.items()))
     return (
-        f'Task "{task.name}": the split "{split}" was to have {size} prompts, but only {found} are '
-        f"available over its {n_entities} entities with this tokenizer. "
+        f'Task "{_title(task)}": the split "{split}" was to have {size} prompts, but only {found} '
+        f"are available over its {n_entities} entities with this tokenizer. "
         f"Dropped: {reasons or 'nothing'}. "
         "Ask for fewer prompts, or choose another template or a model with another tokenizer."
     )

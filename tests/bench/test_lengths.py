@@ -1,5 +1,8 @@
 """Prompts of several lengths: dynamic scalars work on them, the others end in a stated result."""
 
+import json
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 
 from bench.runner import Outcome, run_matrix
 from tasks.errors import UserInputError
+from tasks.ioi import IOI
 from tests.small import small_matrix
 
 DYNAMIC = {"name": "dyn_scalar", "epochs": 3}
@@ -58,3 +62,52 @@ def test_positions_are_counted_from_the_end(tiny_folder: Path, tmp_path: Path) -
         run_matrix(small_matrix(tiny_folder, positions=[3, -1], **changes), tmp_path / "counted")
     outcome = run_matrix(small_matrix(tiny_folder, positions=[-2, -1], **changes), tmp_path / "end")
     assert len(outcome.computed) == 1
+
+
+def test_trained_on_a_mixture_and_taken_to_its_tasks(tiny_folder: Path, tmp_path: Path) -> None:
+    """The paper's Fig. 6: each task's test prompts, whatever was trained on."""
+    matrix = small_matrix(
+        tiny_folder,
+        tasks=["ccc", "ioi", "mixture"],
+        transfer=["ccc", "ioi"],
+        methods=[DYNAMIC],
+        controls={"draws": 0},
+        prompts={"train": 4, "test": 4, "shifted": 0},
+    )
+    outcome = run_matrix(matrix, tmp_path / "mixture")
+    assert not outcome.failed
+    rows = {}
+    prompts = {}
+    for cell_id in outcome.computed:
+        record = outcome.store.record(cell_id)
+        for row in record.metrics:
+            name = record.task if row.split == "test" else row.split
+            rows[record.task, name] = row
+        prompts[record.task] = {
+            split: [p.clean for p in of] for split, of in record.prompts.items()
+        }
+    assert len(prompts["mixture"]["train"]) == 4
+    for task in ("ccc", "ioi"):
+        # The same test prompts, from wherever the dynamic scalars come.
+        assert prompts["mixture"][task] == prompts[task]["test"]
+        assert rows["mixture", task].E_0_unsteered == pytest.approx(rows[task, task].E_0_unsteered)
+        seen = {clean for clean in prompts["mixture"]["train"] if clean in prompts[task]["train"]}
+        assert len(seen) == 2
+    assert set(prompts["mixture"]["test"]) < {*prompts["ccc"]["test"], *prompts["ioi"]["test"]}
+
+
+def test_an_edited_file_is_computed_again(tiny_folder: Path, tmp_path: Path) -> None:
+    task = IOI()
+    pairs = islice(task.candidates("train", task.entities(), 0), 30)
+    rows = [asdict(pair) for pair in pairs]
+    path = tmp_path / "own.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    matrix = small_matrix(
+        tiny_folder, tasks=[str(path)], methods=["grad_scalar"], controls={"draws": 0}
+    )
+    first = run_matrix(matrix, tmp_path / "run")
+    assert [first.store.record(cell_id).task for cell_id in first.computed] == ["own.jsonl"]
+    assert not run_matrix(matrix, tmp_path / "run").computed
+    rows[7]["entity"] = "Someone"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert len(run_matrix(matrix, tmp_path / "run").computed) == 1

@@ -1,0 +1,40 @@
+"""A task from its name, or a file's path, and its settings."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from tasks import TASKS
+from tasks.registry import configure, lookup
+from tasks.task import Task
+
+FILE_ENDINGS = (".jsonl", ".csv")
+
+
+def build_task(name: str, settings: Mapping[str, object]) -> tuple[str, Task]:
+    """Return the name in `TASKS` and the configured task.
+
+    A path that ends in .jsonl or .csv stands for the task `file` with that path.
+
+    Raises `UserInputError` for an unknown name or setting, and for a file that is not a task.
+    """
+    where = f'task "{name}"'
+    if name.lower().endswith(FILE_ENDINGS):
+        name, settings = "file", {"path": name, **settings}
+    task: Task = configure(lookup(TASKS, name, "task").load(), settings, where)
+    return name, task
+
+
+def label_of(name: str, configured: Any) -> str:
+    """Return how a task or method is called in tables.
+
+    That is its name (or its own `title`), and in brackets the settings that are not the default;
+    draws, and fields that are not part of its `repr`, are not shown.
+    """
+    shown = [
+        f"{field.name}={getattr(configured, field.name)}"
+        for field in fields(configured)
+        if field.repr and field.name != "draw" and getattr(configured, field.name) != field.default
+    ]
+    name = getattr(configured, "title", name)
+    return f"{name}[{','.join(shown)}]" if shown else name

@@ -1,0 +1,275 @@
+"""Tasks from files: rows checked one by one, hostile files refused in bounded memory."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks import from_file
+from tasks.build import build_task, label_of
+from tasks.encoding import encode
+from tasks.errors import UserInputError
+from tasks.fingerprint import fingerprint
+from tasks.from_file import FromFile
+from tests.tasks.words import BOS, WordTokenizer
+
+WORDS = ("red", "green", "blue", "white", "black", "pink", "grey", "brown", "gold", "cyan")
+
+
+def row(index: int, **changes: object) -> dict[str, object]:
+    one, other = WORDS[index % 10], WORDS[(index + 1) % 10]
+    return {
+        "clean": f"It is {one} or {one}",
+        "corrupted": f"It is {other} or {other}",
+        "answer": f" {one}",
+        "foil": f" {other}",
+        "entity": one,
+        **changes,
+    }
+
+
+def jsonl(folder: Path, rows: list[Any], name: str = "own.jsonl") -> str:
+    path = folder / name
+    path.write_text("".join(json.dumps(item) + "\n" for item in rows), "utf-8")
+    return str(path)
+
+
+def error_of(path: str | Path, **changes: object) -> str:
+    with pytest.raises(UserInputError) as error:
+        build_task("file", {"path": str(path), **changes})
+    return str(error.value)
+
+
+def test_jsonl_and_csv_give_the_same_task(tmp_path: Path) -> None:
+    rows = [row(i) for i in range(10)]
+    lines = [",".join(rows[0])] + [",".join(f'"{v}"' for v in r.values()) for r in rows]
+    (tmp_path / "own.csv").write_text("\ufeff" + "\r\n".join(lines), "utf-8")
+    ours = [build_task(jsonl(tmp_path, rows), {}), build_task(str(tmp_path / "own.csv"), {})]
+    encoded = [
+        encode(task, WordTokenizer(), {"train": 3, "test": 4, "shifted": 5}, BOS, seed=0)
+        for _, task in ours
+    ]
+    assert encoded[0].batches["train"].pairs == encoded[1].batches["train"].pairs
+    assert encoded[0].batches["test"].pairs == encoded[1].batches["test"].pairs
+    # A file without splits has no shifted one; that is said and no error.
+    assert list(encoded[0].batches) == ["train", "test"]
+    assert encoded[0].dropped == {"split: the task has no shifted prompts": 5}
+    entities = [{pair.entity for pair in b.pairs} for b in encoded[0].batches.values()]
+    assert entities[0].isdisjoint(entities[1])
+    assert [label_of(name, task) for name, task in ours] == ["own.jsonl", "own.csv"]
+    assert ours[0][0] == "file"
+
+
+def test_without_entities_every_row_is_its_own(tmp_path: Path) -> None:
+    rows = [{k: v for k, v in row(i).items() if k != "entity"} for i in range(10)]
+    task = FromFile(jsonl(tmp_path, rows))
+    assert task.entities() == tuple(f"row {n}" for n in range(1, 11))
+    batches = encode(task, WordTokenizer(), {"train": 5, "test": 5}, BOS, seed=0).batches
+    assert set(batches["train"].pairs).isdisjoint(batches["test"].pairs)
+
+
+def test_splits_of_the_file_are_kept(tmp_path: Path) -> None:
+    splits = ["train"] * 4 + ["test"] * 4 + ["shifted"] * 2
+    rows = [row(i, split=split) for i, split in enumerate(splits)]
+    task = FromFile(jsonl(tmp_path, rows))
+    sizes = {"train": 4, "test": 4, "shifted": 2}
+    batches = encode(task, WordTokenizer(), sizes, BOS, seed=0).batches
+    for split, batch in batches.items():
+        assert {p.clean for p in batch.pairs} == {r["clean"] for r in rows if r["split"] == split}
+    with pytest.raises(
+        UserInputError, match=r'"own\.jsonl": the split "test" was to have 5 prompts'
+    ):
+        encode(task, WordTokenizer(), {"train": 4, "test": 5}, BOS, seed=0)
+    without = FromFile(jsonl(tmp_path, rows[:4], "train.jsonl"))
+    with pytest.raises(UserInputError, match=r'"train\.jsonl" has no prompts for the split "test"'):
+        encode(without, WordTokenizer(), {"train": 4, "test": 5}, BOS, seed=0)
+
+
+def test_several_lengths(tmp_path: Path) -> None:
+    rows = [
+        row(i, **({"clean": f"So it is {WORDS[i]} or {WORDS[i]}"} if i % 2 else {}))
+        for i in range(10)
+    ]
+    for item in rows[1::2]:
+        item["corrupted"] = f"So {item['corrupted']}"
+    path = jsonl(tmp_path, rows)
+    one = encode(FromFile(path), WordTokenizer(), {"train": 2, "test": 2}, BOS, seed=0)
+    assert len(one.lengths) == 1
+    sizes = {"train": 5, "test": 5}
+    several = encode(FromFile(path, lengths="several"), WordTokenizer(), sizes, BOS, seed=0)
+    assert several.lengths == (6, 7)
+
+
+def test_an_edited_file_is_another_task(tmp_path: Path) -> None:
+    rows = [row(i) for i in range(10)]
+    before = FromFile(jsonl(tmp_path, rows))
+    moved = FromFile(jsonl(tmp_path, rows, "moved.jsonl"))
+    rows[9]["foil"] = " mauve"
+    after = FromFile(jsonl(tmp_path, rows))
+    assert before.digest == moved.digest != after.digest
+    assert fingerprint(before) == fingerprint(moved) != fingerprint(after)
+    assert len(before.digest) == 64
+
+
+def test_bad_rows_are_all_named_up_to_a_limit(tmp_path: Path) -> None:
+    rows: list[Any] = [row(i) for i in range(10)]
+    rows[1] = {k: v for k, v in row(1).items() if k != "foil"}
+    rows[3] = row(3, answer=7)
+    rows[4] = row(4, foil=row(4)["answer"])
+    rows[5] = row(5, clean=row(5)["corrupted"])
+    rows[6] = row(6, anser=" x")
+    rows[7] = row(7, answer="  ")
+    rows[8] = "text"
+    rows[9] = row(0)
+    message = error_of(jsonl(tmp_path, rows))
+    for words in (
+        "row 2 (line 2) has no foil",
+        "row 4 (line 4) has 7 as answer, which is not text; write it in quotes",
+        'row 5 (line 5) has " black" as answer and as foil',
+        "row 6 (line 6) has the clean prompt as the corrupted one",
+        'row 7 (line 7) has a column "anser". Did you mean "answer"?',
+        "row 8 (line 8) has an empty answer",
+        "row 9 (line 9) is str, not an object with clean, corrupted, answer, foil",
+        "row 10 (line 10) is row 1 again",
+    ):
+        assert words in message
+    assert "row 1 (" not in message
+    message = error_of(jsonl(tmp_path, [row(i, answer=" ") for i in range(25)]))
+    assert message.count("empty answer") == 10
+    assert message.endswith("; and 15 more.")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "has no rows; each needs clean, corrupted, answer, foil"),
+        (b"\n\n", "has no rows"),
+        (b'{"clean": "\xff"}', "line 1 is not UTF-8 (byte 12 of the line)"),
+        (b"{} {}", "row 1 (line 1) is not JSON: Extra data"),
+        (b"[" * 90_000, "row 1 (line 1) is not JSON: it is nested too deeply"),
+        (b'{"clean": "a", "clean": "b"}', 'row 1 (line 1) has the column "clean" twice'),
+        (
+            b'{"clean": "\\ud800", "corrupted": "b", "answer": " c", "foil": " d"}',
+            "U+D800 in clean",
+        ),
+        (
+            b'{"clean": "a\\u001b[2J", "corrupted": "b", "answer": " c", "foil": " d"}',
+            "U+001B in clean (place 2)",
+        ),
+        (
+            b'{"clean": NaN, "corrupted": "b", "answer": " c", "foil": " d"}',
+            "NaN as clean, which is not text",
+        ),
+        (
+            b'{"clean": "a", "corrupted": "b", "answer": " c", "foil": " d", "split": "trian"}',
+            'has the split "trian". Did you mean "train"?',
+        ),
+    ],
+)
+def test_what_is_no_jsonl_is_an_error(tmp_path: Path, text: bytes, message: str) -> None:
+    (tmp_path / "own.jsonl").write_bytes(text)
+    assert message in error_of(tmp_path / "own.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "its first line has no column clean, corrupted, answer, foil"),
+        ("clean,corrupted,answer\na,b,c", "its first line has no column foil"),
+        ("clean,corrupted,answer,foil,foil\n", "its first line names a column twice"),
+        (
+            "clean,corrupted,answer,foil\na,b, c\na,b, c, d, e",
+            "row 1 (line 2) has 3 values for 4 columns; row 2 (line 3) has 5",
+        ),
+        ('clean,corrupted,answer,foil\n"a,b, c, d', "is not CSV: unexpected end of data"),
+        ("clean,corrupted,answer,foil,notes\na,b, c, d,e", 'has a column "notes"'),
+    ],
+)
+def test_what_is_no_csv_is_an_error(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "own.csv").write_text(text, "utf-8")
+    assert message in error_of(tmp_path / "own.csv")
+
+
+def test_mixed_rows_with_and_without_split(tmp_path: Path) -> None:
+    path = jsonl(tmp_path, [row(0, split="train"), row(1)])
+    assert "row 2 (line 2) has no split, as others have" in error_of(path)
+
+
+def test_what_is_no_file_is_an_error(tmp_path: Path) -> None:
+    assert "there is no such file" in error_of(tmp_path / "none.jsonl")
+    assert "there is no such file" in error_of("/dev/zero")
+    with pytest.raises(UserInputError, match=r"\.jsonl.: there is no such file"):
+        build_task(str(tmp_path / "none.jsonl"), {})
+    with pytest.raises(UserInputError, match='the setting "path" is required'):
+        build_task("file", {})
+    with pytest.raises(UserInputError, match=r'no setting "lenghts"\. Did you mean "lengths"'):
+        build_task(jsonl(tmp_path, [row(0)]), {"lenghts": "one"})
+
+
+@pytest.mark.parametrize("size", [50, 100])
+def test_a_line_of_many_megabytes_ends_in_an_error_in_little_memory(
+    tmp_path: Path, size: int
+) -> None:
+    path = tmp_path / "long.jsonl"
+    with path.open("wb") as file:
+        file.write(b'{"clean": "')
+        for _ in range(size):
+            file.write(b"a" * 2**20)
+    code = (
+        "import resource, sys; from tasks.build import build_task; from tasks.errors import *\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"try: build_task({str(path)!r}, {{}})\n"
+        "except UserInputError as error: print(error)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    start = time.monotonic()
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    message, kilobytes = run.stdout.splitlines()
+    assert message.endswith(
+        "line 1 is longer than 100000 bytes."
+        if size == 50
+        else "has 100 MiB; at most 64 MiB are read."
+    )
+    assert int(kilobytes) < 8_000
+    assert time.monotonic() - start < 20
+
+
+def test_too_many_rows_and_too_long_a_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "20001 characters as clean" in error_of(jsonl(tmp_path, [row(0, clean="a" * 20_001)]))
+    monkeypatch.setattr(from_file, "MAX_ROWS", 3)
+    assert "it has more than 3 rows" in error_of(jsonl(tmp_path, [row(i) for i in range(4)]))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    content=st.one_of(
+        st.binary(max_size=300),
+        st.lists(st.text(max_size=40), max_size=6).map(lambda t: json.dumps(t).encode()),
+        st.dictionaries(
+            st.sampled_from(["clean", "corrupted", "answer", "foil", "split", "x"]),
+            st.one_of(st.text(max_size=9), st.integers(), st.none()),
+        ).map(lambda t: json.dumps(t).encode()),
+    ),
+    ending=st.sampled_from([".jsonl", ".csv"]),
+)
+def test_any_content_is_a_task_or_an_error_of_the_users(
+    content: bytes, ending: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / f"any{ending}"
+    path.write_bytes(content)
+    message = ""
+    try:
+        task = FromFile(str(path))
+    except UserInputError as error:
+        message = str(error)
+    assert len(message) < 20_000
+    if message:
+        assert str(path) in message
+    else:
+        assert all(row.pair.clean and row.pair.answer != row.pair.foil for row in task.rows)
