@@ -125,10 +125,13 @@ def load_model(
     tokenizer = read_tokenizer(name, folder)
     bos_id, bos_rule = bos_of(tokenizer, _stated_bos(name))
     bridge = read_bridge(name, folder, tokenizer, dtype, place)
+    from bench.allocator import keep_freed_memory
     from bench.packed import pack_linear_layers
 
     digest = _digest(name, folder)
     layers = pack_linear_layers(bridge.original_model) if packed else 0
+    if device == "cpu":
+        keep_freed_memory()
     return LoadedModel(name, bridge, tokenizer, bos_id, bos_rule, digest, dtype, place, layers)
 
 

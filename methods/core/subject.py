@@ -279,7 +279,10 @@ class SubjectModel:
     @contextmanager
     def _hooked(self, edit: Edit | None, noise: Tensor | None) -> Iterator[None]:
         """Hooks for one forward; the bridge removes exactly these when the block ends."""
-        hooks: list[tuple[str, Callable[..., Tensor | None]]] = []
+        # The last position's states are a slice, which torch would multiply row by row.
+        hooks: list[tuple[str, Callable[..., Tensor | None]]] = [
+            ("unembed.hook_in", lambda h, hook: h.contiguous())
+        ]
         if noise is not None:
             added = noise
             hooks.append(("hook_embed", lambda h, hook: h + added.to(h.dtype)))

@@ -130,3 +130,36 @@ def test_resuming_leaves_no_hook_behind() -> None:
     )
     assert before == [len(module._forward_pre_hooks) for module in bridge.modules()]
     assert not any(point.fwd_hooks for point in bridge.hook_dict.values())
+
+
+@pytest.mark.parametrize(("n_layers", "n_positions"), [(3, 9), (5, 6)])
+@torch.no_grad()
+def test_a_sweep_costs_a_quarter_of_the_layer_tokens_of_whole_runs(
+    n_layers: int, n_positions: int
+) -> None:
+    """Per prompt and site L(L+1)/2 x I(I+1)/2 layer-tokens instead of L^2 I^2, counted at the
+    blocks; patches of the last layer at other positions than the answer's are not even run."""
+    bridge = tiny_bridge("llama", n_layers=n_layers)
+    subject = SubjectModel(bridge, rows_per_forward=4)
+    tokens = torch.randint(1, 60, (2, n_positions), generator=torch.Generator().manual_seed(0))
+    some = Prompts(tokens, (tokens + 1) % 60, torch.tensor([5, 6]), torch.tensor([8, 9]), False)
+    grid = make_grid(
+        ["mlp_out"], "every", n_layers=n_layers, n_positions=n_positions, has_bos=False
+    )
+    contrast = contrasts(subject, some, grid, "zero", "noising", 0)[0]
+    patches = reachable_patches(subject, grid, contrast)
+    run = ResumedRun(subject, grid, contrast)
+    counted = []
+
+    def count(module: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+        counted.append(arguments[0].shape[0] * arguments[0].shape[1])
+
+    handles = [block.register_forward_pre_hook(count) for block in run.blocks]
+    run.logit_differences(patches)
+    for handle in handles:
+        handle.remove()
+    once_a_position = n_layers * sum(n_positions - at for at in grid.positions)  # to note calls
+    per_prompt = n_layers * (n_layers + 1) // 2 * n_positions * (n_positions + 1) // 2
+    not_run = n_positions * (n_positions + 1) // 2 - 1
+    assert sum(counted) - once_a_position == 2 * (per_prompt - not_run)
+    assert len(patches) == 2 * (n_layers * n_positions - (n_positions - 1))
