@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from bench.cli_report import print_paths, report
+from bench.cli_tasks import tasks
 from bench.config import load_config, preset_names
 from bench.sizes import SMALL
 from tasks.errors import UserInputError
@@ -103,6 +104,9 @@ def list_names() -> None:
         typer.echo(f"{title}:")
         for name, summary in table.items():
             typer.echo(f"  {name.ljust(width)}  {summary}")
+
+
+app.command()(tasks)
 
 
 def main() -> None:

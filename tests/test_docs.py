@@ -11,6 +11,9 @@ import methods
 from bench.cells import expand
 from bench.config import parse
 from bench.runner import run_matrix
+from bench.unsteered import every_variety
+from tasks import TASKS
+from tasks.build import build_task, label_of
 from tasks.registry import Entry
 
 ROOT = Path(__file__).parents[1]
@@ -56,3 +59,18 @@ def test_the_documented_method_runs_in_a_matrix(
     assert len(cells) == len(labels)
     agreement = outcome.store.directory / "agreement.csv"
     assert "activ_norm" in agreement.read_text()
+
+
+def test_the_page_of_tasks_is_complete_and_its_examples_are_right(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "tasks.md").read_text("utf-8")
+    for name in TASKS:
+        assert f"`{name}`" in page or f"name: {name}," in page
+    measured = {label_of(name, task) for name, task in every_variety()}
+    assert measured == set(re.findall(r"^\| ([\w=,\[\]]+) \| \d+ \|", page, flags=re.MULTILINE))
+    for example in blocks(page, "yaml"):
+        matrix = {"models": ["smollm2-135m"], "methods": ["dla"], **yaml.safe_load(example)}
+        assert expand(parse(matrix, "the page"), lambda name: "", lambda device: "cpu")
+    (rows,) = blocks(page, "json")
+    (tmp_path / "my.jsonl").write_text(rows)
+    _, task = build_task(str(tmp_path / "my.jsonl"), {})
+    assert task.entities() == ("sky", "snow")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.config import Choice
 from bench.runner import Outcome, run_matrix
 from tasks.errors import UserInputError
 from tasks.ioi import IOI
@@ -108,6 +109,10 @@ def test_an_edited_file_is_computed_again(tiny_folder: Path, tmp_path: Path) -> 
     first = run_matrix(matrix, tmp_path / "run")
     assert [first.store.record(cell_id).task for cell_id in first.computed] == ["own.jsonl"]
     assert not run_matrix(matrix, tmp_path / "run").computed
+    (tmp_path / "moved").mkdir()
+    moved = path.rename(tmp_path / "moved" / "own.jsonl")
+    elsewhere = matrix.model_copy(update={"tasks": [Choice(name=str(moved))]})
+    assert not run_matrix(elsewhere, tmp_path / "run").computed
     rows[7]["entity"] = "Someone"
     path.write_text("\n".join(map(json.dumps, rows)))
     assert len(run_matrix(matrix, tmp_path / "run").computed) == 1
