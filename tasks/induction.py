@@ -1,4 +1,4 @@
-"""Induction: a list of words comes again, and goes on as it did before.
+"""Induction: a list of words comes again and again, and goes on as it did before.
 
 The behaviour is that of Olsson et al., 'In-context Learning and Induction Heads' (2022).
 """
@@ -22,11 +22,11 @@ WORDS = (
 
 @dataclass(frozen=True)
 class Induction:
-    """Which word follows: the one that did in the first list (answer), or another of it (foil)?
+    """Which word follows: the one that did in the list before (answer), or another of it (foil)?
 
-    Entities are words. In the corrupted prompt answer and foil change places in the first list,
-    which reverses the task. The shifted split begins its list elsewhere, so that the words come
-    again after six tokens instead of seven, with the foil in front.
+    Entities are words; a list of five stands there twice, and begins once more. In the corrupted
+    prompt answer and foil change places in the list, which reverses the task. The shifted split
+    begins its list elsewhere, so that the words come again after three tokens instead of five.
     """
 
     name: ClassVar[str] = "induction"
@@ -37,11 +37,11 @@ class Induction:
 
     def probe(self, split: str, entity: str) -> PromptPair:
         """Return the pair whose lists are one word throughout."""
-        return self._pair(split, (entity,) * 7)
+        return self._pair(split, (entity,) * 5)
 
     def candidates(self, split: str, entities: Sequence[str], seed: int) -> Iterator[PromptPair]:
         """Yield one pair for every answer and foil, balanced over both."""
-        for words in casts(entities, 7, seed):
+        for words in casts(entities, 5, seed):
             yield self._pair(split, words)
 
     def _pair(self, split: str, words: Sequence[str]) -> PromptPair:
@@ -52,7 +52,7 @@ class Induction:
                 listed = [foil, between, *again, answer]
             else:
                 listed = [*again, answer, between, foil]
-            return " ".join([TITLE, *listed, *again])
+            return " ".join([TITLE, *listed, *listed, *again])
 
         return PromptPair(
             clean=prompt(answer, foil),

@@ -131,14 +131,15 @@ def test_docstring_swaps_the_last_two_parameters() -> None:
 @pytest.mark.parametrize("split", ["train", "shifted"])
 def test_induction_repeats_what_stood_before_the_answer(split: str) -> None:
     for pair in pairs(Induction(), split)[:300]:
-        words = pair.clean.split()[1:]
-        assert words[-4:] in [words[i : i + 4] for i in range(4)]
-        start = next(i for i in range(4) if words[i : i + 4] == words[-4:])
-        assert words[start + 4] == pair.answer.strip()
-        other = pair.corrupted.split()[1:]
-        assert other[start + 4] == pair.foil.strip()
+        words, other = pair.clean.split()[1:], pair.corrupted.split()[1:]
+        assert words[:5] == words[5:10]
+        assert len(set(words[:5])) == 5
+        start = words.index(words[-2])
+        assert words[start : start + 2] == words[-2:]
+        assert words[start + 2] == pair.answer.strip()
+        assert other[start + 2] == pair.foil.strip()
+        assert other[-2:] == words[-2:]
         assert sorted(other) == sorted(words)
-        assert len(set(words[:7])) == 7
 
 
 def test_arithmetic_is_right_and_its_example_too() -> None:
@@ -161,7 +162,7 @@ def test_capital_asks_without_a_claim() -> None:
 def test_lengths_in_smollm2_tokens_and_enough_prompts(smollm2_tokenizer: Any) -> None:
     expected = {
         Capital(): 16, Gender(): 10, Sentiment(): 16, SubjectVerbAgreement(): 8, GreaterThan(): 17,
-        Succession(): 8, Antonym(): 19, Docstring(): 34, Induction(): 13, Arithmetic(): 14,
+        Succession(): 8, Antonym(): 19, Docstring(): 34, Induction(): 14, Arithmetic(): 14,
     }  # fmt: skip
     for task, length in expected.items():
         encoded = encode(task, smollm2_tokenizer, {"train": 32, "test": 32, "shifted": 32}, None, 0)
