@@ -130,7 +130,7 @@ def load_model(
 
     digest = _digest(name, folder)
     layers = pack_linear_layers(bridge.original_model) if packed else 0
-    if device == "cpu":
+    if place == "cpu":
         keep_freed_memory()
     return LoadedModel(name, bridge, tokenizer, bos_id, bos_rule, digest, dtype, place, layers)
 
