@@ -108,7 +108,9 @@ def expand(
     methods = [method for grid in grids for method in grid]
     methods += _controls(methods, [grid[0] for grid in grids], matrix.controls.draws)
     _check_unique("tasks", [task.label for task in tasks])
-    _check_unique("methods", [f"{method.label} {_draw(method.method)}" for method in methods])
+    _check_unique(
+        "methods", [f"{method.label} {method.method.number_of_draw}" for method in methods]
+    )
     _check_unique("transfer", [task.label for task in transfer])
     _check_unique("models", [model.name for model in matrix.models])
     _check_unique("seeds", [str(seed) for seed in matrix.seeds])
@@ -260,12 +262,8 @@ def _controls(
     for label in untrained:
         choices += [{"name": "shuffled", "of": label, "draw": draw} for draw in range(draws)]
     controls = [_named_methods(Choice.model_validate(choice))[0] for choice in choices]
-    listed = {(method.label, _draw(method.method)) for method in methods}
-    return [c for c in controls if (c.label, _draw(c.method)) not in listed]
-
-
-def _draw(method: Method) -> int:
-    return int(getattr(method, "draw", 0))
+    listed = {(method.label, method.method.number_of_draw) for method in methods}
+    return [c for c in controls if (c.label, c.method.number_of_draw) not in listed]
 
 
 def _check_unique(key: str, labels: list[str]) -> None:
@@ -330,8 +328,6 @@ def _cell_id(
 ) -> str:
     """A readable name with a digest of the content, safe as a directory's name."""
     digest = hashlib.sha256(_content(settings).encode()).hexdigest()[:16]
-    words = (
-        f"{model.rstrip('/').rsplit('/')[-1]}-{task}-{method.label}-{_draw(method.method)}-s{seed}"
-    )
+    words = f"{model.rstrip('/').rsplit('/')[-1]}-{task}-{method.label}-{method.method.number_of_draw}-s{seed}"
     readable = re.sub(r"[^A-Za-z0-9_=,-]+", "_", words).strip("_")[:120]
     return f"{readable}-{digest}"

@@ -106,11 +106,15 @@ def compute_cell(
     scale = 1.0 if beta.star is None else beta.star
     with clock("evaluate"):
         metrics, responses = _evaluate(subject, task, intervention, objective, beta.star, known)
+        in_full = not (type(method).control and method.number_of_draw)
         swept = {
             split: _sweep(subject, task.splits[split], intervention, sweep, scale)
             for split in SWEPT_SPLITS
+            if in_full
         }
-        minimality = minimality_of(subject, task.train, intervention, scale, attribution.reach)
+        minimality = minimality_of(
+            subject, task.train, intervention, scale, attribution.reach, search=in_full
+        )
         elsewhere = evaluate_elsewhere(subject, intervention, others, objective)
     curve = None
     if sparsity.points:
@@ -164,7 +168,7 @@ def identity(cell: PlannedCell) -> dict[str, Any]:
         "method": cell.method.label,
         "trained": type(method).trained,
         "control": type(method).control,
-        "draw": int(getattr(method, "draw", 0)),
+        "draw": method.number_of_draw,
         "seed": cell.seed,
         "settings": cell.settings,
     }

@@ -63,6 +63,7 @@ def minimality_of(
     intervention: Intervention,
     beta: float,
     reach: float | None,
+    search: bool = True,
 ) -> MinimalityRecord:
     """Both counts of how many parameters a method needs.
 
@@ -73,13 +74,15 @@ def minimality_of(
         beta: the strength that steers.
         reach: how far training could move a parameter; below twice the threshold the paper's
             count says nothing.
+        search: look for the second count.
     """
     theta = intervention.theta().detach().abs() * abs(beta)
     return MinimalityRecord(
         count=int((theta >= COUNT_THRESHOLD).sum()),
         n_parameters=theta.numel(),
         meaningful=reach is None or reach >= 2 * COUNT_THRESHOLD,
-        smallest_k=smallest_k(subject, train, intervention, beta),
+        smallest_k=smallest_k(subject, train, intervention, beta) if search else None,
+        searched=search,
         threshold=COUNT_THRESHOLD,
         unit=intervention.unit,
     )

@@ -170,13 +170,15 @@ class MinimalityRecord(_Strict):
     """How many parameters a method needs: the paper's count of |theta| >= threshold, and ours.
 
     Where `meaningful` is False the count says nothing (too few optimiser steps to reach the
-    threshold) and must be shown as such, never as a number. `smallest_k` counts `unit`s.
+    threshold) and must be shown as such, never as a number. `smallest_k` counts `unit`s; where
+    `searched` is False nobody looked for it (further draws of a control).
     """
 
     count: int
     n_parameters: int
     meaningful: bool
     smallest_k: int | None = None
+    searched: bool = True
     threshold: float = 0.01
     unit: str = "scalar"
 

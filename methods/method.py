@@ -77,6 +77,12 @@ class Method(ABC):
         """Label of the method whose scores this one starts from."""
         return None
 
+    @property
+    def number_of_draw(self) -> int:
+        """Which draw of a control this is. Draws after the first are there for the spread of what
+        chance reaches: they are neither swept for display nor searched for the smallest k."""
+        return int(getattr(self, "draw", 0))
+
     @abstractmethod
     def fit(
         self, subject: SubjectModel, prompts: Prompts, grid: PointGrid, setting: Setting

@@ -105,8 +105,9 @@ def _row(label: str, group: list[CellRecord], splits: list[str]) -> dict[str, An
     counted = minimality if meaningful else [None]
     row |= _aggregate("minimality_count", counted, lambda one: one.count)
     # A draw that gains nothing has no k; the mean of the others would flatter the method.
-    gained = all(one is not None and one.smallest_k is not None for one in minimality)
-    row |= _aggregate("smallest_k", minimality if gained else [None], lambda one: one.smallest_k)
+    searched = [one for one in minimality if one is None or one.searched]
+    gained = all(one is not None and one.smallest_k is not None for one in searched)
+    row |= _aggregate("smallest_k", searched if gained else [None], lambda one: one.smallest_k)
     row["n_parameters"] = next((one.n_parameters for one in minimality if one), None)
     row["minimality_unit"] = next((one.unit for one in minimality if one), None)
     row |= _aggregate("beta_star", [record.beta for record in cells], lambda one: one.star)

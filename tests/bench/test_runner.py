@@ -82,6 +82,22 @@ def test_stored_metrics_follow_from_what_is_stored_of_every_prompt(outcome: Outc
             assert row.E_0_unsteered == pytest.approx(-np.abs(ld[:, zero]).mean(), abs=1e-5)
 
 
+def test_further_draws_of_a_control_are_there_for_the_spread(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    """Measured on every split like the first, but neither swept nor searched for the smallest k."""
+    matrix = small_matrix(tiny_folder, methods=["dla"], controls={"draws": 2})
+    store = run_matrix(matrix, tmp_path).store
+    cells = [store.read(cell_id) for cell_id in store.ids()]
+    assert sorted(cell.record.draw for cell in cells) == [0, 0, 0, 1, 1]
+    for cell in cells:
+        first = cell.record.draw == 0
+        assert any(name.startswith("sweep.") for name in cell.tensors) == first
+        assert cell.record.minimality is not None
+        assert cell.record.minimality.searched == first
+        assert {row.split for row in cell.record.metrics} == {"train", "test", "shifted"}
+
+
 def test_the_shuffled_control_has_its_parents_values_elsewhere(outcome: Outcome) -> None:
     ids = by_label(outcome.store)
     parent = outcome.store.read(ids["grad_scalar"]).tensors["scores"]
