@@ -328,6 +328,7 @@ def _cell_id(
 ) -> str:
     """A readable name with a digest of the content, safe as a directory's name."""
     digest = hashlib.sha256(_content(settings).encode()).hexdigest()[:16]
-    words = f"{model.rstrip('/').rsplit('/')[-1]}-{task}-{method.label}-{method.method.number_of_draw}-s{seed}"
+    called, draw = model.rstrip("/").rsplit("/")[-1], method.method.number_of_draw
+    words = f"{called}-{task}-{method.label}-{draw}-s{seed}"
     readable = re.sub(r"[^A-Za-z0-9_=,-]+", "_", words).strip("_")[:120]
     return f"{readable}-{digest}"
