@@ -189,6 +189,8 @@ class Matrix(_Strict):
     figures: list[str] = []
     """Which figures its report shows first (`reports.figures.FIGURES`)."""
     rows_per_forward: Annotated[int, Field(ge=1)] = 32
+    plugins: list[str] = []
+    """Files that add methods, tasks or models (`bench.plugins`)."""
     output: str | None = None
     summary: str = ""
 

@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-import traceback
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
+from numpy.typing import NDArray
 
 from bench import __version__
 from bench.agreement import agreement_table
-from bench.bridge import resolve_device
+from bench.alone import Alone, Crew, Watcher
 from bench.cells import NUMBERS_VERSION, PlannedCell, expand
-from bench.compute import compute_cell, identity
-from bench.config import Matrix, ModelChoice, PromptCounts
+from bench.config import Matrix
 from bench.estimate import estimated_seconds
-from bench.models import LoadedModel, load_model, model_digest
-from bench.prepare import PreparedTask, prepare_task
-from bench.provenance import environment
-from bench.records import CellError, CellRecord
-from bench.results import RUN_FILE, CorruptRunError, RunStore, Tensors
+from bench.options import RunOptions
+from bench.plan import Plan
+from bench.plugins import install
+from bench.records import CellRecord
+from bench.results import RUN_FILE, CorruptRunError, RunStore
+from bench.reuse import Source, sources, take_over
 from bench.upkeep import Survey, only_writer, survey, tidy
-from methods.core.objective import Objective
-from methods.core.subject import SubjectModel
+from bench.workplace import Workplace
 from tasks.errors import UserInputError
 
 
-class Progress(Protocol):
+class Progress(Watcher, Protocol):
     """What wants to know how a run goes on."""
 
     def set_aside(self, sentences: list[str]) -> None:
@@ -39,12 +38,6 @@ class Progress(Protocol):
 
     def planned(self, cells: list[PlannedCell], done: int, seconds: float | None) -> None:
         """Once, before anything is computed: what is left, how many are done, an estimate."""
-
-    def loading(self, model: str) -> None:
-        """A model is loaded and its tasks are prepared."""
-
-    def starting(self, cell: PlannedCell) -> None:
-        """A cell is computed."""
 
     def finished(self, cell: PlannedCell, record: CellRecord) -> None:
         """A cell is stored."""
@@ -77,17 +70,22 @@ class Outcome:
         store: where everything is.
         computed: ids of the cells of this run that are new.
         known: ids of the cells that were done before.
-        failed: records of the cells that failed in this run.
+        reused: ids of the cells that were taken over from other runs.
+        failed: records of the cells that failed in this run, or before and were not tried again.
     """
 
     store: RunStore
     computed: list[str] = field(default_factory=list)
     known: list[str] = field(default_factory=list)
+    reused: list[str] = field(default_factory=list)
     failed: list[CellRecord] = field(default_factory=list)
 
 
 def run_matrix(
-    matrix: Matrix, output: str | Path | None = None, progress: Progress | None = None
+    matrix: Matrix,
+    output: str | Path | None = None,
+    progress: Progress | None = None,
+    options: RunOptions | None = None,
 ) -> Outcome:
     """Computes every cell of a matrix that is not in the output directory yet.
 
@@ -95,27 +93,28 @@ def run_matrix(
         matrix: what to run.
         output: the results directory; the matrix's own if None.
         progress: is told how the run goes on.
+        options: which cells, for how long, with what help.
 
     Raises:
         UserInputError: for a mistake in the matrix, a directory that is not a results directory or
-            that another process is writing, a full disk, and a model or task that cannot be had if
-            nothing else is left to do (else its cells fail and the others go on). What the
-            directory holds stays as it is then.
+            that another process is writing, a full disk, workers that cannot be had, and a model
+            or task that cannot be had if nothing else is left to do (else its cells fail and the
+            others go on). What the directory holds stays as it is then.
     """
-    progress = progress or Silent()
-    directory = output or matrix.output
-    if directory is None:
-        raise UserInputError("output: say in which directory the results are to be written.")
-    cells = expand(matrix, model_digest, resolve_device)
-    with ExitStack() as writing:
-        found = _survey(Path(directory), writing, progress)
-        known = [cell.id for cell in cells if cell.id in found.having("done")]
-        left = [cell for cell in cells if cell.id not in set(known)]
-        progress.planned(left, len(known), estimated_seconds(left, found.cells.values()))
-        ready = _Ready(matrix, progress, left)
+    progress, options = progress or Silent(), options or RunOptions()
+    directory = results_directory(matrix, output)
+    install(matrix.plugins)
+    with ExitStack() as stack:
+        stack.enter_context(threads(options.threads))
+        crew = stack.enter_context(crew_for(matrix, options))
+        cells = expand(matrix, crew.model_digest, crew.device)
+        found = _survey(directory, stack, progress)
+        plan = Plan.of(cells, found, options)
+        elsewhere = sources(plan.left, options.reuse)
+        left = [cell for cell in plan.left if cell.id not in elsewhere]
+        progress.planned(left, len(plan.done), estimated_seconds(left, found.cells.values()))
         if left:
-            # a mistake in the matrix shows here, before the run becomes its own
-            ready.prepare(left[0].model)
+            crew.check(left)  # a mistake in the matrix shows before the run becomes its own
         store = RunStore.create(
             directory,
             matrix.model_dump(),
@@ -123,32 +122,100 @@ def run_matrix(
             cells=[cell.id for cell in cells],
         )
         if found.is_new:
-            writing.enter_context(only_writer(store.directory))
-            left = [cell for cell in left if not store.has(cell.id)]  # who was faster is done now
-        outcome = Outcome(store, known=known)
+            stack.enter_context(only_writer(store.directory))
+        outcome = Outcome(store, known=plan.done, failed=list(plan.kept))
         try:
-            for _, group in groupby(left, key=lambda cell: cell.model):
-                _run_model(list(group), ready, outcome, progress)
+            _take_over(plan.left, elsewhere, outcome)
+            missing = [cell for cell in plan.left if not store.has(cell.id)]
+            _compute(missing, crew, outcome, progress)
         finally:
             write_tables(store, matrix.agreement.resamples)
     return outcome
 
 
-def _survey(directory: Path, writing: ExitStack, progress: Progress) -> Survey:
+def results_directory(matrix: Matrix, output: str | Path | None) -> Path:
+    """Where the results of a matrix are.
+
+    Raises:
+        UserInputError: if neither says it.
+    """
+    directory = output or matrix.output
+    if directory is None:
+        raise UserInputError("output: say in which directory the results are to be written.")
+    return Path(directory)
+
+
+def crew_for(matrix: Matrix, options: RunOptions) -> Crew:
+    """Who computes the cells.
+
+    Raises:
+        UserInputError: if workers are wanted and dask is not installed.
+    """
+    if options.workers is None and options.scheduler is None:
+        return Alone(Workplace(matrix, cell_timeout=options.cell_timeout))
+    try:
+        from bench.cluster import Cluster
+    except ImportError as error:
+        raise UserInputError(
+            "Workers need dask.distributed, which is not installed "
+            f"({error}): python -m pip install 'attribution-bench[dask]'"
+        ) from error
+    return Cluster(matrix, options)
+
+
+@contextmanager
+def threads(number: int | None) -> Iterator[None]:
+    """So many threads for torch, in the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _survey(directory: Path, stack: ExitStack, progress: Progress) -> Survey:
     """What the directory holds already; from here on this is its only writer.
 
     What is damaged is set aside.
     """
     if not (directory / RUN_FILE).exists():
         return Survey(is_new=True)
-    writing.enter_context(only_writer(directory))
+    stack.enter_context(only_writer(directory))
+    store, found = look(directory)
+    progress.set_aside(tidy(store, found))
+    return found
+
+
+def look(directory: Path) -> tuple[RunStore, Survey]:
+    """A run and everything in it, though its run.json may be damaged."""
     try:
         store = RunStore.open(directory)
     except CorruptRunError:
         store = RunStore(directory, {})  # its cells are sound or not by themselves
-    found = survey(store)
-    progress.set_aside(tidy(store, found))
-    return found
+    return store, survey(store)
+
+
+def _take_over(cells: list[PlannedCell], elsewhere: dict[str, Source], outcome: Outcome) -> None:
+    for cell in cells:
+        missing = cell.id in elsewhere and not outcome.store.has(cell.id)
+        if missing and take_over(cell, elsewhere[cell.id], outcome.store):
+            outcome.reused.append(cell.id)
+
+
+def _compute(cells: list[PlannedCell], crew: Crew, outcome: Outcome, progress: Progress) -> None:
+    store = outcome.store
+
+    def scores_of(cell_id: str) -> NDArray[Any] | None:
+        return store.read(cell_id).tensors["scores"] if store.has(cell_id) else None
+
+    for cell, record, tensors in crew.compute(cells, scores_of, progress):
+        store.write(record, tensors)
+        if record.status == "done":
+            outcome.computed.append(cell.id)
+        else:
+            outcome.failed.append(record)
+        progress.finished(cell, record)
 
 
 def write_tables(store: RunStore, resamples: int) -> None:
@@ -162,138 +229,3 @@ def write_tables(store: RunStore, resamples: int) -> None:
     cells = [store.read(cell_id) for cell_id in ids if store.has(cell_id)]
     store.write_frame("agreement", agreement_table(cells, resamples=resamples))
     store.tables.are_made_of(digest)
-
-
-Asked = tuple[str, PromptCounts]
-"""A task's label and how many of its prompts are asked for: what cells share the prompts of."""
-
-
-def _asked(cell: PlannedCell) -> Asked:
-    return cell.task.label, cell.prompts
-
-
-@dataclass
-class _Ready:
-    """The model that is loaded and its tasks, or why they cannot be had.
-
-    Attributes:
-        left: all cells that are left to do: what is wrong with all of them ends the run.
-    """
-
-    matrix: Matrix
-    progress: Progress
-    left: list[PlannedCell]
-    choice: ModelChoice | None = None
-    model: LoadedModel | None = None
-    subject: SubjectModel | None = None
-    tasks: dict[Asked, PreparedTask] = field(default_factory=dict)
-    problems: dict[Asked, UserInputError] = field(default_factory=dict)
-
-    def prepare(self, choice: ModelChoice) -> None:
-        """Loads a model, once, and prepares its tasks.
-
-        Raises:
-            UserInputError: if that fails for all that is left to do.
-        """
-        if self.choice == choice:
-            return
-        self.choice, self.model, self.subject = choice, None, None
-        self.tasks, self.problems = {}, {}
-        self.progress.loading(choice.name)
-        own = [cell for cell in self.left if cell.model == choice]
-        named = {_asked(cell): cell.task for cell in own}
-        named |= {(other.label, cell.prompts): other for cell in own for other in cell.transfer}
-        try:
-            self.model = load_model(
-                choice.name, dtype=choice.dtype, device=choice.device, packed=choice.packed
-            )
-            self.subject = SubjectModel(self.model.bridge, self.matrix.rows_per_forward)
-        except UserInputError as error:
-            if all(cell.model == choice for cell in self.left):
-                raise
-            self.problems = dict.fromkeys(named, error)
-            return
-        for asked, task in named.items():
-            try:
-                self.tasks[asked] = prepare_task(
-                    task, asked[1], self.matrix, self.model, self.subject
-                )
-            except UserInputError as error:
-                if len({(cell.model.name, _asked(cell)) for cell in self.left}) == 1:
-                    raise
-                self.problems[asked] = error
-
-
-def _run_model(
-    cells: list[PlannedCell], ready: _Ready, outcome: Outcome, progress: Progress
-) -> None:
-    """Runs the cells of one model."""
-    ready.prepare(cells[0].model)
-    for cell in cells:
-        progress.starting(cell)
-        record = _run_cell(cell, ready, outcome.store)
-        if record.status == "done":
-            outcome.computed.append(cell.id)
-        else:
-            outcome.failed.append(record)
-        progress.finished(cell, record)
-
-
-def _run_cell(cell: PlannedCell, ready: _Ready, store: RunStore) -> CellRecord:
-    """Computes and stores one cell; an exception becomes a failed record."""
-    matrix = ready.matrix
-    tensors: Tensors = {}
-    try:
-        elsewhere = [(other.label, cell.prompts) for other in cell.transfer]
-        for asked in (_asked(cell), *elsewhere):
-            if asked in ready.problems:
-                raise ready.problems[asked]
-        assert ready.model is not None
-        assert ready.subject is not None
-        record, tensors = compute_cell(
-            cell,
-            ready.model,
-            ready.subject,
-            ready.tasks[_asked(cell)],
-            Objective(**cell.objective.model_dump()),
-            matrix.sweep,
-            matrix.sparsity,
-            _parent_scores(cell, store),
-            {asked[0]: ready.tasks[asked] for asked in elsewhere},
-        )
-    except Exception as error:
-        record = _failure(cell, error, ready)
-    store.write(record, tensors)
-    return record
-
-
-def _parent_scores(cell: PlannedCell, store: RunStore) -> torch.Tensor | None:
-    """The stored scores of the cell that this one starts from.
-
-    Raises:
-        ParentFailedError: if that cell failed.
-    """
-    if cell.parent is None:
-        return None
-    if not store.has(cell.parent):
-        raise ParentFailedError(f"the cell whose scores this one starts from failed: {cell.parent}")
-    return torch.from_numpy(store.read(cell.parent).tensors["scores"])
-
-
-class ParentFailedError(UserInputError):
-    """The cell whose scores another one starts from has failed."""
-
-
-def _failure(cell: PlannedCell, error: Exception, ready: _Ready) -> CellRecord:
-    """A failed cell: a result with its reason."""
-    known = ready.model is not None and ready.subject is not None
-    return CellRecord(
-        **identity(cell),
-        status="failed",
-        error=CellError(
-            kind=type(error).__name__,
-            message=str(error),
-            log="".join(traceback.format_exception(error)),
-        ),
-        provenance=environment(ready.model, ready.subject) if known else {},  # type: ignore[arg-type]
-    )

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import bench
-from bench import runner
+from bench import runner, workplace
 from bench.cells import PlannedCell
 from bench.config import Matrix
 from bench.records import CellRecord
@@ -117,7 +117,7 @@ def test_a_second_run_computes_nothing(outcome: Outcome, tiny_folder: Path) -> N
 def test_a_second_run_does_not_load_the_model(
     outcome: Outcome, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "load_model", None)
+    monkeypatch.setattr(workplace, "load_model", None)
     assert not run_matrix(small_matrix(tiny_folder), outcome.store.directory).computed
 
 

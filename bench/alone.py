@@ -1,0 +1,100 @@
+"""Cells computed in this process, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from bench.bridge import resolve_device
+from bench.cells import PlannedCell
+from bench.compute import Tensors
+from bench.models import model_digest
+from bench.records import CellRecord
+from bench.workplace import Workplace
+from tasks.errors import UserInputError
+
+Computed = tuple[PlannedCell, CellRecord, Tensors]
+ScoresOf = Callable[[str], NDArray[Any] | None]
+"""Id of a cell -> its stored scores, None if it failed."""
+
+
+class Watcher(Protocol):
+    """Who wants to know what is being computed."""
+
+    def loading(self, model: str) -> None:
+        """A model is loaded and its tasks are prepared."""
+
+    def starting(self, cell: PlannedCell) -> None:
+        """A cell is computed."""
+
+
+class Crew(AbstractContextManager["Crew"], Protocol):
+    """Who computes cells: this process, or workers."""
+
+    def model_digest(self, name: str) -> str:
+        """What identifies a model's weights, where cells are computed."""
+
+    def device(self, setting: str) -> str:
+        """The device that a setting means, where cells are computed."""
+
+    def check(self, cells: Sequence[PlannedCell]) -> None:
+        """Raises UserInputError, before anything is written, for what is wrong with all cells."""
+
+    def compute(
+        self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: Watcher
+    ) -> Iterator[Computed]:
+        """Yields every cell once it is computed or has failed, every parent before its children.
+
+        Whoever takes one stores it before asking for the next, so that `scores_of` knows it.
+        """
+
+
+class Alone(Crew):
+    """This process."""
+
+    def __init__(self, workplace: Workplace) -> None:
+        self.workplace = workplace
+
+    def __exit__(self, *exception: object) -> None:
+        self.workplace.leave()
+
+    def model_digest(self, name: str) -> str:
+        """Read or asked from here."""
+        return model_digest(name)
+
+    def device(self, setting: str) -> str:
+        """Of this machine."""
+        return resolve_device(setting)
+
+    def check(self, cells: Sequence[PlannedCell]) -> None:
+        """Opens the first cell, so that a mistake in the matrix shows before anything is written.
+
+        Raises:
+            UserInputError: if what is wrong with it is wrong with all cells.
+        """
+        first = cells[0]
+        try:
+            self.workplace.open(first)
+        except UserInputError:
+            shared = [cell for cell in cells if cell.model == first.model]
+            if self.workplace.problem is None:
+                shared = [
+                    cell
+                    for cell in shared
+                    if (cell.task, cell.prompts) == (first.task, first.prompts)
+                ]
+            if len(shared) == len(cells):
+                raise
+
+    def compute(
+        self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: Watcher
+    ) -> Iterator[Computed]:
+        """One after the other, in the order of the matrix."""
+        self.workplace.loading = watcher.loading
+        for cell in cells:
+            watcher.starting(cell)
+            scores = None if cell.parent is None else scores_of(cell.parent)
+            yield cell, *self.workplace.compute(cell, scores)

@@ -1,0 +1,178 @@
+"""Where cells are computed: one model at a time, its tasks made ready, a failure as a result."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from bench.cells import NamedTask, PlannedCell
+from bench.compute import Tensors, compute_cell, identity
+from bench.config import Matrix, ModelChoice, PromptCounts
+from bench.limits import CellTimeoutError, time_limit
+from bench.models import LoadedModel, load_model
+from bench.prepare import PreparedTask, prepare_task
+from bench.provenance import environment, machine
+from bench.records import CellError, CellRecord
+from methods.core.objective import Objective
+from methods.core.subject import SubjectModel
+from tasks.errors import UserInputError
+
+Asked = tuple[str, PromptCounts]
+"""A task's label and how many of its prompts are asked for: what cells share the prompts of."""
+
+
+class ParentFailedError(UserInputError):
+    """The cell whose scores another one starts from has failed."""
+
+
+class OtherModelError(UserInputError):
+    """The model that was loaded is not the one that the cell is about."""
+
+
+@dataclass
+class Workplace:
+    """A process's place to compute cells.
+
+    Attributes:
+        matrix: what all cells share.
+        loading: is told the name of a model before it is loaded.
+        cell_timeout: seconds that a cell may take; None for any number.
+    """
+
+    matrix: Matrix
+    loading: Callable[[str], None] = lambda name: None
+    cell_timeout: float | None = None
+    choice: ModelChoice | None = None
+    model: LoadedModel | None = None
+    subject: SubjectModel | None = None
+    tasks: dict[Asked, PreparedTask | UserInputError] = field(default_factory=dict)
+    problem: UserInputError | None = None
+
+    def open(self, cell: PlannedCell) -> PreparedTask:
+        """Loads the cell's model and prepares its task, unless they are ready.
+
+        Raises:
+            UserInputError: if either cannot be had; the same again for every cell they belong to.
+        """
+        if self.choice != cell.model:
+            self._load(cell)
+        if self.problem is not None:
+            raise self.problem
+        return self._prepared(cell.task, cell.prompts)
+
+    def _prepared(self, named: NamedTask, prompts: PromptCounts) -> PreparedTask:
+        asked = (named.label, prompts)
+        if asked not in self.tasks:
+            assert self.model is not None
+            assert self.subject is not None
+            try:
+                self.tasks[asked] = prepare_task(
+                    named, prompts, self.matrix, self.model, self.subject
+                )
+            except UserInputError as error:
+                self.tasks[asked] = error
+        task = self.tasks[asked]
+        if isinstance(task, UserInputError):
+            raise task
+        return task
+
+    def _load(self, cell: PlannedCell) -> None:
+        self.leave()
+        self.loading(cell.model.name)
+        self.choice = choice = cell.model
+        try:
+            self.model = load_model(
+                choice.name, dtype=choice.dtype, device=choice.device, packed=choice.packed
+            )
+            if self.model.digest != cell.settings["model"]["digest"]:
+                raise OtherModelError(
+                    f'Model "{choice.name}": what is loaded here has the digest '
+                    f"{self.model.digest}, but the matrix was planned with "
+                    f"{cell.settings['model']['digest']}. It was changed since, or is another one "
+                    "on this machine."
+                )
+            self.subject = SubjectModel(self.model.bridge, self.matrix.rows_per_forward)
+        except UserInputError as error:
+            self.model, self.problem = None, error
+
+    def leave(self) -> None:
+        """Gives the model back."""
+        self.choice = self.model = self.subject = self.problem = None
+        self.tasks = {}
+
+    def compute(
+        self, cell: PlannedCell, parent_scores: NDArray[Any] | None
+    ) -> tuple[CellRecord, Tensors]:
+        """Computes a cell; whatever goes wrong becomes a failed record.
+
+        Args:
+            cell: what to compute.
+            parent_scores: the scores of the cell that this one starts from, None if that failed.
+        """
+        start, started = time.perf_counter(), datetime.now(UTC)
+        try:
+            if cell.parent is not None and parent_scores is None:
+                raise ParentFailedError(
+                    f"the cell whose scores this one starts from failed: {cell.parent}"
+                )
+            task = self.open(cell)
+            others = {
+                other.label: self._prepared(other, cell.prompts) for other in cell.transfer
+            }
+            assert self.model is not None
+            assert self.subject is not None
+            if self.subject.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(self.subject.device)
+            with time_limit(self.cell_timeout):
+                return compute_cell(
+                    cell,
+                    self.model,
+                    self.subject,
+                    task,
+                    Objective(**cell.objective.model_dump()),
+                    self.matrix.sweep,
+                    self.matrix.sparsity,
+                    None if parent_scores is None else torch.from_numpy(parent_scores.copy()),
+                    others,
+                )
+        except Exception as error:
+            record = failure(cell, error, self._provenance(start, started))
+            if isinstance(error, CellTimeoutError):
+                self.leave()  # it may have been interrupted anywhere: the next cell gets a new one
+            elif isinstance(error, torch.OutOfMemoryError):
+                torch.cuda.empty_cache()
+            return record, {}
+
+    def _provenance(self, start: float, started: datetime) -> dict[str, Any]:
+        known = self.model is not None and self.subject is not None
+        return {
+            **(environment(self.model, self.subject) if known else machine()),  # type: ignore[arg-type]
+            "started": started.isoformat(timespec="seconds"),
+            "failed_after_seconds": time.perf_counter() - start,
+        }
+
+
+def failure(cell: PlannedCell, error: BaseException, provenance: dict[str, Any]) -> CellRecord:
+    """A failed cell: a result with its reason."""
+    return CellRecord(
+        **identity(cell),
+        status="failed",
+        error=CellError(
+            kind=type(error).__name__,
+            message=_text(str(error) or repr(error)),
+            log=_text("".join(traceback.format_exception(error))),
+        ),
+        provenance=provenance,
+    )
+
+
+def _text(text: str) -> str:
+    """Text that can be written as UTF-8: a path may hold bytes that cannot."""
+    return text.encode("utf-8", "replace").decode()
