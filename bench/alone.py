@@ -13,22 +13,12 @@ from bench.cells import PlannedCell
 from bench.compute import Tensors
 from bench.models import model_digest
 from bench.records import CellRecord
-from bench.workplace import Workplace
+from bench.workplace import Watcher, Workplace
 from tasks.errors import UserInputError
 
 Computed = tuple[PlannedCell, CellRecord, Tensors]
 ScoresOf = Callable[[str], NDArray[Any] | None]
 """Id of a cell -> its stored scores, None if it failed."""
-
-
-class Watcher(Protocol):
-    """Who wants to know what is being computed."""
-
-    def loading(self, model: str) -> None:
-        """A model is loaded and its tasks are prepared."""
-
-    def starting(self, cell: PlannedCell) -> None:
-        """A cell is computed."""
 
 
 class Crew(AbstractContextManager["Crew"], Protocol):
@@ -93,8 +83,7 @@ class Alone(Crew):
         self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: Watcher
     ) -> Iterator[Computed]:
         """One after the other, in the order of the matrix."""
-        self.workplace.loading = watcher.loading
+        self.workplace.watcher = watcher
         for cell in cells:
-            watcher.starting(cell)
             scores = None if cell.parent is None else scores_of(cell.parent)
             yield cell, *self.workplace.compute(cell, scores)

@@ -32,6 +32,8 @@ from tasks.task import Task
 NUMBERS_VERSION = 2
 """Raised whenever a change of the suite changes numbers: cells of older versions run again."""
 
+MAX_CELLS = 1_000_000
+
 
 @dataclass(frozen=True)
 class NamedTask:
@@ -118,6 +120,7 @@ def expand(
         for name, values in _lists(grid).items():
             _check_unique(name, [f"{value:g}" for value in values])
 
+    _check_number(matrix, len(methods))
     cells = []
     for model in matrix.models:
         identity: dict[str, Any] = {
@@ -166,6 +169,16 @@ def expand(
                     known.setdefault(method.label, cell.id)
                     cells.append(cell)
     return cells
+
+
+def _check_number(matrix: Matrix, methods: int) -> None:
+    """Raises UserInputError for more cells than could ever be computed or listed."""
+    grids = len(matrix.prompts.each) * len(matrix.objective.each) * len(matrix.seeds)
+    number = len(matrix.models) * len(matrix.tasks) * methods * grids
+    if number > MAX_CELLS:
+        raise UserInputError(
+            f"The matrix has up to {number} cells, more than {MAX_CELLS}: shorter lists are needed."
+        )
 
 
 def _others(

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from bench import commands
 from bench.cli_report import print_paths, report
 from bench.cli_tasks import tasks
-from bench.config import load_config, preset_names
+from bench.config import load_config, preset_names, with_plugins
+from bench.options import RunOptions
+from bench.show import harmless
 from bench.sizes import SMALL
 from tasks.errors import UserInputError
 from tasks.registry import lookup
@@ -41,6 +44,10 @@ OutputOption = Annotated[
 ]
 
 
+for command in (commands.plan, commands.status, commands.rm, commands.show, commands.reproduce):
+    app.command()(command)
+
+
 @app.command()
 def run(
     matrix: Annotated[str, typer.Argument(help="A preset's name or the path of a YAML file.")],
@@ -56,23 +63,62 @@ def run(
     size: Annotated[
         str, typer.Option(help="small, or another size that the preset has, such as paper.")
     ] = SMALL,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="KEY=VALUE, such as method=activ_scalar: these cells alone."),
+    ] = None,
+    retry_failed: Annotated[
+        bool,
+        typer.Option("--retry-failed/--keep-failed", help="Try cells again that failed before."),
+    ] = True,
+    cell_timeout: Annotated[
+        float | None, typer.Option(help="Seconds that a cell may take; then it has failed.")
+    ] = None,
+    reuse: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another results directory, whose finished cells are taken over."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Compute in so many processes (needs the extra dask).")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Compute on a dask cluster: tcp://ADDRESS:PORT.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads a process; workers share the cores by default.")
+    ] = None,
+    plugin: Annotated[
+        list[Path] | None, typer.Option(help="A file that adds methods, tasks or models.")
+    ] = None,
 ) -> None:
     """Runs a matrix, prints a leaderboard, and writes results and a report.
 
     Cells that are done are never computed again; a cell that fails is a result with its reason.
     """
     config = load_config(matrix, size=size, models=model or (), tasks=task or ())
+    config = with_plugins(config, plugin or ())
     _check_figures(config.figures)
+    options = RunOptions(
+        only=tuple(only or ()),
+        retry_failed=retry_failed,
+        cell_timeout=cell_timeout,
+        reuse=tuple(reuse or ()),
+        workers=workers,
+        scheduler=scheduler,
+        threads=threads,
+    )
     from bench.progress import TerminalProgress
     from bench.runner import run_matrix
 
     console = Console()
     try:
         with TerminalProgress(console) as progress:
-            outcome = run_matrix(config, output, progress)
+            outcome = run_matrix(config, output, progress, options)
     except KeyboardInterrupt:
         print("Interrupted. Finished cells are stored; the same command goes on.", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
+    if outcome.reused:
+        console.print(f"{len(outcome.reused)} finished cells were taken over from other runs.")
     if not outcome.computed and not outcome.failed:
         console.print("Every cell of this matrix was done before: nothing was computed.")
     _show_leaderboard(outcome.store.directory, console)
@@ -88,9 +134,12 @@ app.command()(report)
 def list_names() -> None:
     """Lists models, tasks, methods, presets and figures, one line each."""
     from bench.models import MODELS
+    from bench.plugins import install
     from methods import METHODS
     from reports.figures import FIGURES
     from tasks import TASKS
+
+    install()
 
     tables = {
         "models": {name: entry.summary for name, entry in MODELS.items()},
@@ -150,8 +199,15 @@ def _closing(outcome: Outcome, console: Console) -> int:
         reasons.setdefault(f"{record.error.kind}: {record.error.message}", []).append(record.id)
     for reason, ids in reasons.items():
         others = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
-        console.print(f"  {ids[0]}{others}: {reason}", markup=False, soft_wrap=True)
-    console.print("The same command tries them again; their logs are in cells/<cell>/cell.json.")
+        console.print(f"  {ids[0]}{others}: {harmless(reason)}", markup=False, soft_wrap=True)
+    directory = outcome.store.directory
+    console.print(
+        f"All of them: python -m bench status {directory}. One with its log: python -m bench show "
+        f"CELL --results {directory}. The same command tries them again; --keep-failed leaves "
+        "them.",
+        markup=False,
+        soft_wrap=True,
+    )
     own = {kind.__name__ for kind in _subclasses(UserInputError)}
     ours = all(record.error and record.error.kind in own for record in outcome.failed)
     return USER_ERROR if ours else FAILED_CELLS

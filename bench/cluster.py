@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dask
 from distributed import Client, Future, KilledWorker, Nanny, Scheduler, SpecCluster
 
-from bench.alone import Computed, Crew, ScoresOf, Watcher
+from bench.alone import Computed, Crew, ScoresOf
 from bench.bridge import resolve_device
 from bench.cells import PlannedCell
 from bench.config import Matrix
@@ -26,11 +29,11 @@ from bench.models import model_digest
 from bench.options import RunOptions
 from bench.provenance import machine
 from bench.records import CellRecord
-from bench.workplace import failure
+from bench.workplace import Watcher, failure
 from tasks.errors import UserInputError
 
 LOST_WORKERS = 3
-"""A cell whose worker died so many times is not tried again."""
+"""A cell that so many workers died with is not tried again."""
 PATIENCE_SECONDS = 60
 """How long to wait for the first worker of a cluster."""
 GRACE = 1.5
@@ -112,6 +115,15 @@ class Cluster(Crew):
         answer: str = self.client.submit(function, argument, pure=False).result()
         return answer
 
+    def end(self, worker: str, process: int) -> None:
+        """Has a worker that does not answer started anew."""
+        if self.processes is not None:  # they are of this machine, and started by us
+            os.kill(process, signal.SIGKILL)
+            return
+        # A worker without a nanny stays as it is; its cell is given up in any case.
+        with suppress(KeyError, OSError, TimeoutError, ValueError):
+            self.client.restart_workers([worker], timeout=30, raise_for_error=False)
+
     def check(self, cells: Sequence[PlannedCell]) -> None:
         """Tells the workers what to do: a worker with another version shows here."""
         threads = self.options.threads
@@ -138,6 +150,15 @@ def _device_kind(setting: str) -> str:
     return resolve_device(setting).partition(":")[0]
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where a cell is being computed, and since when by the clock here."""
+
+    worker: str
+    process: int
+    start: float
+
+
 class _Shift:
     """The cells that are out at the workers, and what comes back."""
 
@@ -149,22 +170,31 @@ class _Shift:
         )  # fmt: skip
         self.cells = {cell.id: cell for cell in cells}
         self.rank = {cell.id: place for place, cell in enumerate(cells)}
+        self.ready: list[PlannedCell] = []
         self.out: dict[str, Future] = {}
-        self.running: dict[str, tuple[str, float]] = {}
+        self.running: dict[str, _Place] = {}
         self.news: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def run(self) -> Iterator[Computed]:
         """See `Crew.compute`."""
         self.client.subscribe_topic(NAME, lambda event: self.news.put(event[1]))
         try:
-            for cell in self.cells.values():
-                if cell.parent not in self.cells:
-                    self._submit(cell)
-            while self.out:
+            self.ready = [cell for cell in self.cells.values() if cell.parent not in self.cells]
+            while self.ready or self.out:
+                self._fill()
                 yield from self._next()
         finally:
             self.client.unsubscribe_topic(NAME)
             self.client.cancel(list(self.out.values()), force=True)
+
+    def _fill(self) -> None:
+        """One cell a worker is out, in the order of the matrix, so that models change seldom.
+
+        dask blames a worker's death on all that wait for it: nothing waits.
+        """
+        self.ready.sort(key=lambda cell: self.rank[cell.id], reverse=True)
+        while self.ready and len(self.out) < max(1, len(self.crew.workers())):
+            self._submit(self.ready.pop())
 
     def _submit(self, cell: PlannedCell) -> None:
         scores = None if cell.parent is None else self.scores_of(cell.parent)
@@ -174,7 +204,6 @@ class _Shift:
             cell.id,
             scores,
             key=f"{cell.id}/{time.time_ns()}",
-            priority=-self.rank[cell.id],  # in the order of the matrix: models change seldom
             resources={"GPU": 1} if on_gpu else None,
             pure=False,
         )
@@ -201,7 +230,8 @@ class _Shift:
         if "loading" in event:
             self.watcher.loading(event["loading"])
         elif event["starting"] in self.out:
-            self.running[event["starting"]] = event["worker"], time.monotonic()
+            place = _Place(event["worker"], event["process"], time.monotonic())
+            self.running[event["starting"]] = place
             self.watcher.starting(self.cells[event["starting"]])
 
     def _result(self, cell_id: str, future: Future) -> tuple[CellRecord, dict[str, Any]]:
@@ -213,8 +243,8 @@ class _Shift:
             raise ClusterLostError(_LOST) from None
         except KilledWorker as error:
             died = WorkerDiedError(
-                f"the worker died while it computed this cell, {LOST_WORKERS} times in a row: it "
-                f"ran out of memory, or was killed ({error})"
+                f"the worker died while it computed this cell, and so did the next ones: it ran "
+                f"out of memory, or was killed ({error})"
             )
             return failure(self.cells[cell_id], died, machine()), {}
         except Exception as error:
@@ -226,9 +256,7 @@ class _Shift:
         del self.out[cell.id]
         self.running.pop(cell.id, None)
         yield cell, record, tensors
-        for child in self.cells.values():
-            if child.parent == cell.id:
-                self._submit(child)
+        self.ready += [child for child in self.cells.values() if child.parent == cell.id]
 
     def _overdue(self) -> Iterator[Computed]:
         """Ends workers that do not come back from a cell, with the cell."""
@@ -237,16 +265,16 @@ class _Shift:
             return
         hard = GRACE * limit + GRACE_SECONDS
         late = {
-            cell_id: worker
-            for cell_id, (worker, start) in self.running.items()
-            if time.monotonic() - start > hard
+            cell_id: place
+            for cell_id, place in self.running.items()
+            if time.monotonic() - place.start > hard
         }
         there = self.crew.workers() if late else {}
-        for cell_id, worker in late.items():
+        for cell_id, place in late.items():
             del self.running[cell_id]
-            if worker in there:  # else it died, and the cell waits for another one
+            if place.worker in there:  # else it died, and the cell waits for another one
                 self.out[cell_id].cancel(force=True)
-                self.client.restart_workers([worker], timeout=30, raise_for_error=False)
+                self.crew.end(place.worker, place.process)
                 error = CellTimeoutError(
                     f"took longer than the limit of {limit:g} s and did not stop; its worker was "
                     "started anew. Give more with --cell-timeout"

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from bench.sizes import SMALL, of_size, only
+from bench.yaml_file import load_yaml
 from tasks.errors import UserInputError, nearest
 
 PRESET_DIRECTORY = Path(__file__).parent / "presets"
@@ -35,7 +36,7 @@ Each = Annotated[
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ModelChoice(_Strict):
@@ -129,13 +130,13 @@ class ObjectiveGrid(_Strict):
 class Controls(_Strict):
     """Draws of each control; 0 leaves the controls out."""
 
-    draws: Annotated[int, Field(ge=0)] = 5
+    draws: Annotated[int, Field(ge=0, le=10_000)] = 5
 
 
 class Sweep(_Strict):
     """The beta sweep for display: on the first prompts of train and test."""
 
-    points: Annotated[int, Field(ge=3)] = 21
+    points: Annotated[int, Field(ge=3, le=10_001)] = 21
     prompts: Annotated[int, Field(ge=1)] = 1
     reach: Annotated[float, Field(gt=0)] = 2.0
     """The largest |beta| of the sweep, in multiples of the strength that steers (|beta*| or 1)."""
@@ -266,15 +267,18 @@ def read_file(path: Path) -> dict[str, object]:
     Raises:
         UserInputError: if it holds anything else.
     """
-    try:
-        data = yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UserInputError(f"{path} is not YAML that can be read: {error}") from None
+    data = load_yaml(path)
     if not isinstance(data, Mapping):
         raise UserInputError(
             f"{path} holds {type(data).__name__}, not a mapping of keys to values."
         )
     return dict(data)
+
+
+def with_plugins(matrix: Matrix, files: Sequence[Path]) -> Matrix:
+    """The matrix with more plug-in files, which are known by where they are."""
+    more = [str(file.expanduser().resolve()) for file in files]
+    return matrix.model_copy(update={"plugins": [*matrix.plugins, *more]})
 
 
 def parse(data: Mapping[str, object], where: str) -> Matrix:

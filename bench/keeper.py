@@ -78,23 +78,29 @@ class Keeper(WorkerPlugin):  # type: ignore[misc]
         cells = expand(matrix, self.orders.digests.__getitem__, self.orders.devices.__getitem__)
         self.cells = {cell.id: cell for cell in cells}
         self.lock = threading.Lock()  # hooks of two cells must not meet on one model
-        self.workplace = Workplace(matrix, self._loading, self.orders.cell_timeout)
+        self.workplace = Workplace(matrix, self, self.orders.cell_timeout)
 
-    def _loading(self, model: str) -> None:
+    def loading(self, model: str) -> None:
+        """Tells the one who started the run."""
         get_worker().log_event(NAME, {"loading": model})
+
+    def starting(self, cell: PlannedCell) -> None:
+        """Tells the one who started the run."""
+        get_worker().log_event(NAME, {"starting": cell.id, **_place()})
 
     def compute(self, cell_id: str, parent_scores: NDArray[Any] | None) -> tuple[bytes, Tensors]:
         """Computes a cell; gives its record as JSON, and its tensors."""
         assert self.workplace is not None
-        cell = self.cells[cell_id]
         with self.lock:
             torch.set_num_threads(self.orders.threads or torch.get_num_threads())
-            get_worker().log_event(NAME, {"starting": cell_id, "worker": get_worker().address})
-            record, tensors = self.workplace.compute(cell, parent_scores)
-        where = {"worker": get_worker().address, "host": socket.gethostname()}
-        provenance = {**record.provenance, **where, "process": os.getpid()}
+            record, tensors = self.workplace.compute(self.cells[cell_id], parent_scores)
+        provenance = {**record.provenance, **_place(), "host": socket.gethostname()}
         record = record.model_copy(update={"provenance": provenance})
         return record.model_dump_json().encode(), tensors
+
+
+def _place() -> dict[str, Any]:
+    return {"worker": get_worker().address, "process": os.getpid()}
 
 
 def add_plugins(sources: Sequence[tuple[str, bytes]]) -> None:

@@ -17,6 +17,7 @@ from rich.progress import (
 from bench.cells import PlannedCell
 from bench.estimate import in_words
 from bench.records import CellRecord
+from bench.show import harmless
 
 
 class TerminalProgress:
@@ -68,10 +69,11 @@ class TerminalProgress:
     def finished(self, cell: PlannedCell, record: CellRecord) -> None:
         """Adds a line, and moves the bar on."""
         if record.error is None:
-            seconds = sum(record.provenance["seconds"].values())
+            seconds = record.seconds
             outcome = f"[green]done[/green] in {seconds:.1f} s"
         else:
-            outcome = f"[red]failed[/red]: {escape(record.error.message.splitlines()[0])}"
+            first = (record.error.message.splitlines() or [record.error.kind])[0]
+            outcome = f"[red]failed[/red]: {escape(harmless(first))}"
         self.console.print(f"  {escape(_name(cell))}  {outcome}")
         if self.task is not None:
             self.bar.advance(self.task)

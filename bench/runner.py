@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bench import __version__
 from bench.agreement import agreement_table
-from bench.alone import Alone, Crew, Watcher
+from bench.alone import Alone, Crew
 from bench.cells import NUMBERS_VERSION, PlannedCell, expand
 from bench.config import Matrix
 from bench.estimate import estimated_seconds
@@ -26,7 +26,7 @@ from bench.records import CellRecord
 from bench.results import RUN_FILE, CorruptRunError, RunStore
 from bench.reuse import Source, sources, take_over
 from bench.upkeep import Survey, only_writer, survey, tidy
-from bench.workplace import Workplace
+from bench.workplace import Watcher, Workplace
 from tasks.errors import UserInputError
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from numpy.typing import NDArray
@@ -36,18 +35,38 @@ class OtherModelError(UserInputError):
     """The model that was loaded is not the one that the cell is about."""
 
 
+class Watcher(Protocol):
+    """Who wants to know what is being computed."""
+
+    def loading(self, model: str) -> None:
+        """A model is loaded, and tasks are prepared for it."""
+
+    def starting(self, cell: PlannedCell) -> None:
+        """A cell is computed; its model is there."""
+
+
+class Nobody:
+    """Is told and does nothing."""
+
+    def loading(self, model: str) -> None:
+        """Nothing."""
+
+    def starting(self, cell: PlannedCell) -> None:
+        """Nothing."""
+
+
 @dataclass
 class Workplace:
     """A process's place to compute cells.
 
     Attributes:
         matrix: what all cells share.
-        loading: is told the name of a model before it is loaded.
+        watcher: is told what is going on.
         cell_timeout: seconds that a cell may take; None for any number.
     """
 
     matrix: Matrix
-    loading: Callable[[str], None] = lambda name: None
+    watcher: Watcher = field(default_factory=Nobody)
     cell_timeout: float | None = None
     choice: ModelChoice | None = None
     model: LoadedModel | None = None
@@ -85,7 +104,7 @@ class Workplace:
 
     def _load(self, cell: PlannedCell) -> None:
         self.leave()
-        self.loading(cell.model.name)
+        self.watcher.loading(cell.model.name)
         self.choice = choice = cell.model
         try:
             self.model = load_model(
@@ -123,13 +142,12 @@ class Workplace:
                     f"the cell whose scores this one starts from failed: {cell.parent}"
                 )
             task = self.open(cell)
-            others = {
-                other.label: self._prepared(other, cell.prompts) for other in cell.transfer
-            }
+            others = {other.label: self._prepared(other, cell.prompts) for other in cell.transfer}
             assert self.model is not None
             assert self.subject is not None
             if self.subject.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(self.subject.device)
+            self.watcher.starting(cell)
             with time_limit(self.cell_timeout):
                 return compute_cell(
                     cell,
