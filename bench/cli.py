@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from bench import commands
+from bench import commands, plugin_commands
 from bench.cli_report import print_paths, report
 from bench.cli_tasks import tasks
 from bench.config import load_config, preset_names, with_plugins
@@ -46,6 +46,8 @@ OutputOption = Annotated[
 
 for command in (commands.plan, commands.status, commands.rm, commands.show, commands.reproduce):
     app.command()(command)
+app.command()(plugin_commands.check)
+app.command()(plugin_commands.new_method)
 
 
 @app.command()

@@ -1,0 +1,222 @@
+"""Plug-ins from real entry points and files; clashes and broken ones are named."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench import models, plugins
+from bench.cells import expand
+from bench.models import load_model
+from bench.plugins import PluginError, install
+from bench.results import RunStore
+from bench.runner import run_matrix
+from methods import METHODS
+from tasks import TASKS
+from tests.bench.test_cli import command
+from tests.small import small_matrix
+
+METHOD = '''
+from dataclasses import dataclass
+from methods.grad_scalar import GradScalar
+
+@dataclass(frozen=True)
+class Mine(GradScalar):
+    """Somebody else's method."""
+    strength: float = {strength}
+'''
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays() -> Iterator[None]:
+    before = dict(METHODS), dict(TASKS), dict(models.MODELS)
+    yield
+    plugins.uninstall()
+    assert before == (METHODS, TASKS, models.MODELS)
+
+
+def package(
+    folder: Path, name: str, points: dict[str, str], monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """An installed package, as pip leaves it: a module, and entry points in its metadata."""
+    module = name.replace("-", "_")
+    (folder / f"{module}.py").write_text(code)
+    info = folder / f"{module}-1.5.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n")
+    groups = "".join(f"[attribution_bench.{group}]\n{line}\n" for group, line in points.items())
+    (info / "entry_points.txt").write_text(groups)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, module, raising=False)
+
+
+def test_a_packages_method_task_and_model_run_in_a_matrix(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (
+        METHOD.format(strength=1.0)
+        + f'''
+from pathlib import Path
+from tasks.ioi import IOI
+from bench.models import ModelEntry
+
+@dataclass(frozen=True)
+class Theirs(IOI):
+    """Somebody else's task."""
+    name = "theirs"
+
+SMALL = ModelEntry("a small one", None, None, Path({str(tiny_folder)!r}))
+'''
+    )
+    points = {
+        "methods": "mine = their_package:Mine",
+        "tasks": "theirs = their_package:Theirs",
+        "models": "small-one = their_package:SMALL",
+    }
+    package(tmp_path, "their-package", points, monkeypatch, code)
+    install()
+    install()
+    assert METHODS["mine"].summary == "from the package their-package 1.5"
+    matrix = small_matrix(
+        tiny_folder, models=["small-one"], tasks=["theirs"], methods=["mine"],
+        controls={"draws": 0},
+    )  # fmt: skip
+    outcome = run_matrix(matrix, tmp_path / "run")
+    (cell,) = outcome.computed
+    record = outcome.store.record(cell)
+    assert (record.model, record.task, record.method) == ("small-one", "theirs", "mine")
+    assert record.settings["plugins"] == ["the package their-package 1.5"] * 2
+    assert load_model("small-one").digest == record.settings["model"]["digest"]
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "words"),
+    [
+        ("grad_scalar = bad:Mine", "", "a name that the suite itself has taken"),
+        ("mine = bad:Missing", "", "broken plug-in.*AttributeError"),
+        ("mine = bad:Mine", "import nothing_of_the_kind", "broken plug-in.*bad.py line 1"),
+        ("mine = bad:Mine", "Mine = 3", "not a class"),
+    ],
+)
+def test_clashes_and_broken_packages_are_named(
+    line: str, code: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package(tmp_path, "bad", {"methods": line}, monkeypatch, code)
+    with pytest.raises(PluginError, match=f"(?s)package bad 1.5.*{words}"):
+        install_and_expand()
+
+
+def install_and_expand() -> None:
+    install()
+    expand(small_matrix("x", methods=["mine"]), lambda name: "", lambda device: "cpu")
+
+
+def test_two_packages_with_one_name_are_both_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        points = {"methods": f"mine = {name}:Mine"}
+        package(tmp_path / name, name, points, monkeypatch, METHOD.format(strength=1))
+    with pytest.raises(PluginError, match=r"package (one|two) 1.5 adds.*package (one|two) 1.5"):
+        install()
+
+
+def test_a_files_method_is_known_by_its_code(tiny_folder: Path, tmp_path: Path) -> None:
+    file, ids = tmp_path / "mine.py", set()
+    for strength in (1.0, 2.0, 1.0):
+        file.write_text(METHOD.format(strength=strength) + 'METHODS = {"mine": Mine}\n')
+        matrix = small_matrix(
+            tiny_folder, methods=["mine"], plugins=[str(file)], controls={"draws": 0}
+        )
+        run_matrix(matrix, tmp_path / "run")
+        ids |= RunStore.open(tmp_path / "run").stored()
+    assert len(ids) == 2
+    assert METHODS["mine"].summary == "Somebody else's method."
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("METHODS = {", "SyntaxError"),
+        ("1 / 0", "line 1.*ZeroDivisionError"),
+        ("x = 1", "adds nothing"),
+        ("METHODS = 3", "has to be a dictionary"),
+        ("METHODS = {'a b': int}", 'the name "a b"'),
+        ("METHODS = {'mine': 3}", "has to be a class"),
+        ("METHODS = {'dla': int}", "the suite itself has taken"),
+        ("MODELS = {'m': 3}", "ModelEntry"),
+    ],
+)
+def test_broken_files_are_named(code: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(code)
+    with pytest.raises(PluginError, match=f"(?s)mine.py.*{words}"):
+        install([tmp_path / "mine.py"])
+
+
+def test_a_file_that_is_not_there_is_said() -> None:
+    with pytest.raises(PluginError, match=r"nowhere.py cannot be read"):
+        install(["nowhere.py"])
+
+
+Shown = pytest.CaptureFixture[str]
+
+
+def test_a_new_method_passes_its_checks_and_runs(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command(monkeypatch, "new-method", "my_method") == 0
+    assert "wrote my_method.py" in capsys.readouterr().out
+    assert command(monkeypatch, "new-method", "my_method") == 2
+    assert command(monkeypatch, "new-method", "dla") == 2
+    assert command(monkeypatch, "new-method", "My Method") == 2
+    capsys.readouterr()
+    assert command(monkeypatch, "check", "my_method", "--plugin", "my_method.py") == 0
+    shown = capsys.readouterr().out
+    assert shown.count("passed  ") == 12
+    matrix = small_matrix(
+        tiny_folder, methods=["my_method", "grad_scalar"], plugins=["my_method.py"],
+        sites=["attn_out", "z"], controls={"draws": 0},
+    )  # fmt: skip
+    outcome = run_matrix(matrix, tmp_path / "run")
+    mine, theirs = (outcome.store.read(name).tensors["scores"] for name in outcome.computed)
+    assert mine == pytest.approx(theirs, abs=1e-5)
+
+
+BAD = '''
+import torch
+from dataclasses import dataclass
+from methods.method import Attribution, Method
+
+@dataclass
+class Bad(Method):
+    """Wrong in every way."""
+    def fit(self, subject, prompts, grid, setting):
+        prompts.tokens[0, 1] += 1
+        torch.manual_seed(1)
+        return Attribution(torch.randn(grid.shape)[..., :1] / {divisor})
+
+METHODS = {{"bad": Bad}}
+'''
+
+
+def test_what_fails_is_said_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+) -> None:
+    file = tmp_path / "bad.py"
+    file.write_text(BAD.format(divisor=1))
+    assert command(monkeypatch, "check", "bad", "--plugin", str(file)) == 1
+    shown = capsys.readouterr().out
+    for words in (
+        "the dataclass has to be frozen",
+        "on gpt2: scores have shape (",
+        "use grid.positions",
+        "it changes prompts.tokens",
+        "the global random state is not what it was before",
+    ):
+        assert words in shown
+    assert "bad: " in shown
+    assert command(monkeypatch, "check", "badd", "--plugin", str(file)) == 2
+    assert 'no method "badd"' in capsys.readouterr().err
