@@ -103,5 +103,5 @@ def _names(cell: PlannedCell) -> dict[str, tuple[str, ...]]:
         "task": (task.label, task.name, type(task.task).__name__),
         "method": (method.label, method.name, type(method.method).__name__),
         "seed": (str(cell.seed),),
-        "draw": (str(getattr(method.method, "draw", 0)),),
+        "draw": (str(method.method.number_of_draw),),
     }

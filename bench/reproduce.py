@@ -71,7 +71,7 @@ def planned(store: RunStore, record: CellRecord) -> tuple[PlannedCell, Workplace
 
 
 def _called(cell: PlannedCell) -> tuple[object, ...]:
-    draw = getattr(cell.method.method, "draw", 0)
+    draw = cell.method.method.number_of_draw
     return cell.model.name, cell.task.label, cell.method.label, draw, cell.seed
 
 
