@@ -32,6 +32,10 @@ def report(
     palette: Annotated[
         str, typer.Option(help="default (safe for the colour-blind and in grey print), or grey.")
     ] = "default",
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Another run: says cell by cell what changed beyond noise."),
+    ] = None,
 ) -> None:
     """Writes the report of a run from its stored results; needs no model.
 
@@ -47,6 +51,7 @@ def report(
         figures=figure or (),
         width=_inches(width),
         palette=palette,
+        against=against,
     )
     print_paths(Console(), {"report": write_report(results, output, options)})
 

@@ -1,16 +1,26 @@
-"""The page: one self-contained file, no script, no network, every foreign string escaped."""
+"""The page: one self-contained file that opens without a network, every foreign string escaped.
+
+Its tables are there without scripts. The script sorts and filters them and draws score maps and
+sweeps from `reports.payload`; the content security policy lets no other script run.
+"""
 
 import base64
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from bench.records import CellRecord, PromptRecord, strict_json
+from reports import palette
 from reports.drawn import Drawn
+from reports.figures import FIGURES
 from reports.load import Results, splits_of
-from reports.present import UNSTEERED, failures, formatted, split_name
+from reports.payload import blocks
+from reports.present import UNSTEERED, failures, formatted, split_name, strings
 from reports.tables import agreement
+from reports.tables.change import Changes
 from reports.tables.leaderboard import leaderboard
 from reports.text import MISSING, TIMES, number, visible
 
@@ -18,13 +28,25 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from pandas import DataFrame
 
+EARLY = "document.documentElement.className = 'js';"
+EMBEDDED = 5_000_000
+"""Bytes of embedded figures; more of them are named with their files."""
+MOST_CHANGES = 500
 CLIP = 2.5
 """The small plots of E_0 end at this many times the unsteered E_0, whatever an outlier says."""
 
 
-def page(results: Results, drawn: Sequence[Drawn]) -> str:
-    """Return index.html. `drawn`: the figures, in the order in which they are shown."""
-    sections = [_section(results, *pair, drawn) for pair in results.pairs()]
+def page(results: Results, drawn: Sequence[Drawn], changes: Changes | None = None) -> str:
+    """Return index.html.
+
+    `drawn`: the figures, in the order in which they are shown; `changes`: against another run.
+    """
+    pictures = _Pictures()
+    first = [pictures.show(one) for one in drawn if one.first]
+    rest = [one for one in drawn if not one.first]
+    overall = [pictures.show(one) for one in rest if "task" not in one.scope and one.svg]
+    sections = [_section(results, *pair, rest, pictures) for pair in results.pairs()]
+    script = _template_text("page.js")
     done = [record for record in results.records if record.status == "done"]
     return str(
         _environment()
@@ -40,6 +62,14 @@ def page(results: Results, drawn: Sequence[Drawn]) -> str:
             seconds=number(sum(_seconds(record) for record in done), 0),
             provenance=_provenance(done),
             sections=sections,
+            first=first,
+            overall=overall,
+            blocks=blocks(results),
+            changes=_changes(changes),
+            palette=list(palette.current().diverging),
+            early=EARLY,
+            script=script,
+            script_hashes=" ".join(map(_allowed, (EARLY, script))),
             config=json.dumps(strict_json(results.store.config), indent=2, ensure_ascii=False),
         )
     )
@@ -61,20 +91,65 @@ def _environment() -> "Environment":
     return environment
 
 
-def _section(results: Results, model: str, task: str, drawn: Sequence[Drawn]) -> dict[str, Any]:
+def _changes(changes: Changes | None) -> dict[str, Any] | None:
+    if changes is None:
+        return None
+    shown = strings(changes.changed)
+    return {
+        "there": visible(changes.there),
+        "counts": changes.counts,
+        "columns": list(shown.columns),
+        "rows": shown.head(MOST_CHANGES).to_numpy().tolist(),
+        "more": max(0, len(shown) - MOST_CHANGES),
+    }
+
+
+def _template_text(name: str) -> str:
+    return (Path(__file__).parent / "templates" / name).read_text("utf-8")
+
+
+def _allowed(script: str) -> str:
+    """What lets one script run under the content security policy: the digest of its text."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+class _Pictures:
+    """Drawn figures as the page shows them, embedded while there is room."""
+
+    def __init__(self) -> None:
+        self.left = EMBEDDED
+
+    def show(self, one: Drawn) -> dict[str, Any]:
+        """Return what the template says of a figure: its address, or why it is not here."""
+        where = " · ".join(map(visible, one.scope.values()))
+        title = FIGURES[one.name].summary + (f" ({where})" if where else "")
+        missing = visible(one.missing)
+        shown = {"title": title, "stem": one.stem, "missing": missing, "address": ""}
+        if not one.svg:
+            return shown
+        content = base64.b64encode(one.svg).decode()
+        if len(content) > self.left:
+            missing = f"Not on this page, to keep it small: figures/{one.stem}.svg"
+            return shown | {"missing": missing}
+        self.left -= len(content)
+        address = f"data:image/svg+xml;base64,{content}"
+        return shown | {"address": address, "width": round(one.width * 96)}
+
+
+def _section(
+    results: Results, model: str, task: str, drawn: Sequence[Drawn], pictures: _Pictures
+) -> dict[str, Any]:
     board = leaderboard(results, model, task)
     records = results.of(model, task)
+    own = [one for one in drawn if one.scope == {"model": model, "task": task}]
     pairs = agreement.table(results, model=model, task=task)
     return {
         "model": visible(model),
         "task": visible(task),
         "table": _table(board),
         "agreement": [_pair(row) for row in pairs.to_dict("records")],
-        "figures": {
-            one.name: _embed(one)
-            for one in drawn
-            if one.svg and one.scope == {"model": model, "task": task}
-        },
+        "figures": [pictures.show(one) for one in own if one.svg],
+        "not_drawn": [pictures.show(one) for one in own if not one.svg],
         "facts": _facts([record for record in records if record.status == "done"]),
         "notes": _notes(records),
     }
@@ -93,6 +168,7 @@ def _table(board: "DataFrame") -> dict[str, Any]:
             {
                 "cells": list(line.values()),
                 "kind": line["kind"].split(" ")[0],
+                "method": line["method"] if source else "",
                 "status": source["status"] if source else "done",
                 "plot": _plot(source, scale) if source and scale else None,
                 "reference": line["method"] == UNSTEERED,
@@ -210,9 +286,3 @@ def _provenance(records: list[CellRecord]) -> list[tuple[str, str]]:
         for (key, value), count in sorted(counts.items())
     ]
     return [*lines, ("peak memory", f"{max(peaks) / 1024**3:.1f} GiB")] if any(peaks) else lines
-
-
-def _embed(one: Drawn) -> dict[str, Any]:
-    """Return a figure as an SVG data address, and its width in CSS pixels."""
-    content = base64.b64encode(one.svg).decode()
-    return {"address": f"data:image/svg+xml;base64,{content}", "width": round(one.width * 96)}

@@ -1,9 +1,9 @@
 """A read-only view of a stored run; tensors are read when asked for."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from tasks.errors import UserInputError, nearest
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+T = TypeVar("T")
 LARGE = ("intervention.", "extra.", "prompt_scores")
 """Tensors that reports need of one cell at a time only."""
 
@@ -31,6 +32,7 @@ class Results:
     labels: tuple[str, ...] = ()
     """Every method's label in the whole run, so that a part of it is drawn in the same colours."""
     _small: dict[str, Tensors] = field(default_factory=dict, repr=False, compare=False)
+    _known: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def table(self) -> "DataFrame":
@@ -61,6 +63,13 @@ class Results:
                 name: tensor for name, tensor in tensors.items() if not name.startswith(LARGE)
             }
         return self._small[cell_id]
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what `make` gives, worked out once for a key: tables and figures share it."""
+        if key not in self._known:
+            self._known[key] = make()
+        found: T = self._known[key]
+        return found
 
     def only(
         self,
@@ -110,7 +119,8 @@ class Results:
             and chosen(row.method_b.partition(" · ")[0])
             for row in frame.itertuples()
         ]
-        return replace(self, records=records, agreement=frame[np.array(keep, dtype=bool)])
+        frame = frame[np.array(keep, dtype=bool)]
+        return replace(self, records=records, agreement=frame, _known={})
 
     def pairs(self) -> list[tuple[str, str]]:
         """Return every (model, task) of the run, in order."""
@@ -124,11 +134,15 @@ class Results:
         """Return the records of a model and task, of either alone, or all; errors as `of`."""
         given = {"model": model, "task": task}
         self.check(**{kind: name for kind, name in given.items() if name is not None})
-        return [
-            record
-            for record in self.records
-            if model in (None, record.model) and task in (None, record.task)
-        ]
+
+        def found() -> list[CellRecord]:
+            return [
+                record
+                for record in self.records
+                if model in (None, record.model) and task in (None, record.task)
+            ]
+
+        return self.once(("matching", model, task), found)
 
     def one(self, model: str | None = None, task: str | None = None) -> tuple[str, str]:
         """Return the (model, task) that is meant; either may be None where the run has one only.

@@ -66,10 +66,14 @@ def outcomes(
     A method whose cells store nothing per prompt is not among them, nor is a cell whose tensors
     cannot be read.
     """
-    records = results.of(model, task)
-    split = split or main_split(records)
+    chosen = split or main_split(results.of(model, task))
+    key = ("outcomes", model, task, chosen)
+    return results.once(key, lambda: _outcomes(results, model, task, chosen))
+
+
+def _outcomes(results: Results, model: str, task: str, split: str) -> dict[str, Outcome]:
     found: dict[str, Outcome] = {}
-    for label, group in group_cells(records).items():
+    for label, group in group_cells(results.of(model, task)).items():
         known = [
             (record, values)
             for record in group

@@ -8,6 +8,7 @@ S. Holm, A simple sequentially rejective multiple test procedure, Scand. J. Stat
 J. Demšar, Statistical comparisons of classifiers over multiple data sets, JMLR 7 (2006).
 """
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -36,12 +37,14 @@ def interval(values: ArrayLike, resamples: int = RESAMPLES) -> tuple[float, floa
     return float(low), float(high)
 
 
+@cache
 def _weights(units: int, resamples: int) -> Values:
     """(resample, unit): how much each unit weighs in each bootstrap draw."""
     generator = np.random.default_rng([units, 1979])
     chosen = generator.integers(units, size=(resamples, units))
     weights = np.zeros((resamples, units))
     np.add.at(weights, (np.arange(resamples)[:, None], chosen), 1 / units)
+    weights.flags.writeable = False  # shared by all callers
     return weights
 
 

@@ -23,6 +23,8 @@ def visible(text: str) -> str:
 
     Covers ANSI escapes, line breaks, and characters that turn the direction of writing.
     """
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(
         repr(character)[1:-1] if unicodedata.category(character)[0] == "C" else character
         for character in text

@@ -13,8 +13,10 @@ from reports.figures import FIGURES
 from reports.html import page
 from reports.latex import latex
 from reports.load import Results, load
+from reports.present import strings
 from reports.registry import Scope
 from reports.tables import TABLES
+from reports.tables.change import Changes
 from reports.text import harmless, markdown
 from tasks.errors import UserInputError
 from tasks.registry import lookup
@@ -35,6 +37,7 @@ class ReportOptions:
         figures: names of `FIGURES`.
         width: of every figure in inches; None: as wide as each asks for.
         palette: a name of `reports.palette.PALETTES`.
+        against: another run, whose cells this one's are compared with.
     """
 
     models: Sequence[str] = ()
@@ -43,6 +46,7 @@ class ReportOptions:
     figures: Sequence[str] = ()
     width: float | None = None
     palette: str = "default"
+    against: Path | str | None = None
 
 
 def write_report(
@@ -60,15 +64,22 @@ def write_report(
     options = options or ReportOptions()
     for name in options.figures:
         lookup(FIGURES, name, "figure")
-    results = load(results_dir).only(options.models, options.tasks, options.methods)
+    chosen = (options.models, options.tasks, options.methods)
+    results = load(results_dir).only(*chosen)
+    against = load(options.against) if options.against is not None else None
     folder = Path(out) if out is not None else results.store.directory / "report"
     for part in (folder, folder / "figures", folder / "tables"):
         _make_folder(part)
     with palette.using(options.palette):
         drawn = list(_draw(results, folder / "figures", options))
         _write_tables(results, folder / "tables")
+        changes = None
+        if against is not None:
+            changes = Changes.of(results, against)
+            note = f"change: {changes.here} against {changes.there}"
+            _write_table(changes.frame, strings(changes.frame), folder / "tables" / "change", note)
         index = folder / "index.html"
-        index.write_text(page(results, drawn), encoding="utf-8")
+        index.write_text(page(results, drawn, changes), encoding="utf-8")
     return index
 
 
@@ -138,16 +149,21 @@ def _write_tables(results: Results, folder: Path) -> None:
             frame = entry.table(results, **scope)
             if frame.empty:
                 continue
-            shown = entry.strings(frame)
             file = folder / "-".join(filter(None, (name, stem_of(scope, names))))
-            _write_csv(frame, file.with_name(f"{file.name}.csv"))
-            rows = shown.to_numpy().tolist()
-            text = markdown(list(shown.columns), rows)
-            file.with_name(f"{file.name}.md").write_text(text, encoding="utf-8")
-            paper = shown[[column for column in shown.columns if column in (entry.paper or shown)]]
             note = f"{name}: {' · '.join(scope.values()) or 'the whole run'}"
-            text = latex(list(paper.columns), paper.to_numpy().tolist(), note=note)
-            file.with_name(f"{file.name}.tex").write_text(text, encoding="utf-8")
+            _write_table(frame, entry.strings(frame), file, note, entry.paper)
+
+
+def _write_table(
+    frame: "DataFrame", shown: "DataFrame", file: Path, note: str, paper: Sequence[str] = ()
+) -> None:
+    """Write <file>.csv with full precision, .md and, with the columns of `paper`, .tex."""
+    _write_csv(frame, file.with_name(f"{file.name}.csv"))
+    text = markdown(list(shown.columns), shown.to_numpy().tolist())
+    file.with_name(f"{file.name}.md").write_text(text, encoding="utf-8")
+    part = shown[[column for column in shown.columns if column in (paper or shown)]]
+    text = latex(list(part.columns), part.to_numpy().tolist(), note=note)
+    file.with_name(f"{file.name}.tex").write_text(text, encoding="utf-8")
 
 
 def _write_csv(frame: "DataFrame", file: Path) -> None:

@@ -39,6 +39,14 @@ FIGURES: dict[str, FigureEntry] = {
         per="model",
         data="reports.figures.agreement:pooled_data",
     ),
+    "sparsity": FigureEntry(
+        "reports.figures.sparsity:figure",
+        "E_0 on test when only the k strongest points are left, with the area under each curve",
+    ),
+    "maps": FigureEntry(
+        "reports.figures.maps:figure",
+        "score maps of every method side by side: layers x tokens, or layers x heads",
+    ),
     "stability": FigureEntry(
         "reports.figures.stability:figure",
         "Kendall's tau between every two seeds of a method",

@@ -38,6 +38,10 @@ TABLES: dict[str, TableEntry] = {
         "Kendall's tau averaged over a model's tasks",
         per="model",
     ),
+    "sparsity": TableEntry(
+        "reports.tables.sparsity:table",
+        "area under the sparsity curve of every method",
+    ),
     "stability": TableEntry(
         "reports.tables.stability:table",
         "Kendall's tau between every two seeds of a method",

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,10 @@ def leaderboard(results: Results, model: str | None = None, task: str | None = N
         if (model is None or pair[0] == model) and (task is None or pair[1] == task)
     ]
     splits = splits_of(results.records)
-    rows = [row for pair in pairs for row in _rows(results, *pair, splits)]
+    rows = []
+    for pair in pairs:
+        key = ("leaderboard", *pair, *splits)
+        rows += results.once(key, partial(_rows, results, *pair, splits))
     columns = list(dict.fromkeys(name for row in rows for name in row))
     values = [[row.get(name) for name in columns] for row in rows]
     # dtype object keeps None (no result) apart from NaN (an undefined result)

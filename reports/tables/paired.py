@@ -44,6 +44,10 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
 
 def compared(results: Results, model: str, task: str) -> list[dict[str, Any]]:
     """Return the rows of one model and task."""
+    return results.once(("paired", model, task), lambda: _compared(results, model, task))
+
+
+def _compared(results: Results, model: str, task: str) -> list[dict[str, Any]]:
     split = main_split(results.of(model, task))
     known = outcomes(results, model, task, split)
     sizes = {len(one.per_prompt) for one in known.values()}

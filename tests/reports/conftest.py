@@ -15,6 +15,7 @@ from bench.results import RunStore
 LAYERS, POSITIONS, SITES = 30, 23, ("attn_out", "mlp_out")
 SIZES = {"train": 4, "test": 12, "shifted": 12}
 BETAS = np.linspace(-1, 1, 21)
+SPARSE = [1, 6, 37, 228, 1379]
 HOSTILE = ("<script>alert(1)</script>", "$x_1$", "\x1b[31mred\x1b[0m")
 UNTRAINED = ("activ_patch", "activ_patch[direction=denoising]", "attr_patch", "dla", "grad_scalar")
 TRAINED = ("activ_scalar", "steer_vec", "dyn_scalar")
@@ -180,9 +181,22 @@ def make_cell(
         kl[:, place : place + 2] = -row.F / 2
         for name in ("p_answer", "p_foil"):
             tensors[f"split.{row.split}.{name}"] = np.full(stored.shape, row.mass / 2)
+    shape = (SIZES["test"], len(SPARSE), 2)
+    share = np.linspace(0.1, quality, len(SPARSE))
+    tensors["sparsity.ld"] = np.full(shape, -0.5)
+    tensors["sparsity.ld"][..., 0] = -1.7 * (1 - share) * _weights(generator, shape[0])[:, None]
+    tensors["sparsity.kl"] = np.full(shape, 0.2) * share[:, None]
+    e_0 = tensors["sparsity.ld"][..., 0].mean(axis=0)
+    curve = {
+        **{"split": "test", "k": SPARSE, "beta": [1.0] * len(SPARSE), "E_0": e_0.tolist()},
+        **{"F": (-0.4 * share).tolist(), "E_0_train": e_0.tolist(), "area": -1.0},
+    }
+    record = CellRecord.model_validate(record.model_dump() | {"sparsity": curve})
     for split, ld, prompt in (("train", -1.2, 0), ("test", -1.8, 1)):
         tensors[f"sweep.{split}.prompt"] = np.array([prompt])
         tensors[f"sweep.{split}.beta"] = BETAS
+        tensors[f"sweep.{split}.top_ids"] = np.tile([7, 8], (1, len(BETAS), 1))
+        tensors[f"sweep.{split}.top_p"] = np.tile(np.float32([0.5, 0.25]), (1, len(BETAS), 1))
         for key, values in _sweep(generator, ld, 2 * quality).items():
             tensors[f"sweep.{split}.{key}"] = values[None].astype(np.float32)
     return record, tensors

@@ -1,0 +1,125 @@
+"""Sparsity curves: effectiveness against the number of points that are left, a curve a method."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reports import style
+from reports.figures.marks import look_of, marker_of
+from reports.load import Results
+from reports.palette import base_name
+from reports.statistics import interval
+from reports.tables.sparsity import Curve, curves
+from reports.text import number, shorten
+from tasks.errors import UserInputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+WIDTH, PLOT = 5.5, 2.5
+CLIP = 2.5
+"""The axis ends at this many times the unsteered E_0."""
+
+
+def data(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+    """Return method, control, k, beta, E_0 (95 % over prompts: low, high) and F, a row a k.
+
+    Raises UserInputError where no cell stores a curve: they are measured on request.
+    """
+    from pandas import DataFrame
+
+    model, task = results.one(model, task)
+    return DataFrame(
+        [
+            {
+                **{"method": one.label, "control": one.control, "k": k, "beta": one.beta[place]},
+                "E_0": float(one.e_0[:, place].mean()),
+                **dict(zip(("low", "high"), interval(one.e_0[:, place]), strict=True)),
+                "F": float(one.f[:, place].mean()),
+            }
+            for one in _known(results, model, task)
+            for place, k in enumerate(one.k)
+        ]
+    )
+
+
+def _known(results: Results, model: str, task: str) -> list[Curve]:
+    found = curves(results, model, task)
+    if not found:
+        raise UserInputError(
+            f"{model} · {task} stores no sparsity curve; a matrix with `sparsity: {{points: 8}}` "
+            "measures them"
+        )
+    return sorted(found, key=lambda one: -float(one.area.mean()))
+
+
+def figure(
+    results: Results,
+    *,
+    model: str | None = None,
+    task: str | None = None,
+    width: float | None = None,
+) -> "Figure":
+    """Return E_0 on test against k (log axis), with 95 % over prompts as a band.
+
+    The legend has the area under each curve, best first; dashed is the unsteered model. Errors as
+    `data`.
+    """
+    from matplotlib.figure import Figure
+
+    model, task = results.one(model, task)
+    known = _known(results, model, task)
+    width = width or WIDTH
+    size = style.SMALL if width > 5 else style.TINY
+    columns = 2 if width > 5 else 1
+    rows = int(np.ceil((len(known) + 1) / columns))
+    with style.context():
+        canvas = Figure(figsize=(width, PLOT + 0.5 + 0.155 * rows), layout="constrained")
+        axes = canvas.add_subplot()
+        for one in known:
+            letters = int(width / columns / (size / 72 * 0.62)) - 12
+            name = f"{number(one.area.mean(), 2)}  {shorten(one.label, letters)}"
+            _draw(axes, results, one, style.drawable(name))
+        unsteered = _unsteered(results, model, task)
+        if unsteered is not None:
+            how: dict[str, Any] = {"color": style.MUTED, "linestyle": "--", "linewidth": 0.9}
+            axes.axhline(unsteered, label="unsteered model", **how)
+            axes.set_ylim(bottom=max(axes.get_ylim()[0], CLIP * unsteered))
+        axes.set_xscale("log")
+        style.whole_numbers(axes.xaxis)
+        axes.set_ylim(top=0.04 * abs(axes.get_ylim()[0]))
+        axes.set_xlabel("k strongest points left", fontsize=size)
+        axes.set_ylabel("E₀ on test", fontsize=size)
+        title = style.fit(f"{model} · {task}", width - 0.7, style.FONT_SIZE, bold=True)
+        axes.set_title(title, loc="left", fontweight="bold")
+        axes.spines[["top", "right"]].set_visible(False)
+        canvas.legend(
+            loc="outside lower center",
+            ncols=columns,
+            frameon=False,
+            fontsize=size,
+            title="area (mean E₀ over log k)",
+            title_fontsize=size,
+        )
+        return style.literal(canvas)
+
+
+def _draw(axes: "Axes", results: Results, one: Curve, name: str) -> None:
+    look = look_of(results, one.label)
+    dashes = {"random": ":", "shuffled": (0, (1, 1))}.get(base_name(one.label), "-")
+    mean = one.e_0.mean(axis=0)
+    marker = marker_of(look, 3.8)
+    axes.plot(one.k, mean, label=name, linestyle=dashes, linewidth=1.3, **marker)
+    low, high = np.transpose([interval(column) for column in one.e_0.T])
+    if np.isfinite(low).all() and not one.control:
+        axes.fill_between(one.k, low, high, color=look.colour, alpha=0.12, linewidth=0)
+
+
+def _unsteered(results: Results, model: str, task: str) -> float | None:
+    for record in results.of(model, task):
+        for row in record.metrics:
+            if record.sparsity and row.split == record.sparsity.split:
+                return row.E_0_unsteered
+    return None
