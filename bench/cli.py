@@ -16,6 +16,7 @@ from bench.config import load_config, preset_names, with_plugins
 from bench.options import RunOptions
 from bench.show import harmless
 from bench.sizes import SMALL
+from bench.suite import Suite, is_suite, load_suite
 from tasks.errors import UserInputError
 from tasks.registry import lookup
 
@@ -95,11 +96,9 @@ def run(
 ) -> None:
     """Runs a matrix, prints a leaderboard, and writes results and a report.
 
-    Cells that are done are never computed again; a cell that fails is a result with its reason.
+    `run paper` runs every preset of the paper and writes a table of its claims. Cells that are done
+    are never computed again; a cell that fails is a result with its reason.
     """
-    config = load_config(matrix, size=size, models=model or (), tasks=task or ())
-    config = with_plugins(config, plugin or ())
-    _check_figures(config.figures)
     options = RunOptions(
         only=tuple(only or ()),
         retry_failed=retry_failed,
@@ -109,6 +108,14 @@ def run(
         scheduler=scheduler,
         threads=threads,
     )
+    if is_suite(matrix):
+        if task:
+            raise UserInputError(f"{matrix} is presets with tasks of their own: leave out --task.")
+        suite = load_suite(matrix, output, size=size, models=model or (), plugins=plugin or ())
+        raise typer.Exit(_run_suite(suite, options))
+    config = load_config(matrix, size=size, models=model or (), tasks=task or ())
+    config = with_plugins(config, plugin or ())
+    _check_figures(config.figures)
     from bench.progress import TerminalProgress
     from bench.runner import run_matrix
 
@@ -167,6 +174,24 @@ def main() -> None:
     except UserInputError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(USER_ERROR)
+
+
+def _run_suite(suite: Suite, options: RunOptions) -> int:
+    """Runs the presets of a suite; gives the exit code."""
+    from bench.cli_suite import run_suite
+
+    for matrix in suite.matrices.values():
+        _check_figures(matrix.figures)
+    console = Console()
+    try:
+        failed, broken, page = run_suite(suite, options, console)
+    except KeyboardInterrupt:
+        print("Interrupted. Finished cells are stored; the same command goes on.", file=sys.stderr)
+        return INTERRUPTED
+    print_paths(console, {"results": suite.directory, "claims": page})
+    if failed:
+        console.print(f"{failed} cells failed; the reports of their presets say why.", style="red")
+    return USER_ERROR if broken else FAILED_CELLS if failed else 0
 
 
 def _check_figures(names: list[str]) -> None:

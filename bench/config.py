@@ -242,6 +242,11 @@ def load_config(
         words = (Path(name).stem for name in changed)
         default = {"output": "/".join(["results", "-".join([path.stem, *words])])}
         data, where = {**default, **read_file(path)}, str(path)
+        if "presets" in data:
+            raise UserInputError(
+                f"{path} lists presets instead of a matrix; run it as a whole by "
+                f"`python -m bench run {path.stem}`, or one of {data['presets']}."
+            )
     return parse(only(of_size(data, size, where), models, tasks), where)
 
 

@@ -49,7 +49,7 @@ def page(results: Results, drawn: Sequence[Drawn], changes: Changes | None = Non
     script = _template_text("page.js")
     done = [record for record in results.records if record.status == "done"]
     return str(
-        _environment()
+        environment()
         .get_template("report.html.jinja")
         .render(
             name=visible(results.store.directory.resolve().name),
@@ -75,7 +75,7 @@ def page(results: Results, drawn: Sequence[Drawn], changes: Changes | None = Non
     )
 
 
-def _environment() -> "Environment":
+def environment() -> "Environment":
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

@@ -18,7 +18,7 @@ ALLOWED = {
     "reports": {"tasks", "bench", "reports"},
 }
 READ_BY_REPORTS = {"bench.results", "bench.records", "bench.table", "bench.agreement"}
-COMMAND_LINE = {"bench.cli", "bench.cli_report"}
+COMMAND_LINE = {"bench.cli", "bench.cli_report", "bench.cli_suite"}
 """The modules that stand above all packages."""
 HEAVY = ("torch", "transformers", "transformer_lens", "matplotlib", "pandas", "scipy")
 

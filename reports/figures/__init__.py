@@ -59,4 +59,46 @@ FIGURES: dict[str, FigureEntry] = {
         "reports.figures.scatter:figure",
         "the scores of two methods, point by point",
     ),
+    "table1": FigureEntry(
+        "reports.figures.tasks:figure",
+        "how the unsteered model does on every task",
+        per="model",
+    ),
+    "fig2": FigureEntry(
+        "reports.figures.fronts:figure",
+        "Pareto fronts over a grid: effectiveness against faithfulness and minimality",
+    ),
+    "fig3": FigureEntry(
+        "reports.figures.scalars:figure",
+        "activation scalars of one prompt over layers and tokens, and its beta sweep",
+    ),
+    "fig4": FigureEntry(
+        "reports.figures.vectors:figure",
+        "steering vectors over seeds: change of norm, distance from the start, direction",
+    ),
+    "fig5": FigureEntry(
+        "reports.figures.dynamic:figure",
+        "dynamic scalars on the tokens of prompts of several lengths",
+    ),
+    "fig6": FigureEntry(
+        "reports.figures.transfer:figure",
+        "dynamic scalars: trained on each task, tested on each",
+        per="model",
+    ),
+    "table2": FigureEntry(
+        "reports.figures.generalisation:figure",
+        "E_0 and F on train prompts, other entities and another template, over refits",
+    ),
+    "fig7": FigureEntry(
+        "reports.figures.heads:figure",
+        "heads x layers at one position, a map a method, and how far they agree",
+    ),
+    "sensitivity": FigureEntry(
+        "reports.figures.sensitivity:figure",
+        "what each hyperparameter does to a trained method, the others as usual",
+    ),
+    "corruption": FigureEntry(
+        "reports.figures.corruption:figure",
+        "patching under every corruption and direction: steering and agreement",
+    ),
 }

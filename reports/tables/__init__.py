@@ -46,6 +46,12 @@ TABLES: dict[str, TableEntry] = {
         "reports.tables.stability:table",
         "Kendall's tau between every two seeds of a method",
     ),
+    "tasks": TableEntry(
+        "reports.tables.tasks:table",
+        "every task with an example, sizes, lengths, and how the unsteered model does",
+        per="model",
+        paper=("task", "split", "n prompts", "tokens", "E 0 unsteered", "LD", "mass"),
+    ),
     "failures": TableEntry(
         "reports.tables.failures:table",
         "cells without a result and why",

@@ -10,10 +10,15 @@ from tasks.errors import UserInputError
 SMALL = {"models": ["smollm2-135m"], "tasks": ["ioi"], "methods": ["dla"]}
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("name", sorted({*preset_names()} - {"paper"}))
 def test_presets_are_valid_and_say_what_they_are(name: str) -> None:
     assert load_config(name).output == f"results/{name}"
     assert preset_names()[name]
+
+
+def test_a_list_of_presets_is_no_matrix() -> None:
+    with pytest.raises(UserInputError, match=r"lists presets.*python -m bench run paper"):
+        load_config("paper")
 
 
 def test_quick_is_what_the_readme_says() -> None:
@@ -22,7 +27,7 @@ def test_quick_is_what_the_readme_says() -> None:
     assert [task.name for task in quick.tasks] == ["ccc", "ioi"]
     assert len(quick.methods) == 7
     (prompts,) = quick.prompts.each
-    assert prompts.sizes == {"train": 4, "test": 12, "shifted": 12}
+    assert prompts.sizes == {"train": 8, "test": 16, "shifted": 16}
     assert quick.controls.draws == 5
 
 

@@ -1,0 +1,69 @@
+"""`python -m bench run paper`: presets one after the other, and a first page of claims."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.estimate import estimated_seconds, in_words
+from bench.options import RunOptions
+from bench.suite import Suite
+from tasks.errors import UserInputError
+
+
+def run_suite(suite: Suite, options: RunOptions, console: Console) -> tuple[int, int, Path]:
+    """Runs every preset of a suite, writes its report, and then the suite's first page.
+
+    What is wrong with one preset leaves the others alone. Finished cells are not computed again.
+
+    Returns:
+        How many cells failed, how many presets could not be run, and the first page.
+    """
+    from bench.progress import TerminalProgress
+    from bench.runner import run_matrix
+    from reports.claims.write import write_claims
+    from reports.write import ReportOptions, write_report
+
+    console.print(_announcement(suite), soft_wrap=True, highlight=False)
+    failed = broken = 0
+    for place, (name, matrix) in enumerate(suite.matrices.items(), start=1):
+        console.print(f"[bold]{name}[/bold] ({place} of {len(suite.matrices)})", highlight=False)
+        directory = suite.directory / name
+        try:
+            with TerminalProgress(console) as progress:
+                outcome = run_matrix(matrix, directory, progress, options)
+            failed += len(outcome.failed)
+            write_report(directory, options=ReportOptions(figures=matrix.figures))
+        except UserInputError as error:
+            broken += 1
+            print(f"Error in {name}: {error}", file=sys.stderr)
+    suite.directory.mkdir(parents=True, exist_ok=True)
+    page = write_claims(suite.directory, list(suite.matrices))
+    return failed, broken, page
+
+
+def _announcement(suite: Suite) -> str:
+    """How many cells are left and how long they take."""
+    from bench.bridge import resolve_device
+    from bench.cells import expand
+    from bench.models import model_digest
+    from bench.plugins import install
+    from bench.results import RUN_FILE, RunStore
+
+    left, finished = [], []
+    for name, matrix in suite.matrices.items():
+        directory = suite.directory / name
+        store = RunStore.open(directory) if (directory / RUN_FILE).exists() else None
+        install(matrix.plugins)
+        for cell in expand(matrix, model_digest, resolve_device):
+            if store is not None and store.has(cell.id):
+                finished.append(store.record(cell.id))
+            else:
+                left.append(cell)
+    done = f"{len(finished)} cells are done already; " if finished else ""
+    takes = f", which takes {in_words(estimated_seconds(left, finished))}" if left else ""
+    return (
+        f"{suite.name}: {len(suite.matrices)} presets. {done}{len(left)} cells to compute{takes}."
+    )

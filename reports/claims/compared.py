@@ -1,0 +1,141 @@
+"""Claims that compare untrained methods with ActivScalar on one prompt or on heads (Fig. 7, 9)."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from bench.records import CellRecord
+from reports.claims.claim import Measured, Source
+from reports.generalisation import refit_of
+from reports.heads import table
+from reports.intervals import t_interval
+from reports.load import Results
+from reports.text import number
+from tasks.errors import UserInputError
+
+DRAWS = "draws of prompts"
+
+
+def flips(source: Source, method: str) -> Measured:
+    """The share of (prompt, sign) that flip at beta*, mean of train and test; 0.5: no steering."""
+    found, cells = [], []
+    for record in _cells(source.results("fig9"), method):
+        kind = "one" if record.trained else "star"
+        rows = [
+            row
+            for row in record.metrics
+            if row.split in ("train", "test") and row.beta_kind == kind
+        ]
+        found.append(float(np.mean([(row.flips_plus + row.flips_minus) / 2 for row in rows])))
+        cells.append(record.id)
+    return Measured.of(t_interval(found), DRAWS, cells)
+
+
+def scale_of_scores(source: Source, method: str = "dla") -> Measured:
+    """log10 of a method's largest |score| over the largest of all others, draw by draw."""
+    results = source.results("fig9")
+
+    def largest(record: CellRecord) -> float:
+        scores = results.small_tensors(record.id)["scores"]
+        return float(np.nanmax(np.abs(scores)))
+
+    ratios: list[float] = []
+    cells: list[str] = []
+    for records in _refits(results):
+        own = [record for record in records if _name(record) == method]
+        others = [record for record in records if _name(record) != method]
+        if own and others:
+            ratios.append(np.log10(largest(own[0]) / max(map(largest, others))))
+            cells += [record.id for record in (*own, *others)]
+    if not ratios:
+        raise UserInputError(f"no draw of fig9 has finished cells of {method} and of another")
+    typical = number(10 ** float(np.mean(ratios)), 1)
+    return Measured.of(t_interval(ratios), DRAWS, cells, f"{typical} times, as a geometric mean")
+
+
+def common_heads(source: Source, one: str = "dla", other: str = "activ_scalar") -> Measured:
+    """How many of their ten largest heads two methods have in common, beyond what chance gives.
+
+    The number is the overlap minus the 95th percentile of the overlap of random choices.
+    """
+    results = source.results("fig7")
+    excess: list[float] = []
+    notes: list[str] = []
+    cells: list[str] = []
+    for pair in results.pairs():
+        found = table(results, model=pair[0], task=pair[1])
+        found = found[(found["method_a"] == one) & (found["method_b"] == other)]
+        excess += list((found["overlap"] - found["chance_high"]).astype(float))
+        notes += (
+            [
+                f"{number(found['overlap'].mean(), 1)} of {found['k'].iloc[0]} in common (chance "
+                f"{number(found['chance'].mean(), 1)}), tau {number(found['tau'].mean(), 2)}"
+            ]
+            if len(found)
+            else []
+        )
+        cells += [
+            record.id
+            for record in results.of(*pair)
+            if record.status == "done" and _name(record) in (one, other)
+        ]
+    if not excess:
+        raise UserInputError(f"no draw of fig7 has head scores of both {one} and {other}")
+    return Measured.of(t_interval(excess), DRAWS, cells, "; ".join(notes))
+
+
+def faster(source: Source, slow: str = "activ_patch", fast: str = "activ_scalar") -> Measured:
+    """log10 of the seconds that one method's fit takes over those of another, draw by draw."""
+
+    def seconds(record: CellRecord) -> float:
+        return float(record.provenance["seconds"]["fit"])
+
+    def rows(record: CellRecord) -> float:
+        passes = record.provenance["passes"]
+        return float(passes["fit_forward_rows"] + passes["fit_backward_rows"])
+
+    results = source.results("fig9")
+    ratios, cells = _ratios(results, slow, fast, seconds)
+    work, _ = _ratios(results, slow, fast, rows)
+    note = (
+        f"{number(10 ** float(np.mean(ratios)), 1)} times as long here, where patching recomputes "
+        f"only what a patch can reach; {number(10 ** float(np.mean(work)), 1)} times as many rows"
+    )
+    return Measured.of(t_interval(ratios), DRAWS, cells, note)
+
+
+def _ratios(
+    results: Results, one: str, other: str, of: Callable[[CellRecord], float]
+) -> tuple[list[float], list[str]]:
+    ratios, cells = [], []
+    for records in _refits(results):
+        by_name = {_name(record): record for record in records}
+        if one in by_name and other in by_name:
+            ratios.append(float(np.log10(of(by_name[one]) / of(by_name[other]))))
+            cells += [by_name[one].id, by_name[other].id]
+    if not ratios:
+        raise UserInputError(f"no draw of fig9 has finished cells of both {one} and {other}")
+    return ratios, cells
+
+
+def _name(record: CellRecord) -> str:
+    return str(record.settings["method"]["name"])
+
+
+def _cells(results: Results, method: str) -> Sequence[CellRecord]:
+    found = [
+        record for record in results.records if record.status == "done" and _name(record) == method
+    ]
+    if not found:
+        raise UserInputError(f"no finished cell of {method} in {results.store.directory}")
+    return found
+
+
+def _refits(results: Results) -> list[list[CellRecord]]:
+    """Finished cells that saw the same prompts of one model and task."""
+    groups: dict[tuple[str, str, str], list[CellRecord]] = {}
+    for record in results.records:
+        if record.status == "done":
+            key = (record.model, record.task, refit_of(record))
+            groups.setdefault(key, []).append(record)
+    return list(groups.values())

@@ -1,0 +1,145 @@
+"""The table of the paper's claims, from the stored results of its presets."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from reports.claims import CLAIMS
+from reports.claims.claim import Claim, Measured, Source, Verdict
+from reports.load import Results, load
+from reports.text import MISSING, number
+from tasks.errors import UserInputError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+HEADER = ("claim", "measured", "here", "interval", "paper", "verdict", "rule", "preset", "note")
+
+
+@dataclass
+class PaperResults:
+    """The results of the paper's presets, a folder each; each is read once."""
+
+    directory: Path
+    _loaded: dict[str, Results] = field(default_factory=dict, repr=False)
+
+    def results(self, preset: str) -> Results:
+        """The results of a preset; raises UserInputError where it has not been run."""
+        if preset not in self._loaded:
+            self._loaded[preset] = load(self.directory / preset)
+        return self._loaded[preset]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with its verdict.
+
+    Attributes:
+        measured: None where nothing could be measured.
+        reason: why nothing can be said, or what is missing; "" where nothing is.
+    """
+
+    claim: Claim
+    measured: Measured | None
+    verdict: Verdict
+    reason: str
+
+    @property
+    def here(self) -> str:
+        """The number with its interval, as it is printed."""
+        if self.measured is None:
+            return MISSING
+        one = self.measured
+        ends = "" if np.isnan(one.low) else f" [{number(one.low, 2)}, {number(one.high, 2)}]"
+        return f"{number(one.value, 2)}{ends}"
+
+    @property
+    def note(self) -> str:
+        """What else a reader has to know."""
+        own = self.measured.note if self.measured else ""
+        return "; ".join(text for text in (self.reason, own) if text)
+
+
+def judge(claim: Claim, source: Source) -> Judged:
+    """Measure a claim and apply its rule; without an interval nothing can be said."""
+    missing = []
+    try:
+        for preset in claim.presets:
+            missing += _incomplete(preset, source.results(preset))
+        measured = claim.measure(source)
+    except UserInputError as error:
+        return Judged(claim, None, "cannot be said", str(error))
+    reason = "; ".join(missing)
+    if not np.isfinite([measured.value, measured.low, measured.high]).all():
+        why = "one repetition only: no interval" if np.isfinite(measured.value) else "undefined"
+        return Judged(claim, measured, "cannot be said", "; ".join([why, *missing]))
+    return Judged(claim, measured, claim.rule.verdict(measured.low, measured.high), reason)
+
+
+def _incomplete(preset: str, results: Results) -> list[str]:
+    """What of a preset has no result."""
+    failed = [record for record in results.records if record.status == "failed"]
+    planned = results.store.run.get("cells") or []
+    absent = len(planned) - len(results.records) - len(results.unreadable)
+    found = []
+    if failed:
+        error = failed[0].error
+        why = f" ({error.kind}: {error.message})" if error else ""
+        found.append(f"{len(failed)} cells of {preset} failed{why}")
+    if results.unreadable:
+        found.append(f"{len(results.unreadable)} cells of {preset} cannot be read")
+    if absent > 0:
+        found.append(f"{absent} cells of {preset} have not been computed")
+    return found
+
+
+def judged(source: Source, claims: Sequence[Claim] = CLAIMS) -> list[Judged]:
+    """Judge every claim, in the table's order."""
+    return [judge(claim, source) for claim in claims]
+
+
+def frame(rows: Sequence[Judged]) -> "DataFrame":
+    """Return the table at full precision, a row a claim, with the ids of its cells."""
+    from pandas import DataFrame
+
+    return DataFrame(
+        [
+            {
+                "name": row.claim.name,
+                "claim": row.claim.text,
+                "measured": row.claim.quantity,
+                "value": row.measured.value if row.measured else float("nan"),
+                "low": row.measured.low if row.measured else float("nan"),
+                "high": row.measured.high if row.measured else float("nan"),
+                "interval": row.measured.interval_from if row.measured else "",
+                "paper": row.claim.paper,
+                "verdict": row.verdict,
+                "rule": row.claim.rule.words,
+                "preset": ", ".join(row.claim.presets),
+                "note": row.note,
+                "cells": " ".join(row.measured.cells) if row.measured else "",
+            }
+            for row in rows
+        ]
+    )
+
+
+def lines(rows: Sequence[Judged]) -> list[list[str]]:
+    """Return the table as it is printed, in the columns of `HEADER`."""
+    return [
+        [
+            row.claim.text,
+            row.claim.quantity,
+            row.here,
+            row.measured.interval_from if row.measured else MISSING,
+            row.claim.paper or MISSING,
+            row.verdict,
+            row.claim.rule.words,
+            ", ".join(row.claim.presets),
+            row.note or MISSING,
+        ]
+        for row in rows
+    ]

@@ -1,0 +1,123 @@
+"""Claims about trade-offs over a grid of settings (Fig. 2) and about parameters."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.agreement import kendall
+from bench.records import CellRecord
+from reports.claims.claim import Measured, Source
+from reports.fronts import PLANES, grid_points, resampled_shares, shares
+from reports.load import Results
+from reports.text import number
+from tasks.errors import UserInputError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+GRID = "fig2"
+RESAMPLES = 500
+
+
+def share_of_front(source: Source, plane: str, method: str = "activ_scalar") -> Measured:
+    """The share of the common front on test that a method holds, averaged over tasks.
+
+    The interval resamples test prompts, the same ones for every cell of a task.
+    """
+    results = source.results(GRID)
+    values: list[float] = []
+    draws: list[NDArray[np.float64]] = []
+    cells: list[str] = []
+    notes: list[str] = []
+    for model, task, found in _tasks(results):
+        test = found[found["split"] == "test"]
+        chosen = PLANES[plane]
+        other = chosen.maximised(test[chosen.column].to_numpy(float))
+        share = shares(test["method"], test["E_0"].to_numpy(float), other).get(method, np.nan)
+        values.append(share)
+        draws.append(resampled_shares(results, found, plane, RESAMPLES)[method])
+        cells += list(test["cell"])
+        notes.append(f"{model} · {task}: {number(100 * share, 0)} %")
+    return Measured.of_draws(
+        float(np.mean(values)),
+        list(np.mean(draws, axis=0)),
+        f"{RESAMPLES} draws of test prompts",
+        cells,
+        "; ".join(notes),
+    )
+
+
+def effectiveness_against_faithfulness(source: Source) -> Measured:
+    """Kendall's tau over settings between E_0 on train and F on test, averaged over tasks.
+
+    The interval draws the settings anew.
+    """
+    results = source.results(GRID)
+    values, cells = [], []
+    draws: list[list[float]] = []
+    generator = np.random.default_rng(0)
+    for _, _, found in _tasks(results):
+        effective, faithful, ids = _by_setting(found)
+        values.append(kendall(effective, faithful))
+        cells += ids
+        drawn = generator.integers(len(ids), size=(RESAMPLES, len(ids)))
+        draws.append([kendall(effective[chosen], faithful[chosen]) for chosen in drawn])
+    return Measured.of_draws(
+        float(np.mean(values)),
+        list(np.mean(draws, axis=0)),
+        f"{RESAMPLES} draws of settings",
+        cells,
+    )
+
+
+def parameters(source: Source) -> Measured:
+    """How many parameters SteerVec has for one of ActivScalar, on the same points.
+
+    Exact, so the interval is the number itself: d_model.
+    """
+    results = source.results(GRID)
+    counts: dict[str, set[int]] = {}
+    cells = []
+    for record in _finished(results):
+        name = record.settings["method"]["name"]
+        if record.minimality is not None and name in ("activ_scalar", "steer_vec"):
+            counts.setdefault(f"{record.task} {name}", set()).add(record.minimality.n_parameters)
+            cells.append(record.id)
+    tasks = {key.rpartition(" ")[0] for key in counts}
+    ratios, notes = [], []
+    for task in sorted(tasks):
+        try:
+            (scalars,), (entries,) = counts[f"{task} activ_scalar"], counts[f"{task} steer_vec"]
+        except KeyError:
+            continue
+        ratios.append(entries / scalars)
+        notes.append(f"{task}: {scalars:,} against {entries:,}")
+    if not ratios:
+        raise UserInputError("no task has finished cells of both activ_scalar and steer_vec")
+    low, high = min(ratios), max(ratios)
+    return Measured(ratios[0], low, high, "exact", tuple(cells), "; ".join(notes))
+
+
+def _tasks(results: Results) -> "list[tuple[str, str, DataFrame]]":
+    """Every model and task with its points; raises UserInputError if one has no grid."""
+    return [(*pair, grid_points(results, *pair)) for pair in results.pairs()]
+
+
+def _by_setting(
+    found: "DataFrame",
+) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
+    """E_0 on train and F on test of every cell, in one order."""
+    train = found[found["split"] == "train"].set_index("cell")
+    test = found[found["split"] == "test"].set_index("cell")
+    ids = [cell for cell in train.index if cell in test.index]
+    return (
+        train.loc[ids, "E_0"].to_numpy(float),
+        test.loc[ids, "F"].to_numpy(float),
+        ids,
+    )
+
+
+def _finished(results: Results) -> Sequence[CellRecord]:
+    return [record for record in results.records if record.status == "done"]

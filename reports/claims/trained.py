@@ -1,0 +1,154 @@
+"""Claims about what trained methods learn and how far it reaches (Fig. 3, 4, 6, 7, Table 2)."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.records import CellRecord
+from reports.claims.claim import Measured, Source
+from reports.figures.transfer import scores
+from reports.generalisation import by_refit
+from reports.intervals import t_interval
+from reports.load import Results
+from reports.text import number
+from reports.vectors import seeds_of
+from tasks.errors import UserInputError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+DRAWS = "draws of prompts"
+
+
+def drop(source: Source, more: str, less: str) -> Measured:
+    """How much more E_0 one method loses from train to test than another, refit by refit."""
+
+    return _paired(source, more, less, lambda of: of["train"] - of["test"])
+
+
+def gain_elsewhere(source: Source, better: str, worse: str) -> Measured:
+    """E_0 on the other template of one method minus that of another, refit by refit."""
+    return _paired(source, better, worse, lambda of: of["shifted"])
+
+
+def _paired(
+    source: Source, one: str, other: str, of_refit: "Callable[[DataFrame], Series]"
+) -> Measured:
+    results = source.results("table2")
+    differences: list[float] = []
+    cells: list[str] = []
+    for pair in results.pairs():
+        found = by_refit(results, *pair)
+        table = found.pivot_table(index=["refit", "method"], columns="split", values="E_0")
+        values = of_refit(table)
+        refits = list(dict.fromkeys(found["refit"]))
+        for refit in refits:
+            if (refit, one) in values.index and (refit, other) in values.index:
+                differences.append(float(values[refit, one] - values[refit, other]))
+        cells += list(dict.fromkeys(found[found["method"].isin([one, other])]["cell"]))
+    if not differences:
+        raise UserInputError(f"no refit has finished cells of both {one} and {other}")
+    return Measured.of(t_interval(differences), DRAWS, cells)
+
+
+def token_scalars(source: Source, role: str) -> Measured:
+    """The mean scalar, over layers, at the tokens of the prompt that are the answer (or foil)."""
+    results = source.results("fig3")
+    means, cells = [], []
+    for record in _finished(results, "activ_scalar"):
+        prompts = record.prompts["train"]
+        if len(prompts) != 1 or record.grid is None:
+            continue
+        wanted = prompts[0].answer_id if role == "answer" else prompts[0].foil_id
+        columns = [
+            column
+            for column, position in enumerate(record.grid.positions)
+            if prompts[0].token_ids[position] == wanted
+        ]
+        if columns:
+            alpha = results.small_tensors(record.id)["scores"][..., columns]
+            means.append(float(np.nanmean(alpha)))
+            cells.append(record.id)
+    if not means:
+        raise UserInputError(f"no prompt of a finished cell of activ_scalar contains its {role}")
+    return Measured.of(t_interval(means), "prompts", cells)
+
+
+def over_seeds(source: Source, statistic: str) -> Measured:
+    """A statistic of `reports.vectors` between seeds, over all settings; from smallest to largest.
+
+    The note has the paper's statistic, which cannot tell arbitrary directions from equal ones.
+    """
+    results = source.results("fig4")
+    found: list[float] = []
+    distance: list[float] = []
+    cells: list[str] = []
+    for pair in results.pairs():
+        for seeds in seeds_of(results, *pair):
+            statistics = seeds.statistics()
+            found += list(statistics[statistic])
+            distance += list(statistics["tau_distance"])
+            cells += [record.id for record in seeds.records]
+    note = (
+        f"the paper's statistic, tau of points by cosine distance from the start, is "
+        f"{number(np.mean(distance), 2)} [{number(min(distance), 2)}, {number(max(distance), 2)}]: "
+        "low even where seeds agree"
+        if statistic == "cosine"
+        else ""
+    )
+    between = f"smallest to largest of {len(found)} pairs of seeds"
+    mean = float(np.mean(found))
+    return Measured(mean, min(found), max(found), between, tuple(cells), note)
+
+
+def mixture_gain(source: Source, name: str = "mixture") -> Measured:
+    """The share of the unsteered E_0 that training on the mixture makes up for, over all tasks.
+
+    The note has the same for training on one task and testing on the others.
+    """
+    results = source.results("fig6")
+    gains: list[float] = []
+    elsewhere: list[float] = []
+    cells: list[str] = []
+    for model in dict.fromkeys(model for model, _ in results.pairs()):
+        found = scores(results, model)
+        found = found[found["tested_on"] != found["trained_on"]]
+        mixed = found["trained_on"].str.startswith(name)
+        for cell, group in found[mixed].groupby("cell", sort=False):
+            gains.append(_gain(group))
+            cells.append(str(cell))
+        for cell, group in found[~mixed].groupby("cell", sort=False):
+            elsewhere.append(_gain(group))
+            cells.append(str(cell))
+    if not gains:
+        raise UserInputError(f"no finished cell of fig6 was trained on a {name} of tasks")
+    note = f"trained on one task and tested on the others: {number(np.mean(elsewhere), 2)}"
+    return Measured.of(t_interval(gains), DRAWS, cells, note if elsewhere else "")
+
+
+def _gain(group: "DataFrame") -> float:
+    """The share of the unsteered E_0 made up for, averaged over tasks."""
+    return float((1 - group["E_0"] / group["E_0_unsteered"]).mean())
+
+
+def last_position(source: Source, method: str = "activ_scalar") -> Measured:
+    """The share of the unsteered E_0 on test that scaling heads at the last position makes up."""
+    results = source.results("fig7")
+    gains, cells = [], []
+    for record in _finished(results, method):
+        for row in record.metrics:
+            if row.split == "test":
+                gains.append(1 - row.E_0 / row.E_0_unsteered)
+                cells.append(record.id)
+    if not gains:
+        raise UserInputError(f"no finished cell of {method} in fig7")
+    return Measured.of(t_interval(gains), DRAWS, cells)
+
+
+def _finished(results: Results, method: str) -> Sequence[CellRecord]:
+    return [
+        record
+        for record in results.records
+        if record.status == "done" and record.settings["method"]["name"] == method
+    ]

@@ -1,0 +1,123 @@
+"""Patching under every corruption and direction: how well scores steer, and how far they agree."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.table import variant_labels
+from reports import style
+from reports.figures.parts import canvas_of, draw_bar, fitted
+from reports.load import Results, plain_name
+from reports.palette import looks
+from reports.text import number
+from tasks.errors import UserInputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+
+def data(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+    """Return a row a method, corruption and direction: cell, method, label, corruption, direction,
+    beta_star, and E_0 and F on test at beta*.
+
+    Raises UserInputError where patching was done under fewer than two of them.
+    """
+    from pandas import DataFrame
+
+    model, task = results.one(model, task)
+    records = [
+        record
+        for record in results.of(model, task)
+        if "corruption" in record.settings.get("method", {}) and record.status == "done"
+    ]
+    labels = variant_labels(records)
+    rows: list[dict[str, Any]] = []
+    for record in records:
+        settings = record.settings["method"]
+        row = next(one for one in record.metrics if (one.split, one.beta_kind) == ("test", "star"))
+        rows.append(
+            {
+                "cell": record.id,
+                "method": settings["name"],
+                "label": labels[record.id],
+                "corruption": settings["corruption"],
+                "direction": settings["direction"],
+                "beta_star": record.beta.star if record.beta else None,
+                "E_0": row.E_0,
+                "F": row.F,
+                "E_0_unsteered": row.E_0_unsteered,
+            }
+        )
+    found = DataFrame(rows)
+    if len(rows) < 2 or found.groupby(["corruption", "direction"]).ngroups < 2:
+        raise UserInputError(
+            f"{results.store.directory} has patching under one corruption at most on {model} · "
+            f"{task}; `corruption: [counterfactual, zero, mean]` of a method makes more."
+        )
+    return found.sort_values(["method", "corruption", "direction"], kind="stable")
+
+
+def figure(
+    results: Results, *, model: str | None = None, task: str | None = None,
+    width: float | None = None,
+) -> "Figure":  # fmt: skip
+    """Return E_0 and F on test beside Kendall's tau between all of them."""
+    model, task = results.one(model, task)
+    found = data(results, model=model, task=task)
+    names = [
+        style.drawable(f"{row.method} · {row.corruption}, {row.direction}")
+        for row in found.itertuples()
+    ]
+    lines = ["scores steered at ±β*, on test prompts; dotted: the unsteered model; τ of raw scores"]
+    room = max(style.width_of(name, style.SMALL) for name in names)
+    natural = room + 2 * 1.9 + 0.34 * len(names) + 1.4
+    with style.context():
+        height = max(2.4, 0.34 * len(names)) + 0.9
+        canvas = canvas_of(natural, height, f"{model} · {task}", lines)
+        ratios = [1.9, 1.9, 0.34 * len(names) + 0.5]
+        left, middle, right = canvas.subplots(1, 3, width_ratios=ratios)
+        _draw_bars(left, found, "E_0", "E₀ on test")
+        _draw_bars(middle, found, "F", "F on test (nats)")
+        left.axvline(found["E_0_unsteered"].mean(), color=style.MUTED, linestyle=":", linewidth=1)
+        left.set_yticks(range(len(names)), names)
+        middle.set_yticks(range(len(names)), [""] * len(names))
+        _draw_tau(canvas, right, results, found, (model, task))
+        return fitted(canvas, width)
+
+
+def _draw_bars(axes: "Axes", found: "DataFrame", name: str, label: str) -> None:
+    look = looks(dict.fromkeys(plain_name(method) for method in found["method"]))
+    for place, row in enumerate(found.to_dict("records")):
+        axes.barh(place, row[name], color=look[row["method"]].colour, height=0.62)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(found) - 0.5, -0.5)
+    axes.set_xlabel(label)
+
+
+def _draw_tau(
+    canvas: "Figure", axes: "Axes", results: Results, found: "DataFrame", pair: tuple[str, str]
+) -> None:
+    order = list(found["label"])
+    taus = np.full((len(order), len(order)), np.nan)
+    np.fill_diagonal(taus, 1.0)
+    frame = results.agreement
+    for row in frame[(frame["model"] == pair[0]) & (frame["task"] == pair[1])].itertuples():
+        if row.method_a in order and row.method_b in order:
+            a, b = order.index(row.method_a), order.index(row.method_b)
+            taus[a, b] = taus[b, a] = row.tau
+    axes.patch.set(facecolor=style.EXCLUDED, hatch="//////", edgecolor=style.MUTED, linewidth=0)
+    image = axes.imshow(
+        np.ma.masked_invalid(taus), cmap=style.diverging(), vmin=-1, vmax=1, aspect="auto"
+    )
+    for a, b in zip(*np.nonzero(np.isfinite(taus)), strict=True):
+        ink = "white" if abs(taus[a, b]) > 0.55 else style.INK
+        axes.text(
+            b, a, number(taus[a, b], 1), ha="center", va="center", color=ink, fontsize=style.TINY
+        )
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_xlabel("τ, in the same order")
+    draw_bar(canvas, image, axes)

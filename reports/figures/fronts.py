@@ -1,0 +1,132 @@
+"""What effectiveness costs: Pareto fronts over a grid of settings.
+
+After Fig. 2 of 'Activation Scaling for Steering and Interpreting Language Models' (2024).
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from reports import style
+from reports.figures.parts import canvas_of, fitted
+from reports.fronts import PLANES, Plane, front, grid_points, summary
+from reports.load import Results
+from reports.palette import looks
+from reports.text import number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+PANEL = 2.9
+KEY = "upper right is best; a point is a setting on test, a cross on train; lines: fronts on test"
+
+
+def data(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+    """Return a row a cell and split (see `reports.fronts.points`) with what is on a front.
+
+    `on_front_<plane>` says of test points whether they are on the common front of that plane.
+    """
+    model, task = results.one(model, task)
+    found = grid_points(results, model, task)
+    test = (found["split"] == "test").to_numpy()
+    for name, plane in PLANES.items():
+        other = plane.maximised(found[plane.column].to_numpy(float))
+        on_front = np.zeros(len(found), dtype=bool)
+        on_front[test] = front(found["E_0"].to_numpy(float)[test], other[test])
+        found[f"on_front_{name}"] = on_front
+    return found
+
+
+def figure(
+    results: Results, *, model: str | None = None, task: str | None = None,
+    width: float | None = None,
+) -> "Figure":  # fmt: skip
+    """Return E_0 against faithfulness and against both counts of minimality, a panel each.
+
+    Under each panel stand the share of the common front and the dominated hypervolume of each
+    method. Raises UserInputError where no method has three settings or more.
+    """
+    model, task = results.one(model, task)
+    found = data(results, model=model, task=task)
+    facts = summary(found)
+    natural = len(PLANES) * PANEL + 0.3
+    with style.context():
+        canvas = canvas_of(natural, 3.5, f"{model} · {task}", [KEY, _reference(facts)])
+        panels = canvas.subplots(1, len(PLANES), sharey=True)
+        for axes, (name, plane) in zip(panels, PLANES.items(), strict=True):
+            _draw(axes, found, plane)
+            own = facts[facts["plane"] == name]
+            lines = [
+                f"{row.method}: {number(100 * row.share, 0)} % of front, "
+                f"hypervolume {number(row.hypervolume, 2)}"
+                for row in own.itertuples()
+            ]
+            axes.set_xlabel("\n".join([plane.label, *map(style.drawable, lines)]), labelpad=3)
+        panels[0].set_ylabel("effectiveness E₀")
+        canvas.legend(
+            *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4,
+            frameon=False,
+        )  # fmt: skip
+        return fitted(canvas, width)
+
+
+def _reference(facts: "DataFrame") -> str:
+    first = {row.plane: row for row in facts.itertuples()}
+    worst = number(first["faithfulness"].reference_E_0)
+    other = number(first["faithfulness"].reference, 0)
+    most = number(first["minimality"].reference, 0)
+    return (
+        f"hypervolume: share of the box between the best (0, 0) and E₀ = {worst} (unsteered) with "
+        f"F = {other}, or {most} parameters (log scale)"
+    )
+
+
+def _draw(axes: "Axes", found: "DataFrame", plane: Plane) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    test, train = (found[found["split"] == split] for split in ("test", "train"))
+    look = looks(dict.fromkeys(found["method"]))
+    if plane.counts:
+        axes.set_xscale("symlog", linthresh=1)
+        axes.invert_xaxis()
+    _draw_front(axes, test, plane, style.FAINT, 4.0)
+    for method, how in look.items():
+        own, seen = (part[part["method"] == method] for part in (test, train))
+        axes.plot(
+            seen[plane.column], seen["E_0"], "x", color=how.colour, alpha=0.55, markersize=4,
+        )  # fmt: skip
+        _draw_front(axes, own, plane, how.colour, 1.2)
+        axes.plot(
+            own[plane.column], own["E_0"], how.marker, color=how.colour, markersize=6,
+            markeredgecolor="white", markeredgewidth=0.4, label=style.drawable(method),
+        )  # fmt: skip
+    unsteered = float(test["E_0_unsteered"].min())
+    axes.axhline(unsteered, color=style.MUTED, linewidth=0.8, linestyle=":")
+    axes.annotate(
+        "unsteered", (1, unsteered), xycoords=("axes fraction", "data"), ha="right", va="bottom",
+        fontsize=style.TINY, color=style.MUTED,
+    )  # fmt: skip
+    if plane.counts:
+        _count_ticks(axes, float(np.nanmax(found[plane.column].to_numpy(float), initial=1)))
+
+
+def _draw_front(axes: "Axes", part: "DataFrame", plane: Plane, colour: str, width: float) -> None:
+    """The front as a staircase: what every point on it dominates."""
+    other = part[plane.column].to_numpy(float)
+    e_0 = part["E_0"].to_numpy(float)
+    on_front = front(e_0, plane.maximised(other))
+    order = np.argsort(-plane.maximised(other[on_front]), kind="stable")
+    axes.step(
+        other[on_front][order], e_0[on_front][order], where="post", color=colour, linewidth=width,
+        zorder=0, solid_capstyle="butt",
+    )  # fmt: skip
+
+
+def _count_ticks(axes: "Axes", largest: float) -> None:
+    from matplotlib.ticker import NullLocator
+
+    ticks = [0, *(10**power for power in range(int(np.log10(max(largest, 1))) + 2))]
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.tick_params(axis="x", labelrotation=45)

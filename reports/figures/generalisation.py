@@ -1,0 +1,72 @@
+"""How methods generalise: train prompts (A), other entities (B), another template (C).
+
+After Table 2 of 'Activation Scaling for Steering and Interpreting Language Models' (2024).
+"""
+
+from typing import TYPE_CHECKING
+
+from reports import style
+from reports.figures.parts import canvas_of, fitted
+from reports.generalisation import SPLITS, table
+from reports.load import Results
+from reports.palette import looks
+from reports.present import split_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+QUANTITIES = {"E_0": "effectiveness E₀", "F": "faithfulness F (nats)"}
+KEY = "means over refits with Student's 95 % interval; grey: the unsteered model"
+
+
+def data(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+    """Return what is drawn (see `reports.generalisation.table`)."""
+    return table(results, model=model, task=task)
+
+
+def figure(
+    results: Results, *, model: str | None = None, task: str | None = None,
+    width: float | None = None,
+) -> "Figure":  # fmt: skip
+    """Return E_0 and F of every method on the three splits, side by side.
+
+    Raises UserInputError where the shifted split was not evaluated.
+    """
+    model, task = results.one(model, task)
+    found = table(results, model=model, task=task)
+    with style.context():
+        canvas = canvas_of(7.4, 2.8, f"{model} · {task}", [KEY])
+        panels = canvas.subplots(1, 2)
+        for axes, (name, label) in zip(panels, QUANTITIES.items(), strict=True):
+            _draw(axes, found, name)
+            axes.set_ylabel(label)
+        canvas.legend(
+            *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4,
+            frameon=False,
+        )  # fmt: skip
+        return fitted(canvas, width)
+
+
+def _draw(axes: "Axes", found: "DataFrame", name: str) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    methods = [method for method in dict.fromkeys(found["method"]) if method != "(unsteered)"]
+    look = looks(methods)
+    step = 0.7 / max(len(methods), 1)
+    for place, split in enumerate(SPLITS):
+        own = found[found["split"] == split].set_index("method")
+        if name == "E_0":
+            level = own.loc["(unsteered)", "E_0"]
+            axes.plot([place - 0.42, place + 0.42], [level] * 2, color=style.MUTED, linewidth=1.2)
+        for index, method in enumerate(methods):
+            row = own.loc[method]
+            x = place + (index - (len(methods) - 1) / 2) * step
+            how = look[method]
+            axes.plot([x, x], [row[f"{name}_low"], row[f"{name}_high"]], color=how.colour)
+            axes.plot(
+                x, row[name], how.marker, color=how.colour, markersize=5, fillstyle=how.fill,
+                label=style.drawable(method) if place == 0 else None,
+            )  # fmt: skip
+    axes.set_xticks(range(len(SPLITS)), [split_name(split) for split in SPLITS])
+    axes.axhline(0, color=style.FAINT, linewidth=0.8, zorder=0)

@@ -1,0 +1,99 @@
+"""Activation scalars of one prompt: where answer and foil are scaled up or down, and its sweep.
+
+After Fig. 3 of 'Activation Scaling for Steering and Interpreting Language Models' (2024).
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.results import Cell
+from reports import style
+from reports.figures.parts import (
+    KEY,
+    canvas_of,
+    cells_of,
+    draw_bar,
+    draw_map,
+    fitted,
+    limit_of,
+    token_names,
+)
+from reports.figures.sweep import draw_sweep
+from reports.load import Results
+from reports.maps import score_maps
+from tasks.errors import UserInputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+METHOD = "activ_scalar"
+
+
+def _shown(results: Results, model: str, task: str) -> Cell:
+    """The first cell that was trained on a single prompt."""
+    records = cells_of(results, model, task, METHOD, "The map of one prompt's scalars")
+    single = [record for record in records if len(record.prompts.get("train", [])) == 1]
+    if not single:
+        raise UserInputError(
+            f"{results.store.directory}: no cell of {METHOD} on {model} · {task} was trained on a "
+            "single prompt; `prompts: {train: 1}` makes some."
+        )
+    return results.cell(single[0].id)
+
+
+def data(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+    """Return a row a point: cell, place, layer, position, token, alpha (NaN where excluded)."""
+    from pandas import DataFrame
+
+    cell = _shown(results, *results.one(model, task))
+    grid, prompt = cell.record.grid, cell.record.prompts["train"][0]
+    assert grid is not None
+    rows = [
+        {
+            "cell": cell.record.id,
+            "place": place.label,
+            "layer": layer,
+            "position": position,
+            "token": prompt.tokens[position],
+            "alpha": float(cell.tensors["scores"][row, layer, column]),
+        }
+        for row, place in enumerate(grid.places)
+        for layer in range(grid.n_layers)
+        for column, position in enumerate(grid.positions)
+    ]
+    return DataFrame(rows)
+
+
+def figure(
+    results: Results, *, model: str | None = None, task: str | None = None,
+    width: float | None = None,
+) -> "Figure":  # fmt: skip
+    """Return the map of the scalars over layers and tokens beside the sweep of the train prompt.
+
+    Raises UserInputError where no ActivScalar was trained on a single prompt.
+    """
+    model, task = results.one(model, task)
+    cell = _shown(results, model, task)
+    record = cell.record
+    assert record.grid is not None
+    prompt = record.prompts["train"][0]
+    names = token_names(prompt, record.grid.positions)
+    maps = score_maps(record.grid, cell.tensors["scores"], names)
+    limit = limit_of(np.asarray(cell.tensors["scores"]))
+    lines = [
+        f"prompt: {prompt.clean} · answer{prompt.answer}, foil{prompt.foil}",
+        f"{METHOD} trained on this prompt: {KEY}; circles where answer and foil cross",
+    ]
+    natural = 3.4 + 3.4 * len(maps)
+    with style.context():
+        canvas = canvas_of(natural, 3.6, f"{model} · {task}", lines)
+        panels = canvas.subplots(
+            1, len(maps) + 1, width_ratios=[*[1.25] * len(maps), 1.0], squeeze=False
+        )[0]
+        for axes, one in zip(panels, maps, strict=False):
+            image = draw_map(axes, one.values, one.columns, limit, title=one.title)
+        draw_bar(canvas, image, panels[len(maps) - 1], "scalar")
+        draw_sweep(panels[-1], cell, "train", "logit")
+        return fitted(canvas, width)

@@ -1,0 +1,83 @@
+"""Steering vectors over seeds: change of norm, distance from the start, agreement of directions.
+
+After Fig. 4 of 'Activation Scaling for Steering and Interpreting Language Models' (2024), whose
+cosine distance is told apart here from whether seeds find the same direction.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reports import style
+from reports.figures.parts import canvas_of, draw_bar, draw_map, fitted, limit_of, token_names
+from reports.load import Results
+from reports.text import number
+from reports.vectors import Seeds, seeds_of, table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+KEY = (
+    "means over seeds; points by layer and token. Under the maps: mean over pairs of seeds, and "
+    "smallest to largest. Hatched: excluded, or no path leads to the answer."
+)
+
+
+def data(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+    """Return the three statistics of every setting (see `reports.vectors.table`)."""
+    return table(results, model=model, task=task)
+
+
+def figure(
+    results: Results, *, model: str | None = None, task: str | None = None,
+    width: float | None = None,
+) -> "Figure":  # fmt: skip
+    """Return a row of three maps for every setting with several seeds; of several sites the first.
+
+    Raises UserInputError where SteerVec has no two seeds of one setting.
+    """
+    model, task = results.one(model, task)
+    settings = seeds_of(results, model, task)
+    natural = 9.6
+    with style.context():
+        canvas = canvas_of(natural, 3.5 * len(settings), f"{model} · {task}", [KEY])
+        rows = canvas.subfigures(len(settings), 1, squeeze=False)[:, 0]
+        for part, seeds in zip(rows, settings, strict=True):
+            _draw_row(part, seeds, natural)
+        return fitted(canvas, width)
+
+
+def _draw_row(part: "Figure", seeds: Seeds, width: float) -> None:
+    record = seeds.records[0]
+    assert record.grid is not None
+    names = token_names(record.prompts["train"][0], record.grid.positions)
+    statistics = seeds.statistics()
+    site = record.grid.places[0].label
+    title = f"{seeds.label} · {site} · {len(seeds.records)} seeds"
+    part.suptitle(style.fit(title, width - 0.4, style.NAME), fontsize=style.NAME, x=0.01, ha="left")
+    maps = {
+        "tau_norm": ("change of norm ‖v‖", _mean(seeds, seeds.norm_change)),
+        "tau_distance": ("cosine distance from the start", _mean(seeds, seeds.distance)),
+        "cosine": ("cosine between seeds", seeds.cosine.mean(axis=0)[0]),
+    }
+    panels = part.subplots(1, 3)
+    for axes, (name, (what, values)) in zip(panels, maps.items(), strict=True):
+        limit = 1.0 if name == "cosine" else limit_of(values)
+        if name == "tau_distance":  # 1 is no relation to the start: the middle of its scale
+            image = draw_map(axes, values, names, 2.0, title=what, low=0.0)
+        else:
+            image = draw_map(axes, values, names, limit, title=what)
+        draw_bar(part, image, axes)
+        short = "mean cosine" if name == "cosine" else "τ between seeds"
+        found = statistics[name]
+        text = f"{short}: {number(float(np.mean(found)), 2)}"
+        spread = f"[{number(float(np.min(found)), 2)}, {number(float(np.max(found)), 2)}]"
+        axes.set_xlabel(f"{text} {spread}", labelpad=4)
+
+
+def _mean(seeds: Seeds, values: NDArray[Any]) -> NDArray[Any]:
+    """The mean over seeds at the first place, NaN where a point does not count."""
+    shown: NDArray[Any] = np.where(seeds.kept, values.mean(axis=0), np.nan)[0]
+    return shown

@@ -1,0 +1,206 @@
+"""Trade-offs over a grid of settings: who is on the Pareto front, and what it dominates.
+
+A point is a cell on a split: effectiveness E_0 (larger is better) against one of `PLANES` (also
+made to be maximised). A front is taken on the test split. Fronts and hypervolumes are those of
+`moocore` (M. Lopez-Ibanez).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.records import CellRecord, MetricRow
+from bench.table import variant_labels
+from reports.load import Results, plain_name
+from tasks.errors import UserInputError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+WORST_F = -5.0
+"""F at the reference point: 5 nats are a model that was broken rather than steered."""
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Plane:
+    """What E_0 is traded against.
+
+    Attributes:
+        column: of `points`.
+        label: for an axis.
+        counts: smaller is better, and differences are seen on a logarithmic scale.
+    """
+
+    column: str
+    label: str
+    counts: bool = False
+
+    def maximised(self, values: Values) -> Values:
+        """The values as something to maximise: -log10(1 + count) of a count."""
+        return -np.log10(1 + values) if self.counts else values
+
+
+PLANES: Mapping[str, Plane] = {
+    "faithfulness": Plane("F", "faithfulness F (nats)"),
+    "minimality": Plane("count", "minimality: parameters |θ| ≥ 0.01", counts=True),
+    "smallest_k": Plane("smallest_k", "minimality: smallest k", counts=True),
+}
+
+
+def points(results: Results, model: str, task: str) -> "DataFrame":
+    """Return a row a finished cell and split of a model and task, controls left out.
+
+    Columns: cell, method (without settings), label, split, E_0, E_0_unsteered, F, count (NaN where
+    it is not meaningful), smallest_k (NaN where there is none), n_parameters. Untrained methods are
+    taken at beta*, trained ones at beta = 1.
+    """
+    from pandas import DataFrame
+
+    records = [record for record in results.of(model, task) if not record.control]
+    labels = variant_labels(records)
+    rows = [
+        _point(record, row, labels[record.id])
+        for record in records
+        for row in record.metrics
+        if row.beta_kind == ("one" if record.trained else "star")
+    ]
+    columns = ("cell", "method", "label", "split", "E_0", "E_0_unsteered", "F")
+    return DataFrame(rows, columns=[*columns, "count", "smallest_k", "n_parameters"])
+
+
+def _point(record: CellRecord, row: MetricRow, label: str) -> dict[str, Any]:
+    minimality = record.minimality
+    count = smallest_k = n_parameters = np.nan
+    if minimality is not None:
+        n_parameters = minimality.n_parameters
+        count = minimality.count if minimality.meaningful else np.nan
+        smallest_k = np.nan if minimality.smallest_k is None else minimality.smallest_k
+    return {
+        "cell": record.id,
+        "method": plain_name(record.method),
+        "label": label,
+        "split": row.split,
+        "E_0": row.E_0,
+        "E_0_unsteered": row.E_0_unsteered,
+        "F": row.F,
+        "count": count,
+        "smallest_k": smallest_k,
+        "n_parameters": n_parameters,
+    }
+
+
+def grid_points(results: Results, model: str, task: str) -> "DataFrame":
+    """Return `points`; raises UserInputError where no method has three settings to trade off."""
+    found = points(results, model, task)
+    tried = found[found["split"] == "test"].groupby("method")["label"].nunique()
+    if not len(tried) or tried.max() < 3:
+        raise UserInputError(
+            f"{results.store.directory} has no grid of settings for {model} · {task}: a front "
+            "needs a method with three or more, such as `objective: {lambda_f: [0, 1, 10]}`."
+        )
+    return found
+
+
+def front(e_0: Values, other: Values) -> NDArray[np.bool_]:
+    """Which points nothing dominates; both are maximised, and NaN is never on the front."""
+    from moocore import is_nondominated
+
+    known = np.isfinite(e_0) & np.isfinite(other)
+    on_front = np.zeros(len(e_0), dtype=bool)
+    if known.any():
+        values = np.column_stack([e_0[known], other[known]])
+        on_front[known] = is_nondominated(values, maximise=True, keep_weakly=True)
+    return on_front
+
+
+def shares(methods: Iterable[str], e_0: Values, other: Values) -> dict[str, float]:
+    """Return the share of the common front that every method holds; NaN where there is none."""
+    names = np.array(list(methods))
+    on_front = front(e_0, other)
+    total = on_front.sum()
+    return {
+        str(name): float((on_front & (names == name)).sum() / total) if total else float("nan")
+        for name in dict.fromkeys(names)
+    }
+
+
+def summary(found: "DataFrame") -> "DataFrame":
+    """Return a row a plane and method: the trade-offs on the test split of `grid_points`.
+
+    Columns: plane, method, n_settings, on_front (of the common front), share, hypervolume (of what
+    the method's own points dominate, as a share of the box between the reference point and the
+    best there could be), reference_E_0, reference. The reference point has the unsteered model's
+    E_0 and F = -5 nats, or as many parameters as the largest method has.
+    """
+    from moocore import hypervolume
+    from pandas import DataFrame
+
+    test = found[found["split"] == "test"]
+    e_0 = test["E_0"].to_numpy(float)
+    worst = float(test["E_0_unsteered"].min())
+    rows = []
+    for name, plane in PLANES.items():
+        raw = test[plane.column].to_numpy(float)
+        other = plane.maximised(raw)
+        limit = float(test["n_parameters"].max()) if plane.counts else WORST_F
+        bound = float(plane.maximised(np.array([limit]))[0])
+        on_front = front(e_0, other)
+        share = shares(test["method"], e_0, other)
+        for method in share:
+            own = (test["method"] == method).to_numpy() & np.isfinite(other)
+            covered = (
+                hypervolume(
+                    np.column_stack([e_0[own], other[own]]), ref=[worst, bound], maximise=True
+                )
+                if own.any()
+                else float("nan")
+            )
+            box = worst * bound
+            rows.append(
+                {
+                    "plane": name,
+                    "method": method,
+                    "n_settings": int(own.sum()),
+                    "on_front": int((on_front & own).sum()),
+                    "share": share[method],
+                    "hypervolume": covered / box if box else float("nan"),
+                    "reference_E_0": worst,
+                    "reference": limit,
+                }
+            )
+    return DataFrame(rows)
+
+
+def resampled_shares(
+    results: Results, found: "DataFrame", plane: str, draws: int = 500
+) -> dict[str, Values]:
+    """Return the share of the common front per method in every bootstrap draw of test prompts."""
+    chosen = PLANES[plane]
+    test = found[found["split"] == "test"]
+    tensors = [results.small_tensors(cell) for cell in test["cell"]]
+    ld = np.stack([_plus_minus(one, "ld") for one in tensors])
+    kl = np.stack([_plus_minus(one, "kl") for one in tensors])
+    hinges = np.maximum(0, -ld[..., 0]) + np.maximum(0, ld[..., 1])
+    generator = np.random.default_rng(0)
+    found_shares: dict[str, list[float]] = {}
+    for _ in range(draws):
+        drawn = generator.integers(hinges.shape[1], size=hinges.shape[1])
+        e_0 = -hinges[:, drawn].mean(axis=1)
+        other = test[chosen.column].to_numpy(float)
+        if chosen.column == "F":
+            other = -kl[:, drawn].sum(axis=-1).mean(axis=1)
+        for method, share in shares(test["method"], e_0, chosen.maximised(other)).items():
+            found_shares.setdefault(method, []).append(share)
+    return {method: np.array(values) for method, values in found_shares.items()}
+
+
+def _plus_minus(tensors: Mapping[str, NDArray[Any]], name: str) -> Values:
+    """(prompt, sign): a quantity on the test prompts at the strengths +1 and -1, or +-beta*."""
+    beta, values = tensors["split.test.beta"], tensors[f"split.test.{name}"]
+    last = (-2, -1) if len(beta) > 3 else (1, 2)
+    return np.asarray(values[:, list(last)], dtype=np.float64)
