@@ -9,7 +9,7 @@ from tasks.ccc import CCC
 from tasks.fingerprint import fingerprint
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", sorted(set(TASKS) - {"file"}))
 def test_it_is_the_same_every_time(name: str) -> None:
     task = TASKS[name].load()
     assert fingerprint(task()) == fingerprint(task())
