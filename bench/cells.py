@@ -69,6 +69,8 @@ class PlannedCell:
         prompts: how many each split has.
         varied: which of the objective's and prompts' values tell the matrix's cells apart.
         transfer: other tasks on which what is trained is evaluated too.
+        rows: rows of a forward that finished cells of its model and task had; None if there are
+            none.
     """
 
     id: str
@@ -82,6 +84,7 @@ class PlannedCell:
     prompts: PromptCounts
     varied: dict[str, float]
     transfer: tuple[NamedTask, ...] = ()
+    rows: int | None = None
 
 
 def expand(
@@ -129,6 +132,8 @@ def expand(
             "dtype": model.dtype,
             "device": device_of(model.device).partition(":")[0],
             "packed": model.packed,
+            "autocast": model.autocast,
+            "tf32": model.tf32,
         }
         for task, seed, prompts in product(tasks, matrix.seeds, matrix.prompts.each):
             for objective in matrix.objective.each:

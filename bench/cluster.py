@@ -203,6 +203,7 @@ class _Shift:
             compute_on_worker,
             cell.id,
             scores,
+            cell.rows,
             key=f"{cell.id}/{time.time_ns()}",
             resources={"GPU": 1} if on_gpu else None,
             pure=False,

@@ -47,6 +47,10 @@ class ModelChoice(_Strict):
     device: str = "auto"
     packed: bool = True
     """Linear layers on the CPU run from oneDNN's packed weights (see `bench.packed`)."""
+    autocast: Literal["none", "bfloat16", "float16"] = "none"
+    """Matrix products of an fp32 model in this dtype (`torch.autocast`), from plain weights."""
+    tf32: bool = False
+    """Matrix products on CUDA with ten bits of mantissa."""
 
 
 class Choice(BaseModel):
@@ -189,7 +193,8 @@ class Matrix(_Strict):
     agreement: Agreement = Agreement()
     figures: list[str] = []
     """Which figures its report shows first (`reports.figures.FIGURES`)."""
-    rows_per_forward: Annotated[int, Field(ge=1)] = 32
+    rows_per_forward: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Prompts times strengths or points; `auto`: what the memory at hand takes (`bench.rows`)."""
     plugins: list[str] = []
     """Files that add methods, tasks or models (`bench.plugins`)."""
     output: str | None = None

@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -88,12 +88,15 @@ class Keeper(WorkerPlugin):  # type: ignore[misc]
         """Tells the one who started the run."""
         get_worker().log_event(NAME, {"starting": cell.id, **_place()})
 
-    def compute(self, cell_id: str, parent_scores: NDArray[Any] | None) -> tuple[bytes, Tensors]:
+    def compute(
+        self, cell_id: str, parent_scores: NDArray[Any] | None, rows: int | None
+    ) -> tuple[bytes, Tensors]:
         """Computes a cell; gives its record as JSON, and its tensors."""
         assert self.workplace is not None
         with self.lock:
             torch.set_num_threads(self.orders.threads or torch.get_num_threads())
-            record, tensors = self.workplace.compute(self.cells[cell_id], parent_scores)
+            cell = replace(self.cells[cell_id], rows=rows)
+            record, tensors = self.workplace.compute(cell, parent_scores)
         provenance = {**record.provenance, **_place(), "host": socket.gethostname()}
         record = record.model_copy(update={"provenance": provenance})
         return record.model_dump_json().encode(), tensors
@@ -110,7 +113,9 @@ def add_plugins(sources: Sequence[tuple[str, bytes]]) -> None:
         install_source(source, path, f'the file "{path}"')
 
 
-def compute_on_worker(cell_id: str, parent_scores: NDArray[Any] | None) -> tuple[bytes, Tensors]:
+def compute_on_worker(
+    cell_id: str, parent_scores: NDArray[Any] | None, rows: int | None
+) -> tuple[bytes, Tensors]:
     """Runs on a worker that has a `Keeper`."""
     keeper: Keeper = get_worker().plugins[NAME]
-    return keeper.compute(cell_id, parent_scores)
+    return keeper.compute(cell_id, parent_scores, rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,7 +39,8 @@ def compute_again(store: RunStore, cell_id: str) -> Cell:
     record = store.record(cell_id)
     cell, workplace = planned(store, record)
     scores = store.read(cell.parent).tensors["scores"] if cell.parent else None
-    again, tensors = workplace.compute(cell, scores)
+    rows = record.provenance.get("rows_per_forward")
+    again, tensors = workplace.compute(replace(cell, rows=rows), scores)
     workplace.leave()
     if again.error is not None:
         raise UserInputError(f"{cell_id} fails now: {again.error.kind}: {again.error.message}")

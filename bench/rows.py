@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, TypeVar
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import torch
 
@@ -14,9 +14,6 @@ from methods.core.memory import available_memory
 from methods.core.subject import SubjectModel
 
 logger = logging.getLogger(__name__)
-
-Rows = int | Literal["auto"]
-"""Rows of a forward, or `auto`."""
 
 MOST_ROWS = {"cpu": 32, "cuda": 512}
 """More rows save no time: a CPU works at its full rate from about 16 rows of 24 tokens on."""
@@ -64,19 +61,6 @@ def used_rows(records: Iterable[CellRecord]) -> dict[tuple[str, str], int]:
             key = record.model, record.task
             used[key] = min(rows, used.get(key, rows))
     return used
-
-
-def choose_rows(
-    setting: Rows,
-    subject: SubjectModel,
-    n_positions: int,
-    key: tuple[str, str],
-    used: Mapping[tuple[str, str], int],
-) -> int:
-    """The setting if it is a number, else what other cells had, else what the memory takes."""
-    if setting != "auto":
-        return setting
-    return used.get(key) or rows_at_hand(subject, n_positions)
 
 
 def within_memory(subject: SubjectModel, compute: Callable[[], Found]) -> Found:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +25,7 @@ from bench.plugins import install
 from bench.records import CellRecord
 from bench.results import RUN_FILE, CorruptRunError, RunStore
 from bench.reuse import Source, sources, take_over
+from bench.rows import used_rows
 from bench.upkeep import Survey, only_writer, survey, tidy
 from bench.workplace import Watcher, Workplace
 from tasks.errors import UserInputError
@@ -126,7 +127,12 @@ def run_matrix(
         outcome = Outcome(store, known=plan.done, failed=list(plan.kept))
         try:
             _take_over(plan.left, elsewhere, outcome)
-            missing = [cell for cell in plan.left if not store.has(cell.id)]
+            used = used_rows(found.cells.values())
+            missing = [
+                replace(cell, rows=used.get((cell.model.name, cell.task.label)))
+                for cell in plan.left
+                if not store.has(cell.id)
+            ]
             _compute(missing, crew, outcome, progress)
         finally:
             write_tables(store, matrix.agreement.resamples)

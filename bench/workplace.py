@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -19,6 +22,7 @@ from bench.models import LoadedModel, load_model
 from bench.prepare import PreparedTask, prepare_task
 from bench.provenance import environment, machine
 from bench.records import CellError, CellRecord
+from bench.rows import rows_at_hand, within_memory
 from methods.core.objective import Objective
 from methods.core.subject import SubjectModel
 from tasks.errors import UserInputError
@@ -63,6 +67,7 @@ class Workplace:
         matrix: what all cells share.
         watcher: is told what is going on.
         cell_timeout: seconds that a cell may take; None for any number.
+        rows: of a forward, by task.
     """
 
     matrix: Matrix
@@ -73,6 +78,7 @@ class Workplace:
     subject: SubjectModel | None = None
     tasks: dict[Asked, PreparedTask | UserInputError] = field(default_factory=dict)
     problem: UserInputError | None = None
+    rows: dict[str, int] = field(default_factory=dict)
 
     def open(self, cell: PlannedCell) -> PreparedTask:
         """Loads the cell's model and prepares its task, unless they are ready.
@@ -91,10 +97,11 @@ class Workplace:
         if asked not in self.tasks:
             assert self.model is not None
             assert self.subject is not None
+            prepare = partial(prepare_task, named, prompts, self.matrix, self.model, self.subject)
+            assert self.choice is not None
             try:
-                self.tasks[asked] = prepare_task(
-                    named, prompts, self.matrix, self.model, self.subject
-                )
+                with tf32(self.choice.tf32):
+                    self.tasks[asked] = within_memory(self.subject, prepare)
             except UserInputError as error:
                 self.tasks[asked] = error
         task = self.tasks[asked]
@@ -108,7 +115,10 @@ class Workplace:
         self.choice = choice = cell.model
         try:
             self.model = load_model(
-                choice.name, dtype=choice.dtype, device=choice.device, packed=choice.packed
+                choice.name,
+                dtype=choice.dtype,
+                device=choice.device,
+                packed=choice.packed and choice.autocast == "none",
             )
             if self.model.digest != cell.settings["model"]["digest"]:
                 raise OtherModelError(
@@ -117,14 +127,23 @@ class Workplace:
                     f"{cell.settings['model']['digest']}. It was changed since, or is another one "
                     "on this machine."
                 )
-            self.subject = SubjectModel(self.model.bridge, self.matrix.rows_per_forward)
+            autocast = None if choice.autocast == "none" else getattr(torch, choice.autocast)
+            self.subject = SubjectModel(self.model.bridge, autocast=autocast)
         except UserInputError as error:
             self.model, self.problem = None, error
 
     def leave(self) -> None:
         """Gives the model back."""
         self.choice = self.model = self.subject = self.problem = None
-        self.tasks = {}
+        self.tasks, self.rows = {}, {}
+
+    def _rows_of(self, cell: PlannedCell, task: PreparedTask, subject: SubjectModel) -> int:
+        """Rows of a forward: those of the matrix, of the cells before, or what memory takes."""
+        setting = self.matrix.rows_per_forward
+        if setting != "auto":
+            return setting
+        known = self.rows.get(cell.task.label, cell.rows)
+        return known or rows_at_hand(subject, max(task.encoded.lengths))
 
     def compute(
         self, cell: PlannedCell, parent_scores: NDArray[Any] | None
@@ -148,18 +167,23 @@ class Workplace:
             if self.subject.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(self.subject.device)
             self.watcher.starting(cell)
-            with time_limit(self.cell_timeout):
-                return compute_cell(
-                    cell,
-                    self.model,
-                    self.subject,
-                    task,
-                    Objective(**cell.objective.model_dump()),
-                    self.matrix.sweep,
-                    self.matrix.sparsity,
-                    None if parent_scores is None else torch.from_numpy(parent_scores.copy()),
-                    others,
-                )
+            self.subject.rows_per_forward = self._rows_of(cell, task, self.subject)
+            compute = partial(
+                compute_cell,
+                cell,
+                self.model,
+                self.subject,
+                task,
+                Objective(**cell.objective.model_dump()),
+                self.matrix.sweep,
+                self.matrix.sparsity,
+                None if parent_scores is None else torch.from_numpy(parent_scores.copy()),
+                others,
+            )
+            with time_limit(self.cell_timeout), tf32(cell.model.tf32):
+                computed = within_memory(self.subject, compute)
+            self.rows[cell.task.label] = self.subject.rows_per_forward
+            return computed
         except Exception as error:
             record = failure(cell, error, self._provenance(start, started))
             if isinstance(error, CellTimeoutError):
@@ -175,6 +199,17 @@ class Workplace:
             "started": started.isoformat(timespec="seconds"),
             "failed_after_seconds": time.perf_counter() - start,
         }
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Whether matrix products on CUDA may round their factors to ten bits of mantissa."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def failure(cell: PlannedCell, error: BaseException, provenance: dict[str, Any]) -> CellRecord:

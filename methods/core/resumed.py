@@ -111,9 +111,9 @@ class ResumedRun:
         keywords = {
             name: cache if _is_cache(value) else value for name, value in call.keywords.items()
         }
-        output = self.blocks[layer](
-            h, *(cache if _is_cache(value) else value for value in call.arguments), **keywords
-        )
+        arguments = [cache if _is_cache(value) else value for value in call.arguments]
+        with self.subject.precision():
+            output = self.blocks[layer](h, *arguments, **keywords)
         hidden: Tensor = output[0] if isinstance(output, tuple) else output
         return hidden
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -47,12 +47,14 @@ class SubjectModel:
         passes: rows counted so far.
         goes_on_from_a_cache: whether a run over cached positions gives the same logits; None as
             long as nobody has tried (see `methods.core.prefix`).
+        autocast: dtype of matrix products in a forward; None leaves them in the model's own.
     """
 
     bridge: TransformerBridge
     rows_per_forward: int = 32
     passes: Passes = field(default_factory=Passes)
     goes_on_from_a_cache: bool | None = None
+    autocast: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         self.bridge.eval().requires_grad_(False)
@@ -80,7 +82,14 @@ class SubjectModel:
     @property
     def tolerance(self) -> float:
         """Relative difference that rounding explains between two ways to the same logits."""
-        return 1e-3 if self.dtype in (torch.float32, torch.float64) else 0.1
+        exact = self.autocast is None and self.dtype in (torch.float32, torch.float64)
+        return 1e-3 if exact else 0.1
+
+    def precision(self) -> AbstractContextManager[object]:
+        """What every forward runs under, so also callers that drive blocks themselves."""
+        if self.autocast is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.autocast)
 
     @property
     def heads(self) -> Heads | None:
@@ -121,7 +130,7 @@ class SubjectModel:
             mask: False where a row has padding, left or right of its tokens.
         """
         padded = None if mask is None else Padded.of(mask)
-        with self._hooked(edit, embedding_noise):
+        with self._hooked(edit, embedding_noise), self.precision():
             output = self.bridge(
                 tokens if padded is None else tokens.masked_fill(~padded.mask, 0),
                 logits_to_keep=1 if padded is None else padded.n_kept,

@@ -8,7 +8,7 @@ import torch
 
 from bench import rows as module
 from bench.records import CellRecord
-from bench.rows import bytes_per_row, choose_rows, rows_at_hand, used_rows, within_memory
+from bench.rows import bytes_per_row, rows_at_hand, used_rows, within_memory
 from methods.core.subject import SubjectModel
 from tests.tiny import tiny_bridge
 
@@ -68,9 +68,6 @@ def test_what_is_added_to_a_run_has_the_rows_of_what_is_there() -> None:
     records = [record("done", 16), record("done", 8), record("failed", 2), record("done", 4, "b")]
     used = used_rows([*records, record("done", None)])
     assert used == {KEY: 8, ("model", "b"): 4}
-    assert choose_rows("auto", subject(), 12, KEY, used) == 8
-    assert choose_rows(5, subject(), 12, KEY, used) == 5
-    assert choose_rows("auto", subject(), 12, KEY, {}) == rows_at_hand(subject(), 12)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,96 @@
+"""Where cells are computed: rows of a forward and precision, stored with what they made."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bench import workplace as module
+from bench.config import Matrix
+from bench.results import Cell
+from bench.runner import Outcome, run_matrix
+from bench.workplace import tf32
+from tests.small import small_matrix
+
+
+def matrix_of(folder: Path, **changes: Any) -> Matrix:
+    changes = {"methods": ["grad_scalar"], "controls": {"draws": 0}, **changes}
+    matrix: Matrix = small_matrix(folder, **changes)
+    return matrix
+
+
+def only_cell(outcome: Outcome) -> Cell:
+    (cell_id,) = outcome.store.ids()
+    return outcome.store.read(cell_id)
+
+
+def rows_of(outcome: Outcome) -> list[int]:
+    store = outcome.store
+    return [store.record(name).provenance["rows_per_forward"] for name in store.ids()]
+
+
+def test_rows_follow_from_memory_unless_the_matrix_says_them(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "rows_at_hand", lambda subject, n_positions: 7)
+    assert rows_of(run_matrix(matrix_of(tiny_folder), tmp_path / "auto")) == [7]
+    said = matrix_of(tiny_folder, rows_per_forward=3)
+    assert rows_of(run_matrix(said, tmp_path / "said")) == [3]
+
+
+def test_what_is_added_has_the_rows_of_what_is_there(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a run in two goes has the numbers of a run in one, to the bit."""
+    monkeypatch.setattr(module, "rows_at_hand", lambda subject, n_positions: 5)
+    run_matrix(matrix_of(tiny_folder), tmp_path)
+    monkeypatch.setattr(module, "rows_at_hand", lambda subject, n_positions: 9)
+    added = run_matrix(matrix_of(tiny_folder, methods=["grad_scalar", "dla"]), tmp_path)
+    assert len(added.computed) == 1
+    assert rows_of(added) == [5, 5]
+
+
+def test_a_cell_that_runs_out_of_memory_goes_on_with_half_the_rows(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, tried = module.compute_cell, []
+
+    def greedy(cell: Any, model: Any, subject: Any, *rest: Any) -> Any:
+        tried.append(subject.rows_per_forward)
+        if subject.rows_per_forward > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(cell, model, subject, *rest)
+
+    monkeypatch.setattr(module, "compute_cell", greedy)
+    monkeypatch.setattr(module, "rows_at_hand", lambda subject, n_positions: 16)
+    outcome = run_matrix(matrix_of(tiny_folder, methods=["grad_scalar", "dla"]), tmp_path)
+    assert not outcome.failed
+    assert tried == [16, 8, 4, 4]
+    assert rows_of(outcome) == [4, 4]
+
+
+def test_autocast_is_a_setting_of_the_model(tiny_folder: Path, tmp_path: Path) -> None:
+    """Other numbers, about the same scores, and said in the cell's settings."""
+    found = {}
+    for dtype in ("none", "bfloat16"):
+        model = {"name": str(tiny_folder), "autocast": dtype}
+        outcome = run_matrix(matrix_of(tiny_folder, models=[model]), tmp_path / dtype)
+        assert not outcome.failed
+        cell = only_cell(outcome)
+        assert cell.record.settings["model"]["autocast"] == dtype
+        found[dtype] = cell.tensors["scores"]
+    exact, rough = found["none"], found["bfloat16"]
+    assert not np.array_equal(exact, rough)
+    size = np.nanmax(np.abs(exact))
+    assert np.nanmax(np.abs(exact - rough)) < 0.1 * size
+
+
+def test_tf32_is_allowed_within_the_block_only() -> None:
+    before = torch.backends.cuda.matmul.allow_tf32
+    with tf32(True):
+        assert torch.backends.cuda.matmul.allow_tf32
+        with tf32(False):
+            assert not torch.backends.cuda.matmul.allow_tf32
+    assert torch.backends.cuda.matmul.allow_tf32 == before
