@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from bench import commands, plugin_commands
+from bench import commands, plugin_commands, steer_commands
 from bench.cli_report import print_paths, report
 from bench.cli_tasks import tasks
 from bench.config import load_config, preset_names, with_plugins
@@ -49,6 +49,8 @@ for command in (commands.plan, commands.status, commands.rm, commands.show, comm
     app.command()(command)
 app.command()(plugin_commands.check)
 app.command()(plugin_commands.new_method)
+app.command()(steer_commands.export)
+app.command()(steer_commands.apply)
 
 
 @app.command()
