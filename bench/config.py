@@ -252,7 +252,24 @@ def load_config(
                 f"{path} lists presets instead of a matrix; run it as a whole by "
                 f"`python -m bench run {path.stem}`, or one of {data['presets']}."
             )
+        data = _beside(data, path.parent)
     return parse(only(of_size(data, size, where), models, tasks), where)
+
+
+def _beside(data: Any, folder: Path) -> Any:
+    """`data` with every relative `path` that lies in `folder`, not where we are, made absolute."""
+    if isinstance(data, Mapping):
+        return {
+            key: str(folder / value)
+            if key == "path" and isinstance(value, str) and _lies_in(folder, value)
+            else _beside(value, folder)
+            for key, value in data.items()
+        }
+    return [_beside(item, folder) for item in data] if isinstance(data, list) else data
+
+
+def _lies_in(folder: Path, name: str) -> bool:
+    return not Path(name).is_file() and (folder / name).is_file()
 
 
 def find_file(source: str | Path) -> Path:

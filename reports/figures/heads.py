@@ -41,10 +41,11 @@ def figure(
     assert record.grid is not None
     prompt = record.prompts["train"][0]
     (at,) = token_names(prompt, record.grid.positions)
-    mean = f"{len(record.prompts['train'])} prompts" if len(record.prompts["train"]) > 1 else "this"
+    n_prompts = len(record.prompts["train"])
+    scored = f"mean scores over {n_prompts} prompts" if n_prompts > 1 else "scores of this prompt"
     lines = [
         f"{methods[0].site}, head by head, at {at} of: {prompt.clean}",
-        f"scores over {mean}; blue favours the answer, orange the foil; circles: the {NAMED} "
+        f"{scored}; blue favours the answer, orange the foil; circles: the {NAMED} "
         "largest |score|, named under the map",
     ]
     natural = 2.7 * len(methods) + (3.0 if len(methods) > 1 else 0.6)

@@ -28,6 +28,7 @@ SMALLER: dict[str, dict[str, Any]] = {
         "tasks": ["ccc", "ioi", {"name": "mixture", "of": ["ccc", "ioi"]}],
         "transfer": ["ccc", "ioi"],
     },
+    "fig8": {"tasks": ["fact_conflict"]},  # the tiny tokenizer knows nothing of the iPhone
     "sensitivity": {
         "methods": [{"name": "activ_scalar", "epochs": [2, 1], "batch_size": [None, 1]}],
         "objective": {"lambda_m": [1e-3, 0]},

@@ -58,6 +58,13 @@ def test_a_mistake_in_a_size_is_one_in_the_matrix(file: Path) -> None:
     load_config(file, size="paper")
 
 
+def test_a_path_is_one_beside_the_file(file: Path) -> None:
+    (file.parent / "own.jsonl").touch()
+    file.write_text("models: [m]\nmethods: [dla]\ntasks: [{name: file, path: own.jsonl}]\n")
+    assert load_config(file).tasks[0].settings == {"path": str(file.parent / "own.jsonl")}
+    assert load_config(file, tasks=["ioi"]).tasks[0].settings == {}
+
+
 @pytest.mark.parametrize("sizes", ["[paper]", "{paper: 3}"])
 def test_sizes_that_are_no_mappings_are_refused(tmp_path: Path, sizes: str) -> None:
     file = tmp_path / "mine.yaml"
