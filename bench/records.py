@@ -122,7 +122,10 @@ class GridRecord(_Strict):
 
 
 class PromptRecord(_Strict):
-    """One prompt as the model saw it. `tokens` are the readable strings of the clean prompt."""
+    """One prompt as the model saw it. `tokens` are the readable strings of the clean prompt.
+
+    Where a task has several lengths, shorter prompts have "" and the id -1 in front (padding).
+    """
 
     clean: str
     corrupted: str
