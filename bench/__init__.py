@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +37,9 @@ def _check_neighbours() -> None:
 _check_neighbours()
 
 
-def run(config: str | Path | Mapping[str, object], output: str | Path | None = None) -> DataFrame:
+def run(
+    config: str | Path | Mapping[str, object], output: str | Path | None = None, **options: Any
+) -> DataFrame:
     """Runs a matrix and gives its tidy table: one row a cell x split x strength.
 
     Cells that are already in the output directory are not computed again; a cell that fails is a
@@ -46,11 +48,13 @@ def run(config: str | Path | Mapping[str, object], output: str | Path | None = N
     Args:
         config: a preset's name, a path of a YAML file, or the matrix as a mapping.
         output: the results directory; the config's own if None.
+        options: fields of `bench.options.RunOptions`, such as `workers=4` or `cell_timeout=600`.
 
     Raises:
         UserInputError: for a mistake in the config, before anything is computed.
     """
     from bench.config import load_config
+    from bench.options import RunOptions
     from bench.runner import run_matrix
 
-    return run_matrix(load_config(config), output).store.table()
+    return run_matrix(load_config(config), output, options=RunOptions(**options)).store.table()

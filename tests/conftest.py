@@ -4,9 +4,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from bench.models import LoadedModel
+
+
+settings.register_profile("fuzz", max_examples=2000)
+"""Of `tox -e fuzz`: 12,000 inputs."""
 
 
 @pytest.fixture(scope="session")
