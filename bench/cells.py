@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
+from math import prod
 from typing import Any, get_args, get_origin, get_type_hints
 
 from bench.config import (
@@ -112,6 +114,7 @@ def expand(
     grids = [_named_methods(choice) for choice in matrix.methods]
     methods = [method for grid in grids for method in grid]
     methods += _controls(methods, [grid[0] for grid in grids], matrix.controls.draws)
+    _check_number(matrix, len(methods))
     _check_unique("tasks", [task.label for task in tasks])
     _check_unique(
         "methods", [f"{method.label} {method.method.number_of_draw}" for method in methods]
@@ -123,7 +126,6 @@ def expand(
         for name, values in _lists(grid).items():
             _check_unique(name, [f"{value:g}" for value in values])
 
-    _check_number(matrix, len(methods))
     cells = []
     for model in matrix.models:
         identity: dict[str, Any] = {
@@ -178,8 +180,9 @@ def expand(
 
 def _check_number(matrix: Matrix, methods: int) -> None:
     """Raises UserInputError for more cells than could ever be computed or listed."""
-    grids = len(matrix.prompts.each) * len(matrix.objective.each) * len(matrix.seeds)
-    number = len(matrix.models) * len(matrix.tasks) * methods * grids
+    lists = [*_lists(matrix.prompts).values(), *_lists(matrix.objective).values()]
+    sizes = [len(matrix.models), len(matrix.tasks), len(matrix.seeds), *map(len, lists)]
+    number = methods * prod(sizes)
     if number > MAX_CELLS:
         raise UserInputError(
             f"The matrix has up to {number} cells, more than {MAX_CELLS}: shorter lists are needed."
@@ -285,7 +288,7 @@ def _controls(
 
 
 def _check_unique(key: str, labels: list[str]) -> None:
-    twice = sorted({label for label in labels if labels.count(label) > 1})
+    twice = sorted(label for label, count in Counter(labels).items() if count > 1)
     if twice:
         raise UserInputError(f"{key}: {', '.join(twice)} stands there more than once.")
 

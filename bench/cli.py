@@ -174,7 +174,8 @@ def main() -> None:
     try:
         app()
     except UserInputError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        lines = (harmless(line) for line in str(error).splitlines())
+        print("Error: " + "\n".join(lines), file=sys.stderr)
         sys.exit(USER_ERROR)
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 TABLES_FILE = "tables.json"
+FORMULAS = ("=", "+", "-", "@", "\t")
 REMEDY = "The same `python -m bench run` makes it anew from the cells."
 
 
@@ -33,7 +34,7 @@ class StoredTables:
         """Write a table in both formats, each whole. Raises OSError as the disk does."""
         contents = {
             f"{name}.parquet": frame.to_parquet(index=False),
-            f"{name}.csv": frame.to_csv(index=False).encode(),
+            f"{name}.csv": spreadsheet_safe(frame).to_csv(index=False).encode(),
         }
         known: Mapping[str, str] = self._read()["files"]
         others = {file: digest for file, digest in known.items() if file not in contents}
@@ -82,6 +83,24 @@ class StoredTables:
 
     def _describe(self, files: Mapping[str, str], made_of: str) -> None:
         replace_file(self.file, seal(dump({"made_of": made_of, "files": files})))
+
+
+def spreadsheet_safe(frame: "DataFrame") -> "DataFrame":
+    """The table with an apostrophe before every text that a spreadsheet would run as a formula."""
+    from pandas.api.types import is_object_dtype, is_string_dtype
+
+    safe = frame.copy()
+    for name, column in frame.items():
+        if is_string_dtype(column.dtype) or is_object_dtype(column.dtype):
+            safe[name] = column.map(_no_formula)
+    return safe
+
+
+def _no_formula(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r", "\\r")  # unquoted, it would begin a new row
+    return f"'{text}" if text.startswith(FORMULAS) else text
 
 
 def _check(file: Path, digest: str) -> None:

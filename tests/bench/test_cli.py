@@ -158,3 +158,12 @@ def test_an_interrupt_says_that_nothing_is_lost(
     monkeypatch.setattr(GradScalar, "fit", fit)
     assert command(monkeypatch, "run", str(matrix_file)) == 130
     assert "goes on" in capsys.readouterr().err
+
+
+def test_a_name_that_is_a_terminal_command_is_written_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(monkeypatch, "run", "\x1b]0;title\x07\x1b[2J") == 2
+    shown = capsys.readouterr().err
+    assert "\x1b" not in shown
+    assert "\\x1b[2J" in shown

@@ -102,7 +102,7 @@ def test_any_mapping_is_a_matrix_or_a_sentence(changes: dict[str, Any]) -> None:
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.binary(max_size=300))
+@given(content=st.binary(max_size=300))
 def test_any_file_is_a_matrix_or_a_sentence(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_bytes(content)

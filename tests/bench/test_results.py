@@ -325,6 +325,19 @@ def test_the_table_is_tidy(store: RunStore) -> None:
     assert len(pd.read_csv(store.directory / "results.csv")) == 4
 
 
+@pytest.mark.parametrize(
+    ("model", "shown"),
+    [*((text, f"'{text}") for text in ("=A(1)", "+1", "-1", "@A", "\t=1")), ("a\r=1", "a\\r=1")],
+)
+def test_no_text_is_a_formula_in_a_spreadsheet(store: RunStore, model: str, shown: str) -> None:
+    store.write(done("a", model=model), TENSORS)
+    store.write_tables()
+    table = pd.read_csv(store.directory / "results.csv")
+    assert set(table["model"]) == {shown}
+    assert table["E_0"][0] == -0.25
+    assert set(pd.read_parquet(store.directory / "results.parquet")["model"]) == {model}
+
+
 def test_an_empty_run_has_an_empty_table(store: RunStore) -> None:
     assert store.table().empty
     assert list(store.table().columns) == list(COLUMNS)
