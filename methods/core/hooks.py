@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from methods.core.points import Site
+
+if TYPE_CHECKING:
+    from transformer_lens.hook_points import HookPoint
+
+HookFunction = Callable[..., Tensor | None]
 
 SiteLayer = tuple[Site, int]
 """(site, layer): the activation of all positions that one hook sees."""
@@ -32,7 +38,7 @@ class Edit(Protocol):
         """
 
 
-def layer_hooks(edit: Edit, layer: int) -> Iterator[tuple[str, Callable[..., Tensor | None]]]:
+def layer_hooks(edit: Edit, layer: int) -> Iterator[tuple[str, HookFunction]]:
     """Hook names and functions of one layer.
 
     The bridge's `hook_resid_mid` sees only the input of the second norm, not the residual
@@ -75,6 +81,26 @@ def layer_hooks(edit: Edit, layer: int) -> Iterator[tuple[str, Callable[..., Ten
             f"blocks.{layer}.hook_{site}",
             lambda h, hook, site=site: edit(site, layer, h),
         )
+
+
+@contextmanager
+def attached(
+    points: Mapping[str, HookPoint], hooks: Iterable[tuple[str, HookFunction]]
+) -> Iterator[None]:
+    """Hooks for the block, and exactly these removed at its end.
+
+    The bridge's own `hooks` works out all its aliases anew whenever it is entered, which takes
+    longer than a layer.
+    """
+    added = []
+    try:
+        for name, function in hooks:
+            added.append((points[name], points[name].add_hook(function)))
+        yield
+    finally:
+        for point, handle in added:
+            handle.hook.remove()
+            point.fwd_hooks = [one for one in point.fwd_hooks if one is not handle]
 
 
 class Recorder:

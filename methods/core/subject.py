@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from methods.core.hooks import Edit, GradientTaps, Recorder, SiteLayer, layer_hooks
+from methods.core.hooks import (
+    Edit,
+    GradientTaps,
+    HookFunction,
+    Recorder,
+    SiteLayer,
+    attached,
+    layer_hooks,
+)
 from methods.core.memory import require_memory
 from methods.core.padding import Padded
 from methods.core.points import ALL_SITES, HEAD_SITES, Heads, Site
@@ -19,6 +28,7 @@ from methods.core.prompts import Prompts
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
+    from transformer_lens.hook_points import HookPoint
     from transformer_lens.model_bridge import TransformerBridge
 
 
@@ -58,6 +68,11 @@ class SubjectModel:
 
     def __post_init__(self) -> None:
         self.bridge.eval().requires_grad_(False)
+
+    @cached_property
+    def _points(self) -> dict[str, HookPoint]:
+        """The bridge's hook points by name and alias."""
+        return dict(self.bridge.hook_dict)
 
     @property
     def n_layers(self) -> int:
@@ -225,7 +240,7 @@ class SubjectModel:
     ) -> Float[Tensor, "row position d_model"]:
         """Token embeddings as they enter the network (scaled, where the architecture does)."""
         seen: list[Tensor] = []
-        with self.bridge.hooks(fwd_hooks=[("hook_embed", lambda h, hook: seen.append(h))]):
+        with attached(self._points, [("hook_embed", lambda h, hook: seen.append(h))]):
             for rows in self.chunks(len(tokens)):
                 self.logits(tokens[rows])
         return torch.cat(seen)
@@ -289,7 +304,7 @@ class SubjectModel:
     def _hooked(self, edit: Edit | None, noise: Tensor | None) -> Iterator[None]:
         """Hooks for one forward; the bridge removes exactly these when the block ends."""
         # The last position's states are a slice, which torch would multiply row by row.
-        hooks: list[tuple[str, Callable[..., Tensor | None]]] = [
+        hooks: list[tuple[str, HookFunction]] = [
             ("unembed.hook_in", lambda h, hook: h.contiguous())
         ]
         if noise is not None:
@@ -298,13 +313,13 @@ class SubjectModel:
         if edit is not None:
             self._check_sites(edit)
             hooks += [pair for layer in range(self.n_layers) for pair in layer_hooks(edit, layer)]
-        with self.bridge.hooks(fwd_hooks=hooks):
+        with attached(self._points, hooks):
             yield
 
     @contextmanager
     def edited_layer(self, edit: Edit, layer: int) -> Iterator[None]:
         """The edit's hooks of one layer, for callers that drive a block themselves."""
-        with self.bridge.hooks(fwd_hooks=list(layer_hooks(edit, layer))):
+        with attached(self._points, layer_hooks(edit, layer)):
             yield
 
     def _check_sites(self, edit: Edit) -> None:
