@@ -1,0 +1,207 @@
+"""Claims: rules with known verdicts, and numbers from stored cells made up to be known."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.results import RunStore
+from reports.claims import CLAIMS
+from reports.claims.claim import Above, Below, Claim, Measured, Within
+from reports.claims.table import PaperResults, judge, judged, lines
+from reports.claims.write import write_claims
+from reports.fronts import front, shares
+from reports.heads import overlap_by_chance
+from reports.intervals import t_interval
+from tasks.errors import UserInputError
+from tests.reports.conftest import make_cell, make_failure
+
+REPEATED = range(4)
+
+
+@pytest.mark.parametrize(
+    ("rule", "interval", "verdict"),
+    [
+        (Above(0.5), (0.51, 0.9), "holds"),
+        (Above(0.5), (0.2, 0.5), "does not hold"),
+        (Above(0.5), (0.4, 0.9), "cannot be said"),
+        (Below(0.1), (-1.0, 0.05), "holds"),
+        (Below(0.1), (0.1, 0.3), "does not hold"),
+        (Below(0.1), (0.0, 0.3), "cannot be said"),
+        (Within(0.3, 0.7), (0.3, 0.7), "holds"),
+        (Within(0.3, 0.7), (0.71, 0.9), "does not hold"),
+        (Within(0.3, 0.7), (0.1, 0.2), "does not hold"),
+        (Within(0.3, 0.7), (0.6, 0.8), "cannot be said"),
+    ],
+)
+def test_a_rule_looks_at_the_whole_interval(
+    rule: Any, interval: tuple[float, float], verdict: str
+) -> None:
+    assert rule.verdict(*interval) == verdict
+    assert "interval" in rule.words
+
+
+def test_claims_are_named_once_and_say_how_they_are_judged() -> None:
+    assert len({claim.name for claim in CLAIMS}) == len(CLAIMS) >= 14
+    assert all(claim.text and claim.quantity and claim.rule.words for claim in CLAIMS)
+
+
+def named(name: str) -> Claim:
+    return next(claim for claim in CLAIMS if claim.name == name)
+
+
+def cell(store: RunStore, method: str, draw: int, e_0: dict[str, float], **changes: Any) -> None:
+    """A cell of one draw of prompts with the given E_0 a split."""
+    record, tensors = make_cell("ccc", method, seed=draw)
+    metrics = [row.model_copy(update={"E_0": e_0.get(row.split, -1.0)}) for row in record.metrics]
+    settings = {"method": {"name": method}, "prompts": {"seed": draw}}
+    fields = {"seed": 0, "metrics": metrics, "settings": settings, **changes}
+    store.write(record.model_copy(update=fields), tensors)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Table 2 with known drops, and Fig. 9 with known flips and times."""
+    store = RunStore.create(tmp_path / "table2", {})
+    for draw in REPEATED:
+        shift = 0.01 * draw
+        cell(store, "activ_scalar", draw, {"train": 0.0, "test": -0.2, "shifted": -0.9 + shift})
+        cell(store, "steer_vec", draw, {"train": 0.0, "test": -0.5 - shift, "shifted": -0.9})
+        cell(store, "dyn_scalar", draw, {"train": 0.0, "test": -0.5, "shifted": -0.1})
+    store = RunStore.create(tmp_path / "fig9", {})
+    for draw in REPEATED:
+        for method, seconds in (("activ_patch", 40.0), ("activ_scalar", 4.0), ("dla", 1.0)):
+            record, tensors = make_cell("ccc", method, seed=draw)
+            flips = 1.0 if method == "activ_patch" else 0.6
+            tensors["scores"] = (1000.0 if method == "dla" else 1.0) * tensors["scores"]
+            metrics = [
+                row.model_copy(update={"flips_plus": flips, "flips_minus": flips})
+                for row in record.metrics
+            ]
+            provenance = {
+                **record.provenance,
+                "seconds": {"fit": seconds + 0.1 * draw},
+                "passes": {"fit_forward_rows": 10 * seconds, "fit_backward_rows": 0},
+            }
+            settings = {"method": {"name": method}, "prompts": {"seed": draw}}
+            changes = {"seed": 0, "metrics": metrics, "provenance": provenance}
+            store.write(record.model_copy(update={**changes, "settings": settings}), tensors)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "verdict"),
+    [
+        ("drop_from_train", 0.315, "holds"),
+        ("dynamic_generalises", 0.785, "holds"),
+        ("vectors_generalise", -0.015, "cannot be said"),
+        ("activ_patch_flips", 1.0, "holds"),
+        ("dla_does_not_flip", 0.6, "holds"),
+        ("faster", 1.0, "holds"),
+    ],
+)
+def test_known_numbers_give_known_verdicts(
+    directory: Path, name: str, value: float, verdict: str
+) -> None:
+    found = judge(named(name), PaperResults(directory))
+    assert found.measured is not None
+    assert found.measured.value == pytest.approx(value, abs=0.02)
+    assert found.verdict == verdict
+    stored = set(RunStore.open(directory / found.claim.presets[0]).ids())
+    assert found.measured.cells
+    assert set(found.measured.cells) <= stored
+
+
+def test_scores_of_another_scale_are_seen(directory: Path) -> None:
+    found = judge(named("dla_scale"), PaperResults(directory))
+    assert found.measured is not None
+    assert found.measured.value == pytest.approx(3.0, abs=0.2)
+    assert found.verdict == "holds"
+
+
+def test_what_has_not_been_run_or_failed_cannot_be_said_and_says_why(directory: Path) -> None:
+    source = PaperResults(directory)
+    found = judge(named("front_faithfulness"), source)
+    assert (found.verdict, found.measured) == ("cannot be said", None)
+    assert "fig2" in found.reason
+
+    store = RunStore.open(directory / "table2")
+    store.write(make_failure("ccc", "steer_vec", "out of memory"), {})
+    partly = judge(named("drop_from_train"), PaperResults(directory))
+    assert partly.verdict == "holds"
+    assert "1 cells of table2 failed (NumericalError: out of memory)" in partly.reason
+
+
+def test_one_repetition_has_no_interval_and_no_verdict() -> None:
+    def measure(source: object) -> Measured:
+        return Measured.of(t_interval([3.0]), "prompts", ["a"])
+
+    found = judge(Claim("x", "x", "x", "", (), Above(0.0), measure), PaperResults(Path()))
+    assert found.verdict == "cannot be said"
+    assert "one repetition only" in found.reason
+    assert found.here == "3.00"
+
+
+def test_the_first_page_holds_every_claim_and_can_be_traced(directory: Path) -> None:
+    page = write_claims(directory, ["table2", "fig9", "fig2"])
+    text = page.read_text("utf-8")
+    assert "Without a report: table2, fig9, fig2" in text
+    for claim in CLAIMS:
+        assert f'id="{claim.name}"' in text
+    table = pd.read_csv(directory / "claims.csv", keep_default_na=False)
+    rows = judged(PaperResults(directory))
+    assert list(table["verdict"]) == [row.verdict for row in rows]
+    own = table[table["name"] == "drop_from_train"].iloc[0]
+    assert set(own["cells"].split()) <= set(RunStore.open(directory / "table2").ids())
+    assert (directory / "claims.md").read_text("utf-8").count("\n") == len(CLAIMS) + 2
+    assert r"\toprule" in (directory / "claims.tex").read_text("utf-8")
+    assert all(len(line) == 9 for line in lines(rows))
+    with pytest.raises(UserInputError, match="not a folder"):
+        write_claims(directory / "none", [])
+
+
+# --- what claims are made of ----------------------------------------------------------------
+
+
+def test_a_front_is_what_nothing_dominates() -> None:
+    generator = np.random.default_rng(3)
+    for _ in range(20):
+        x, y = generator.integers(0, 6, size=(2, 12)).astype(float)
+        expected = [
+            not any(
+                x[j] >= x[i] and y[j] >= y[i] and (x[j] > x[i] or y[j] > y[i]) for j in range(12)
+            )
+            for i in range(12)
+        ]
+        assert front(x, y).tolist() == expected
+
+
+def test_undefined_points_are_on_no_front() -> None:
+    x = np.array([0.0, np.nan, -1.0])
+    assert front(x, np.array([-1.0, 5.0, 0.0])).tolist() == [True, False, True]
+    found = shares(["a", "b", "b"], x, np.array([-1.0, 5.0, 0.0]))
+    assert found == {"a": 0.5, "b": 0.5}
+    assert np.isnan(shares(["a"], np.array([np.nan]), np.array([0.0]))["a"])
+
+
+def test_students_interval() -> None:
+    from scipy import stats
+
+    values = [0.1, 0.4, 0.2, 0.9]
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    found = t_interval(values)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert np.isnan(t_interval([]).mean)
+
+
+def test_chance_overlap_is_that_of_random_choices() -> None:
+    generator = np.random.default_rng(0)
+    drawn = [
+        len({*generator.permutation(40)[:10]} & {*generator.permutation(40)[:10]})
+        for _ in range(4000)
+    ]
+    mean, high = overlap_by_chance(10, 40)
+    assert mean == pytest.approx(np.mean(drawn), abs=0.1)
+    assert high == np.quantile(drawn, 0.95, method="inverted_cdf")
