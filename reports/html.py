@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 EARLY = "document.documentElement.className = 'js';"
+SCRIPT = ("document", "numbers", "choice", "board", "maps", "sweep", "start")
 EMBEDDED = 5_000_000
 """Bytes of embedded figures; more of them are named with their files."""
 MOST_CHANGES = 500
@@ -46,7 +47,7 @@ def page(results: Results, drawn: Sequence[Drawn], changes: Changes | None = Non
     rest = [one for one in drawn if not one.first]
     overall = [pictures.show(one) for one in rest if "task" not in one.scope and one.svg]
     sections = [_section(results, *pair, rest, pictures) for pair in results.pairs()]
-    script = _template_text("page.js")
+    script = _script()
     done = [record for record in results.records if record.status == "done"]
     return str(
         environment()
@@ -104,8 +105,11 @@ def _changes(changes: Changes | None) -> dict[str, Any] | None:
     }
 
 
-def _template_text(name: str) -> str:
-    return (Path(__file__).parent / "templates" / name).read_text("utf-8")
+def _script() -> str:
+    """The parts of the page's script as one, which shares nothing with other scripts."""
+    folder = Path(__file__).parent / "templates" / "page"
+    parts = "\n".join((folder / f"{name}.js").read_text("utf-8") for name in SCRIPT)
+    return f'"use strict";\n(() => {{\n{parts}}})();\n'
 
 
 def _allowed(script: str) -> str:

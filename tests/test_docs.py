@@ -12,6 +12,8 @@ from bench.cells import expand
 from bench.config import parse
 from bench.runner import run_matrix
 from bench.unsteered import every_variety
+from reports.figures import FIGURES
+from reports.tables import TABLES
 from tasks import TASKS
 from tasks.build import build_task, label_of
 from tasks.registry import Entry
@@ -74,3 +76,14 @@ def test_the_page_of_tasks_is_complete_and_its_examples_are_right(tmp_path: Path
     (tmp_path / "my.jsonl").write_text(rows)
     _, task = build_task(str(tmp_path / "my.jsonl"), {})
     assert task.entities() == ("sky", "snow")
+
+
+def test_the_page_of_reports_names_every_figure_and_table_and_has_its_pictures() -> None:
+    page = (ROOT / "docs" / "reports.md").read_text("utf-8")
+    for name in [*FIGURES, *TABLES]:
+        assert f"`{name}`" in page
+    pictures = re.findall(r"\]\((images/[^)]+)\)", page)
+    assert len(pictures) == 9
+    assert all((ROOT / "docs" / picture).is_file() for picture in pictures)
+    for example in blocks(page, "yaml"):
+        parse(yaml.safe_load(example), "the page")

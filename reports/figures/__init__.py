@@ -35,7 +35,7 @@ FIGURES: dict[str, FigureEntry] = {
     ),
     "agreement_pooled": FigureEntry(
         "reports.figures.agreement:pooled_figure",
-        "the same averaged over a model's tasks",
+        "Kendall's tau between every two methods, averaged over a model's tasks",
         per="model",
         data="reports.figures.agreement:pooled_data",
     ),

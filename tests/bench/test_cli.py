@@ -167,3 +167,22 @@ def test_a_name_that_is_a_terminal_command_is_written_out(
     shown = capsys.readouterr().err
     assert "\x1b" not in shown
     assert "\\x1b[2J" in shown
+
+
+def test_options_of_a_report_that_are_wrong_are_said(
+    matrix_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(monkeypatch, "run", str(matrix_file)) == 0
+    results = str(matrix_file.parent / "results")
+    capsys.readouterr()
+    for options, words in (
+        (["--width", "colum"], "natural, column, page"),
+        (["--figure", "scater"], '"scatter"'),
+        (["--method", "attr_path"], "no method"),
+        (["--against", "nowhere"], "nowhere does not exist"),
+    ):
+        assert command(monkeypatch, "report", results, *options) == 2
+        assert words in capsys.readouterr().err
+    own = ["--width", "column", "--figure", "leaderboard", "--against", results]
+    assert command(monkeypatch, "report", results, *own) == 0
+    assert "the same" in (Path(results) / "report" / "tables" / "change.md").read_text("utf-8")

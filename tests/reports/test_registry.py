@@ -1,6 +1,7 @@
 """Every figure and table of the tables FIGURES and TABLES keeps the contract."""
 
 import inspect
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -70,3 +71,11 @@ def test_one_of_several_tasks_has_to_be_named(results: Results) -> None:
     with pytest.raises(UserInputError, match="smollm2-135m · ccc; smollm2-135m · hostile"):
         FIGURES["comparison"].figure(results)
     assert results.one(task="ccc") == ("smollm2-135m", "ccc")
+
+
+def test_the_python_of_the_documentation_runs(run_directory: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reports.md").read_text("utf-8")
+    (code,) = re.findall("```python\n(.*?)```", page, flags=re.DOTALL)
+    part = f"load({str(run_directory)!r}).only(tasks=['ccc'])"
+    assert 'load("results/my")' in code
+    exec(code.replace('load("results/my")', part), {})

@@ -24,6 +24,7 @@ from tasks.errors import UserInputError
 from tests.reports.conftest import HOSTILE, make_cell, make_failure
 
 PAIR_TABLES = ("agreement", "leaderboard", "paired", "sparsity")
+PER_TASK = ("agreement", "comparison", "leaderboard", "maps", "overlap", "scatter", "sparsity")
 FORMATS = ("csv", "pdf", "png", "svg")
 VOID = {"meta", "img", "br", "link", "input"}
 
@@ -70,7 +71,8 @@ def results(run_directory: Path) -> Results:
 
 @pytest.fixture(scope="module")
 def index(run_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report(run_directory, tmp_path_factory.mktemp("out") / "report")
+    options = ReportOptions(figures=(*PER_TASK, "stability", "critical", "agreement_pooled"))
+    return write_report(run_directory, tmp_path_factory.mktemp("out") / "report", options)
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +83,11 @@ def page(index: Path) -> Page:
 def test_every_file_is_there(index: Path) -> None:
     names = sorted(str(file.relative_to(index.parent)) for file in index.parent.rglob("*.*"))
     pairs = [f"smollm2-135m-{task}" for task in ("ccc", "hostile")]
-    per_task = ("agreement", "comparison", "leaderboard", "maps", "overlap", "scatter", "sparsity")
-    figures = [f"{kind}-{pair}" for kind in per_task for pair in pairs]
+    figures = [f"{kind}-{pair}" for kind in PER_TASK for pair in pairs]
     figures += [f"stability-{pairs[1]}", "critical", "agreement_pooled-smollm2-135m"]
     tables = [f"{kind}-{pair}" for kind in PAIR_TABLES for pair in pairs]
     tables += [f"stability-{pairs[1]}", "agreement_pooled-smollm2-135m", "ranks", "failures"]
+    tables += ["tasks-smollm2-135m"]
     assert names == sorted(
         [
             "index.html",

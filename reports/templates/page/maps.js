@@ -1,0 +1,92 @@
+// Score maps
+
+const SVG = "http://www.w3.org/2000/svg";
+const shape = (tag, attributes, text = "") => {
+  const node = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  if (text) node.textContent = text;
+  return node;
+};
+const STOPS = JSON.parse($("palette").textContent).map((colour) =>
+  [1, 3, 5].map((place) => parseInt(colour.slice(place, place + 2), 16)));
+
+function colour(share) {
+  const place = ((Math.max(-1, Math.min(1, share)) + 1) / 2) * (STOPS.length - 1);
+  const low = Math.min(Math.floor(place), STOPS.length - 2);
+  const mixed = STOPS[low].map((value, channel) =>
+    Math.round(value + (place - low) * (STOPS[low + 1][channel] - value)));
+  return `rgb(${mixed.join(",")})`;
+}
+
+function drawMaps(method) {
+  const missing = method.maps ? "" : method.missing || "no scores are stored";
+  $("maps").replaceChildren(...(method.maps || []).map(drawMap));
+  $("maps-note").textContent = missing
+    || `Raw scores of ${method.label}, averaged over train prompts (${method.cell}); `
+      + "tokens of the first train prompt. Blue favours the answer, orange the foil.";
+  $("point").textContent = missing ? "" : "Point at a map, or walk over it with the arrow keys.";
+}
+
+function drawMap(map) {
+  const values = halves(map.values);
+  const longest = Math.max(...map.columns.map((name) => name.length));
+  const [width, height, left, down] = [13, 6.5, 26, 12 + 4.4 * longest];
+  const n = map.columns.length;
+  const [w, h] = [left + n * width + 4, map.layers * height + down];
+  const svg = shape("svg", {
+    viewBox: `0 0 ${w} ${h}`, width: w, height: h, tabindex: 0, role: "application",
+    "aria-label": `${map.title}: scores over layers and ${n} columns; arrow keys move`,
+  });
+  for (let layer = 0; layer < map.layers; layer += 1) {
+    for (let column = 0; column < n; column += 1) {
+      const share = values[layer * n + column];
+      svg.append(shape("rect", {
+        x: left + column * width, y: (map.layers - 1 - layer) * height, width, height,
+        fill: Number.isNaN(share) ? "url(#out)" : colour(share),
+      }));
+    }
+    if (layer % (map.layers > 12 ? 5 : 1) === 0) {
+      svg.append(shape("text", {
+        x: left - 4, y: (map.layers - layer) * height - 1, "text-anchor": "end",
+      }, String(layer)));
+    }
+  }
+  const bottom = map.layers * height;
+  map.columns.forEach((name, column) => svg.append(shape("text", {
+    x: 0, y: 0, "text-anchor": "end",
+    transform: `translate(${left + (column + 0.8) * width} ${bottom + 4}) rotate(-90)`,
+  }, name)));
+  const cursor = shape("rect", { class: "cursor", width, height, visibility: "hidden" });
+  svg.append(cursor);
+  const at = { layer: map.layers - 1, column: n - 1 };
+  const show = () => {
+    const share = values[at.layer * n + at.column];
+    cursor.setAttribute("x", left + at.column * width);
+    cursor.setAttribute("y", (map.layers - 1 - at.layer) * height);
+    cursor.setAttribute("visibility", "visible");
+    const score = Number.isNaN(share) ? "left out" : `score ≈ ${significant(share * map.scale, 2)}`;
+    $("point").textContent = `${map.title} · layer ${at.layer} · ${map.columns[at.column]} · ${score}`;
+  };
+  svg.addEventListener("pointermove", (event) => {
+    const box = svg.getBoundingClientRect();
+    const scale = w / box.width;
+    const column = Math.floor(((event.clientX - box.left) * scale - left) / width);
+    const row = Math.floor(((event.clientY - box.top) * scale) / height);
+    if (column < 0 || column >= n || row < 0 || row >= map.layers) return;
+    Object.assign(at, { layer: map.layers - 1 - row, column });
+    show();
+  });
+  svg.addEventListener("keydown", (event) => {
+    const step = { ArrowUp: [1, 0], ArrowDown: [-1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    at.layer = Math.max(0, Math.min(map.layers - 1, at.layer + step[0]));
+    at.column = Math.max(0, Math.min(n - 1, at.column + step[1]));
+    show();
+  });
+  svg.addEventListener("focus", show);
+  const figure = make("figure");
+  const limit = significant(map.scale, 2);
+  figure.append(make("figcaption", {}, `${map.title}, from ${MINUS}${limit} to ${limit}`), svg);
+  return figure;
+}

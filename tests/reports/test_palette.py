@@ -1,0 +1,80 @@
+"""The default palette for colour-blind readers and grey print; one method, one look."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from reports import palette
+from reports.palette import COLOURS, GREYS, METHODS, looks
+from tasks.errors import UserInputError
+
+Values = NDArray[np.float64]
+# G. M. Machado et al. (2009), severity 1.0, on linear RGB
+BLIND = {
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+    "nobody": np.eye(3).tolist(),
+}
+XYZ = np.array(
+    [
+        [0.4124564, 0.3575761, 0.1804375],
+        [0.2126729, 0.7151522, 0.0721750],
+        [0.0193339, 0.1191920, 0.9503041],
+    ]
+)
+
+
+def linear(colour: str) -> Values:
+    srgb = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb: Values) -> Values:
+    share = XYZ @ rgb / [0.95047, 1, 1.08883]
+    f = np.where(share > 0.008856, np.cbrt(share), 7.787 * share + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("who", BLIND)
+def test_everybody_tells_the_methods_apart(who: str) -> None:
+    seen = [lab(np.clip(np.array(BLIND[who]) @ linear(colour), 0, 1)) for colour in COLOURS]
+    assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 25
+
+
+@pytest.mark.parametrize("colours", [COLOURS, GREYS])
+def test_grey_print_tells_them_apart(colours: tuple[str, ...]) -> None:
+    lightness = sorted(lab(linear(colour))[0] for colour in colours)
+    steps = np.diff(lightness)
+    assert min(steps) > (8 if colours is COLOURS else 4)
+
+
+def test_one_method_one_look() -> None:
+    every = looks([*METHODS, "dla[form=strict]", "mine", "random", "shuffled[of=dla]"])
+    assert len({(one.colour, one.marker, one.fill) for one in every.values()}) == len(every)
+    assert every["dla"].colour == every["dla[form=strict]"].colour
+    assert looks(["dla", "random"])["dla"] == every["dla"]
+
+
+def test_another_palette_is_left_behind() -> None:
+    before = looks(METHODS)
+    with palette.using("grey"):
+        assert looks(METHODS) != before
+        assert set(one.colour for one in looks(METHODS).values()) == set(GREYS)
+    assert looks(METHODS) == before
+    with pytest.raises(UserInputError, match='Did you mean "grey"'), palette.using("gray"):
+        pass
