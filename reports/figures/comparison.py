@@ -109,10 +109,11 @@ def data(
 def _map_lines(row: Row) -> Iterator[dict[str, Any]]:
     grid, names = row.record.grid, _tick_names(row)
     assert grid is not None
-    for (site, layer, position), score in np.ndenumerate(row.scores):
+    for (place, layer, position), score in np.ndenumerate(row.scores):
         yield {
-            **{"method": row.label, "part": "map", "site": grid.sites[site], "layer": layer},
-            **{"position": grid.positions[position], "token": names[position], "score": score},
+            **{"method": row.label, "part": "map", "site": grid.places[place].label},
+            **{"layer": layer, "position": grid.positions[position]},
+            **{"token": names[position], "score": score},
         }
 
 

@@ -109,6 +109,7 @@ def test_heads_and_the_comparison_run_on_every_architecture(
         assert not outcome.failed
         results = load(tmp_path / name)
         FIGURES[matrix.figures[0]].figure(results).canvas.draw()
+        assert len(FIGURES["comparison"].numbers(results))
 
 
 def test_a_list_of_presets_says_what_is_wrong_with_it(tmp_path: Path) -> None:
