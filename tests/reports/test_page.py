@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from bench.results import RunStore
+from reports import html
 from reports.load import load
 from reports.payload import blocks
 from reports.present import formatted
@@ -231,7 +232,8 @@ def test_a_run_of_2000_cells_opens_at_once(browser: Browser, tmp_path: Path) -> 
         record, tensors = made[method]
         changes = {"id": f"c{place}", "task": f"task{place // 100}", "method": f"{method}-{place}"}
         store.write(record.model_copy(update=changes), tensors)
-    index = write_report(store.directory, options=ReportOptions(figures=["critical"]))
+    index = tmp_path / "index.html"
+    index.write_text(html.page(load(store.directory), []), "utf-8")
     assert index.stat().st_size < 20_000_000
     browser.get("about:blank")
     start = time.perf_counter()
