@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from methods.core.intervention import Intervention
-from methods.core.memory import require_memory
+from methods.core.memory import NotEnoughMemoryError, require_memory
 from methods.core.points import PointGrid
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
@@ -55,27 +55,21 @@ class Prefix:
     def of(subject: SubjectModel, prompts: Prompts, grid: PointGrid) -> Prefix:
         """What prompts share before the first position of a grid.
 
-        Nothing, with a line in the log, where the model cannot go on from a cache to the same
-        logits.
-
-        Raises:
-            NotEnoughMemoryError: if the keys and values do not fit.
+        Nothing where the keys and values would not fit and, with a line in the log, where the model
+        cannot go on from a cache to the same logits.
         """
         tokens = prompts.tokens
         whole = Prefix(tokens, mask=prompts.mask, first=prompts.first)
         length = min(grid.positions)
         if length == 0 or prompts.mask is not None or subject.goes_on_from_a_cache is False:
             return whole
-        require_memory(
-            2 * subject.n_layers * len(tokens) * length * subject.d_model * subject.dtype.itemsize,
-            subject.device,
-            f"the keys and values of {length} positions of {len(tokens)} prompts",
-            "fewer prompts",
-        )
         try:
+            _require_memory(subject, tokens, length)
             shared = _run(subject, tokens, length)
             if subject.goes_on_from_a_cache is None:
                 _check(subject, whole, shared)
+        except NotEnoughMemoryError:
+            return whole  # takes longer, and no more memory than any forward
         except torch.OutOfMemoryError:
             raise  # a RuntimeError, but the longer way would not fit either
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError) as error:
@@ -130,6 +124,15 @@ class Prefix:
         for layer, (keys, values) in enumerate(zip(self.keys, self.values, strict=True)):
             cache.update(keys[rows], values[rows], layer)
         return cache
+
+
+def _require_memory(subject: SubjectModel, tokens: Tensor, length: int) -> None:
+    require_memory(
+        2 * subject.n_layers * len(tokens) * length * subject.d_model * subject.dtype.itemsize,
+        subject.device,
+        f"the keys and values of {length} positions of {len(tokens)} prompts",
+        "fewer prompts",
+    )
 
 
 @torch.no_grad()
