@@ -69,9 +69,9 @@ def test_what_is_shared_is_not_counted_as_rows() -> None:
 def test_where_memory_is_short_runs_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     model, some = subject(), prompts()
     grid = grid_of(model, ["mlp_out"], "last")
-    assert Prefix.of(model, some.tokens, grid).length > 0
+    assert Prefix.of(model, some, grid).length > 0
     monkeypatch.setattr("methods.core.memory.available_memory", lambda device: 1000)
-    assert Prefix.of(model, some.tokens, grid).length == 0
+    assert Prefix.of(model, some, grid).length == 0
 
 
 def test_a_model_that_cannot_go_on_runs_whole_and_says_so(
