@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -272,8 +272,9 @@ class _Shift:
         }
         there = self.crew.workers() if late else {}
         for cell_id, place in late.items():
-            del self.running[cell_id]
-            if place.worker in there:  # else it died, and the cell waits for another one
+            # If it died, the cell waits for another worker; it is looked at again in any case.
+            self.running[cell_id] = replace(place, start=time.monotonic())
+            if place.worker in there:
                 self.out[cell_id].cancel(force=True)
                 self.crew.end(place.worker, place.process)
                 error = CellTimeoutError(
