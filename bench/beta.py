@@ -26,6 +26,8 @@ REFINEMENT_TOLERANCE = 0.005
 ALWAYS = (10 ** (min(STEPS) / STEPS_PER_DECADE), 1.0)
 """|beta| that run on every prompt: the smallest, which the others have to beat, and 1, at which
 every result is reported."""
+SLACK = 1e-5
+"""Of the best objective: what rounding may take from a bound."""
 WORST = 1e30
 """Cost of a strength without numbers: finite, so that the search can go on around it."""
 
@@ -121,7 +123,8 @@ class _Search:
             parts.append(self._respond(self.train.take(prompts), beta))
             done = prompts.stop
             bound = Response.stack(parts).behaviour(self.objective) * (done / n_prompts)
-            alive = (bound >= self.values[self.best]).view(-1, 2).any(dim=1).tolist()
+            best = self.values[self.best]
+            alive = (bound >= best - SLACK * abs(best)).view(-1, 2).any(dim=1).tolist()
             self.given_up += beta.view(-1, 2)[~torch.tensor(alive)].flatten().tolist()
             sizes = [size for size, may_win in zip(sizes, alive, strict=True) if may_win]
         if sizes:

@@ -120,8 +120,13 @@ def compute_cell(
     if sparsity.points:
         with clock("sparsity"):
             curve, of_prompts = sparsity_curve(
-                *(subject, task.train, task.splits["test"], intervention),
-                *(attribution.scores, objective, sparsity.points),
+                subject,
+                task.train,
+                task.splits["test"],
+                intervention,
+                attribution.scores,
+                objective,
+                sparsity.points,
             )
             responses |= of_prompts
     tensors = _method_tensors(attribution, intervention) | responses | elsewhere.tensors
@@ -221,7 +226,7 @@ def _masked(values: Tensor, name: str, grid: PointGrid, shape: tuple[int, ...]) 
     if tuple(values.shape) != shape:
         raise BadScoresError(
             f"the method's {name} have shape {tuple(values.shape)} instead of {shape}: "
-            f"(site, layer, position) of the grid is {grid.shape}"
+            f"(place, layer, position) of the grid is {grid.shape}"
         )
     values = values.detach().float().cpu()
     if not bool(torch.isfinite(values[..., grid.included]).all()):

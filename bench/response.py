@@ -94,7 +94,7 @@ class Response:
         mirrored = torch.stack([(self.beta + beta).abs().argmin() for beta in self.beta])
         ld, kl = self.ld.T, self.kl.T
         values = objective.behaviour(ld, ld[mirrored], kl, kl[mirrored])
-        return values.nan_to_num(nan=-torch.inf, posinf=-torch.inf)
+        return values.nan_to_num(nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf)
 
 
 def read(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import gc
+import json
 import logging
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import torch
 
 from bench.records import CellRecord
-from methods.core.memory import available_memory
+from methods.core.memory import available_memory, is_out_of_memory
 from methods.core.subject import SubjectModel
 
 logger = logging.getLogger(__name__)
@@ -48,19 +49,25 @@ def bytes_per_row(subject: SubjectModel, n_positions: int) -> int:
     return subject.n_layers * n_positions * layer * width + 4 * 4 * int(cfg.d_vocab)
 
 
-def used_rows(records: Iterable[CellRecord]) -> dict[tuple[str, str], int]:
-    """(model, task) -> rows that finished cells were computed with; the fewest of several.
+def used_rows(records: Iterable[CellRecord]) -> dict[str, int]:
+    """What cells share (see `sharing`) -> rows that finished ones had; the fewest of several.
 
     What is added to a run is computed with the same, so that its numbers are those of a run in
     one go, to the bit.
     """
-    used: dict[tuple[str, str], int] = {}
+    used: dict[str, int] = {}
     for record in records:
         rows = record.provenance.get("rows_per_forward")
         if record.status == "done" and isinstance(rows, int):
-            key = record.model, record.task
+            key = sharing(record.task, record.settings)
             used[key] = min(rows, used.get(key, rows))
     return used
+
+
+def sharing(task: str, settings: Mapping[str, Any]) -> str:
+    """Cells of which this is equal have their rows in common: model, task and the matrix's word."""
+    parts = [task, settings["model"], settings.get("rows_per_forward")]
+    return json.dumps(parts, sort_keys=True)
 
 
 def within_memory(subject: SubjectModel, compute: Callable[[], Found]) -> Found:
@@ -86,10 +93,3 @@ def within_memory(subject: SubjectModel, compute: Callable[[], Found]) -> Found:
         logger.warning(
             "memory ran out (%s); going on with %d rows a forward", reason, subject.rows_per_forward
         )
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out; torch's allocator on the CPU raises a plain RuntimeError."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )

@@ -25,7 +25,7 @@ from bench.plugins import install
 from bench.records import CellRecord
 from bench.results import RUN_FILE, CorruptRunError, RunStore
 from bench.reuse import Source, sources, take_over
-from bench.rows import used_rows
+from bench.rows import sharing, used_rows
 from bench.upkeep import Survey, only_writer, survey, tidy
 from bench.workplace import Watcher, Workplace
 from tasks.errors import UserInputError
@@ -129,7 +129,7 @@ def run_matrix(
             _take_over(plan.left, elsewhere, outcome)
             used = used_rows(found.cells.values())
             missing = [
-                replace(cell, rows=used.get((cell.model.name, cell.task.label)))
+                replace(cell, rows=used.get(sharing(cell.task.label, cell.settings)))
                 for cell in plan.left
                 if not store.has(cell.id)
             ]

@@ -27,6 +27,9 @@ from methods.core.objective import Objective
 from methods.core.subject import SubjectModel
 from tasks.errors import UserInputError
 
+PREPARING_ROWS = 32
+"""Rows of the unsteered forwards of a split, where the matrix does not say how many."""
+
 Asked = tuple[str, PromptCounts]
 """A task's label and how many of its prompts are asked for: what cells share the prompts of."""
 
@@ -99,6 +102,9 @@ class Workplace:
             assert self.subject is not None
             prepare = partial(prepare_task, named, prompts, self.matrix, self.model, self.subject)
             assert self.choice is not None
+            setting = self.matrix.rows_per_forward
+            # The same for every task, whatever was computed before it.
+            self.subject.rows_per_forward = PREPARING_ROWS if setting == "auto" else setting
             try:
                 with tf32(self.choice.tf32):
                     self.tasks[asked] = within_memory(self.subject, prepare)

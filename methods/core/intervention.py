@@ -186,7 +186,7 @@ class SteeringVectors(Intervention):
         self, grid: PointGrid, vectors: Float[Tensor, "place layer position width"]
     ) -> None:
         super().__init__(grid)
-        self.register_buffer("fits", _fits(grid, vectors.shape[-1]), persistent=False)
+        self.register_buffer("fits", _fits(grid, vectors), persistent=False)
         own = vectors if self.fits is None else vectors * self.fits[:, None, None]
         self.vectors = nn.Parameter(own.to(torch.float32, copy=True))
 
@@ -247,7 +247,7 @@ class DynamicScaling(Intervention):
         output: Float[Tensor, "layer head d_head d_model"] | None = None,
     ) -> None:
         super().__init__(grid)
-        self.register_buffer("fits", _fits(grid, gates.shape[-1]), persistent=False)
+        self.register_buffer("fits", _fits(grid, gates), persistent=False)
         own = gates if self.fits is None else gates * self.fits[:, None]
         self.gates = nn.Parameter(own.to(torch.float32, copy=True))
         acts = grid.included.clone()
@@ -270,21 +270,24 @@ class DynamicScaling(Intervention):
         self, site: Site, layer: int, h: Float[Tensor, "row position *head width"], start: int = 0
     ) -> Float[Tensor, "row place chosen"]:
         """Eq. 10 at the grid's positions, 0 at points left out and BOS; h begins at `start`."""
-        rows = self.grid.rows(site)
         h = self.grid.at_points(site, h.to(torch.float32), start)
+        rows = self.grid.rows(site)
         gates = self.gates[rows, layer]
         if site is Site.O:
             assert self.output is not None
             assert self.gram is not None
             gates = (self.output[layer] @ gates[..., None])[..., 0]
             square = torch.einsum("rpcd,pde,rpce->rpc", h, self.gram[layer], h)
-            norm = square.clamp_min(0).sqrt()
+            # The gradient of a root at 0 is no number; nothing is read off a head that writes 0.
+            writes = square > 0
+            norm = torch.where(writes, square, 1).sqrt()
         else:
             gates = gates[:, : h.shape[-1]]
             norm = torch.linalg.vector_norm(h, dim=-1)
+            writes = norm > 0
         direction = h / norm.clamp_min(torch.finfo(torch.float32).tiny)[..., None]
         along = (direction @ gates[..., None])[..., 0]
-        alpha: Tensor = along * self.acts[rows, layer]
+        alpha: Tensor = torch.where(writes, along, 0) * self.acts[rows, layer]
         return alpha
 
     def bind(self, beta: Tensor, start: int) -> EditFunction:
@@ -339,10 +342,13 @@ def scaled(
     return (h.to(wide) * factor.movedim(1, -1).reshape(*h.shape[:-1], 1)).to(h.dtype)
 
 
-def _fits(grid: PointGrid, width: int) -> Tensor | None:
+def _fits(grid: PointGrid, parameters: Tensor) -> Tensor | None:
     """(place, width): the entries of parameters that a place's own width takes; None if all."""
+    width = parameters.shape[-1]
     own = torch.tensor(grid.widths(width))
-    return None if bool((own == width).all()) else torch.arange(width) < own[:, None]
+    if bool((own == width).all()):
+        return None
+    return (torch.arange(width) < own[:, None]).to(parameters.device)
 
 
 Patch = tuple[tuple[Int[Tensor, " patch"], ...], Float[Tensor, "patch width"]]

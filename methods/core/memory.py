@@ -15,7 +15,8 @@ class NotEnoughMemoryError(UserInputError):
 def available_memory(device: torch.device) -> int:
     """Bytes that can still be taken on `device`."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     return int(psutil.virtual_memory().available)
 
 
@@ -31,3 +32,10 @@ def require_memory(size: int, device: torch.device, what: str, remedy: str) -> N
             f"Not enough memory: {what} take {size / 2**30:.1f} GiB, and {device} has "
             f"{available / 2**30:.1f} GiB left. Use {remedy}."
         )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out; torch's allocator on the CPU raises a plain RuntimeError."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )

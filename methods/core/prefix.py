@@ -17,12 +17,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from methods.core.intervention import Intervention
-from methods.core.memory import NotEnoughMemoryError, require_memory
+from methods.core.memory import NotEnoughMemoryError, is_out_of_memory, require_memory
 from methods.core.points import PointGrid
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 
 logger = logging.getLogger(__name__)
+
+WORTHWHILE = 0.2
+"""Share of a prompt from which on fetching keys and values costs less than running it."""
 
 
 def plain_cache() -> Any:
@@ -55,13 +58,15 @@ class Prefix:
     def of(subject: SubjectModel, prompts: Prompts, grid: PointGrid) -> Prefix:
         """What prompts share before the first position of a grid.
 
-        Nothing where the keys and values would not fit and, with a line in the log, where the model
-        cannot go on from a cache to the same logits.
+        Nothing where that is a small part of a prompt, where the model's dtype is so coarse that
+        the way to a logit would show in it, where the keys and values would not fit and, with a
+        line in the log, where the model cannot go on from a cache to the same logits.
         """
         tokens = prompts.tokens
         whole = Prefix(tokens, mask=prompts.mask, first=prompts.first)
         length = min(grid.positions)
-        if length == 0 or prompts.mask is not None or subject.goes_on_from_a_cache is False:
+        worthwhile = length >= WORTHWHILE * prompts.n_positions and subject.is_exact
+        if not worthwhile or prompts.mask is not None or subject.goes_on_from_a_cache is False:
             return whole
         try:
             _require_memory(subject, tokens, length)
@@ -70,9 +75,9 @@ class Prefix:
                 _check(subject, whole, shared)
         except NotEnoughMemoryError:
             return whole  # takes longer, and no more memory than any forward
-        except torch.OutOfMemoryError:
-            raise  # a RuntimeError, but the longer way would not fit either
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError) as error:
+            if is_out_of_memory(error):
+                raise  # the longer way would not fit either
             logger.warning(
                 "%s does not go on from a cache to the same logits (%s: %s); every steered run "
                 "starts at the first token instead, which takes longer",

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from methods.core.corruption import Contrast
 from methods.core.final_norm import FinalNorm
-from methods.core.memory import require_memory
+from methods.core.memory import is_out_of_memory, require_memory
 from methods.core.patches import Patches, patched_rows
 from methods.core.points import PointGrid
 from methods.core.prefix import plain_cache
@@ -64,9 +64,9 @@ class ResumedRun:
             self.norm = FinalNorm.of(subject)
             self._run_unpatched()
             self.unpatched = self._unpatched_by_resuming()
-        except torch.OutOfMemoryError:
-            raise  # a RuntimeError, but the slow way would not fit either
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError) as error:
+            if is_out_of_memory(error):
+                raise  # the longer way would not fit either
             raise CannotResumeError(f"{type(error).__name__}: {error}") from error
 
     def logit_differences(self, patches: Patches) -> Float[Tensor, " patch"]:
@@ -146,15 +146,17 @@ class ResumedRun:
     def _unpatched_by_resuming(self) -> Float[Tensor, " prompt"]:
         """LD of the unpatched run, driven as patched ones are; compared with the model's own."""
         at = self.grid.positions[0]
-        everyone = torch.arange(len(self.prompts), device=self.prompts.tokens.device)
+        n = len(self.prompts)
+        rows_run = max(2, n)  # calls are noted with one row, and have to hold for several
+        everyone = torch.arange(rows_run, device=self.prompts.tokens.device) % n
         calls = self._calls(at)
         parts = []
         for rows in self.subject.chunks(len(everyone)):
-            h = self.inputs[0][rows, at:]
+            h = self.inputs[0][everyone[rows], at:]
             for layer, call in enumerate(calls):
                 h = self._block(layer, h, everyone[rows], at, call)
             parts.append(self._read(h[:, -1], everyone[rows]))
-        found = torch.cat(parts)
+        found = torch.cat(parts)[:n]
         expected = self.contrast.receiver.logit_difference(self.subject)
         tolerance = self.subject.tolerance
         if not torch.allclose(found, expected, rtol=tolerance, atol=2.5 * tolerance):

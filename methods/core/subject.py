@@ -97,8 +97,12 @@ class SubjectModel:
     @property
     def tolerance(self) -> float:
         """Relative difference that rounding explains between two ways to the same logits."""
-        exact = self.autocast is None and self.dtype in (torch.float32, torch.float64)
-        return 1e-3 if exact else 0.1
+        return 1e-3 if self.is_exact else 0.1
+
+    @property
+    def is_exact(self) -> bool:
+        """Forwards are computed in fp32 or better."""
+        return self.autocast is None and self.dtype in (torch.float32, torch.float64)
 
     def precision(self) -> AbstractContextManager[object]:
         """What every forward runs under, so also callers that drive blocks themselves."""
@@ -106,7 +110,7 @@ class SubjectModel:
             return nullcontext()
         return torch.autocast(self.device.type, self.autocast)
 
-    @property
+    @cached_property
     def heads(self) -> Heads | None:
         """The attention heads, if every layer's values and weighted values can be hooked."""
         cfg = self.bridge.cfg
@@ -121,7 +125,7 @@ class SubjectModel:
         """W_O of every head, fp32: o = z W_O, to which the output bias does not belong."""
         return torch.stack([block.attn.W_O.detach().float() for block in self.bridge.blocks])
 
-    @property
+    @cached_property
     def sites(self) -> frozenset[Site]:
         """Sites that this architecture has: a parallel block has no `resid_mid`."""
         sites = ALL_SITES if self.heads else ALL_SITES - HEAD_SITES
@@ -269,7 +273,7 @@ class SubjectModel:
                 chunk = prompts.take(range(*rows.indices(len(prompts))))
                 noise = None if embedding_noise is None else embedding_noise[rows].clone()
                 taps = GradientTaps(points)
-                ld = chunk.logit_difference(self.logits(chunk.tokens, taps, noise))
+                ld = chunk.logit_difference(self.logits(chunk.tokens, taps, noise, mask=chunk.mask))
                 order = list(taps.offsets)
                 gradients = torch.autograd.grad(
                     ld.sum(),
@@ -312,9 +316,24 @@ class SubjectModel:
             hooks.append(("hook_embed", lambda h, hook: h + added.to(h.dtype)))
         if edit is not None:
             self._check_sites(edit)
-            hooks += [pair for layer in range(self.n_layers) for pair in layer_hooks(edit, layer)]
+            hooks += [
+                (name, self._in_full(function))
+                for layer in range(self.n_layers)
+                for name, function in layer_hooks(edit, layer)
+            ]
         with attached(self._points, hooks):
             yield
+
+    def _in_full(self, function: HookFunction) -> HookFunction:
+        """An edit is worked out in its own precision, whatever the forward around it has."""
+        if self.autocast is None:
+            return function
+
+        def edit(h: Tensor, hook: Any) -> Tensor | None:
+            with torch.autocast(self.device.type, enabled=False):
+                return function(h, hook)
+
+        return edit
 
     @contextmanager
     def edited_layer(self, edit: Edit, layer: int) -> Iterator[None]:

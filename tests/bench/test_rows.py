@@ -8,11 +8,10 @@ import torch
 
 from bench import rows as module
 from bench.records import CellRecord
-from bench.rows import bytes_per_row, rows_at_hand, used_rows, within_memory
+from bench.rows import bytes_per_row, rows_at_hand, sharing, used_rows, within_memory
+from methods.core.memory import is_out_of_memory
 from methods.core.subject import SubjectModel
 from tests.tiny import tiny_bridge
-
-KEY = ("model", "task")
 
 
 def subject(rows: int = 32) -> SubjectModel:
@@ -58,16 +57,23 @@ def test_the_estimate_is_what_a_backward_pass_keeps() -> None:
     assert 0.5 < bytes_per_row(model, 20) / one_more < 2
 
 
-def record(status: str, rows: int | None, task: str = "task") -> Any:
+def record(status: str, rows: int | None, task: str = "task", dtype: str = "float32") -> Any:
     return CellRecord.model_construct(
-        status=status, model="model", task=task, provenance={"rows_per_forward": rows}
+        status=status,
+        task=task,
+        settings={"model": {"dtype": dtype}, "rows_per_forward": "auto"},
+        provenance={"rows_per_forward": rows},
     )
 
 
 def test_what_is_added_to_a_run_has_the_rows_of_what_is_there() -> None:
+    """Of the same task and model; another dtype or a number in the matrix is another matter."""
     records = [record("done", 16), record("done", 8), record("failed", 2), record("done", 4, "b")]
-    used = used_rows([*records, record("done", None)])
-    assert used == {KEY: 8, ("model", "b"): 4}
+    records += [record("done", None), record("done", 3, dtype="bfloat16")]
+    used = used_rows(records)
+    keys = [sharing(one.task, one.settings) for one in (records[0], records[3], records[5])]
+    assert used == dict(zip(keys, (8, 4, 3), strict=True))
+    assert sharing("task", {**records[0].settings, "rows_per_forward": 2}) not in used
 
 
 @pytest.mark.parametrize(
@@ -123,4 +129,4 @@ def test_memory_that_really_runs_out_is_noticed() -> None:
     """An allocation that no machine has, as torch's own allocator refuses it."""
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**62, dtype=torch.uint8)
-    assert module.is_out_of_memory(caught.value)
+    assert is_out_of_memory(caught.value)

@@ -269,3 +269,31 @@ def test_a_misread_attention_output_is_noticed(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(AttentionOutput, "of", without_bias)
     with pytest.raises(UnknownAttentionOutputError, match="layer 0 do not add up"):
         direct_effects(model)
+
+
+def test_a_head_that_writes_nothing_has_a_scalar_of_0_and_a_gradient() -> None:
+    """||W_O z|| = 0, as of a pruned head: Eq. 10 gives 0, and training goes on."""
+    grid = PointGrid((Site.O,), 1, (0, 1), 2, heads=Heads(4, 2, 8))
+    generator = torch.Generator().manual_seed(0)
+    output = torch.randn((1, 4, 8, 32), generator=generator)
+    output[0, 1] = 0
+    scaling = DynamicScaling(grid, torch.randn((4, 1, 32), generator=generator), output)
+    z = torch.randn((3, 2, 4, 8), generator=generator, requires_grad=True)
+    alpha = scaling.alpha(Site.O, 0, z)
+    assert torch.all(alpha[:, 1] == 0)
+    assert alpha[:, 0].abs().min() > 0
+    scaling.at(torch.ones(3))(Site.O, 0, z).square().sum().backward()
+    assert z.grad is not None
+    assert bool(torch.isfinite(z.grad).all())
+    assert bool(torch.isfinite(scaling.gates.grad).all())
+
+
+@pytest.mark.parametrize("kind", [SteeringVectors, DynamicScaling])
+def test_places_of_different_width_stay_on_the_device(kind: Any) -> None:
+    """The meta device stands for an accelerator: parameters that are there already stay there."""
+    grid = PointGrid((Site.Z, Site.MLP_OUT), 2, (1, 3), N_POSITIONS, heads=Heads(4, 2, 8))
+    shape = (*grid.shape, 32) if kind is SteeringVectors else (*grid.shape[:2], 32)
+    parameters = torch.zeros(shape, device="meta")
+    intervention = kind(grid, parameters)
+    assert intervention.fits.device.type == "meta"
+    assert {parameter.device.type for parameter in intervention.parameters()} == {"meta"}

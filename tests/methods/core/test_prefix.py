@@ -45,11 +45,17 @@ def test_logits_and_gradients_are_those_of_whole_runs(
         logits.square().mean().backward()
         found.append(logits)
         gradients += [parameter.grad for parameter in intervention.parameters()]
-    assert run.length == grid.positions[0] > 0
+    assert run.length == (grid.positions[0] if positions != "all" else 0)
     unsteered = model.unsteered_logits(some.tokens)[ROWS]
     assert largest_difference(found[0], unsteered) > 0.05
     assert largest_difference(*found) < 1e-4
     assert largest_difference(*gradients) < 1e-3 * float(gradients[0].abs().max())
+
+
+def test_coarse_models_share_nothing() -> None:
+    """Whether a logit came by a cache would show in bf16, and the reference comes without."""
+    model, some = subject("llama", torch.bfloat16), prompts()
+    assert Prefix.of(model, some, grid_of(model, ["mlp_out"], "last")).length == 0
 
 
 def test_a_grid_from_the_first_position_on_shares_nothing() -> None:
