@@ -1,5 +1,7 @@
 """What several test files share. Models are imported late, so that light tests start at once."""
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,14 @@ if TYPE_CHECKING:
 
 settings.register_profile("fuzz", max_examples=2000)
 """Of `tox -e fuzz`: 12,000 inputs."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_plug_in_stays() -> Iterator[None]:
+    """What a file's tests add to the tables of names is gone for the next file."""
+    yield
+    if "bench.plugins" in sys.modules:
+        sys.modules["bench.plugins"].uninstall()
 
 
 @pytest.fixture(scope="session")
