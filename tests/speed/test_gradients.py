@@ -20,6 +20,16 @@ from tests.speed.conftest import Comparison, grid_of, random_prompts
 
 N_PROMPTS = 8
 EPOCHS = 4
+STATED = {
+    "activ_scalar": 1.0,
+    "steer_vec": 1.01,
+    "dyn_scalar": 1.05,
+    "attr_patch": 1.0,
+    "grad_scalar": 1.05,
+    "dla": 1.07,
+    "sweep": 1.0,
+}
+"""Ratios as docs/performance.md states them."""
 
 
 def forward(model: Any, tokens: torch.Tensor) -> Callable[[], None]:
@@ -64,7 +74,7 @@ def test_training_step(
         f"{name}, {EPOCHS} steps",
         lambda: method.fit(subject, prompts, grid, Setting(Objective(), 0)),
         bare,
-        at_most=1.10,
+        at_most=STATED[name],
         rounds=3,
     )
 
@@ -88,7 +98,7 @@ def test_scores(
         name,
         lambda: method.fit(subject, prompts, grid, Setting(Objective(), 0)),
         bare,
-        at_most=1.15,
+        at_most=STATED[name],
     )
 
 
@@ -109,5 +119,5 @@ def test_sweep(compare: Comparison, plain: LoadedModel, hugging_face: Any) -> No
         "sweep",
         lambda: respond(subject, split, scaling, beta),
         rows_of_the_sweep,
-        at_most=1.10,
+        at_most=STATED["sweep"],
     )
