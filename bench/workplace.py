@@ -137,6 +137,9 @@ class Workplace:
             self.subject = SubjectModel(self.model.bridge, autocast=autocast)
         except UserInputError as error:
             self.model, self.problem = None, error
+        except Exception:
+            self.leave()  # the next cell tries again, and says the same if it is the same
+            raise
 
     def leave(self) -> None:
         """Gives the model back."""

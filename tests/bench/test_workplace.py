@@ -1,5 +1,6 @@
 """Where cells are computed: rows of a forward and precision, stored with what they made."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +95,26 @@ def test_tf32_is_allowed_within_the_block_only() -> None:
         with tf32(False):
             assert not torch.backends.cuda.matmul.allow_tf32
     assert torch.backends.cuda.matmul.allow_tf32 == before
+
+
+def test_a_model_that_cannot_be_loaded_fails_every_cell_with_its_reason(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory that runs out while the second model is loaded, say."""
+    real, asked = module.load_model, []
+
+    def greedy(name: str, **how: Any) -> Any:
+        asked.append(name)
+        if len(asked) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(name, **how)
+
+    monkeypatch.setattr(module, "load_model", greedy)
+    other = shutil.copytree(tiny_folder, tmp_path / "other")
+    models = [str(tiny_folder), str(other)]
+    outcome = run_matrix(
+        matrix_of(tiny_folder, models=models, methods=["grad_scalar", "dla"]), tmp_path / "run"
+    )
+    assert len(outcome.computed) == 2
+    kinds = [record.error.kind for record in outcome.failed if record.error]
+    assert kinds == ["OutOfMemoryError"] * 2
