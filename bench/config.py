@@ -155,7 +155,7 @@ class Sweep(_Strict):
 class Sparsity(_Strict):
     """Sparsity curves (`bench.sparsity`): at how many sizes k; 0 leaves them out.
 
-    Each size costs one tuning of beta: about 54 forward rows a train prompt, 2 a test prompt.
+    Each size costs one tuning of beta: about 36 forward rows a train prompt, 2 a test prompt.
     """
 
     points: Annotated[int, Field(ge=0)] = 0

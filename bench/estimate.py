@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-SECONDS_A_ROW: Mapping[str, float] = {"smollm2-135m": 0.025}
+SECONDS_A_ROW: Mapping[str, float] = {"smollm2-135m": 0.018}
 """One prompt of 24 tokens through the model; measured on two cores of a server without a GPU."""
 
 BACKWARD = 2.4
 """A row of a training step, in rows of a forward."""
-TUNED_STRENGTHS = 54
+TUNED_STRENGTHS = 36
+"""Strengths that tuning runs on every train prompt; others are given up before (`bench.beta`)."""
 EVALUATIONS_OF_K = 8
 PATCHED_PROMPT = {"activ_patch": 320.0}
 """Rows of a forward that patching all points of one prompt at two sites costs."""
@@ -92,7 +93,8 @@ def forward_rows(settings: Mapping[str, Any]) -> float:
     a_size = TUNED_STRENGTHS * prompts["train"] + 2 * prompts["test"]
     sparse = settings.get("sparsity", {}).get("points", 0) * a_size
     counted = 2 * EVALUATIONS_OF_K * prompts["train"]
-    return float(fit + evaluated + swept + counted + sparse)
+    in_full = swept + counted if not method.get("draw") else 0  # see `Method.number_of_draw`
+    return float(fit + evaluated + in_full + sparse)
 
 
 def in_words(seconds: float | None) -> str:
