@@ -1,7 +1,7 @@
 """Freed memory kept for the next activation, instead of given back to the system and asked again.
 
 glibc maps every block of some 100 KiB anew, and the system fills each page with zeros when it is
-first touched: on a CPU that is a tenth of the time of a forward.
+first touched, which takes part of the time of every forward on a CPU.
 """
 
 from __future__ import annotations

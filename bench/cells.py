@@ -115,51 +115,28 @@ def expand(
     methods = [method for grid in grids for method in grid]
     methods += _controls(methods, [grid[0] for grid in grids], matrix.controls.draws)
     _check_number(matrix, len(methods))
-    _check_unique("tasks", [task.label for task in tasks])
-    _check_unique(
-        "methods", [f"{method.label} {method.method.number_of_draw}" for method in methods]
-    )
-    _check_unique("transfer", [task.label for task in transfer])
-    _check_unique("models", [model.name for model in matrix.models])
-    _check_unique("seeds", [str(seed) for seed in matrix.seeds])
-    for grid in (matrix.prompts, matrix.objective):
-        for name, values in _lists(grid).items():
-            _check_unique(name, [f"{value:g}" for value in values])
+    _check_names(matrix, tasks, transfer, methods)
 
     cells = []
     for model in matrix.models:
-        identity: dict[str, Any] = {
-            "name": model.name,
-            "digest": digest_of(model.name),
-            "dtype": model.dtype,
-            "device": device_of(model.device).partition(":")[0],
-            "packed": model.packed,
-            "autocast": model.autocast,
-            "tf32": model.tf32,
-        }
+        identity = _model_settings(model, digest_of, device_of)
         for task, seed, prompts in product(tasks, matrix.seeds, matrix.prompts.each):
             for objective in matrix.objective.each:
-                chosen = [one for one in methods if _takes_part(one, matrix, prompts, objective)]
-                hyperparameters = {
-                    "prompts": prompts.model_dump(),
-                    "objective": objective.model_dump(),
-                }
                 known: dict[str, str] = {}
-                for method in chosen:
-                    settings = _settings(matrix, identity, task, method, seed) | hyperparameters
+                for method in methods:
+                    if not _takes_part(method, matrix, prompts, objective):
+                        continue
                     others = _others(method, task, transfer)
+                    settings = _settings(matrix, identity, task, method, seed) | {
+                        "prompts": prompts.model_dump(),
+                        "objective": objective.model_dump(),
+                    }
                     if others:
                         settings["transfer"] = [
                             {**_task_settings(other), "data": other.data} for other in others
                         ]
-                    parent = method.method.parent
-                    if parent is not None and parent not in known:
-                        raise UserInputError(
-                            f'methods: "{method.label}" starts from the scores of "{parent}", '
-                            f"which has to stand before it; there are {', '.join(known)}."
-                        )
-                    parent_id = known[parent] if parent else None
-                    settings["parent"] = parent_id and content_of(parent_id)
+                    parent = _parent_id(method, known)
+                    settings["parent"] = parent and content_of(parent)
                     cell = PlannedCell(
                         _cell_id(model.name, task.label, method, seed, settings),
                         model,
@@ -167,7 +144,7 @@ def expand(
                         method,
                         seed,
                         settings,
-                        parent_id,
+                        parent,
                         objective,
                         prompts,
                         _varied(matrix, settings),
@@ -176,6 +153,55 @@ def expand(
                     known.setdefault(method.label, cell.id)
                     cells.append(cell)
     return cells
+
+
+def _check_names(
+    matrix: Matrix,
+    tasks: list[NamedTask],
+    transfer: list[NamedTask],
+    methods: list[NamedMethod],
+) -> None:
+    """Nothing stands twice in a list of the matrix."""
+    _check_unique("tasks", [task.label for task in tasks])
+    _check_unique("methods", [f"{one.label} {one.method.number_of_draw}" for one in methods])
+    _check_unique("transfer", [task.label for task in transfer])
+    _check_unique("models", [model.name for model in matrix.models])
+    _check_unique("seeds", [str(seed) for seed in matrix.seeds])
+    for grid in (matrix.prompts, matrix.objective):
+        for name, values in _lists(grid).items():
+            _check_unique(name, [f"{value:g}" for value in values])
+
+
+def _model_settings(
+    model: ModelChoice, digest_of: Callable[[str], str], device_of: Callable[[str], str]
+) -> dict[str, Any]:
+    """What of a model decides numbers; a GPU's number does not."""
+    return {
+        "name": model.name,
+        "digest": digest_of(model.name),
+        "dtype": model.dtype,
+        "device": device_of(model.device).partition(":")[0],
+        "packed": model.packed,
+        "autocast": model.autocast,
+        "tf32": model.tf32,
+    }
+
+
+def _parent_id(method: NamedMethod, known: Mapping[str, str]) -> str | None:
+    """Id of the cell whose scores a method starts from, of those known by label.
+
+    Raises:
+        UserInputError: if there is none of that label.
+    """
+    parent = method.method.parent
+    if parent is None:
+        return None
+    if parent not in known:
+        raise UserInputError(
+            f'methods: "{method.label}" starts from the scores of "{parent}", '
+            f"which has to stand before it; there are {', '.join(known)}."
+        )
+    return known[parent]
 
 
 def _check_number(matrix: Matrix, methods: int) -> None:

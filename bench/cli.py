@@ -1,4 +1,4 @@
-"""The command line: `python -m bench run | list | report`."""
+"""The command line, `python -m bench`; commands with much to say have files of their own."""
 
 from __future__ import annotations
 

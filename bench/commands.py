@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from bench.estimate import in_words
+from bench.files import SET_ASIDE
 from bench.find import find_cell
 from bench.options import RunOptions
 from bench.records import CellRecord
@@ -136,8 +137,8 @@ def rm(
         if failed:
             unwanted |= found.having("failed")
         paths = [store.cell_directory(name) for name in sorted(unwanted)]
-        if set_aside and (results / "set-aside").is_dir():
-            paths.append(results / "set-aside")
+        if set_aside and (results / SET_ASIDE).is_dir():
+            paths.append(results / SET_ASIDE)
         for path in paths:
             typer.echo(f"{'would remove' if dry_run else 'removed'} {path}")
             if not dry_run:

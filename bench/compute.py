@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -82,36 +82,24 @@ def compute_cell(
     """
     started, clock = datetime.now(UTC), Clock()
     subject.passes = Passes()
-    method, grid = cell.method.method, task.grid
-    _check_sites(cell, grid)
+    method = cell.method.method
+    _check_sites(cell, task.grid)
     _check_lengths(cell, task.encoded.lengths)
     with clock("fit"):
         setting = Setting(objective, cell.seed, parent_scores)
-        fitted = method.fit(subject, task.train.prompts, grid, setting)
-        attribution = _checked(fitted, grid, len(task.train.prompts))
-        intervention = attribution.intervention
-        if intervention is None:
-            intervention = StaticScaling.from_scores(grid, attribution.scores)
-        intervention = intervention.to(subject.device)
+        attribution, intervention = _fit(method, subject, task, setting)
     fit_passes = Passes(subject.passes.forward, subject.passes.backward)
-    beta = BetaRecord()
-    known: dict[str, Response] = {}
+    beta, known = BetaRecord(), dict[str, Response]()
     if attribution.intervention is None:
         with clock("tune"):
-            tuning = tune_beta(subject, task.train, intervention, objective)
-            known = {task.train.name: tuning.response}
-            beta = BetaRecord(
-                star=tuning.star, grid=list(tuning.beta), objective=list(tuning.objective)
-            )
+            beta, known = _tune(subject, task.train, intervention, objective)
     scale = 1.0 if beta.star is None else beta.star
     with clock("evaluate"):
         metrics, responses = _evaluate(subject, task, intervention, objective, beta.star, known)
         in_full = not (type(method).control and method.number_of_draw)
-        swept = {
-            split: _sweep(subject, task.splits[split], intervention, sweep, scale)
-            for split in SWEPT_SPLITS
-            if in_full
-        }
+        swept, top_tokens = _sweeps(
+            subject, model, task, intervention, sweep, scale, SWEPT_SPLITS if in_full else ()
+        )
         minimality = minimality_of(
             subject, task.train, intervention, scale, attribution.reach, search=in_full
         )
@@ -129,11 +117,6 @@ def compute_cell(
                 sparsity.points,
             )
             responses |= of_prompts
-    tensors = _method_tensors(attribution, intervention) | responses | elsewhere.tensors
-    top_tokens: dict[str, str] = {}
-    for split, stored in swept.items():
-        tensors |= stored
-        top_tokens |= _token_strings(model, stored[f"sweep.{split}.top_ids"])
     record = CellRecord(
         **identity(cell),
         status="done",
@@ -141,12 +124,7 @@ def compute_cell(
             **environment(model, subject),
             "started": started.isoformat(timespec="seconds"),
             "seconds": clock.seconds,
-            "passes": {
-                "forward_rows": subject.passes.forward,
-                "backward_rows": subject.passes.backward,
-                "fit_forward_rows": fit_passes.forward,
-                "fit_backward_rows": fit_passes.backward,
-            },
+            "passes": _counted(subject.passes, fit_passes),
             "steps": attribution.steps,
             "peak_memory_bytes": peak_memory(subject.device),
         },
@@ -158,9 +136,45 @@ def compute_cell(
         minimality=minimality,
         sparsity=curve,
         top_tokens=top_tokens,
-        notes=[*grid.notes, *attribution.notes, *elsewhere.notes],
+        notes=[*task.grid.notes, *attribution.notes, *elsewhere.notes],
     )
-    return record, tensors
+    of_method = _method_tensors(attribution, intervention)
+    return record, of_method | responses | elsewhere.tensors | swept
+
+
+def _fit(
+    method: Method, subject: SubjectModel, task: PreparedTask, setting: Setting
+) -> tuple[Attribution, Intervention]:
+    """What the method found, and what is plugged into the model: its own, or Eq. 5 of its scores.
+
+    Raises:
+        BadScoresError: as `_checked`.
+    """
+    fitted = method.fit(subject, task.train.prompts, task.grid, setting)
+    attribution = _checked(fitted, task.grid, len(task.train.prompts))
+    intervention = attribution.intervention
+    if intervention is None:
+        intervention = StaticScaling.from_scores(task.grid, attribution.scores)
+    return attribution, intervention.to(subject.device)
+
+
+def _tune(
+    subject: SubjectModel, train: Split, intervention: Intervention, objective: Objective
+) -> tuple[BetaRecord, dict[str, Response]]:
+    """beta* of untrained scores, and the responses that it was found on, by split."""
+    tuning = tune_beta(subject, train, intervention, objective)
+    record = BetaRecord(star=tuning.star, grid=list(tuning.beta), objective=list(tuning.objective))
+    return record, {train.name: tuning.response}
+
+
+def _counted(passes: Passes, fit: Passes) -> dict[str, int]:
+    """Rows that went through the model, in all and for the fit."""
+    return {
+        "forward_rows": passes.forward,
+        "backward_rows": passes.backward,
+        "fit_forward_rows": fit.forward,
+        "fit_backward_rows": fit.backward,
+    }
 
 
 def identity(cell: PlannedCell) -> dict[str, Any]:
@@ -275,6 +289,24 @@ def _evaluate(
             for kind, strength in kinds
         ]
     return metrics, tensors
+
+
+def _sweeps(
+    subject: SubjectModel,
+    model: LoadedModel,
+    task: PreparedTask,
+    intervention: Intervention,
+    sweep: Sweep,
+    scale: float,
+    splits: Sequence[str],
+) -> tuple[Tensors, dict[str, str]]:
+    """The sweeps of some splits, and the strings of the tokens that are likely in them, by id."""
+    tensors: Tensors = {}
+    strings: dict[str, str] = {}
+    for split in splits:
+        tensors |= _sweep(subject, task.splits[split], intervention, sweep, scale)
+        strings |= _token_strings(model, tensors[f"sweep.{split}.top_ids"])
+    return tensors, strings
 
 
 def _sweep(

@@ -27,7 +27,7 @@ from bench.results import RUN_FILE, CorruptRunError, RunStore
 from bench.reuse import Source, sources, take_over
 from bench.rows import sharing, used_rows
 from bench.upkeep import Survey, only_writer, survey, tidy
-from bench.workplace import Watcher, Workplace
+from bench.workplace import Nobody, Watcher, Workplace
 from tasks.errors import UserInputError
 
 
@@ -44,19 +44,13 @@ class Progress(Watcher, Protocol):
         """A cell is stored."""
 
 
-class Silent:
+class Silent(Nobody):
     """No progress is shown."""
 
     def set_aside(self, sentences: list[str]) -> None:
         """Nothing."""
 
     def planned(self, cells: list[PlannedCell], done: int, seconds: float | None) -> None:
-        """Nothing."""
-
-    def loading(self, model: str) -> None:
-        """Nothing."""
-
-    def starting(self, cell: PlannedCell) -> None:
         """Nothing."""
 
     def finished(self, cell: PlannedCell, record: CellRecord) -> None:

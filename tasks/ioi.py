@@ -21,6 +21,11 @@ THINGS = (
 )  # fmt: skip
 
 
+Corruption = Literal["swap", "third_name", "fresh_names"]
+"""A as the giver, which reverses the task; a third name as the giver; or three names that the clean
+prompt does not have."""
+
+
 @dataclass(frozen=True)
 class IOI:
     """Who is given the thing: the other person (answer), or the giver again (foil)?
@@ -31,9 +36,8 @@ class IOI:
     order: Literal["ABBA", "BABA"] = "ABBA"
     """Order of the names in the train and test prompts, B being the giver and A the answer: 'When A
     met with B, B gave' or 'When B met with A, B gave'. The shifted split has the other one."""
-    corruption: Literal["swap", "third_name", "fresh_names"] = "swap"
-    """What the corrupted prompt has instead: A as the giver, which reverses the task; a third name
-    as the giver; or three names that the clean prompt does not have."""
+    corruption: Corruption = "swap"
+    """What the corrupted prompt has instead (see `Corruption`)."""
 
     name: ClassVar[str] = "ioi"
 
@@ -52,25 +56,34 @@ class IOI:
             yield self._pair(split, names, draw.choice(VERBS), draw.choice(THINGS))
 
     def _pair(self, split: str, names: Sequence[str], verb: str, thing: str) -> PromptPair:
-        """Tell of the first two names; the other three are there for the corruption."""
-        receiver, giver, *fresh = names
         answer_first = (self.order == "ABBA") != (split == "shifted")
+        template = TEMPLATE.replace("{verb}", verb).replace("{thing}", thing)
+        return giving(template, names, answer_first, self.corruption)
 
-        def prompt(receiver: str, giver: str, giver_again: str) -> str:
-            first, second = (receiver, giver) if answer_first else (giver, receiver)
-            return TEMPLATE.format(
-                first=first, second=second, giver=giver_again, verb=verb, thing=thing
-            )
 
-        corrupted = {
-            "swap": prompt(receiver, giver, receiver),
-            "third_name": prompt(receiver, giver, fresh[0]),
-            "fresh_names": prompt(fresh[1], fresh[2], fresh[0]),
-        }
-        return PromptPair(
-            clean=prompt(receiver, giver, giver),
-            corrupted=corrupted[self.corruption],
-            answer=f" {receiver}",
-            foil=f" {giver}",
-            entity=receiver,
-        )
+def giving(
+    template: str, names: Sequence[str], answer_first: bool, corruption: Corruption
+) -> PromptPair:
+    """Return the pair that tells of the first two of five names; the others are for the corruption.
+
+    `template` has places for {first}, {second} and {giver}; the answer is the person who is told of
+    first if `answer_first`.
+    """
+    receiver, giver, *fresh = names
+
+    def prompt(receiver: str, giver: str, giver_again: str) -> str:
+        first, second = (receiver, giver) if answer_first else (giver, receiver)
+        return template.format(first=first, second=second, giver=giver_again)
+
+    corrupted = {
+        "swap": prompt(receiver, giver, receiver),
+        "third_name": prompt(receiver, giver, fresh[0]),
+        "fresh_names": prompt(fresh[1], fresh[2], fresh[0]),
+    }
+    return PromptPair(
+        clean=prompt(receiver, giver, giver),
+        corrupted=corrupted[corruption],
+        answer=f" {receiver}",
+        foil=f" {giver}",
+        entity=receiver,
+    )

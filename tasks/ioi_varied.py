@@ -10,6 +10,7 @@ from random import Random
 from typing import ClassVar, Literal
 
 from tasks.facts import first_names
+from tasks.ioi import Corruption, giving
 from tasks.task import PromptPair, casts
 
 TEMPLATES = (
@@ -46,9 +47,8 @@ class IOIVaried:
     order: Literal["ABBA", "BABA"] = "ABBA"
     """Order of the names in the train and test prompts, B being the giver and A the answer. The
     shifted split has the other one."""
-    corruption: Literal["swap", "third_name", "fresh_names"] = "swap"
-    """What the corrupted prompt has instead: A as the giver, which reverses the task; a third name
-    as the giver; or three names that the clean prompt does not have."""
+    corruption: Corruption = "swap"
+    """What the corrupted prompt has instead (see `tasks.ioi.Corruption`)."""
     lengths: Literal["one", "several"] = "several"
     """Prompts of all lengths (14 to 20 tokens of SmolLM2), or of the most frequent one only."""
 
@@ -75,25 +75,6 @@ class IOIVaried:
     def _pair(
         self, split: str, names: Sequence[str], template: str, place: str, thing: str
     ) -> PromptPair:
-        """Tell of the first two names; the other three are there for the corruption."""
-        receiver, giver, *fresh = names
         answer_first = (self.order == "ABBA") != (split == "shifted")
-
-        def prompt(receiver: str, giver: str, giver_again: str) -> str:
-            first, second = (receiver, giver) if answer_first else (giver, receiver)
-            return template.format(
-                first=first, second=second, giver=giver_again, place=place, thing=thing
-            )
-
-        corrupted = {
-            "swap": prompt(receiver, giver, receiver),
-            "third_name": prompt(receiver, giver, fresh[0]),
-            "fresh_names": prompt(fresh[1], fresh[2], fresh[0]),
-        }
-        return PromptPair(
-            clean=prompt(receiver, giver, giver),
-            corrupted=corrupted[self.corruption],
-            answer=f" {receiver}",
-            foil=f" {giver}",
-            entity=receiver,
-        )
+        filled = template.replace("{place}", place).replace("{thing}", thing)
+        return giving(filled, names, answer_first, self.corruption)

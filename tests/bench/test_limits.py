@@ -49,13 +49,18 @@ def test_another_error_within_the_limit_stays_itself() -> None:
 
 
 def test_at_the_last_moment_it_is_either_ended_or_not() -> None:
+    done, ended = 0, 0
     for _ in range(20):
         try:
             with time_limit(0.02):
                 busy(0.02)
+            done += 1
         except CellTimeoutError:
-            pass
-    busy(0.05)
+            ended += 1
+    busy(0.05)  # what was sent too late would arrive here
+    assert done + ended == 20
+    with pytest.raises(CellTimeoutError), time_limit(0.02):  # and the next limit is a whole one
+        busy(20)
 
 
 def test_it_works_in_a_thread_that_is_not_the_main_one() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from bench.results import CELL_FILE, TENSOR_FILE, NotWritableError, RunStore
 from bench.runner import Silent, run_matrix
-from bench.upkeep import BusyError, is_busy, only_writer, survey, tidy
+from bench.upkeep import BusyError, is_busy, only_writer, owner_of, survey, tidy
 from tests.small import small_matrix
 
 
@@ -202,8 +202,9 @@ def test_a_lock_of_a_killed_process_holds_nobody_up(run: Path) -> None:
         time.sleep(0.01)
     process.kill()
     process.join()
+    assert not is_busy(run)
     with only_writer(run):
-        pass
+        assert str(os.getpid()) in owner_of(run)
 
 
 def _lock_and_wait(run: Path) -> None:
