@@ -27,9 +27,10 @@ from bench.sparsity import sparsity_curve
 from bench.split import Split, respond
 from bench.transfer import evaluate_elsewhere
 from methods import METHODS
-from methods.core.intervention import Intervention, StaticScaling
+from methods.core.intervention import Intervention
 from methods.core.objective import Objective
 from methods.core.points import PointGrid
+from methods.core.static_scaling import StaticScaling
 from methods.core.subject import Passes, SubjectModel
 from methods.method import Attribution, Method, Setting
 from tasks.errors import UserInputError

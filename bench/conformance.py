@@ -17,10 +17,11 @@ from torch import Tensor
 
 from bench.tiny import ARCHITECTURES, tiny_bridge
 from methods import METHODS
-from methods.core.intervention import Intervention, StaticScaling
+from methods.core.intervention import Intervention
 from methods.core.objective import Objective
 from methods.core.points import ALL_SITES, PointGrid, make_grid
 from methods.core.prompts import Prompts
+from methods.core.static_scaling import StaticScaling
 from methods.core.subject import SubjectModel
 from methods.method import Attribution, Method, Setting
 from tasks.registry import configure, lookup

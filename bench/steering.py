@@ -28,14 +28,12 @@ from bench.quiet import quiet_transformers
 from bench.records import GridRecord
 from bench.results import Cell
 from bench.tiny import tiny_tokenizer
+from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.hooks import layer_hooks
-from methods.core.intervention import (
-    DynamicScaling,
-    Intervention,
-    StaticScaling,
-    SteeringVectors,
-)
+from methods.core.intervention import Intervention
 from methods.core.points import HEAD_SITES, Heads, PointGrid, Site
+from methods.core.static_scaling import StaticScaling
+from methods.core.steering_vectors import SteeringVectors
 from tasks.errors import UserInputError
 
 FORMAT = 1

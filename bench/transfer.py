@@ -15,7 +15,8 @@ from bench.prepare import PreparedTask
 from bench.records import MetricRow, PromptRecord
 from bench.results import Tensors
 from bench.split import Split, respond
-from methods.core.intervention import DynamicScaling, Intervention
+from methods.core.dynamic_scaling import DynamicScaling
+from methods.core.intervention import Intervention
 from methods.core.objective import Objective
 from methods.core.subject import SubjectModel
 from methods.dyn_scalar import unsteered_scalars

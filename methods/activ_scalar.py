@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from methods.core.intervention import StaticScaling
 from methods.core.points import PointGrid
 from methods.core.prompts import Prompts
+from methods.core.static_scaling import StaticScaling
 from methods.core.subject import SubjectModel
 from methods.method import Attribution, Setting
 from methods.trained import TrainedMethod

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from methods.core.intervention import DynamicScaling, behind
+from methods.core.dynamic_scaling import DynamicScaling
+from methods.core.intervention import behind
 from methods.core.points import PointGrid, Site
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel

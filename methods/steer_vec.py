@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from methods.core.intervention import SteeringVectors
 from methods.core.memory import require_memory
 from methods.core.points import ALL_SITES, PointGrid, Site
 from methods.core.prompts import Prompts
+from methods.core.steering_vectors import SteeringVectors
 from methods.core.subject import SubjectModel
 from methods.core.training import PositiveFloat
 from methods.method import Attribution, Setting

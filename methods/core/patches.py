@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from methods.core.corruption import Contrast
 from methods.core.hooks import SiteLayer
-from methods.core.intervention import Patch, PatchedRows
-from methods.core.points import PointGrid
+from methods.core.points import PointGrid, Site
 from methods.core.subject import SubjectModel
 
 Patches = Int[Tensor, "patch prompt_place_layer_position"]
 """One patch a row, on the CPU: prompt, index of the place, layer, index of the position."""
+
+Patch = tuple[tuple[Int[Tensor, " patch"], ...], Float[Tensor, "patch width"]]
+"""Where in (row, position) or (row, position, head), and the activations to put there."""
+
+
+class PatchedRows:
+    """Activation patching: rows of the forward get other activations at some points.
+
+    Args:
+        patches: (site, layer) -> where, and what to put there; a row may appear once or at many
+            points.
+    """
+
+    def __init__(self, patches: dict[SiteLayer, Patch]) -> None:
+        self.patches = patches
+
+    @property
+    def points(self) -> Collection[SiteLayer]:
+        """Every (site, layer) with a patch."""
+        return self.patches.keys()
+
+    def __call__(self, site: Site, layer: int, h: Tensor) -> Tensor:
+        """`h` with its patched rows replaced."""
+        where, values = self.patches[site, layer]
+        return h.index_put(where, values.to(h.dtype))
 
 
 def reachable_patches(subject: SubjectModel, grid: PointGrid, contrast: Contrast) -> Patches:

@@ -12,8 +12,8 @@ from bench.beta import tune_beta
 from bench.prepare import PreparedTask
 from bench.response import Response
 from bench.split import respond
-from methods.core.intervention import StaticScaling
 from methods.core.objective import Objective
+from methods.core.static_scaling import StaticScaling
 from methods.core.subject import SubjectModel
 
 Prepared = tuple[SubjectModel, PreparedTask]

@@ -7,8 +7,9 @@ import torch
 from bench.evaluate import metric_row, minimality_of, smallest_k, strengths
 from bench.prepare import PreparedTask
 from bench.split import Split, respond
-from methods.core.intervention import StaticScaling, SteeringVectors
 from methods.core.objective import Objective
+from methods.core.static_scaling import StaticScaling
+from methods.core.steering_vectors import SteeringVectors
 from methods.core.subject import SubjectModel
 
 Prepared = tuple[SubjectModel, PreparedTask]

@@ -6,8 +6,8 @@ import torch
 from bench.prepare import PreparedTask
 from bench.response import TOP_TOKENS, Response
 from bench.split import respond
-from methods.core.intervention import StaticScaling
 from methods.core.objective import Objective
+from methods.core.static_scaling import StaticScaling
 from methods.core.subject import SubjectModel
 
 Prepared = tuple[SubjectModel, PreparedTask]

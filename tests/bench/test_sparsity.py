@@ -15,13 +15,11 @@ from bench.results import Cell
 from bench.runner import run_matrix
 from bench.sparsity import area, sizes, sparsity_curve, strongest
 from bench.split import respond
-from methods.core.intervention import (
-    DynamicScaling,
-    Intervention,
-    StaticScaling,
-    SteeringVectors,
-)
+from methods.core.dynamic_scaling import DynamicScaling
+from methods.core.intervention import Intervention
 from methods.core.objective import Objective
+from methods.core.static_scaling import StaticScaling
+from methods.core.steering_vectors import SteeringVectors
 from methods.core.subject import SubjectModel
 from tests.small import small_matrix
 

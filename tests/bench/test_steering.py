@@ -14,8 +14,11 @@ from bench.results import RunStore
 from bench.runner import run_matrix
 from bench.steering import intervention_of, load_intervention, save_intervention, steered
 from bench.tiny import ARCHITECTURES, tiny_model, tiny_tokenizer
-from methods.core.intervention import DynamicScaling, Intervention, StaticScaling, SteeringVectors
+from methods.core.dynamic_scaling import DynamicScaling
+from methods.core.intervention import Intervention
 from methods.core.points import PointGrid, Site, make_grid
+from methods.core.static_scaling import StaticScaling
+from methods.core.steering_vectors import SteeringVectors
 from methods.core.subject import SubjectModel
 from tasks.errors import UserInputError
 from tests.bench.test_cli import command

@@ -12,8 +12,9 @@ from bench.results import Cell
 from bench.runner import run_matrix
 from bench.split import respond
 from bench.transfer import TIED, evaluate_elsewhere
-from methods.core.intervention import DynamicScaling, StaticScaling
+from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.objective import Objective
+from methods.core.static_scaling import StaticScaling
 from methods.core.subject import SubjectModel
 from tests.small import small_matrix
 

@@ -27,12 +27,10 @@ from bench.conformance import (
     tiny_subject,
 )
 from methods import METHODS
-from methods.core.intervention import (
-    DynamicScaling,
-    StaticScaling,
-    SteeringVectors,
-)
+from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.points import Site
+from methods.core.static_scaling import StaticScaling
+from methods.core.steering_vectors import SteeringVectors
 from methods.grad_scalar import GradScalar
 from methods.method import Method
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from methods.core.intervention import StaticScaling
 from methods.core.points import Site
 from methods.core.prompts import Prompts
+from methods.core.static_scaling import StaticScaling
 from methods.core.subject import SubjectModel
 from methods.grad_scalar import GradScalar
 from tests.methods.small import (

@@ -12,8 +12,10 @@ from methods.activ_patch import ActivPatch
 from methods.activ_scalar import ActivScalar
 from methods.attr_patch import AttrPatch
 from methods.core.attention_output import AttentionOutput, UnknownAttentionOutputError
-from methods.core.intervention import DynamicScaling, StaticScaling, SteeringVectors
+from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.points import HEAD_SITES, Heads, PointGrid, Site, make_grid
+from methods.core.static_scaling import StaticScaling
+from methods.core.steering_vectors import SteeringVectors
 from methods.core.subject import SubjectModel
 from methods.dla import DLA
 from methods.dyn_scalar import DynScalar

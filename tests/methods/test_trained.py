@@ -7,11 +7,13 @@ import torch
 
 from methods.activ_scalar import ActivScalar
 from methods.core import memory
-from methods.core.intervention import DynamicScaling, StaticScaling, SteeringVectors
+from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.memory import NotEnoughMemoryError
 from methods.core.objective import Objective, effectiveness
 from methods.core.points import PointGrid
 from methods.core.prompts import Prompts
+from methods.core.static_scaling import StaticScaling
+from methods.core.steering_vectors import SteeringVectors
 from methods.core.subject import SubjectModel
 from methods.dyn_scalar import DynScalar
 from methods.grad_scalar import GradScalar

@@ -12,8 +12,8 @@ import torch
 from bench.models import LoadedModel
 from bench.split import Split, respond
 from methods import METHODS
-from methods.core.intervention import StaticScaling
 from methods.core.objective import Objective
+from methods.core.static_scaling import StaticScaling
 from methods.core.subject import SubjectModel
 from methods.method import Setting
 from tests.speed.conftest import Comparison, grid_of, random_prompts

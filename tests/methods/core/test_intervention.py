@@ -7,14 +7,12 @@ import pytest
 import torch
 import torch.fx.experimental._config as config
 
-from methods.core.intervention import (
-    DynamicScaling,
-    Intervention,
-    PatchedRows,
-    StaticScaling,
-    SteeringVectors,
-)
+from methods.core.dynamic_scaling import DynamicScaling
+from methods.core.intervention import Intervention
+from methods.core.patches import PatchedRows
 from methods.core.points import WIDE_SITES, PointGrid, Site
+from methods.core.static_scaling import StaticScaling
+from methods.core.steering_vectors import SteeringVectors
 from methods.core.subject import SubjectModel
 from tests.methods.small import (
     N_POSITIONS,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.core.intervention import DynamicScaling
+from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.objective import Objective
 from methods.core.points import Site, make_grid
 from methods.core.prompts import Prompts

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from methods.core import prefix as module
-from methods.core.intervention import DynamicScaling, StaticScaling, SteeringVectors
+from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.points import PointGrid
 from methods.core.prefix import Prefix
+from methods.core.static_scaling import StaticScaling
+from methods.core.steering_vectors import SteeringVectors
 from methods.core.subject import SubjectModel
 from tests.methods.small import grid_of, largest_difference, prompts, subject
 from tests.tiny import ARCHITECTURES, tiny_bridge

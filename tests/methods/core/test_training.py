@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from methods.core.intervention import DynamicScaling, StaticScaling, SteeringVectors
+from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.objective import Objective
 from methods.core.points import PointGrid
 from methods.core.prompts import Prompts
+from methods.core.static_scaling import StaticScaling
+from methods.core.steering_vectors import SteeringVectors
 from methods.core.subject import NonFiniteLogitsError, SubjectModel
 from methods.core.training import Trace, TrainingDivergedError, initial, train
 from tests.methods.small import full_logits, grid_of, largest_difference, prompts, subject

@@ -1,0 +1,120 @@
+"""Dynamic activation scalars, Eq. 10.
+
+Source: 'Activation Scaling for Steering and Interpreting Language Models' (Stoehr et al.,
+Findings of EMNLP 2024).
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from methods.core.intervention import EditFunction, Intervention, scaled, widths_taken
+from methods.core.points import PointGrid, Site
+
+
+class DynamicScaling(Intervention):
+    """Dynamic scalars, Eq. 10: alpha = g . h / ||h||, one gate g a (place, layer), then Eq. 5.
+
+    h is the activation as it arrives during the steered run; at `o` it is W_O z, whose scaling is
+    that of z. ||h|| = 0 gives alpha = 0. The gates are shared over positions, so that they act at
+    any prompt length; the BOS is left alone, also where the grid has it.
+
+    Args:
+        grid: the points.
+        gates: as wide as the widest place; entries beyond a place's own width are 0.
+        output: W_O of every head, for grids with the site `o`.
+    """
+
+    unit = "gate entry"
+
+    def __init__(
+        self,
+        grid: PointGrid,
+        gates: Float[Tensor, "place layer width"],
+        output: Float[Tensor, "layer head d_head d_model"] | None = None,
+    ) -> None:
+        super().__init__(grid)
+        self.register_buffer("fits", widths_taken(grid, gates), persistent=False)
+        own = gates if self.fits is None else gates * self.fits[:, None]
+        self.gates = nn.Parameter(own.to(torch.float32, copy=True))
+        acts = grid.included.clone()
+        if grid.has_bos and 0 in grid.positions:
+            acts[:, :, grid.positions.index(0)] = False
+        self.register_buffer("acts", acts, persistent=False)
+        if output is None and Site.O in grid.sites:
+            raise ValueError("gates at o need W_O of every head")
+        self.register_buffer("output", output, persistent=False)
+        self.register_buffer(
+            "gram", None if output is None else output @ output.mT, persistent=False
+        )
+
+    acts: Tensor
+    fits: Tensor | None
+    output: Tensor | None
+    gram: Tensor | None
+
+    def alpha(
+        self, site: Site, layer: int, h: Float[Tensor, "row position *head width"], start: int = 0
+    ) -> Float[Tensor, "row place chosen"]:
+        """Eq. 10 at the grid's positions, 0 at points left out and BOS; h begins at `start`."""
+        h = self.grid.at_points(site, h.to(torch.float32), start)
+        rows = self.grid.rows(site)
+        gates = self.gates[rows, layer]
+        if site is Site.O:
+            assert self.output is not None
+            assert self.gram is not None
+            gates = (self.output[layer] @ gates[..., None])[..., 0]
+            square = torch.einsum("rpcd,pde,rpce->rpc", h, self.gram[layer], h)
+            # The gradient of a root at 0 is no number; nothing is read off a head that writes 0.
+            writes = square > 0
+            norm = torch.where(writes, square, 1).sqrt()
+        else:
+            gates = gates[:, : h.shape[-1]]
+            norm = torch.linalg.vector_norm(h, dim=-1)
+            writes = norm > 0
+        direction = h / norm.clamp_min(torch.finfo(torch.float32).tiny)[..., None]
+        along = (direction @ gates[..., None])[..., 0]
+        alpha: Tensor = torch.where(writes, along, 0) * self.acts[rows, layer]
+        return alpha
+
+    def bind(self, beta: Tensor, start: int) -> EditFunction:
+        """Eq. 10, then Eq. 5."""
+
+        def scale(site: Site, layer: int, h: Tensor) -> Tensor:
+            alpha = self.everywhere(self.alpha(site, layer, h, start), start + h.shape[1], start)
+            return scaled(h, 1 + beta[:, None, None] * alpha)
+
+        return scale
+
+    def at_points(self, keep: Tensor) -> Self:
+        """A copy whose scalars are 0 at all other points."""
+        chosen = super().at_points(keep)
+        chosen.acts &= keep.to(chosen.acts.device)
+        return chosen
+
+    def theta(self) -> Tensor:
+        """The entries of the gates."""
+        if self.fits is None:
+            return self.gates.flatten()
+        return self.gates[self.fits[:, None].expand_as(self.gates)]
+
+    def magnitudes(self) -> Tensor:
+        """|g| entry by entry."""
+        return self.theta().detach().abs()
+
+    def on(self, grid: PointGrid) -> DynamicScaling:
+        """The same gates at the positions of another grid."""
+        return DynamicScaling(grid, self.gates.detach(), self.output)
+
+    def masked(self, keep: Tensor) -> DynamicScaling:
+        """The entries of the gates times `keep`."""
+        full = torch.zeros_like(self.gates)
+        if self.fits is None:
+            full = keep.view_as(self.gates)
+        else:
+            full[self.fits[:, None].expand_as(self.gates)] = keep
+        return DynamicScaling(self.grid, self.gates.detach() * full, self.output)

@@ -1,0 +1,66 @@
+"""Steering vectors, Eq. 4.
+
+Source: 'Activation Scaling for Steering and Interpreting Language Models' (Stoehr et al.,
+Findings of EMNLP 2024).
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from methods.core.intervention import EditFunction, Intervention, widths_taken
+from methods.core.points import PointGrid, Site
+
+
+class SteeringVectors(Intervention):
+    """Steering vectors, Eq. 4: h <- h + beta v, one v a point.
+
+    Of a grid whose places differ in width, vectors are as wide as the widest, and their entries
+    beyond a place's own width are 0 and no parameters.
+    """
+
+    unit = "vector"
+
+    def __init__(
+        self, grid: PointGrid, vectors: Float[Tensor, "place layer position width"]
+    ) -> None:
+        super().__init__(grid)
+        self.register_buffer("fits", widths_taken(grid, vectors), persistent=False)
+        own = vectors if self.fits is None else vectors * self.fits[:, None, None]
+        self.vectors = nn.Parameter(own.to(torch.float32, copy=True))
+
+    fits: Tensor | None
+
+    def bind(self, beta: Tensor, start: int) -> EditFunction:
+        """Eq. 4."""
+        taking_part = (self.vectors * self.included[..., None]).movedim(2, -1)
+        everywhere = self.everywhere(taking_part, self.grid.n_positions, start).movedim(-1, 0)
+        by_layer = everywhere.unbind(2)
+
+        def add(site: Site, layer: int, h: Tensor) -> Tensor:
+            vectors = by_layer[layer][:, self.grid.rows(site), : h.shape[-1]].reshape(h.shape[1:])
+            wide = torch.promote_types(h.dtype, torch.float32)
+            strength = beta.view(-1, *[1] * vectors.dim())
+            return (h.to(wide) + strength * vectors).to(h.dtype)
+
+        return add
+
+    def theta(self) -> Tensor:
+        """The entries of the vectors of the points that take part."""
+        vectors = self.vectors[self.included]
+        if self.fits is None:
+            return vectors.flatten()
+        return vectors[self.fits[:, None, None].expand_as(self.vectors)[self.included]]
+
+    def magnitudes(self) -> Tensor:
+        """The norms of the vectors of the points that take part."""
+        norms: Tensor = self.vectors.detach()[self.included].norm(dim=-1)
+        return norms
+
+    def masked(self, keep: Tensor) -> SteeringVectors:
+        """Whole vectors times `keep`."""
+        full = self.vectors.new_zeros(self.included.shape)
+        full[self.included] = keep
+        return SteeringVectors(self.grid, self.vectors.detach() * full[..., None])
