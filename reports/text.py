@@ -63,13 +63,21 @@ def number(value: object, digits: int = 3) -> str:
 
 
 def significant(value: object, digits: int = 3) -> str:
-    """Return a number with `digits` significant digits, such as a beta of any size."""
+    """Return a number with `digits` significant digits, such as a beta of any size.
+
+    Below 1e-4 and from 1e6 on it is written like 1.5e7, with a real minus sign throughout.
+    """
     value = _as_float(value)
-    if value is None or not np.isfinite(value):
-        return number(value)
-    return np.format_float_positional(
-        value, precision=digits, unique=False, fractional=False, trim="-"
-    ).replace("-", MINUS)
+    if value is None or not np.isfinite(value) or value == 0:
+        return number(value, 0)
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    power = int(exponent)
+    if -4 <= power < 6:
+        text = f"{float(f'{mantissa}e{power}'):.{max(0, digits - 1 - power)}f}"
+        text = text.rstrip("0").rstrip(".") if "." in text else text
+    else:
+        text = f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{power}"
+    return text.replace("-", MINUS)
 
 
 def spread(mean: object, low: object, high: object, digits: int = 3) -> str:

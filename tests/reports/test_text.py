@@ -32,6 +32,10 @@ def test_numbers(value: object, shown: str) -> None:
 def test_significant_digits_suit_any_size() -> None:
     assert significant(0.0031622) == "0.00316"
     assert significant(-100.0) == "\u2212100"
+    assert significant(123_456) == "123000"
+    assert significant(1.25e-7, 2) == "1.2e\u22127"
+    assert significant(999_999.5) == "1e6"
+    assert significant(-0.0) == "0"
     assert significant(None) == "\u2013"
     assert significant(math.nan) == "undefined"
 

@@ -1,9 +1,12 @@
 // Leaderboard: sort and filter
 
+// A column of numbers sorts by the first number of each cell: the mean before its range, the lower
+// end of an interval; the others by their text.
+const NUMBER = new RegExp(`${MINUS}?(?:∞|\\d[\\d,]*(?:\\.\\d+)?(?:e${MINUS}?\\d+)?)`);
+
 function sortValue(cell) {
-  const text = cell.textContent.trim().replaceAll(MINUS, "-").replaceAll(",", "");
-  const found = parseFloat(text);
-  return Number.isNaN(found) ? null : found;
+  const [found] = cell.textContent.match(NUMBER) || [];
+  return found ? Number(found.replaceAll(MINUS, "-").replaceAll(",", "").replace("∞", "Infinity")) : null;
 }
 
 function arrange() {
@@ -18,12 +21,14 @@ function arrange() {
   });
   const rows = [...table.tBodies[0].rows];
   rows.forEach((row, index) => { row.dataset.place ??= index; });
+  const isNumber = head.cells[column]?.classList.contains("number");
   const sign = state.order === "up" ? 1 : -1;
   rows.sort((one, other) => {
     if (column < 0 || column >= head.cells.length) return one.dataset.place - other.dataset.place;
-    const [a, b] = [one, other].map((row) => sortValue(row.cells[column]));
+    const cells = [one, other].map((row) => row.cells[column]);
+    const [a, b] = cells.map(isNumber ? sortValue : () => null);
     if (a === null && b === null) {
-      const [x, y] = [one, other].map((row) => row.cells[column].textContent.trim());
+      const [x, y] = cells.map((cell) => cell.textContent.trim());
       return sign * x.localeCompare(y) || one.dataset.place - other.dataset.place;
     }
     if (a === null || b === null) return a === null ? 1 : -1; // what is no number stands last

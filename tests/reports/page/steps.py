@@ -1,0 +1,37 @@
+"""What the tests of the page do with it."""
+
+from typing import Any
+
+ENTER, HOME, END = "\ue007", "\ue011", "\ue010"
+LEFT, UP, RIGHT, DOWN = "\ue012", "\ue013", "\ue014", "\ue015"
+"""Keys, as WebDriver calls them."""
+
+
+def shown(page: Any) -> Any:
+    (section,) = (
+        one for one in page.find_elements("css selector", "section.pair") if one.is_displayed()
+    )
+    return section
+
+
+def rows(page: Any) -> list[list[str]]:
+    script = (
+        "return [...document.querySelectorAll('section.pair.shown table.board tbody tr')]"
+        ".filter(row => !row.hidden).map(row => [...row.cells].map(cell => cell.textContent))"
+    )
+    return [[" ".join(text.split()) for text in row] for row in page.execute_script(script)]
+
+
+def choose(page: Any, name: str, value: str) -> None:
+    for option in page.find_elements("css selector", f"#{name} option"):
+        if option.get_attribute("value") == value:
+            option.click()
+            return
+    raise AssertionError(f"no {value} in {name}")
+
+
+def point_at(page: Any, element: Any) -> None:
+    """Move the pointer to the middle of an element."""
+    from selenium.webdriver import ActionChains
+
+    ActionChains(page).move_to_element(element).perform()
