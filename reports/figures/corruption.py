@@ -3,10 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.table import variant_labels
 from reports import style
-from reports.figures.parts import canvas_of, draw_bar, fitted
+from reports.figures.panels import Panel, sheet
+from reports.figures.parts import draw_bar
 from reports.load import Results, plain_name
 from reports.palette import looks
 from reports.text import number
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from pandas import DataFrame
+
+
+BARS, DIGITS = 0.9, 0.17
+"""Inches: the least room of bars beside their names; what a number needs in a square."""
 
 
 def data(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
@@ -66,58 +72,64 @@ def figure(
     """Return E_0 and F on test beside Kendall's tau between all of them."""
     model, task = results.one(model, task)
     found = data(results, model=model, task=task)
-    names = [
-        style.drawable(f"{row.method} · {row.corruption}, {row.direction}")
-        for row in found.itertuples()
-    ]
+    names = [f"{row.corruption}, {row.direction}" for row in found.itertuples()]
     lines = ["scores steered at ±β*, on test prompts; dotted: the unsteered model; τ of raw scores"]
     room = max(style.width_of(name, style.SMALL) for name in names)
-    natural = room + 2 * 1.9 + 0.34 * len(names) + 1.4
+    square = 0.34 * len(names) + 0.6
+    panels = [Panel(room + 1.9, 2.9), Panel(1.9, 1.3), Panel(square, min(square, 2.0))]
     with style.context():
-        height = max(2.4, 0.34 * len(names)) + 0.9
-        canvas = canvas_of(natural, height, f"{model} · {task}", lines)
-        ratios = [1.9, 1.9, 0.34 * len(names) + 0.5]
-        left, middle, right = canvas.subplots(1, 3, width_ratios=ratios)
-        _draw_bars(left, found, "E_0", "E₀ on test")
-        _draw_bars(middle, found, "F", "F on test (nats)")
-        left.axvline(found["E_0_unsteered"].mean(), color=style.MUTED, linestyle=":", linewidth=1)
-        left.set_yticks(range(len(names)), names)
-        middle.set_yticks(range(len(names)), [""] * len(names))
-        _draw_tau(canvas, right, results, found, (model, task))
-        return fitted(canvas, width)
+        page = sheet(f"{model} · {task}", lines, panels, max(2.4, 0.26 * len(names)) + 0.6, width)
+        bars, faithful, agree = page.axes
+        _draw_bars(bars, found, "E_0", "E₀ on test")
+        _draw_bars(faithful, found, "F", "F on test (nats)")
+        bars.axvline(found["E_0_unsteered"].mean(), color=style.MUTED, linestyle=":", linewidth=1)
+        taus = _taus(results, list(found["label"]), (model, task))
+        square = page.widths[-1] - (room if page.leads[-1] else 0) - 0.6
+        _draw_taus(agree, taus, legible=square > DIGITS * len(names))
+        for axes, total, leads in zip(page.axes, page.widths, page.leads, strict=True):
+            shown = [style.fit(name, total - BARS, style.SMALL) if leads else "" for name in names]
+            axes.set_yticks(range(len(names)), shown)
+        page.legend()
+        return style.literal(page.canvas)
 
 
 def _draw_bars(axes: "Axes", found: "DataFrame", name: str, label: str) -> None:
     look = looks(dict.fromkeys(plain_name(method) for method in found["method"]))
+    named: set[str] = set()
     for place, row in enumerate(found.to_dict("records")):
-        axes.barh(place, row[name], color=look[row["method"]].colour, height=0.62)
+        method = row["method"]
+        text = style.drawable(method) if method not in named else None
+        axes.barh(place, row[name], color=look[method].colour, height=0.62, label=text)
+        named.add(method)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(found) - 0.5, -0.5)
     axes.set_xlabel(label)
 
 
-def _draw_tau(
-    canvas: "Figure", axes: "Axes", results: Results, found: "DataFrame", pair: tuple[str, str]
-) -> None:
-    order = list(found["label"])
-    taus = np.full((len(order), len(order)), np.nan)
+def _taus(results: Results, labels: list[str], pair: tuple[str, str]) -> NDArray[np.float64]:
+    """Kendall's tau of every two raw scores, NaN where it is undefined."""
+    taus = np.full((len(labels), len(labels)), np.nan)
     np.fill_diagonal(taus, 1.0)
     frame = results.agreement
     for row in frame[(frame["model"] == pair[0]) & (frame["task"] == pair[1])].itertuples():
-        if row.method_a in order and row.method_b in order:
-            a, b = order.index(row.method_a), order.index(row.method_b)
+        if row.method_a in labels and row.method_b in labels:
+            a, b = labels.index(row.method_a), labels.index(row.method_b)
             taus[a, b] = taus[b, a] = row.tau
+    return taus
+
+
+def _draw_taus(axes: "Axes", taus: NDArray[np.float64], *, legible: bool) -> None:
     axes.patch.set(facecolor=style.EXCLUDED, hatch="//////", edgecolor=style.MUTED, linewidth=0)
     image = axes.imshow(
         np.ma.masked_invalid(taus), cmap=style.diverging(), vmin=-1, vmax=1, aspect="auto"
     )
-    for a, b in zip(*np.nonzero(np.isfinite(taus)), strict=True):
+    for a, b in zip(*np.nonzero(np.isfinite(taus)), strict=True) if legible else ():
         ink = "white" if abs(taus[a, b]) > 0.55 else style.INK
         axes.text(
             b, a, number(taus[a, b], 1), ha="center", va="center", color=ink, fontsize=style.TINY
         )
     axes.set_xticks([])
-    axes.set_yticks([])
+    axes.tick_params(axis="y", length=0)
     axes.set_xlabel("τ, in the same order")
-    draw_bar(canvas, image, axes)
+    draw_bar(image, axes)

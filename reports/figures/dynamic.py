@@ -11,15 +11,8 @@ from numpy.typing import NDArray
 from bench.records import CellRecord, MetricRow, PromptRecord
 from bench.results import Cell
 from reports import style
-from reports.figures.parts import (
-    canvas_of,
-    cells_of,
-    draw_bar,
-    draw_map,
-    fitted,
-    limit_of,
-    token_names,
-)
+from reports.figures.panels import Panel, sheet
+from reports.figures.parts import cells_of, draw_bar, draw_map, limit_of, token_names
 from reports.load import Results
 from reports.text import number, visible
 from tasks.errors import UserInputError
@@ -118,28 +111,27 @@ def figure(
     assert record.grid is not None
     limit = limit_of(*(one.scalars for one in shown))
     tokens = [len(one.positions) for one in shown]
-    natural = min(14.0, max(7.0, 0.24 * sum(tokens) + 1.5))
+    panels = [Panel(max(2.0, 0.2 * count + 0.6), max(1.6, 0.12 * count + 0.7)) for count in tokens]
     lines = [
         f"{METHOD} at {record.grid.places[0].label}: the scalar of every token before steering, on "
         "prompts of the length it was trained on and of others",
         "blue: grows with β, orange: shrinks; one colour scale for all",
     ]
     with style.context():
-        canvas = canvas_of(natural, 3.6, f"{model} · trained on {task}", lines)
-        panels = canvas.subplots(1, len(shown), width_ratios=tokens, squeeze=False)[0]
-        for place, (axes, one) in enumerate(zip(panels, shown, strict=True)):
-            room = natural * tokens[place] / sum(tokens) - 0.2
+        page = sheet(f"{model} · trained on {task}", lines, panels, 3.2, width, stacked=2.6)
+        for index, one in enumerate(shown):
+            room = page.widths[index] - 0.5
             image = draw_map(
-                axes,
+                page.axes[index],
                 one.scalars[0],
                 token_names(one.prompt, one.positions),
                 limit,
                 title=style.fit(visible(one.title), room, style.FONT_SIZE),
                 x_label=style.fit(_steered(record, one.split), room, style.FONT_SIZE),
-                y_label="layer" if place == 0 else "",
+                y_label="layer" if page.leads[index] else "",
             )
-        draw_bar(canvas, image, panels[-1], "scalar")
-        return fitted(canvas, width)
+        draw_bar(image, page.axes[-1], "scalar")
+        return style.literal(page.canvas)
 
 
 def _steered(record: CellRecord, split: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reports import style
-from reports.figures.parts import canvas_of, fitted
+from reports.figures.panels import Panel, sheet
 from reports.fronts import PLANES, Plane, front, grid_points, summary
 from reports.load import Results
 from reports.palette import looks
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-PANEL = 2.9
+PANELS = [Panel(3.0, 2.1)] * len(PLANES)
 KEY = "upper right is best; a point is a setting on test, a cross on train; lines: fronts on test"
 
 
@@ -51,25 +51,26 @@ def figure(
     model, task = results.one(model, task)
     found = data(results, model=model, task=task)
     facts = summary(found)
-    natural = len(PLANES) * PANEL + 0.3
+    lines = [KEY, _reference(facts)]
     with style.context():
-        canvas = canvas_of(natural, 3.5, f"{model} · {task}", [KEY, _reference(facts)])
-        panels = canvas.subplots(1, len(PLANES), sharey=True)
-        for axes, (name, plane) in zip(panels, PLANES.items(), strict=True):
+        page = sheet(f"{model} · {task}", lines, PANELS, 3.2, width, stacked=2.7, same_y=True)
+        for index, (name, plane) in enumerate(PLANES.items()):
+            axes = page.axes[index]
             _draw(axes, found, plane)
             own = facts[facts["plane"] == name]
-            lines = [
+            shares = [
                 f"{row.method}: {number(100 * row.share, 0)} % of front, "
                 f"hypervolume {number(row.hypervolume, 2)}"
                 for row in own.itertuples()
             ]
-            axes.set_xlabel("\n".join([plane.label, *map(style.drawable, lines)]), labelpad=3)
-        panels[0].set_ylabel("effectiveness E₀")
-        canvas.legend(
-            *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4,
-            frameon=False,
-        )  # fmt: skip
-        return fitted(canvas, width)
+            room = page.widths[index] - 0.5
+            below = [line for text in shares for line in style.wrap(text, room, style.SMALL)]
+            axes.set_title(plane.label, fontsize=style.FONT_SIZE)
+            axes.set_xlabel("\n".join(map(style.drawable, below)), fontsize=style.SMALL)
+            if page.leads[index]:
+                axes.set_ylabel("effectiveness E₀")
+        page.legend()
+        return style.literal(page.canvas)
 
 
 def _reference(facts: "DataFrame") -> str:

@@ -6,7 +6,7 @@ After Table 2 of 'Activation Scaling for Steering and Interpreting Language Mode
 from typing import TYPE_CHECKING
 
 from reports import style
-from reports.figures.parts import canvas_of, fitted
+from reports.figures.panels import Panel, sheet
 from reports.generalisation import SPLITS, table
 from reports.load import Results
 from reports.palette import looks
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 QUANTITIES = {"E_0": "effectiveness E₀", "F": "faithfulness F (nats)"}
+PANEL = Panel(3.6, 2.8)
 KEY = "means over refits with Student's 95 % interval; grey: the unsteered model"
 
 
@@ -37,16 +38,12 @@ def figure(
     model, task = results.one(model, task)
     found = table(results, model=model, task=task)
     with style.context():
-        canvas = canvas_of(7.4, 2.8, f"{model} · {task}", [KEY])
-        panels = canvas.subplots(1, 2)
-        for axes, (name, label) in zip(panels, QUANTITIES.items(), strict=True):
+        page = sheet(f"{model} · {task}", [KEY], [PANEL] * len(QUANTITIES), 2.5, width)
+        for axes, (name, label) in zip(page.axes, QUANTITIES.items(), strict=True):
             _draw(axes, found, name)
             axes.set_ylabel(label)
-        canvas.legend(
-            *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4,
-            frameon=False,
-        )  # fmt: skip
-        return fitted(canvas, width)
+        page.legend()
+        return style.literal(page.canvas)
 
 
 def _draw(axes: "Axes", found: "DataFrame", name: str) -> None:

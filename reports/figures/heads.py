@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reports import style
-from reports.figures.parts import canvas_of, draw_bar, draw_map, fitted, limit_of, token_names
+from reports.figures.panels import Panel, sheet
+from reports.figures.parts import draw_bar, draw_map, limit_of, token_names
 from reports.heads import TOP, HeadScores, head_scores, name_of, overlap, overlap_by_chance, table
 from reports.load import Results
 from reports.palette import looks
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 NAMED = 5
+PANEL = Panel(2.8, 2.1)
 
 
 def data(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
@@ -48,29 +50,28 @@ def figure(
         f"{scored}; blue favours the answer, orange the foil; circles: the {NAMED} "
         "largest |score|, named under the map",
     ]
-    natural = 2.7 * len(methods) + (3.0 if len(methods) > 1 else 0.6)
+    panels = [PANEL] * (len(methods) + (len(methods) > 1))
     with style.context():
-        canvas = canvas_of(natural, 3.7, f"{model} · {task}", lines)
-        ratios = [1.0] * len(methods) + ([1.0] if len(methods) > 1 else [])
-        panels = canvas.subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0]
-        for axes, one in zip(panels, methods, strict=False):
-            _draw_heads(canvas, axes, one)
+        page = sheet(f"{model} · {task}", lines, panels, 3.4, width, stacked=3.0)
+        for axes, one, room in zip(page.axes, methods, page.widths, strict=False):
+            _draw_heads(axes, one, room - 0.6)
         if len(methods) > 1:
-            _draw_overlap(panels[-1], methods)
-        return fitted(canvas, width)
+            _draw_overlap(page.axes[-1], methods, page.widths[-1] - 0.5)
+        return style.literal(page.canvas)
 
 
-def _draw_heads(canvas: "Figure", axes: "Axes", one: HeadScores) -> None:
+def _draw_heads(axes: "Axes", one: HeadScores, room: float) -> None:
     n_heads = one.scores.shape[1]
     names = [str(head) if n_heads <= 16 or head % 4 == 0 else "" for head in range(n_heads)]
     largest = one.top(NAMED)
+    named = ", ".join(name_of(head) for head in largest)
     image = draw_map(
         axes,
         one.scores,
         names,
         limit_of(one.scores),
-        title=style.fit(one.method, 2.2, style.FONT_SIZE),
-        x_label="head\n" + ", ".join(name_of(head) for head in largest),
+        title=style.fit(one.method, room, style.FONT_SIZE),
+        x_label="\n".join(["head", *style.wrap(named, room, style.FONT_SIZE)]),
     )
     layers, heads = zip(*largest, strict=True)
     for colour, wide in (("white", 2.2), (style.INK, 0.9)):  # seen on light and on dark
@@ -78,10 +79,10 @@ def _draw_heads(canvas: "Figure", axes: "Axes", one: HeadScores) -> None:
             heads, layers, "o", markersize=5, markerfacecolor="none", markeredgecolor=colour,
             markeredgewidth=wide,
         )  # fmt: skip
-    draw_bar(canvas, image, axes)
+    draw_bar(image, axes)
 
 
-def _draw_overlap(axes: "Axes", methods: list[HeadScores]) -> None:
+def _draw_overlap(axes: "Axes", methods: list[HeadScores], room: float) -> None:
     """Share of the k largest heads that each other method has in common with the first."""
     first, *others = methods
     n_heads = first.scores.size
@@ -90,7 +91,9 @@ def _draw_overlap(axes: "Axes", methods: list[HeadScores]) -> None:
     for other in others:
         shares = [overlap(first, other, k) / k for k in ks]
         how = look[other.method]
-        axes.plot(ks, shares, color=how.colour, label=style.fit(other.method, 1.3, style.SMALL))
+        axes.plot(
+            ks, shares, color=how.colour, label=style.fit(other.method, room - 0.8, style.SMALL)
+        )
     chance = [overlap_by_chance(k, n_heads) for k in ks]
     axes.plot(ks, [mean / k for (mean, _), k in zip(chance, ks, strict=True)], "--",
               color=style.MUTED, linewidth=1, label="chance")  # fmt: skip
@@ -98,9 +101,10 @@ def _draw_overlap(axes: "Axes", methods: list[HeadScores]) -> None:
     axes.set_xscale("log")
     style.whole_numbers(axes.xaxis)
     axes.set_ylim(-0.03, 1.03)
-    axes.set_title(style.fit(f"largest k in common with {first.method}", 2.5, style.FONT_SIZE))
+    axes.set_title(style.fit(f"largest k in common with {first.method}", room, style.FONT_SIZE))
     agreed = table_line(methods)
-    axes.set_xlabel(f"k heads of {n_heads}\n{agreed}")
+    agreed_lines = style.wrap(agreed, room, style.FONT_SIZE)
+    axes.set_xlabel("\n".join([f"k heads of {n_heads}", *agreed_lines]))
     axes.legend(frameon=False, loc="upper left")
 
 

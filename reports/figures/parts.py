@@ -1,4 +1,4 @@
-"""What the paper's figures share: panels of scores, titles, colours of methods."""
+"""What the paper's figures share: maps of scores and their colour bars."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,13 +9,11 @@ from numpy.typing import NDArray
 from bench.records import CellRecord, PromptRecord
 from reports import style
 from reports.load import Results, plain_name
-from reports.text import significant, token, visible
+from reports.text import significant, token
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.text import Text
 
 KEY = "blue favours the answer, orange the foil; hatched points are excluded"
 
@@ -41,41 +39,6 @@ def cells_of(results: Results, model: str, task: str, method: str, what: str) ->
 def token_names(prompt: PromptRecord, positions: Sequence[int]) -> list[str]:
     """Return the tokens at positions of a prompt, as they can be drawn."""
     return [style.drawable(token(prompt.tokens[position])) for position in positions]
-
-
-def head(canvas: "Figure", title: str, lines: Sequence[str], width: float) -> None:
-    """Write the title and lines of explanation above everything, cut to the width in inches."""
-    texts = [style.fit(visible(title), 0.88 * width, style.LARGE, bold=True)]
-    height = float(canvas.get_figheight())
-    canvas.text(
-        0.12 / width, 1 - 0.1 / height, texts[0], va="top",
-        fontsize=style.LARGE, fontweight="bold",
-    )  # fmt: skip
-    for place, line in enumerate(lines):
-        text = style.fit(line, 0.88 * width, style.SMALL)
-        y = 1 - (0.36 + 0.16 * place) / height
-        canvas.text(0.12 / width, y, text, va="top", fontsize=style.SMALL, color=style.MUTED)
-
-
-def head_room(lines: int) -> float:
-    """Return the inches that `head` takes."""
-    return 0.42 + 0.16 * lines
-
-
-def canvas_of(width: float, height: float, title: str, lines: Sequence[str]) -> "Figure":
-    """Return a figure with `height` inches of panels under its head, laid out by matplotlib.
-
-    Call it, and all that draws on it, inside `style.context()`.
-    """
-    from matplotlib.figure import Figure
-
-    room = head_room(len(lines))
-    canvas = Figure(figsize=(width, height + room), layout="constrained")
-    engine = canvas.get_layout_engine()
-    assert engine is not None
-    engine.set(rect=(0, 0, 1, height / (height + room)))  # type: ignore[call-arg]
-    head(canvas, title, lines, width)
-    return canvas
 
 
 def draw_map(
@@ -117,9 +80,9 @@ def draw_map(
     return image
 
 
-def draw_bar(canvas: "Figure", image: Any, axes: Any, label: str = "") -> None:
+def draw_bar(image: Any, axes: "Axes", label: str = "") -> None:
     """Draw the colour bar of an image beside its axes, labelled at its ends and its middle."""
-    bar = canvas.colorbar(image, ax=axes, fraction=0.04, pad=0.02, aspect=24)
+    bar = axes.figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, aspect=24)
     low, high = image.get_clim()
     ticks = [low, (low + high) / 2, high]
     bar.ax.set_yticks(ticks, [significant(tick, 2) for tick in ticks])
@@ -131,44 +94,3 @@ def limit_of(*arrays: NDArray[Any]) -> float:
     """Return the largest size in all arrays: the end of a scale symmetric around zero."""
     sizes = [float(np.abs(array[np.isfinite(array)]).max(initial=0)) for array in arrays]
     return max(sizes) or 1.0
-
-
-def fitted(canvas: "Figure", width: float | None) -> "Figure":
-    """Return the finished figure, as a whole made smaller or larger to `width` inches.
-
-    Panels side by side need their room, so letters, lines and markers change with them, as in a
-    picture that is included at that width. Call it inside `style.context()`.
-    """
-    from matplotlib.lines import Line2D
-    from matplotlib.text import Text
-
-    style.literal(canvas)
-    natural = float(canvas.get_figwidth())
-    if width is None:
-        return canvas
-    factor = width / natural
-    canvas.set_size_inches(width, factor * canvas.get_figheight())
-    for axes in canvas.axes:
-        for which in ("x", "y"):
-            size = next((text.get_fontsize() for text in _labels(axes, which)), style.SMALL)
-            axes.tick_params(
-                axis=which, labelsize=factor * float(size), pad=1.5 * factor, length=1.5
-            )
-    labels = _all_labels(canvas)
-    for text in canvas.findobj(Text):
-        if isinstance(text, Text) and text not in labels:
-            text.set_fontsize(factor * float(text.get_fontsize()))
-    for line in canvas.findobj(Line2D):
-        if isinstance(line, Line2D):
-            line.set_linewidth(factor * float(line.get_linewidth()))
-            line.set_markersize(factor * line.get_markersize())
-    return style.literal(canvas)
-
-
-def _labels(axes: "Axes", which: str) -> Sequence["Text"]:
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    return list(axis.get_ticklabels())
-
-
-def _all_labels(canvas: "Figure") -> set["Text"]:
-    return {text for axes in canvas.axes for which in "xy" for text in _labels(axes, which)}

@@ -9,16 +9,8 @@ import numpy as np
 
 from bench.results import Cell
 from reports import style
-from reports.figures.parts import (
-    KEY,
-    canvas_of,
-    cells_of,
-    draw_bar,
-    draw_map,
-    fitted,
-    limit_of,
-    token_names,
-)
+from reports.figures.panels import Panel, sheet
+from reports.figures.parts import KEY, cells_of, draw_bar, draw_map, limit_of, token_names
 from reports.figures.sweep import draw_sweep
 from reports.load import Results
 from reports.maps import score_maps
@@ -86,14 +78,11 @@ def figure(
         f"prompt: {prompt.clean} · answer{prompt.answer}, foil{prompt.foil}",
         f"{METHOD} trained on this prompt: {KEY}; circles where answer and foil cross",
     ]
-    natural = 3.4 + 3.4 * len(maps)
+    panels = [Panel(3.7, 2.6)] * len(maps) + [Panel(3.0, 2.4)]
     with style.context():
-        canvas = canvas_of(natural, 3.6, f"{model} · {task}", lines)
-        panels = canvas.subplots(
-            1, len(maps) + 1, width_ratios=[*[1.25] * len(maps), 1.0], squeeze=False
-        )[0]
-        for axes, one in zip(panels, maps, strict=False):
+        page = sheet(f"{model} · {task}", lines, panels, 3.3, width, stacked=2.7)
+        for axes, one in zip(page.axes, maps, strict=False):
             image = draw_map(axes, one.values, one.columns, limit, title=one.title)
-        draw_bar(canvas, image, panels[len(maps) - 1], "scalar")
-        draw_sweep(panels[-1], cell, "train", "logit")
-        return fitted(canvas, width)
+        draw_bar(image, page.axes[len(maps) - 1], "scalar")
+        draw_sweep(page.axes[-1], cell, "train", "logit")
+        return style.literal(page.canvas)

@@ -1,18 +1,19 @@
 """What every hyperparameter does to a trained method, the others at their first value."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from reports import style
-from reports.figures.parts import canvas_of, fitted
+from reports.figures.panels import Panel, canvas_of, legend, rows_of, total_of
 from reports.load import Results, plain_name
 from reports.palette import looks
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
     from pandas import DataFrame
 
 QUANTITIES = {
@@ -33,6 +34,9 @@ NAMES = {
     "prompts.train": "train prompts",
 }
 ALL_PROMPTS = "all"
+PANEL, LABELS = Panel(1.35, 0.88), 0.5
+HEIGHT, STACKED = 6.0, 4.4
+"""Inches: of a hyperparameter, of the names of the quantities; of all quantities."""
 
 
 def data(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
@@ -113,27 +117,46 @@ def figure(
     model, task = results.one(model, task)
     found = data(results, model=model, task=task)
     names = [name for name in NAMES if name in set(found["hyperparameter"])]
-    natural = 1.35 * len(names) + 0.8
+    panels = [PANEL] * len(names)
+    total = total_of(panels) + LABELS if width is None else width
+    blocks = rows_of(panels, total - LABELS)
+    height = HEIGHT if len(blocks) == 1 else STACKED
     lines = ["each varied with the others at their usual value; filled: test prompts, open: train"]
     with style.context():
-        canvas = canvas_of(natural, 1.15 * len(QUANTITIES) + 0.6, f"{model} · {task}", lines)
-        panels = canvas.subplots(
-            len(QUANTITIES), len(names), sharey="row", sharex="col", squeeze=False
-        )
-        for row, (quantity, label) in enumerate(QUANTITIES.items()):
-            panels[row, 0].set_ylabel(label)
-            for column, name in enumerate(names):
-                own = found[found["hyperparameter"] == name]
-                _draw(panels[row, column], own, quantity)
-        for column, name in enumerate(names):
-            panels[-1, column].set_xlabel(style.drawable(NAMES[name]))
-        canvas.align_ylabels(panels[:, 0])
+        canvas = canvas_of(total, height * len(blocks), f"{model} · {task}", lines)
+        parts = canvas.subfigures(len(blocks), 1, squeeze=False)[:, 0]
+        columns = [
+            column
+            for part, block in zip(parts, blocks, strict=True)
+            for column in _draw_block(part, found, names[block.start : block.stop])
+        ]
+        for row in zip(*columns, strict=True):
+            _same_heights(row)
         if found["method"].nunique() > 1:
-            canvas.legend(
-                *panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4,
-                frameon=False,
-            )  # fmt: skip
-        return fitted(canvas, width)
+            legend(canvas, columns[0][0])
+        return style.literal(canvas)
+
+
+def _draw_block(part: "SubFigure", found: "DataFrame", names: list[str]) -> "list[list[Axes]]":
+    """A column a hyperparameter, a row a quantity; return the columns."""
+    panels = part.subplots(len(QUANTITIES), len(names), sharex="col", squeeze=False)
+    for row, (quantity, label) in enumerate(QUANTITIES.items()):
+        panels[row, 0].set_ylabel(label)
+        for column, name in enumerate(names):
+            _draw(panels[row, column], found[found["hyperparameter"] == name], quantity)
+            if column:
+                panels[row, column].tick_params(labelleft=False)
+    for column, name in enumerate(names):
+        panels[-1, column].set_xlabel(style.drawable(NAMES[name]))
+    part.align_ylabels(panels[:, 0])
+    return [list(panels[:, column]) for column in range(len(names))]
+
+
+def _same_heights(row: "Sequence[Axes]") -> None:
+    """Give all axes of a quantity the same limits."""
+    lows, highs = zip(*(axes.get_ylim() for axes in row), strict=True)
+    for axes in row:
+        axes.set_ylim(min(lows), max(highs))
 
 
 def _draw(axes: "Axes", own: "DataFrame", quantity: str) -> None:
@@ -149,6 +172,6 @@ def _draw(axes: "Axes", own: "DataFrame", quantity: str) -> None:
                 color=how.colour, linewidth=1, markerfacecolor=how.colour if filled else "white",
                 label=style.drawable(method) if filled else None,
             )  # fmt: skip
-    axes.set_xticks(range(len(values)), values)
+    axes.set_xticks(range(len(values)), values, rotation=45, ha="right", rotation_mode="anchor")
     axes.margins(x=0.12)
     axes.tick_params(labelsize=style.TINY)

@@ -6,7 +6,7 @@ Beside Table 1 of 'Activation Scaling for Steering and Interpreting Language Mod
 from typing import TYPE_CHECKING
 
 from reports import style
-from reports.figures.parts import canvas_of, fitted
+from reports.figures.panels import Panel, sheet
 from reports.load import Results
 from reports.tables.tasks import table
 from reports.text import visible
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 SPLIT = "test"
+PANELS = [Panel(4.9, 3.6), Panel(2.2, 1.8)]
 
 
 def data(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
@@ -36,10 +37,7 @@ def figure(
     found = data(results, model=model, task=task)
     if found.empty:
         raise UserInputError(f"{results.store.directory} has no finished cell of any task")
-    names = [
-        style.fit(f"{visible(row.task)} ({row.tokens} tokens)", 3.0, style.SMALL)
-        for row in found.itertuples()
-    ]
+    names = [f"{visible(row.task)} ({row.tokens} tokens)" for row in found.itertuples()]
     places = range(len(names))
     lines = [
         f"{int(found['n_prompts'].max())} test prompts a task; LD: logit difference, "
@@ -47,21 +45,23 @@ def figure(
     ]
     with style.context():
         title = model or str(found["model"].iloc[0])
-        canvas = canvas_of(7.4, 0.2 * len(names) + 0.7, f"{title} · unsteered", lines)
-        left, right = canvas.subplots(1, 2, width_ratios=(1.6, 1.0))
+        page = sheet(f"{title} · unsteered", lines, PANELS, 0.2 * len(names) + 0.6, width)
+        left, right = page.axes
         left.errorbar(
             found["LD"], places, xerr=found["LD_error"], fmt="o", color=style.INK, markersize=4,
             elinewidth=1,
         )  # fmt: skip
         left.axvline(0, color=style.FAINT, linewidth=0.8, zorder=0)
-        left.set_yticks(places, names)
-        left.set_xlabel("LD: answer ahead to the right")
+        left.set_xlabel("logit difference")
         right.barh(places, found["mass"], height=0.6, color=style.MUTED)
-        right.set_yticks(places, [""] * len(names))
         right.set_xlim(0, 1)
+        right.set_xticks([0, 0.5, 1])
         right.set_xlabel("P(answer) + P(foil)")
-        for axes in (left, right):
+        for axes, total, leads in zip(page.axes, page.widths, page.leads, strict=True):
+            room = 0.6 * total
+            shown = [style.fit(name, room, style.SMALL) if leads else "" for name in names]
+            axes.set_yticks(places, shown)
             axes.set_ylim(len(names) - 0.5, -0.5)
             axes.spines[["top", "right"]].set_visible(False)
             axes.tick_params(axis="y", length=0)
-        return fitted(canvas, width)
+        return style.literal(page.canvas)

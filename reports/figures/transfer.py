@@ -9,7 +9,8 @@ import numpy as np
 
 from bench.records import CellRecord
 from reports import style
-from reports.figures.parts import canvas_of, draw_bar, fitted
+from reports.figures.panels import canvas_of
+from reports.figures.parts import draw_bar
 from reports.intervals import t_interval
 from reports.load import Results, plain_name
 from reports.text import number, visible
@@ -120,16 +121,23 @@ def figure(
         f"{METHOD}: E₀ on test prompts, with the 95 % interval over refits",
         "colour: the share of the unsteered E₀ made up for (blue), or lost (orange)",
     ]
-    room = max(style.width_of(style.drawable(visible(name)), style.SMALL) for name in trained)
-    natural = max(5.2, 1.5 * len(tested) + room + 1.6)
+    names = [style.drawable(visible(name)) for name in (UNSTEERED, *trained)]
+    room = max(style.width_of(name, style.SMALL) for name in names)
+    total = max(5.2, 1.5 * len(tested) + room + 1.6) if width is None else width
+    rows = [_broken(name, total / 3) for name in names]
     with style.context():
-        canvas = canvas_of(natural, 0.55 * (len(trained) + 1) + 1.0, model, lines)
-        _draw(canvas, canvas.subplots(), found, trained, tested)
-        return fitted(canvas, width)
+        canvas = canvas_of(total, 0.55 * len(rows) + 1.0, model, lines)
+        _draw(canvas.subplots(), found, trained, tested, rows)
+        return style.literal(canvas)
+
+
+def _broken(name: str, room: float) -> str:
+    """A name in lines of at most `room` inches; a mixture's after its parts."""
+    return "\n".join(style.wrap(name, room, style.SMALL))
 
 
 def _draw(
-    canvas: "Figure", axes: "Axes", found: "DataFrame", trained: list[str], tested: list[str]
+    axes: "Axes", found: "DataFrame", trained: list[str], tested: list[str], rows: list[str]
 ) -> None:
     gains = np.full((len(trained) + 1, len(tested)), np.nan)
     for row in found.itertuples():
@@ -153,10 +161,9 @@ def _draw(
         {"rotation": 20, "ha": "right", "rotation_mode": "anchor"} if len(names) > 4 else {}
     )
     axes.set_xticks(range(len(tested)), names, **turned)
-    rows = [UNSTEERED, *(style.drawable(visible(name)) for name in trained)]
     axes.set_yticks(range(len(rows)), rows)
     axes.set_xlabel("tested on")
     axes.set_ylabel("trained on")
     axes.tick_params(length=0)
     axes.axhline(0.5, color="white", linewidth=3)
-    draw_bar(canvas, image, axes, "share made up for")
+    draw_bar(image, axes, "share made up for")

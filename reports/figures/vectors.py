@@ -10,15 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reports import style
-from reports.figures.parts import canvas_of, draw_bar, draw_map, fitted, limit_of, token_names
+from reports.figures.panels import Panel, canvas_of, fill, rows_of, total_of
+from reports.figures.parts import draw_bar, draw_map, limit_of, token_names
 from reports.load import Results
 from reports.text import number
 from reports.vectors import Seeds, seeds_of, table
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
     from pandas import DataFrame
 
+PANELS = [Panel(3.1, 2.2)] * 3
+NAME, ROW, STACKED = 0.3, 3.1, 2.4
+"""Inches of height: of a setting's name, of its maps side by side, and of each if they are not."""
 KEY = (
     "means over seeds; points by layer and token. Under the maps: mean over pairs of seeds, and "
     "smallest to largest. Hatched: excluded, or no path leads to the answer."
@@ -40,36 +44,38 @@ def figure(
     """
     model, task = results.one(model, task)
     settings = seeds_of(results, model, task)
-    natural = 9.6
+    total = total_of(PANELS) if width is None else width
+    n_rows = len(rows_of(PANELS, total))
+    height = NAME + (ROW if n_rows == 1 else STACKED) * n_rows
     with style.context():
-        canvas = canvas_of(natural, 3.5 * len(settings), f"{model} · {task}", [KEY])
-        rows = canvas.subfigures(len(settings), 1, squeeze=False)[:, 0]
-        for part, seeds in zip(rows, settings, strict=True):
-            _draw_row(part, seeds, natural)
-        return fitted(canvas, width)
+        canvas = canvas_of(total, height * len(settings), f"{model} · {task}", [KEY])
+        parts = canvas.subfigures(len(settings), 1, squeeze=False)[:, 0]
+        for part, seeds in zip(parts, settings, strict=True):
+            _draw_setting(canvas, part, seeds, total)
+        return style.literal(canvas)
 
 
-def _draw_row(part: "Figure", seeds: Seeds, width: float) -> None:
+def _draw_setting(canvas: "Figure", part: "SubFigure", seeds: Seeds, total: float) -> None:
     record = seeds.records[0]
     assert record.grid is not None
     names = token_names(record.prompts["train"][0], record.grid.positions)
     statistics = seeds.statistics()
     site = record.grid.places[0].label
     title = f"{seeds.label} · {site} · {len(seeds.records)} seeds"
-    part.suptitle(style.fit(title, width - 0.4, style.NAME), fontsize=style.NAME, x=0.01, ha="left")
+    part.suptitle(style.fit(title, total - 0.4, style.NAME), fontsize=style.NAME, x=0.01, ha="left")
     maps = {
         "tau_norm": ("change of norm ‖v‖", _mean(seeds, seeds.norm_change)),
         "tau_distance": ("cosine distance from the start", _mean(seeds, seeds.distance)),
         "cosine": ("cosine between seeds", seeds.cosine.mean(axis=0)[0]),
     }
-    panels = part.subplots(1, 3)
-    for axes, (name, (what, values)) in zip(panels, maps.items(), strict=True):
+    page = fill(canvas, part, PANELS, total)
+    for axes, (name, (what, values)) in zip(page.axes, maps.items(), strict=True):
         limit = 1.0 if name == "cosine" else limit_of(values)
         if name == "tau_distance":  # 1 is no relation to the start: the middle of its scale
             image = draw_map(axes, values, names, 2.0, title=what, low=0.0)
         else:
             image = draw_map(axes, values, names, limit, title=what)
-        draw_bar(part, image, axes)
+        draw_bar(image, axes)
         short = "mean cosine" if name == "cosine" else "τ between seeds"
         found = statistics[name]
         text = f"{short}: {number(float(np.mean(found)), 2)}"

@@ -1,0 +1,171 @@
+"""Panels of a figure: side by side, or in several rows where the width does not have the room.
+
+Letters keep their size whatever the width of the figure: what changes is how many panels stand in
+a row and how lines of text are broken.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
+
+from reports import style
+from reports.text import visible
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+MARGIN = 0.12
+TITLE, LINE, FOOT = 0.36, 0.15, 0.08
+SPARE = 0.3  # of a figure as wide as it asks for
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What a panel asks for, in inches, its labels included.
+
+    Attributes:
+        width: as wide as it wants to be.
+        least: the narrowest that can be read.
+    """
+
+    width: float
+    least: float
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A figure with its panels.
+
+    Attributes:
+        axes: of every panel, in the order asked for.
+        widths: of every panel, in inches.
+        leads: whether a panel is the first of its row.
+    """
+
+    canvas: "Figure"
+    axes: list["Axes"]
+    widths: list[float]
+    leads: list[bool]
+
+    def legend(self) -> None:
+        """Write the legend of the first panel under all of them."""
+        legend(self.canvas, self.axes[0])
+
+
+def sheet(
+    title: str,
+    lines: Sequence[str],
+    panels: Sequence[Panel],
+    height: float,
+    width: float | None,
+    *,
+    stacked: float | None = None,
+    same_y: bool = False,
+) -> Sheet:
+    """Return a figure with panels under its title and lines of explanation, laid out by matplotlib.
+
+    Call it, and all that draws on it, inside `style.context()`.
+
+    Args:
+        title: one line; cut if need be.
+        lines: explanations; broken where they are too long.
+        panels: what each asks for.
+        height: of all panels side by side, in inches.
+        stacked: of a row where they are not, in inches; None: the same.
+        width: of the figure, in inches; None: as wide as all panels side by side.
+        same_y: panels of a row share their y axis, whose labels only the first shows.
+    """
+    total = total_of(panels) if width is None else width
+    n_rows = len(rows_of(panels, total))
+    each = height if n_rows == 1 or stacked is None else stacked
+    canvas = canvas_of(total, each * n_rows, title, lines)
+    return fill(canvas, canvas, panels, total, same_y=same_y)
+
+
+def fill(
+    canvas: "Figure",
+    part: "Figure | SubFigure",
+    panels: Sequence[Panel],
+    total: float,
+    *,
+    same_y: bool = False,
+) -> Sheet:
+    """Fill a part of a figure, `total` inches wide, with panels; arguments as those of `sheet`."""
+    rows = rows_of(panels, total)
+    axes: list[Axes] = []
+    widths: list[float] = []
+    for strip, row in zip(part.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
+        wanted = [panels[index].width for index in row]
+        axes += list(
+            strip.subplots(1, len(row), width_ratios=wanted, squeeze=False, sharey=same_y)[0]
+        )
+        widths += [total * one / sum(wanted) for one in wanted]
+    leads = [index == row[0] for row in rows for index in row]
+    return Sheet(canvas, axes, widths, leads)
+
+
+def legend(canvas: "Figure", axes: "Axes") -> None:
+    """Write the legend of one panel under all of them, in as many columns as fit."""
+    handles, labels = axes.get_legend_handles_labels()
+    widest = max((style.width_of(label, style.SMALL) for label in labels), default=0.0)
+    columns = max(1, int((canvas.get_figwidth() - MARGIN) / (widest + 0.5)))
+    canvas.legend(
+        handles, labels, loc="outside lower center", ncols=min(columns, len(labels)) or 1,
+        frameon=False,
+    )  # fmt: skip
+
+
+def total_of(panels: Sequence[Panel]) -> float:
+    """Return the width in inches of a figure with all panels side by side, as they ask for."""
+    return sum(panel.width for panel in panels) + SPARE
+
+
+def rows_of(panels: Sequence[Panel], total: float) -> list[range]:
+    """Return which panels stand in a row: as few rows as `total` inches allow, evenly filled."""
+    rows, start = [], 0
+    for index in range(1, len(panels) + 1):
+        if index == len(panels) or _room(panels, range(start, index + 1)) > total:
+            rows.append(range(start, index))
+            start = index
+    longest, extra = divmod(len(panels), len(rows))
+    ends = list(accumulate(longest + (place < extra) for place in range(len(rows))))
+    even = [range(start, end) for start, end in pairwise([0, *ends])]
+    fits = all(len(row) == 1 or _room(panels, row) <= total for row in even)
+    return even if fits else rows
+
+
+def _room(panels: Sequence[Panel], row: range) -> float:
+    return sum(panels[index].least for index in row)
+
+
+def canvas_of(width: float, height: float, title: str, lines: Sequence[str]) -> "Figure":
+    """Return a figure with `height` inches of room under its title and explanations.
+
+    Call it, and all that draws on it, inside `style.context()`.
+    """
+    from matplotlib.figure import Figure
+
+    inner = width - 2 * MARGIN
+    broken = [
+        style.fit(piece, inner, style.SMALL)
+        for line in lines
+        for piece in style.wrap(visible(line), inner, style.SMALL)
+    ]
+    room = TITLE + LINE * len(broken) + FOOT
+    whole = height + room
+    canvas = Figure(figsize=(width, whole), layout="constrained")
+    engine = canvas.get_layout_engine()
+    assert engine is not None
+    engine.set(rect=(0, 0, 1, height / whole))  # type: ignore[call-arg]
+    canvas.text(
+        MARGIN / width, 1 - 0.1 / whole, style.fit(visible(title), inner, style.LARGE, bold=True),
+        va="top", fontsize=style.LARGE, fontweight="bold",
+    )  # fmt: skip
+    for place, line in enumerate(broken):
+        canvas.text(
+            MARGIN / width, 1 - (TITLE + LINE * place) / whole, line, va="top",
+            fontsize=style.SMALL, color=style.MUTED,
+        )  # fmt: skip
+    return canvas
