@@ -192,7 +192,7 @@ class Matrix(_Strict):
     sparsity: Sparsity = Sparsity()
     agreement: Agreement = Agreement()
     figures: list[str] = []
-    """Which figures its report shows first (`reports.figures.FIGURES`)."""
+    """Which figures its report draws (`reports.figures.FIGURES`); all if none are named."""
     rows_per_forward: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Prompts times strengths or points; `auto`: what the memory at hand takes (`bench.rows`)."""
     plugins: list[str] = []

@@ -15,7 +15,7 @@ class Drawn:
         stem: of its files' names.
         svg: its content; empty where there was nothing to draw.
         width: in inches.
-        first: the matrix wants it shown first.
+        first: the matrix names it.
         missing: why there was nothing to draw.
     """
 

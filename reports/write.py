@@ -34,7 +34,7 @@ class ReportOptions:
 
     Attributes:
         models, tasks, methods: see `Results.only`.
-        figures: names of `FIGURES`.
+        figures: names of `FIGURES`; none: those that the matrix names, or all if it names none.
         width: of every figure in inches; None: as wide as each asks for.
         palette: a name of `reports.palette.PALETTES`.
         against: another run, whose cells this one's are compared with.
@@ -93,11 +93,11 @@ def _make_folder(folder: Path) -> None:
 
 
 def _draw(results: Results, folder: Path, options: ReportOptions) -> Iterator[Drawn]:
-    """Draw and write every figure that there is something for; those of the matrix first."""
+    """Draw and write the figures asked for: here, else by the matrix, else all."""
     listed = results.store.config.get("figures")
     first = [name for name in listed if name in FIGURES] if isinstance(listed, list) else []
     names = file_names(results.pairs())
-    for name in options.figures or dict.fromkeys((*first, *FIGURES)):
+    for name in options.figures or first or FIGURES:
         entry = FIGURES[name]
         for scope in entry.scopes(results):
             stem = "-".join(filter(None, (name, stem_of(scope, names))))

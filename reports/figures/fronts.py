@@ -91,6 +91,8 @@ def _draw(axes: "Axes", found: "DataFrame", plane: Plane) -> None:
     if plane.counts:
         axes.set_xscale("symlog", linthresh=1)
         axes.invert_xaxis()
+    else:
+        axes.locator_params(axis="x", nbins=3)
     _draw_front(axes, test, plane, style.FAINT, 4.0)
     for method, how in look.items():
         own, seen = (part[part["method"] == method] for part in (test, train))

@@ -12,6 +12,7 @@ from bench.sizes import of_size
 from bench.suite import is_suite, load_suite
 from reports.figures import FIGURES
 from reports.load import load
+from reports.style import TINY, WIDTHS
 from tasks.errors import UserInputError
 from tests.reports.test_figures import assert_legible, texts
 from tests.small import task_texts
@@ -90,10 +91,12 @@ def test_a_preset_draws_its_figures_from_what_it_stores(
         for scope in entry.scopes(results):
             if "task" in scope and scope["task"].startswith("mixture"):
                 continue
-            drawn = entry.figure(results, **scope)
-            drawn.canvas.draw()
-            assert_legible(drawn)
-            assert len(texts(drawn)) > 5
+            for width in (None, *WIDTHS.values()):
+                drawn = entry.figure(results, width=width, **scope)
+                drawn.canvas.draw()
+                assert_legible(drawn)
+                assert len(texts(drawn)) > 5
+                assert min(text.get_fontsize() for text in texts(drawn)) >= TINY
             assert len(entry.numbers(results, **scope))
 
 
