@@ -13,7 +13,8 @@ from bench.split import Split
 from methods.core.points import HEAD_SITES, PointGrid, make_grid
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
-from tasks.encoding import EncodedTask, PromptBatch, encode
+from tasks.batch import PromptBatch
+from tasks.encoding import EncodedTask, encode
 from tasks.errors import UserInputError
 
 

@@ -1,94 +1,15 @@
-"""From a task's strings to token ids: the checks on tokens live here, and nowhere else."""
+"""From a task's strings to the prompts of every split, in the tokens of one model."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from random import Random
-from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from tasks.batch import PromptBatch, interleaved, stacked
 from tasks.errors import UserInputError, nearest
 from tasks.task import SPLITS, PromptPair, Task
-
-
-class Tokenizer(Protocol):
-    """What is asked of a tokenizer; those of Hugging Face have it."""
-
-    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
-
-    def decode(self, token_ids: list[int]) -> str: ...
-
-
-PADDING = -1
-"""Stands in `PromptBatch.tokens` where a prompt has no token; no vocabulary has it."""
-
-
-@dataclass(frozen=True, eq=False)
-class PromptBatch:
-    """The prompts of one split as token ids, BOS included where there is one.
-
-    Prompts end at the same position, the answer position. Where a task has several lengths,
-    `PADDING` stands in front of the shorter ones, up to the longest of all its splits.
-    """
-
-    split: str
-    pairs: tuple[PromptPair, ...]
-    tokens: NDArray[np.int64]
-    """Clean prompts, (prompt, position)."""
-    corrupted: NDArray[np.int64]
-    """Corrupted prompts, (prompt, position)."""
-    answers: NDArray[np.int64]
-    """Token ids of the answers, (prompt,)."""
-    foils: NDArray[np.int64]
-    """Token ids of the foils, (prompt,)."""
-    token_strings: tuple[tuple[str, ...], ...]
-    """What a reader is shown for every position of the clean prompt, per prompt; "" is padding."""
-    has_bos: bool
-    """Whether the first token of every prompt is the BOS."""
-
-    def __len__(self) -> int:
-        """Return the number of prompts."""
-        return len(self.pairs)
-
-    @property
-    def n_positions(self) -> int:
-        """Length of the longest prompt in tokens, BOS included."""
-        return int(self.tokens.shape[1])
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Length of every prompt in tokens, BOS included, (prompt,)."""
-        lengths: NDArray[np.int64] = (self.tokens != PADDING).sum(axis=1)
-        return lengths
-
-    def aligned(self, n_positions: int) -> "PromptBatch":
-        """Return the batch with padding in front up to `n_positions`."""
-        missing = n_positions - self.n_positions
-        if not missing:
-            return self
-        in_front = ((0, 0), (missing, 0))
-        return replace(
-            self,
-            tokens=np.pad(self.tokens, in_front, constant_values=PADDING),
-            corrupted=np.pad(self.corrupted, in_front, constant_values=PADDING),
-            token_strings=tuple(("",) * missing + row for row in self.token_strings),
-        )
-
-    def take(self, indices: Sequence[int] | NDArray[np.int64]) -> "PromptBatch":
-        """Return the batch of the prompts at `indices`, in that order; repeats are allowed."""
-        chosen = [int(index) for index in indices]
-        return replace(
-            self,
-            pairs=tuple(self.pairs[index] for index in chosen),
-            tokens=self.tokens[chosen],
-            corrupted=self.corrupted[chosen],
-            answers=self.answers[chosen],
-            foils=self.foils[chosen],
-            token_strings=tuple(self.token_strings[index] for index in chosen),
-        )
+from tasks.tokens import RejectedError, Tokenizer, TokenPair, token_pair
 
 
 @dataclass(frozen=True)
@@ -106,20 +27,6 @@ class EncodedTask:
         """The lengths of its prompts in tokens, BOS included, ascending."""
         found = {int(n) for batch in self.batches.values() for n in batch.lengths}
         return tuple(sorted(found))
-
-
-@dataclass(frozen=True)
-class _TokenPair:
-    """One pair in token ids, without BOS."""
-
-    clean: list[int]
-    corrupted: list[int]
-    answer: int
-    foil: int
-
-
-class _RejectedError(Exception):
-    """A pair that breaks a rule on tokens; the message is the reason that is counted."""
 
 
 def encode(
@@ -161,11 +68,12 @@ def encode(
             raise UserInputError(f'Task "{_title(task)}" has no prompts for the split "{split}".')
         dropped[f"split: the task has no {split} prompts"] = wanted.pop(split)
     usable, length = _usable_entities(task, tokenizer, wanted, dropped)
+    drawing = _Drawing(task, tokenizer, seed, length, dropped)
     drawn = {
-        split: _drawn(task, tokenizer, split, wanted[split], held, seed, length, dropped, at_most)
+        split: drawing.first(wanted[split], split, held, at_most=at_most)
         for split, held in _divided(task, usable, wanted, seed).items()
     }
-    batches = {split: _batch(split, pairs, tokenizer, bos_id) for split, pairs in drawn.items()}
+    batches = {split: stacked(split, pairs, tokenizer, bos_id) for split, pairs in drawn.items()}
     longest = max(batch.n_positions for batch in batches.values())
     batches = {split: batch.aligned(longest) for split, batch in batches.items()}
     return EncodedTask(task=task, batches=batches, dropped=dict(sorted(dropped.items())))
@@ -192,26 +100,11 @@ def _joined(task: Task, encoded: Sequence[EncodedTask]) -> EncodedTask:
     for split in SPLITS:
         parts = [part.batches[split].aligned(longest) for part in encoded if split in part.batches]
         if parts:
-            batches[split] = _interleaved(parts)
+            batches[split] = interleaved(parts)
     dropped: Counter[str] = Counter()
     for part in encoded:
         dropped.update({f"{_title(part.task)}: {why}": n for why, n in part.dropped.items()})
     return EncodedTask(task=task, batches=batches, dropped=dict(sorted(dropped.items())))
-
-
-def _interleaved(batches: Sequence[PromptBatch]) -> PromptBatch:
-    """Join batches of one alignment, a prompt of each in turn."""
-    whole = replace(
-        batches[0],
-        pairs=tuple(pair for batch in batches for pair in batch.pairs),
-        tokens=np.concatenate([batch.tokens for batch in batches]),
-        corrupted=np.concatenate([batch.corrupted for batch in batches]),
-        answers=np.concatenate([batch.answers for batch in batches]),
-        foils=np.concatenate([batch.foils for batch in batches]),
-        token_strings=tuple(row for batch in batches for row in batch.token_strings),
-    )
-    turns = [(turn, part) for part, batch in enumerate(batches) for turn in range(len(batch))]
-    return whole.take(sorted(range(len(turns)), key=turns.__getitem__))
 
 
 def _divided(
@@ -258,8 +151,8 @@ def _usable_entities(
     lengths: dict[str, list[int]] = {}
     for entity in task.entities():
         try:
-            probes = [_token_pair(tokenizer, task.probe(split, entity)) for split in splits]
-        except _RejectedError as rejection:
+            probes = [token_pair(tokenizer, task.probe(split, entity)) for split in splits]
+        except RejectedError as rejection:
             dropped[f"entity: {rejection}"] += 1
         else:
             lengths[entity] = [len(probe.clean) for probe in probes]
@@ -279,74 +172,45 @@ def _usable_entities(
     return usable, common
 
 
-def _drawn(
-    task: Task,
-    tokenizer: Tokenizer,
-    split: str,
-    size: int,
-    entities: Sequence[str],
-    seed: int,
-    length: int | None,
-    dropped: Counter[str],
-    at_most: bool,
-) -> list[tuple[PromptPair, _TokenPair]]:
-    """Return the first `size` valid pairs of a split."""
-    valid = _valid_pairs(task, tokenizer, split, entities, seed, length, dropped)
-    drawn = list(islice(valid, size))
-    if len(drawn) < size and not (at_most and drawn):
-        raise UserInputError(_too_few(task, split, size, len(drawn), len(entities), dropped))
-    return drawn
+@dataclass
+class _Drawing:
+    """Prompts of one task that keep every rule on tokens.
 
+    Attributes:
+        length: of every clean prompt, without BOS; None: any.
+        dropped: why pairs were dropped, counted here.
+    """
 
-def _valid_pairs(
-    task: Task,
-    tokenizer: Tokenizer,
-    split: str,
-    entities: Sequence[str],
-    seed: int,
-    length: int | None,
-    dropped: Counter[str],
-) -> Iterator[tuple[PromptPair, _TokenPair]]:
-    """Yield the pairs of a split that keep every rule, and count why others do not."""
-    for pair in task.candidates(split, entities, seed):
-        try:
-            tokens = _token_pair(tokenizer, pair)
-            if tokens.answer == tokens.foil:
-                raise _RejectedError("answer and foil are the same token")
-            if length is not None and len(tokens.clean) != length:
-                raise _RejectedError(f"the clean prompt is not {length} tokens long")
-        except _RejectedError as rejection:
-            dropped[f"pair: {rejection}"] += 1
-        else:
-            yield pair, tokens
+    task: Task
+    tokenizer: Tokenizer
+    seed: int
+    length: int | None
+    dropped: Counter[str]
 
+    def first(
+        self, size: int, split: str, entities: Sequence[str], *, at_most: bool
+    ) -> list[tuple[PromptPair, TokenPair]]:
+        """Return the first `size` valid pairs of a split."""
+        drawn = list(islice(self._valid(split, entities), size))
+        if len(drawn) < size and not (at_most and drawn):
+            raise UserInputError(
+                _too_few(self.task, split, size, len(drawn), len(entities), self.dropped)
+            )
+        return drawn
 
-def _token_pair(tokenizer: Tokenizer, pair: PromptPair) -> _TokenPair:
-    """Tokenise a pair, or raise `_RejectedError` if it breaks a rule that needs no other pair."""
-    clean = tokenizer.encode(pair.clean, add_special_tokens=False)
-    corrupted = tokenizer.encode(pair.corrupted, add_special_tokens=False)
-    if len(clean) != len(corrupted):
-        raise _RejectedError("clean and corrupted prompt differ in length")
-    # After both prompts: the logit difference of the corrupted run reads the same two tokens.
-    continuations = {}
-    for role, text in (("answer", pair.answer), ("foil", pair.foil)):
-        tokens = {_continuation(tokenizer, pair.clean, clean, text)}
-        tokens.add(_continuation(tokenizer, pair.corrupted, corrupted, text))
-        token = tokens.pop()
-        if tokens or token is None:
-            raise _RejectedError(f"the {role} is not one token")
-        continuations[role] = token
-    return _TokenPair(clean, corrupted, continuations["answer"], continuations["foil"])
-
-
-def _continuation(
-    tokenizer: Tokenizer, prompt: str, prompt_tokens: list[int], text: str
-) -> int | None:
-    """Return the one token that `text` adds to the prompt; None if it adds more or changes it."""
-    tokens = tokenizer.encode(prompt + text, add_special_tokens=False)
-    if len(tokens) == len(prompt_tokens) + 1 and tokens[:-1] == prompt_tokens:
-        return tokens[-1]
-    return None
+    def _valid(self, split: str, entities: Sequence[str]) -> Iterator[tuple[PromptPair, TokenPair]]:
+        """Yield the pairs of a split that keep every rule, and count why others do not."""
+        for pair in self.task.candidates(split, entities, self.seed):
+            try:
+                tokens = token_pair(self.tokenizer, pair)
+                if tokens.answer == tokens.foil:
+                    raise RejectedError("answer and foil are the same token")
+                if self.length is not None and len(tokens.clean) != self.length:
+                    raise RejectedError(f"the clean prompt is not {self.length} tokens long")
+            except RejectedError as rejection:
+                self.dropped[f"pair: {rejection}"] += 1
+            else:
+                yield pair, tokens
 
 
 def _too_few(
@@ -360,38 +224,3 @@ def _too_few(
         f"Dropped: {reasons or 'nothing'}. "
         "Ask for fewer prompts, or choose another template or a model with another tokenizer."
     )
-
-
-def _batch(
-    split: str,
-    drawn: Sequence[tuple[PromptPair, _TokenPair]],
-    tokenizer: Tokenizer,
-    bos_id: int | None,
-) -> PromptBatch:
-    """Stack the pairs of a split, with the BOS in front."""
-
-    def with_bos(tokens: list[int]) -> list[int]:
-        # Some tokenizers put one in front even when asked for no special tokens: never two.
-        return tokens if bos_id is None or tokens[:1] == [bos_id] else [bos_id, *tokens]
-
-    clean = _aligned([with_bos(tokens.clean) for _, tokens in drawn])
-    strings = {int(token): tokenizer.decode([int(token)]) for token in np.unique(clean[clean >= 0])}
-    strings[PADDING] = ""
-    return PromptBatch(
-        split=split,
-        pairs=tuple(pair for pair, _ in drawn),
-        tokens=clean,
-        corrupted=_aligned([with_bos(tokens.corrupted) for _, tokens in drawn]),
-        answers=np.array([tokens.answer for _, tokens in drawn], dtype=np.int64),
-        foils=np.array([tokens.foil for _, tokens in drawn], dtype=np.int64),
-        token_strings=tuple(tuple(strings[token] for token in row) for row in clean.tolist()),
-        has_bos=bos_id is not None,
-    )
-
-
-def _aligned(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
-    """Return prompts as an array in which all end at the same position."""
-    aligned = np.full((len(rows), max(map(len, rows))), PADDING, dtype=np.int64)
-    for row, tokens in zip(aligned, rows, strict=True):
-        row[len(row) - len(tokens) :] = tokens
-    return aligned

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tasks.encoding import PADDING, PromptBatch
+from tasks.batch import PADDING, PromptBatch
 
 
 @dataclass(frozen=True, eq=False)

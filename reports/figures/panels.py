@@ -147,7 +147,7 @@ def canvas_of(width: float, height: float, title: str, lines: Sequence[str]) -> 
     """
     from matplotlib.figure import Figure
 
-    inner = width - 2 * MARGIN
+    inner = 0.96 * width - 2 * MARGIN  # on a screen letters may be wider yet
     broken = [
         style.fit(piece, inner, style.SMALL)
         for line in lines

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from tasks import TASKS
-from tasks.encoding import PADDING, EncodedTask, encode
+from tasks.batch import PADDING
+from tasks.encoding import EncodedTask, encode
 from tasks.task import Task
 
 SIZES = {"train": 4, "test": 12, "shifted": 12}

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.batch import PADDING
 from tasks.ccc import CCC, asked_capitals
-from tasks.encoding import PADDING, encode
+from tasks.encoding import encode
 from tasks.errors import UserInputError
 from tasks.ioi import IOI
 from tasks.task import PromptPair

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tasks.encoding import PADDING, encode
+from tasks.batch import PADDING
+from tasks.encoding import encode
 from tasks.facts import first_names
 from tasks.ioi import IOI
 from tasks.ioi_varied import PLACES, TEMPLATES, THINGS, IOIVaried

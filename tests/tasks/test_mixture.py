@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from tasks.batch import PADDING
 from tasks.build import build_task, label_of
 from tasks.ccc import CCC
-from tasks.encoding import PADDING, encode
+from tasks.encoding import encode
 from tasks.errors import UserInputError
 from tasks.ioi import IOI
 from tasks.mixture import Mixture

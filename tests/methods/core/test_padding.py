@@ -13,7 +13,8 @@ from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 from methods.core.training import train
 from methods.dyn_scalar import unsteered_scalars
-from tasks.encoding import PADDING, encode
+from tasks.batch import PADDING
+from tasks.encoding import encode
 from tasks.ioi_varied import IOIVaried
 from tests.methods.small import largest_difference, subject
 from tests.tiny import ARCHITECTURES

@@ -10,7 +10,7 @@ from methods.core.memory import NotEnoughMemoryError
 from methods.core.points import Site
 from methods.core.prompts import Prompts
 from methods.core.subject import NonFiniteLogitsError, SubjectModel
-from tasks.encoding import PromptBatch
+from tasks.batch import PromptBatch
 from tasks.errors import UserInputError
 from tests.methods.small import (
     SERIAL,
