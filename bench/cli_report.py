@@ -12,7 +12,7 @@ from tasks.errors import UserInputError
 
 
 def report(
-    results: Annotated[Path, typer.Argument(help="A results directory.")],
+    results: Annotated[Path, typer.Argument(help="A results directory, or one of a suite.")],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Where to; RESULTS/report by default."),
@@ -40,8 +40,10 @@ def report(
     """Writes the report of a run from its stored results; needs no model.
 
     A folder with index.html, which opens without a network; figures as PDF, SVG and PNG, each with
-    its data as CSV; tables as CSV, Markdown and LaTeX.
+    its data as CSV; tables as CSV, Markdown and LaTeX. Of the results of `run paper`, a report of
+    every preset and the page of claims.
     """
+    from bench.cli_suite import report_suite, runs_of_suite
     from reports.write import ReportOptions, write_report
 
     options = ReportOptions(
@@ -53,7 +55,16 @@ def report(
         palette=palette,
         against=against,
     )
-    print_paths(Console(), {"report": write_report(results, output, options)})
+    if runs_of_suite(results):
+        if output is not None or against is not None:
+            raise UserInputError(
+                f"{results} is the results of a suite: its reports stand beside them, and runs are "
+                "compared one by one. Leave out --output and --against, or name a folder in it."
+            )
+        page = report_suite(results, options)
+    else:
+        page = write_report(results, output, options)
+    print_paths(Console(), {"report": page})
 
 
 def _inches(width: str) -> float | None:

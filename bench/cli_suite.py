@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from bench.config import preset_names
 from bench.estimate import estimated_seconds, in_words
 from bench.options import RunOptions
-from bench.suite import Suite
+from bench.results import RUN_FILE
+from bench.suite import Suite, load_suite
 from tasks.errors import UserInputError
+
+if TYPE_CHECKING:
+    from reports.write import ReportOptions
 
 
 def run_suite(suite: Suite, options: RunOptions, console: Console) -> tuple[int, int, Path]:
@@ -44,13 +50,32 @@ def run_suite(suite: Suite, options: RunOptions, console: Console) -> tuple[int,
     return failed, broken, page
 
 
+def runs_of_suite(directory: Path) -> list[str]:
+    """The presets whose results are in a folder, the paper's in its order; none of a run itself."""
+    if (directory / RUN_FILE).exists():
+        return []
+    names = dict.fromkeys([*load_suite("paper").matrices, *preset_names()])
+    return [name for name in names if (directory / name / RUN_FILE).exists()]
+
+
+def report_suite(directory: Path, options: ReportOptions) -> Path:
+    """Writes the report of every run of a suite anew, and the suite's first page."""
+    from reports.claims.write import write_claims
+    from reports.write import write_report
+
+    presets = runs_of_suite(directory)
+    for name in presets:
+        write_report(directory / name, options=options)
+    return write_claims(directory, presets)
+
+
 def _announcement(suite: Suite) -> str:
     """How many cells are left and how long they take."""
     from bench.bridge import resolve_device
     from bench.cells import expand
     from bench.models import model_digest
     from bench.plugins import install
-    from bench.results import RUN_FILE, RunStore
+    from bench.results import RunStore
 
     left, finished = [], []
     for name, matrix in suite.matrices.items():

@@ -13,7 +13,6 @@ from bench.suite import is_suite, load_suite
 from reports.figures import FIGURES
 from reports.load import load
 from reports.style import TINY, WIDTHS
-from tasks.errors import UserInputError
 from tests.reports.test_figures import assert_legible, texts
 from tests.small import task_texts
 from tests.tiny import ARCHITECTURES, save_tiny
@@ -113,22 +112,3 @@ def test_heads_and_the_comparison_run_on_every_architecture(
         results = load(tmp_path / name)
         FIGURES[matrix.figures[0]].figure(results).canvas.draw()
         assert len(FIGURES["comparison"].numbers(results))
-
-
-def test_a_list_of_presets_says_what_is_wrong_with_it(tmp_path: Path) -> None:
-    file = tmp_path / "mine.yaml"
-    for text, message in (
-        ("presets: [fig22]", r'no preset "fig22".*Did you mean "fig2"'),
-        ("presets: []", "has to be a list of names"),
-        ("presets: [fig2]\nmodel: gpt2", 'no key "model"'),
-    ):
-        file.write_text(text)
-        with pytest.raises(UserInputError, match=message):
-            load_suite(str(file))
-
-
-def test_a_suite_has_a_directory_for_each_choice_of_models_and_size() -> None:
-    assert load_suite("paper").directory == Path("results/paper")
-    suite = load_suite("paper", size="paper", models=["gpt2"])
-    assert suite.directory == Path("results/paper-paper-gpt2")
-    assert all([m.name for m in matrix.models] == ["gpt2"] for matrix in suite.matrices.values())
