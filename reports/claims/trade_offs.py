@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from bench.agreement import kendall
 from bench.records import CellRecord
 from reports.claims.claim import Measured, Source
-from reports.fronts import PLANES, grid_points, resampled_shares, shares
+from reports.fronts import PLANES, Plane, grid_points, resampled_shares, shares
 from reports.load import Results
 from reports.text import number
 from tasks.errors import UserInputError
@@ -39,7 +39,7 @@ def share_of_front(source: Source, plane: str, method: str = "activ_scalar") -> 
         values.append(share)
         draws.append(resampled_shares(results, found, plane, RESAMPLES)[method])
         cells += list(test["cell"])
-        notes.append(f"{model} · {task}: {number(100 * share, 0)} %")
+        notes.append(f"{model} · {task}: {number(100 * share, 0)} %{_fewest(test, chosen)}")
     return Measured.of_draws(
         float(np.mean(values)),
         list(np.mean(draws, axis=0)),
@@ -47,6 +47,17 @@ def share_of_front(source: Source, plane: str, method: str = "activ_scalar") -> 
         cells,
         "; ".join(notes),
     )
+
+
+def _fewest(test: "DataFrame", plane: Plane) -> str:
+    """What each method needs at least where it is most effective; "" for a plane without counts."""
+    if not plane.counts:
+        return ""
+    found = []
+    for method, own in test.groupby("method", sort=False):
+        best = own[own["E_0"] == own["E_0"].max()]
+        found.append(f"{method} {number(best[plane.column].min(), 0)}")
+    return f" (at its best E₀ {', '.join(found)})"
 
 
 def effectiveness_against_faithfulness(source: Source) -> Measured:
