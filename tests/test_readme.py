@@ -76,3 +76,15 @@ def test_its_links_and_pictures_are_there() -> None:
     local = [target for target in targets if not target.startswith("http")]
     assert len(local) >= 4
     assert not [target for target in local if not (ROOT / target).is_file()]
+
+
+def test_the_table_of_claims_has_every_claim_and_its_verdict() -> None:
+    from reports.claims import CLAIMS
+
+    (table,) = re.findall(
+        r"^\| claim \| measured .*\n\|[-|]+\|\n((?:\|.*\n)+)", README, re.MULTILINE
+    )
+    rows = [re.split(r"(?<!\\) \| ", line.strip("| ")) for line in table.splitlines()]
+    claims = [(claim.text, claim.quantity.replace("|", r"\|")) for claim in CLAIMS]
+    assert [(text, measured) for text, measured, *_ in rows] == claims
+    assert {verdict for *_, verdict in rows} <= {"holds", "does not hold", "cannot be said"}

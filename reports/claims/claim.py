@@ -11,6 +11,8 @@ from reports.load import Results
 from reports.text import number
 
 Verdict = Literal["holds", "does not hold", "cannot be said"]
+EXACT = "exact"
+"""Of a number that is counted: it has no interval."""
 
 
 class Source(Protocol):

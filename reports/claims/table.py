@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reports.claims import CLAIMS
-from reports.claims.claim import Claim, Measured, Source, Verdict
+from reports.claims.claim import EXACT, Claim, Measured, Source, Verdict
 from reports.load import Results, load
 from reports.text import MISSING, number
 from tasks.errors import UserInputError
@@ -53,6 +53,8 @@ class Judged:
         if self.measured is None:
             return MISSING
         one = self.measured
+        if one.interval_from == EXACT:
+            return number(one.value, 0)
         ends = "" if np.isnan(one.low) else f" [{number(one.low, 2)}, {number(one.high, 2)}]"
         return f"{number(one.value, 2)}{ends}"
 

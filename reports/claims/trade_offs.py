@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from bench.agreement import kendall
 from bench.records import CellRecord
-from reports.claims.claim import Measured, Source
+from reports.claims.claim import EXACT, Measured, Source
 from reports.fronts import PLANES, Plane, grid_points, resampled_shares, shares
 from reports.load import Results
 from reports.text import number
@@ -108,7 +108,7 @@ def parameters(source: Source) -> Measured:
     if not ratios:
         raise UserInputError("no task has finished cells of both activ_scalar and steer_vec")
     low, high = min(ratios), max(ratios)
-    return Measured(ratios[0], low, high, "exact", tuple(cells), "; ".join(notes))
+    return Measured(ratios[0], low, high, EXACT, tuple(cells), "; ".join(notes))
 
 
 def _tasks(results: Results) -> "list[tuple[str, str, DataFrame]]":
