@@ -1,5 +1,6 @@
 """What a claim is: words, a number with its interval, and a rule that gives the verdict."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -116,12 +117,20 @@ class Measured:
     note: str = ""
 
     @staticmethod
-    def of(interval: Interval, over: str, cells: Sequence[str], note: str = "") -> "Measured":
-        """A mean over independent repetitions with Student's interval."""
+    def of(
+        interval: Interval,
+        over: str,
+        cells: Sequence[str],
+        note: str = "",
+        *,
+        possible: tuple[float, float] = (-math.inf, math.inf),
+    ) -> "Measured":
+        """A mean over independent repetitions with Student's interval, cut to what is possible."""
+        low, high = np.clip((interval.low, interval.high), *possible)
         return Measured(
             interval.mean,
-            interval.low,
-            interval.high,
+            float(low),
+            float(high),
             f"95 %, {interval.n} {over}",
             tuple(cells),
             note,

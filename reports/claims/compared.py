@@ -28,7 +28,7 @@ def flips(source: Source, method: str) -> Measured:
         ]
         found.append(float(np.mean([(row.flips_plus + row.flips_minus) / 2 for row in rows])))
         cells.append(record.id)
-    return Measured.of(t_interval(found), DRAWS, cells)
+    return Measured.of(t_interval(found), DRAWS, cells, possible=(0.0, 1.0))
 
 
 def scale_of_scores(source: Source, method: str = "dla") -> Measured:
