@@ -4,18 +4,23 @@ The default palette is made to be told apart by readers with each kind of colour
 greyscale print: its seven colours lie 9 steps of CIELAB lightness or more apart, and at least 25
 apart in CIELAB under simulated protanopia, deuteranopia and tritanopia (G. M. Machado et al., A
 physiologically-based model for simulation of color vision deficiency, IEEE TVCG 15, 2009). Markers
-say the same again. The sign of a score map alone is lost in grey: `grey` draws it from black
-(foil) over grey (zero) to white (answer).
+say the same again. Both ends of a score map are equally dark; a dash crosses its negative cells, so
+that their sign is read without colour (`reports.figures.signed`). The palette `grey` uses no colour
+at all: score maps go from black (foil) over grey (zero) to white (answer).
 """
 
-from collections.abc import Iterable, Iterator
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import TypeVar
 
 from reports.load import plain_name
 from tasks.errors import UserInputError, nearest
 
+T = TypeVar("T")
 COLOURS = ("#175451", "#8b84fd", "#b6cc8c", "#d4a413", "#af3d06", "#c34fa9", "#621d0c")
 GREYS = ("#3c3c3c", "#a3a3a3", "#c7c7c7", "#8a8a8a", "#1e1e1e", "#707070", "#575757")
 METHODS = (
@@ -23,7 +28,7 @@ METHODS = (
     *("activ_scalar", "steer_vec", "dyn_scalar"),
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "h", "*", "<", ">", "8", "d")
-CONTROL_MARKERS = {"random": "x", "shuffled": "+"}
+CONTROL_MARKERS = {"random": ("x",), "shuffled": ("+", "1", "2", "3", "4", "|")}
 CONTROL = "#8c8c8c"
 FILLS = ("full", "none", "left", "bottom", "right", "top")
 
@@ -34,13 +39,34 @@ class Palette:
 
     Attributes:
         answer, foil: of the two curves of a sweep.
+        answer_name, foil_name: what readers call the positive and negative colours of `diverging`.
         methods: one colour a method, in the order of `METHODS`, then again from the start.
         diverging: of signed scores, from the most negative to the most positive.
+        dark: the same on a dark page, where zero is dark, with its answer and foil.
+        turns: figures may be shown with dark and light exchanged, hues kept.
     """
 
     answer: str
     foil: str
+    answer_name: str
+    foil_name: str
     methods: tuple[str, ...]
+    diverging: tuple[str, ...]
+    dark: "Dark"
+    turns: bool = True
+
+    @property
+    def signs(self) -> str:
+        """What the colours of signed scores say."""
+        return f"{self.answer_name} favours the answer, {self.foil_name} with a dash the foil"
+
+
+@dataclass(frozen=True)
+class Dark:
+    """The colours of a palette on a dark page."""
+
+    answer: str
+    foil: str
     diverging: tuple[str, ...]
 
 
@@ -59,10 +85,26 @@ PALETTES = {
     "default": Palette(
         "#0072B2",
         "#D55E00",
+        "blue",
+        "orange",
         COLOURS,
         ("#6b2600", "#D55E00", "#f5b78b", "#ffffff", "#8fc6e8", "#0072B2", "#00304f"),
+        Dark(
+            "#56b4e9",
+            "#f0803c",
+            ("#ffd9bd", "#f0803c", "#7d3c14", "#1d2024", "#14496b", "#3d9fdb", "#c9e8fb"),
+        ),
     ),
-    "grey": Palette("#111111", "#8a8a8a", GREYS, ("#000000", "#808080", "#ffffff")),
+    "grey": Palette(
+        "#111111",
+        "#767676",
+        "white",
+        "black",
+        GREYS,
+        ("#000000", "#808080", "#ffffff"),
+        Dark("#f0f0f0", "#9a9a9a", ("#000000", "#808080", "#ffffff")),
+        turns=False,  # white favours the answer
+    ),
 }
 _CURRENT: ContextVar[str] = ContextVar("palette", default="default")
 
@@ -88,25 +130,42 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
     """Return the look of every method of a run, by label.
 
     Give all labels of the run: a method that the suite does not know takes the next free look, and
-    variants of one method (other settings) differ in how their marker is filled.
+    variants of one method (other settings) differ in how their marker is filled. `shuffled[of=X]`
+    has the colour of X and a control's marker.
     """
     labels = sorted(set(methods))
-    names = list(dict.fromkeys(base_name(label) for label in labels))
-    foreign = [name for name in names if name not in METHODS and name not in CONTROL_MARKERS]
-    order = [*METHODS, *foreign]
-    colours = current().methods
+    controls = [label for label in labels if base_name(label) in CONTROL_MARKERS]
+    known = [label for label in labels if label not in controls]
+    names = dict.fromkeys(base_name(label) for label in known)
+    order = [*METHODS, *(name for name in names if name not in METHODS)]
     found: dict[str, Look] = {}
-    for name in names:
-        variants = [label for label in labels if base_name(label) == name]
-        for place, label in enumerate(variants):
-            fill = FILLS[place % len(FILLS)]
-            if name in CONTROL_MARKERS:
-                found[label] = Look(CONTROL, CONTROL_MARKERS[name])
-            else:
-                index = order.index(name)
-                marker = MARKERS[index % len(MARKERS)]
-                found[label] = Look(colours[index % len(colours)], marker, fill)
+    for label, name, variant in _variants(known, base_name):
+        marker = MARKERS[order.index(name) % len(MARKERS)]
+        found[label] = Look(_colour(name, order), marker, FILLS[variant % len(FILLS)])
+    for label, (kind, of), variant in _variants(controls, _control):
+        markers = CONTROL_MARKERS[kind]
+        colour = _colour(of, order) if of in order else CONTROL
+        found[label] = Look(colour, markers[variant % len(markers)])
     return found
+
+
+def _variants(labels: Iterable[str], name_of: Callable[[str], T]) -> Iterator[tuple[str, T, int]]:
+    """Yield every label with its name and its place among those of the same name."""
+    seen: Counter[T] = Counter()
+    for label in labels:
+        name = name_of(label)
+        yield label, name, seen[name]
+        seen[name] += 1
+
+
+def _control(label: str) -> tuple[str, str]:
+    """Return a control's name and the method whose scores it starts from: `shuffled`, `dla`."""
+    return base_name(label), re.split(r"[\[\]]", label.partition("[of=")[2])[0]
+
+
+def _colour(name: str, order: Sequence[str]) -> str:
+    colours = current().methods
+    return colours[order.index(name) % len(colours)]
 
 
 def base_name(label: str) -> str:

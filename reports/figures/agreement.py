@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reports import style
+from reports.figures.signed import EVEN, draw_dashes, luminance
 from reports.load import Results
 from reports.tables.agreement import pooled, table
 from reports.text import UNDEFINED, number, shorten
@@ -41,7 +42,8 @@ def figure(
 
     Methods are ordered by clustering (average linkage on 1 - tau), so that those that agree stand
     together. An undefined tau is a hatched box that says so. Where boxes are too narrow for
-    legible numbers (many methods on little width) colour speaks alone; the data have the numbers.
+    legible numbers (many methods on little width) colour and a dash say it; the data have the
+    numbers.
     Raises UserInputError where the run stores no agreement for this model and task.
     """
     model, task = results.one(model, task)
@@ -129,7 +131,7 @@ def _draw(pairs: list[dict[Any, Any]], title: str, note: str, width: float | Non
 
 def _draw_boxes(axes: "Axes", methods: list[str], pairs: list[dict[Any, Any]], box: float) -> None:
     size = len(methods) - 1
-    taus = np.full((size, size), np.nan)
+    taus, unlabelled = np.full((2, size, size), np.nan)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, pad=4)
     for row in pairs:
@@ -150,15 +152,17 @@ def _draw_boxes(axes: "Axes", methods: list[str], pairs: list[dict[Any, Any]], b
         text = number(row["tau"], 2)
         if points := _fitting(text, box, style.FONT_SIZE):
             axes.text(low, high - 1 - (0.17 if below else 0), text, fontsize=points, **where)
+        else:
+            unlabelled[place] = row["tau"]
     axes.imshow(np.ma.masked_invalid(taus), cmap=style.diverging(), vmin=-1, vmax=1, aspect="auto")
+    draw_dashes(axes, unlabelled)
     axes.hlines(np.arange(size + 1) - 0.5, -0.5, size - 0.5, color="white", linewidth=1.5)
     axes.vlines(np.arange(size + 1) - 0.5, -0.5, size - 0.5, color="white", linewidth=1.5)
 
 
 def _is_dark(tau: float) -> bool:
     """Whether white letters are read more easily on the colour of `tau`."""
-    red, green, blue, _ = style.diverging()((tau + 1) / 2)
-    return bool(0.3 * red + 0.6 * green + 0.1 * blue < 0.5)
+    return bool(luminance(style.diverging()((tau + 1) / 2)) < EVEN)
 
 
 def _fitting(text: str, box: float, largest: float) -> float:

@@ -16,6 +16,8 @@ from bench.results import Cell, CorruptCellError
 from bench.table import variant_labels
 from reports import style
 from reports.figures.layout import LEFT, LINE, RIGHT, ROW_HEAD, Layout
+from reports.figures.parts import key
+from reports.figures.signed import draw_scores
 from reports.figures.sweep import Quantity, draw_sweep, prompt_of, swept_prompt
 from reports.load import Results
 from reports.maps import ScoreMap, score_maps
@@ -26,10 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-KEY = (
-    "Maps: blue favours the answer, orange the foil; hatched points are excluded. "
-    "Sweeps: lines at β = 0, dotted ±1, dashed ±β*; circle where answer and foil cross."
-)
+SWEEP_KEY = "Sweeps: lines at β = 0, dotted ±1, dashed ±β*; circle where answer and foil cross."
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def figure(
     rows, missing = _collect(results, model, task, methods)
     if not rows:
         raise UserInputError(f"no method of {model} · {task} has scores to show")
-    layout = Layout.of([_maps(row) for row in rows], KEY, width)
+    layout = Layout.of([_maps(row) for row in rows], f"Maps: {key()}. {SWEEP_KEY}", width)
     with style.context():
         canvas = Figure(figsize=(layout.width, layout.height))
         _head(canvas, layout, rows, model, task)
@@ -241,16 +240,7 @@ def _draw_maps(canvas: "Figure", layout: Layout, place: int, row: Row) -> None:
         n_layers, n_columns = shown.values.shape
         every = max(1, int(np.ceil(n_columns * 0.115 / layout.map_width)))
         axes = layout.map_axes(canvas, place, site)
-        axes.patch.set(facecolor=style.EXCLUDED, hatch="//////", edgecolor=style.MUTED, linewidth=0)
-        image = axes.imshow(
-            np.ma.masked_invalid(shown.values),
-            cmap=style.diverging(),
-            vmin=-row.limit,
-            vmax=row.limit,
-            aspect="auto",
-            origin="lower",
-            interpolation="nearest",
-        )
+        image = draw_scores(axes, shown.values, row.limit)
         axes.set_title(style.fit(shown.title, layout.map_width, style.SMALL), loc="left", pad=4)
         axes.set_xticks(range(0, n_columns, every), shown.columns[::every], rotation=90)
         axes.tick_params(axis="x", length=1.5, pad=1.5)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bench.records import CellRecord, MetricRow, PromptRecord
 from bench.results import Cell
-from reports import style
+from reports import palette, style
 from reports.figures.panels import Panel, sheet
 from reports.figures.parts import cells_of, draw_bar, draw_map, limit_of, token_names
 from reports.load import Results
@@ -112,10 +112,12 @@ def figure(
     limit = limit_of(*(one.scalars for one in shown))
     tokens = [len(one.positions) for one in shown]
     panels = [Panel(max(2.0, 0.2 * count + 0.6), max(1.6, 0.12 * count + 0.7)) for count in tokens]
+    colours = palette.current()
     lines = [
         f"{METHOD} at {record.grid.places[0].label}: the scalar of every token before steering, on "
         "prompts of the length it was trained on and of others",
-        "blue: grows with β, orange: shrinks; one colour scale for all",
+        f"{colours.answer_name}: grows with β, {colours.foil_name} with a dash: shrinks; "
+        "one colour scale for all",
     ]
     with style.context():
         page = sheet(f"{model} · trained on {task}", lines, panels, 3.2, width, stacked=2.6)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reports import style
+from reports import palette, style
 from reports.figures.panels import Panel, sheet
 from reports.figures.parts import draw_bar, draw_map, limit_of, token_names
 from reports.heads import TOP, HeadScores, head_scores, name_of, overlap, overlap_by_chance, table
@@ -47,7 +47,7 @@ def figure(
     scored = f"mean scores over {n_prompts} prompts" if n_prompts > 1 else "scores of this prompt"
     lines = [
         f"{methods[0].site}, head by head, at {at} of: {prompt.clean}",
-        f"{scored}; blue favours the answer, orange the foil; circles: the {NAMED} "
+        f"{scored}; {palette.current().signs}; circles: the {NAMED} "
         "largest |score|, named under the map",
     ]
     panels = [PANEL] * (len(methods) + (len(methods) > 1))

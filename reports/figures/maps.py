@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.records import GridRecord
-from reports import style
+from reports import palette, style
 from reports.figures.overlap import ordered
+from reports.figures.signed import draw_scores
 from reports.load import Results
 from reports.maps import ScoreMap, score_maps
 from reports.scores import Scored, cell_of, scored
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 WIDTH, PANEL, HEIGHT = 6.75, 1.9, 1.25
-LEFT, RIGHT, TOP, GAP, HEAD, TOKENS = 0.42, 0.08, 0.62, 0.1, 0.36, 0.1
+LEFT, RIGHT, TOP, LINE, GAP, HEAD, TOKENS = 0.42, 0.08, 0.55, 0.12, 0.1, 0.36, 0.1
 
 
 def data(
@@ -110,20 +111,23 @@ def figure(
     side = max(1, min(len(found), int((width - LEFT) / (PANEL * n_maps * 0.75))))
     rows = int(np.ceil(len(found) / side))
     block = HEAD + HEIGHT + TOKENS + room
-    height = TOP + rows * block
+    note = f"{palette.current().signs}; hatched: left out; each on its own scale"
+    lines = style.wrap(note, width - 0.2, style.TINY)
+    head = TOP + LINE * (len(lines) - 1)
+    height = head + rows * block
     panel = (width - LEFT - RIGHT - (side - 1) * 0.3) / side
     with style.context():
         canvas = Figure(figsize=(width, height))
         title = style.fit(f"{model} · {task}", width - 0.2, style.NAME, bold=True)
-        y = 1 - 0.1 / height
-        canvas.text(0.1 / width, y, title, va="top", fontsize=style.NAME, fontweight="bold")
-        note = "blue favours the answer, orange the foil; hatched: left out; each on its own scale"
-        note = style.fit(note, width - 0.2, style.TINY)
-        y = 1 - 0.3 / height
-        canvas.text(0.1 / width, y, note, va="top", fontsize=style.TINY, color=style.MUTED)
+        how: dict[str, Any] = {"va": "top"}
+        canvas.text(
+            *(0.1 / width, 1 - 0.1 / height, title), fontsize=style.NAME, fontweight="bold", **how
+        )
+        how |= {"fontsize": style.TINY, "color": style.MUTED, "linespacing": 1.4}
+        canvas.text(0.1 / width, 1 - 0.3 / height, "\n".join(lines), **how)
         for place, (label, maps) in enumerate(found.items()):
             left = LEFT + (place % side) * (panel + 0.3)
-            top = TOP + (place // side) * block + HEAD
+            top = head + (place // side) * block + HEAD
             each = (panel - (len(maps) - 1) * GAP) / len(maps)
             limit = max([float(np.nanmax(np.abs(one.values), initial=0)) for one in maps]) or 1.0
             name = style.fit(f"{label}  ±{significant(limit, 2)}", panel, style.SMALL, bold=True)
@@ -137,16 +141,7 @@ def figure(
 
 
 def _draw(axes: "Axes", one: ScoreMap, limit: float, width: float, *, first: bool) -> None:
-    axes.patch.set(facecolor=style.EXCLUDED, hatch="//////", edgecolor=style.MUTED, linewidth=0)
-    axes.imshow(
-        np.ma.masked_invalid(one.values),
-        cmap=style.diverging(),
-        vmin=-limit,
-        vmax=limit,
-        aspect="auto",
-        origin="lower",
-        interpolation="nearest",
-    )
+    draw_scores(axes, one.values, limit)
     n_layers, n_columns = one.values.shape
     axes.set_title(style.fit(one.title, width, style.TINY), loc="left", fontsize=style.TINY, pad=2)
     every = max(1, int(np.ceil(n_columns * 0.085 / width)))

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.records import CellRecord, PromptRecord
-from reports import style
+from reports import palette, style
+from reports.figures.signed import draw_scores
 from reports.load import Results, plain_name
 from reports.text import significant, token
 from tasks.errors import UserInputError
@@ -15,7 +16,10 @@ from tasks.errors import UserInputError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-KEY = "blue favours the answer, orange the foil; hatched points are excluded"
+
+def key() -> str:
+    """Return what the colours of a score map say, in the palette in use."""
+    return f"{palette.current().signs}; hatched points are excluded"
 
 
 def cells_of(results: Results, model: str, task: str, method: str, what: str) -> list[CellRecord]:
@@ -50,23 +54,13 @@ def draw_map(
     title: str = "",
     x_label: str = "",
     y_label: str = "layer",
-    cmap: Any = None,
     low: float | None = None,
 ) -> Any:
     """Draw (layer, column) scores with a scale symmetric around zero; return the image.
 
-    `low` gives the scale another lower end: for quantities without a sign.
+    `low` gives the scale another lower end, whose middle then takes the place of zero.
     """
-    axes.patch.set(facecolor=style.EXCLUDED, hatch="//////", edgecolor=style.MUTED, linewidth=0)
-    image = axes.imshow(
-        np.ma.masked_invalid(values),
-        cmap=style.diverging() if cmap is None else cmap,
-        vmin=-limit if low is None else low,
-        vmax=limit,
-        aspect="auto",
-        origin="lower",
-        interpolation="nearest",
-    )
+    image = draw_scores(axes, values, limit, low=low)
     n_layers, n_columns = values.shape
     turned = any(len(name) > 2 for name in columns)
     axes.set_xticks(range(n_columns), columns, rotation=90 if turned else 0)

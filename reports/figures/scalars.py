@@ -10,7 +10,7 @@ import numpy as np
 from bench.results import Cell
 from reports import style
 from reports.figures.panels import Panel, sheet
-from reports.figures.parts import KEY, cells_of, draw_bar, draw_map, limit_of, token_names
+from reports.figures.parts import cells_of, draw_bar, draw_map, key, limit_of, token_names
 from reports.figures.sweep import draw_sweep
 from reports.load import Results
 from reports.maps import score_maps
@@ -76,7 +76,7 @@ def figure(
     limit = limit_of(np.asarray(cell.tensors["scores"]))
     lines = [
         f"prompt: {prompt.clean} · answer{prompt.answer}, foil{prompt.foil}",
-        f"{METHOD} trained on this prompt: {KEY}; circles where answer and foil cross",
+        f"{METHOD} trained on this prompt: {key()}; circles where answer and foil cross",
     ]
     panels = [Panel(3.7, 2.6)] * len(maps) + [Panel(3.0, 2.4)]
     with style.context():

@@ -1,7 +1,8 @@
 """The scores of two methods against each other, a dot a point of the grid."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -9,16 +10,16 @@ from bench.agreement import kendall
 from reports import style
 from reports.figures.overlap import ordered
 from reports.load import Results
-from reports.palette import COLOURS, MARKERS
 from reports.scores import Scored, scored, shared
 from reports.text import number, shorten, visible
 from tasks.errors import UserInputError, nearest
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-WIDTH = 3.6
+WIDTH, HEAD, TALLEST = 4.6, 0.6, 2.4
 
 
 def data(
@@ -71,39 +72,46 @@ def figure(
     methods: Sequence[str] | None = None,
     width: float | None = None,
 ) -> "Figure":
-    """Return raw scores of two methods, a dot a point, colour and marker by site; tau above.
+    """Return raw scores of two methods, a dot a point, a panel a site; tau above.
 
-    Arguments and errors as `data`.
+    Every panel has the same axes and, faint, the points of all sites. Arguments and errors as
+    `data`.
     """
     from matplotlib.figure import Figure
 
     model, task = results.one(model, task)
     frame = data(results, model=model, task=task, methods=methods)
+    sites = frame["place"].str.partition(".")[0]
+    names = list(dict.fromkeys(sites))
     width = width or WIDTH
     size = style.SMALL if width > 3.4 else style.TINY
-    sites = frame["place"].str.partition(".")[0]
+    side = min(len(names), 2 if width < 5 else 4)
+    rows = -(-len(names) // side)
     with style.context():
-        canvas = Figure(figsize=(width, min(width, 4.5) * 0.9 + 0.3), layout="constrained")
-        axes = canvas.add_subplot()
-        for index, site in enumerate(dict.fromkeys(sites)):
-            chosen = frame[sites == site]
-            axes.plot(
-                *(chosen["score_a"], chosen["score_b"]),
-                color=COLOURS[(4, 0, 1, 3, 5, 2, 6)[index % 7]],
-                marker=MARKERS[index % len(MARKERS)],
-                **{"linestyle": "none", "markersize": 2.6, "alpha": 0.7, "label": site},
-                markeredgewidth=0,
-            )
-        for line in (axes.axhline, axes.axvline):
-            line(0, color=style.FAINT, linewidth=0.8, zorder=0)
-        tau = kendall(np.array(frame["score_a"]), np.array(frame["score_b"]))
+        height = HEAD + rows * min(width / side, TALLEST)
+        canvas = Figure(figsize=(width, height), layout="constrained")
+        panels = canvas.subplots(rows, side, sharex=True, sharey=True, squeeze=False)
+        for axes, site in zip_longest(panels.flat, names):
+            if site is None:
+                axes.set_axis_off()
+            else:
+                _draw(axes, frame, sites == site, style.fit(site, width / side - 0.5, size))
         letters = int(width / (size / 72 * 0.7)) - 6
-        axes.set_xlabel(style.drawable(shorten(frame["method_a"][0], letters)), fontsize=size)
-        axes.set_ylabel(style.drawable(shorten(frame["method_b"][0], letters)), fontsize=size)
+        canvas.supxlabel(style.drawable(shorten(frame["method_a"][0], letters)), fontsize=size)
+        canvas.supylabel(style.drawable(shorten(frame["method_b"][0], letters)), fontsize=size)
+        tau = kendall(np.array(frame["score_a"]), np.array(frame["score_b"]))
         title = style.fit(visible(f"{model} · {task}"), width - 0.6, size, bold=True)
-        axes.set_title(f"{title}\nτ-b = {number(tau, 2)}", loc="left", fontsize=size)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.locator_params(nbins=5)
-        axes.tick_params(labelsize=style.TINY)
-        canvas.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=size)
+        canvas.suptitle(f"{title}\nτ-b = {number(tau, 2)}", x=0.02, ha="left", fontsize=size)
         return style.literal(canvas)
+
+
+def _draw(axes: "Axes", frame: "DataFrame", chosen: Any, title: str) -> None:
+    for line in (axes.axhline, axes.axvline):
+        line(0, color=style.FAINT, linewidth=0.8, zorder=0)
+    dots: dict[str, Any] = {"linestyle": "none", "marker": "o", "markeredgewidth": 0}
+    for part, colour, points in ((frame, style.FAINT, 1.6), (frame[chosen], style.INK, 2.4)):
+        axes.plot(part["score_a"], part["score_b"], color=colour, markersize=points, **dots)
+    axes.set_title(title, loc="left", fontsize=style.SMALL, pad=2)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.locator_params(nbins=4)
+    axes.tick_params(labelsize=style.TINY)

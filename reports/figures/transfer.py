@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.records import CellRecord
-from reports import style
+from reports import palette, style
 from reports.figures.panels import canvas_of
 from reports.figures.parts import draw_bar
 from reports.intervals import t_interval
@@ -117,9 +117,11 @@ def figure(
     found = data(results, model=model, task=task)
     trained = list(dict.fromkeys(found["trained_on"]))
     tested = list(dict.fromkeys(found["tested_on"]))
+    colours = palette.current()
     lines = [
         f"{METHOD}: E₀ on test prompts, with the 95 % interval over refits",
-        "colour: the share of the unsteered E₀ made up for (blue), or lost (orange)",
+        f"colour: the share of the unsteered E₀ made up for ({colours.answer_name}), or lost "
+        f"({colours.foil_name})",
     ]
     names = [style.drawable(visible(name)) for name in (UNSTEERED, *trained)]
     room = max(style.width_of(name, style.SMALL) for name in names)

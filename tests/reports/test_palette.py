@@ -1,12 +1,20 @@
 """The default palette for colour-blind readers and grey print; one method, one look."""
 
+from collections import Counter
+from collections.abc import Iterator
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from numpy.typing import NDArray
 
-from reports import palette
+from reports import palette, style
+from reports.figures import maps
+from reports.figures.signed import luminance
+from reports.load import load
 from reports.palette import COLOURS, GREYS, METHODS, looks
 from tasks.errors import UserInputError
 
@@ -39,8 +47,12 @@ XYZ = np.array(
 )
 
 
+def rgb(colour: str) -> Values:
+    return np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+
+
 def linear(colour: str) -> Values:
-    srgb = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+    srgb = rgb(colour)
     return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
 
 
@@ -68,6 +80,58 @@ def test_one_method_one_look() -> None:
     assert len({(one.colour, one.marker, one.fill) for one in every.values()}) == len(every)
     assert every["dla"].colour == every["dla[form=strict]"].colour
     assert looks(["dla", "random"])["dla"] == every["dla"]
+
+
+def test_controls_differ_and_have_the_colour_of_what_they_shuffle() -> None:
+    methods = [*METHODS, "attr_patch[direction=denoising]", "mine"]
+    found = looks([*methods, *(f"shuffled[of={method}]" for method in methods), "random"])
+    assert len({(one.colour, one.marker, one.fill) for one in found.values()}) == len(found)
+    for method in methods:
+        assert found[f"shuffled[of={method}]"].colour == found[method].colour
+    assert found["random"].colour not in {found[method].colour for method in methods}
+
+
+def cells_of(axes: Axes, luminances: Values) -> Iterator[tuple[float, Values]]:
+    """Yield every drawn score as a share of its scale, and the luminances inside its cell."""
+    (image,) = axes.get_images()
+    low, high = image.get_clim()
+    for (row, column), value in np.ndenumerate(image.get_array()):
+        corners = [(column - 0.4, row - 0.4), (column + 0.4, row + 0.4)]
+        (left, bottom), (right, top) = axes.transData.transform(corners).round().astype(int)
+        yield float(2 * (value - low) / (high - low) - 1), luminances[bottom:top, left:right]
+
+
+@pytest.mark.parametrize("width", style.WIDTHS.values())
+@pytest.mark.parametrize("name", palette.PALETTES)
+def test_the_sign_of_a_score_is_seen_in_grey_print(
+    run_directory: Path, name: str, width: float
+) -> None:
+    with palette.using(name):
+        figure = maps.figure(load(run_directory), task="ccc", methods=["dla"], width=width)
+    figure.set_dpi(200)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[::-1] / 255
+    luminances = luminance(pixels)
+    counts = Counter[str]()
+    for axes in figure.axes:
+        for share, inside in cells_of(axes, luminances):
+            if abs(share) > 0.15:
+                contrast = (inside.max() + 0.05) / (inside.min() + 0.05)
+                assert (contrast > 2) is (share < 0), share
+                counts["negative" if share < 0 else "positive"] += 1
+    assert min(counts["negative"], counts["positive"]) > 20
+
+
+@pytest.mark.parametrize("name", palette.PALETTES)
+def test_what_is_written_in_colour_can_be_read(name: str) -> None:
+    """WCAG 2.1 asks for 4.5 of letters, 3 of lines; on the page, by day and by night."""
+    chosen = palette.PALETTES[name]
+    for colours, paper in ((chosen, "#ffffff"), (chosen.dark, "#1d2024")):
+        back = luminance(rgb(paper))
+        for colour, least in ((colours.answer, 4.5), (colours.foil, 3.0)):
+            lights = sorted([back, luminance(rgb(colour))])
+            assert (lights[1] + 0.05) / (lights[0] + 0.05) >= least, colour
 
 
 def test_another_palette_is_left_behind() -> None:
