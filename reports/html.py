@@ -32,7 +32,8 @@ EARLY = "document.documentElement.className = 'js';"
 SCRIPT = ("document", "numbers", "choice", "board", "maps", "sweep", "start")
 EMBEDDED = 5_000_000
 """Bytes of embedded figures; more of them are named with their files."""
-MOST_CHANGES = 500
+MOST_ROWS = 300
+"""Rows of the tables of changes, failures and pairs of methods; the files have all."""
 CLIP = 2.5
 """The small plots of E_0 end at this many times the unsteered E_0, whatever an outlier says."""
 
@@ -47,6 +48,8 @@ def page(results: Results, drawn: Sequence[Drawn], changes: Changes | None = Non
     rest = [one for one in drawn if not one.first]
     overall = [pictures.show(one) for one in rest if "task" not in one.scope and one.svg]
     sections = [_section(results, *pair, rest, pictures) for pair in results.pairs()]
+    data, left_out = blocks(results)
+    failed = list(failures(results))
     script = _script()
     done = [record for record in results.records if record.status == "done"]
     return str(
@@ -59,15 +62,17 @@ def page(results: Results, drawn: Sequence[Drawn], changes: Changes | None = Non
             tasks=sorted({record.task for record in results.records}),
             n_methods=len({record.method for record in results.records if not record.control}),
             n_done=len(done),
-            failures=list(failures(results)),
+            failures=failed[:MOST_ROWS],
+            more_failures=max(0, len(failed) - MOST_ROWS),
+            left_out=_left_out(left_out, pictures.left_out),
             seconds=number(sum(_seconds(record) for record in done), 0),
             provenance=_provenance(done),
             sections=sections,
             first=first,
             overall=overall,
-            blocks=blocks(results),
+            blocks=data,
             changes=_changes(changes),
-            palette=list(palette.current().diverging),
+            palette=palette.current(),
             early=EARLY,
             script=script,
             script_hashes=" ".join(map(_allowed, (EARLY, script))),
@@ -100,8 +105,8 @@ def _changes(changes: Changes | None) -> dict[str, Any] | None:
         "there": visible(changes.there),
         "counts": changes.counts,
         "columns": list(shown.columns),
-        "rows": shown.head(MOST_CHANGES).to_numpy().tolist(),
-        "more": max(0, len(shown) - MOST_CHANGES),
+        "rows": shown.head(MOST_ROWS).to_numpy().tolist(),
+        "more": max(0, len(shown) - MOST_ROWS),
     }
 
 
@@ -117,11 +122,17 @@ def _allowed(script: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
+def _left_out(parts: dict[str, int], figures: int) -> list[str]:
+    said = [f"the {part} of {count} methods" for part, count in parts.items()]
+    return [*said, f"{figures} figures"] if figures else said
+
+
 class _Pictures:
     """Drawn figures as the page shows them, embedded while there is room."""
 
     def __init__(self) -> None:
         self.left = EMBEDDED
+        self.left_out = 0
 
     def show(self, one: Drawn) -> dict[str, Any]:
         """Return what the template says of a figure: its address, or why it is not here."""
@@ -133,6 +144,7 @@ class _Pictures:
             return shown
         content = base64.b64encode(one.svg).decode()
         if len(content) > self.left:
+            self.left_out += 1
             missing = f"Not on this page, to keep it small: figures/{one.stem}.svg"
             return shown | {"missing": missing}
         self.left -= len(content)
@@ -151,7 +163,8 @@ def _section(
         "model": visible(model),
         "task": visible(task),
         "table": _table(board),
-        "agreement": [_pair(row) for row in pairs.to_dict("records")],
+        "agreement": [_pair(row) for row in pairs.head(MOST_ROWS).to_dict("records")],
+        "more_agreement": max(0, len(pairs) - MOST_ROWS),
         "figures": [pictures.show(one) for one in own if one.svg],
         "not_drawn": [pictures.show(one) for one in own if not one.svg],
         "facts": _facts([record for record in records if record.status == "done"]),

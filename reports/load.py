@@ -32,6 +32,7 @@ class Results:
     labels: tuple[str, ...] = ()
     """Every method's label in the whole run, so that a part of it is drawn in the same colours."""
     _small: dict[str, Tensors] = field(default_factory=dict, repr=False, compare=False)
+    _names: dict[str, frozenset[str]] = field(default_factory=dict, repr=False, compare=False)
     _known: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -59,10 +60,16 @@ class Results:
             except CorruptCellError as error:
                 self.unreadable[cell_id] = str(error)
                 raise
+            self._names[cell_id] = frozenset(tensors)
             self._small[cell_id] = {
                 name: tensor for name, tensor in tensors.items() if not name.startswith(LARGE)
             }
         return self._small[cell_id]
+
+    def has_prompt_scores(self, cell_id: str) -> bool:
+        """Whether a cell's scores are means of those of its prompts. Errors as `small_tensors`."""
+        self.small_tensors(cell_id)
+        return "prompt_scores" in self._names[cell_id]
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what `make` gives, worked out once for a key: tables and figures share it."""

@@ -1,49 +1,61 @@
-"""What the page can show beyond its tables: score maps, sweeps and prompts, one block a pair.
+"""What the page can show beyond its tables, one block of JSON a model and task.
 
-Arrays are base64 of little-endian numbers: maps as fp16 shares of their largest |score| (three
-digits are all that a colour or a hover needs), everything whose digits are printed as fp32. The
-page decodes a method's arrays when it is shown.
+Score maps, sweeps and prompts; `reports.arrays` has the arrays of a method. A large run does not
+fit: parts give way, controls before methods and those of the worst methods first, and the page
+says what it leaves out.
 """
 
-import base64
 import json
-from collections.abc import Sequence
+from collections import Counter
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bench.records import CellRecord, PromptRecord
-from bench.results import CorruptCellError, Tensors
+from reports.arrays import SHOWN_PROMPTS, Strings, entry_of
 from reports.labels import group_cells
 from reports.load import Results, splits_of
-from reports.maps import ScoreMap, score_maps
-from reports.text import token, visible
+from reports.tables.leaderboard import leaderboard
+from reports.text import visible
 
 BUDGET = 12_000_000
-"""Bytes of all blocks together, so that the page stays under 20 MB; controls give way first."""
-SHOWN_TOKENS = 5
-SWEPT = ("logit_answer", "logit_foil", "p_answer", "p_foil", "kl")
-STORED = ("ld", "kl", "p_answer", "p_foil")
+"""Bytes of all blocks together, so that the page stays under 20 MB."""
+PARTS = {"maps": "score maps", "sweeps": "sweeps", "stored": "strengths of the evaluation"}
+"""What may be left out, the first last."""
 
 
-def blocks(results: Results, budget: int = BUDGET) -> list[str]:
+def blocks(results: Results, budget: int = BUDGET) -> tuple[list[str], dict[str, int]]:
     """Return a block of JSON for every pair of `results.pairs()`, safe inside a script element.
 
-    Methods come before controls; what is over the budget has no arrays but the reason.
+    With it what is left out, to keep within `budget` bytes: how many methods' maps, sweeps ...
     """
     made = [_block(results, model, task) for model, task in results.pairs()]
-    entries = sorted(
-        (entry for block in made for entry in block["methods"]),
-        key=lambda one: bool(one["control"]),
-    )
-    for entry in entries:
-        budget -= len(json.dumps(entry))
-        if budget < 0:
-            for key in ("maps", "sweeps", "stored"):
-                entry.pop(key, None)
-            entry["missing"] = "left out, to keep this page small; its cell holds it"
-    return [_safe(block) for block in made]
+    left_out = _shrink(made, budget)
+    return [_safe(block) for block in made], left_out
+
+
+def _shrink(made: list[dict[str, Any]], budget: int) -> dict[str, int]:
+    """Take the parts out of the entries that do not fit, the least wanted ones; count them."""
+    left_out: Counter[str] = Counter()
+    parts = []
+    for block in made:
+        for place, entry in enumerate(block["methods"]):
+            for rank, part in enumerate(PARTS):
+                if part in entry:
+                    parts.append(((entry["control"], rank, place), entry, part))
+    sizes = {(id(entry), part): _size(entry[part]) for _, entry, part in parts}
+    budget -= sum(map(_size, made)) - sum(sizes.values())
+    for _, entry, part in sorted(parts, key=lambda one: one[0]):
+        size = sizes[id(entry), part]
+        if size <= budget:
+            budget -= size
+        else:
+            del entry[part]
+            entry.setdefault("left_out", []).append(PARTS[part])
+            left_out[PARTS[part]] += 1
+    return dict(left_out)
+
+
+def _size(part: object) -> int:
+    return len(json.dumps(part, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def _safe(block: dict[str, Any]) -> str:
@@ -56,130 +68,56 @@ def _safe(block: dict[str, Any]) -> str:
 
 def _block(results: Results, model: str, task: str) -> dict[str, Any]:
     records = results.of(model, task)
-    done = [record for record in records if record.status == "done"]
-    prompts = next((record.prompts for record in done if record.prompts), {})
-    splits = [split for split in splits_of(done) if split in prompts]
-    strings = _Strings()
+    splits = splits_of([record for record in records if record.status == "done"])
+    strings, prompts = Strings(), _Prompts()
+    groups = group_cells(records)
+    order = [label for label in leaderboard(results, model, task)["method"] if label in groups]
+    entries = []
+    for label in order:
+        group = groups[label]
+        entry = entry_of(results, label, group, splits, strings)
+        entry["asked"] = prompts.of(group, splits)
+        entries.append(entry)
     return {
         "model": visible(model),
         "task": visible(task),
         "splits": splits,
-        "prompts": {split: [_prompt(one) for one in prompts[split]] for split in splits},
-        "methods": [
-            _method(results, label, group, splits, strings)
-            for label, group in group_cells(records).items()
-        ],
+        "prompts": prompts.known,
+        "asked": prompts.lists,
+        "methods": entries,
         "strings": strings.known,
     }
 
 
-def _prompt(prompt: PromptRecord) -> dict[str, str]:
-    return {key: visible(getattr(prompt, key)) for key in ("clean", "corrupted", "answer", "foil")}
+class _Prompts:
+    """Prompts by number, each once, and which a method was asked, by number too.
 
-
-class _Strings:
-    """Tokens by number, each once."""
+    Methods of one task need not have the same: the number of train prompts may vary, or the length.
+    """
 
     def __init__(self) -> None:
-        self.known: list[str] = []
-        self._index: dict[str, int] = {}
+        self.known: list[dict[str, str]] = []
+        self.lists: list[dict[str, list[int]]] = []
+        self._index: dict[tuple[str, ...], int] = {}
 
-    def index(self, text: str) -> int:
-        if text not in self._index:
-            self._index[text] = len(self.known)
-            self.known.append(text)
-        return self._index[text]
+    def of(self, group: list[CellRecord], splits: list[str]) -> int | None:
+        """Return the number of the lists of the group's first finished cell."""
+        record = next((one for one in group if one.status == "done"), None)
+        if record is None:
+            return None
+        asked = {
+            split: [self._number(prompt) for prompt in record.prompts[split][:SHOWN_PROMPTS]]
+            for split in splits
+            if split in record.prompts
+        }
+        if asked not in self.lists:
+            self.lists.append(asked)
+        return self.lists.index(asked)
 
-
-def _method(
-    results: Results,
-    label: str,
-    group: Sequence[CellRecord],
-    splits: Sequence[str],
-    strings: _Strings,
-) -> dict[str, Any]:
-    first = group[0]
-    entry: dict[str, Any] = {
-        "label": visible(label),
-        "trained": first.trained,
-        "control": first.control,
-    }
-    cells = []
-    for record in group:
-        if record.status != "done":
-            continue
-        try:
-            cells.append((record, results.small_tensors(record.id)))
-        except CorruptCellError:
-            continue
-    if not cells:
-        return entry | {"missing": "no result: see the cells without a result"}
-    record, tensors = cells[0]
-    several = f" of {len(cells)}" if len(cells) > 1 else ""
-    unit = f"draw {record.draw}" if record.control else f"seed {record.seed}"
-    entry |= {"star": record.beta.star if record.beta else None, "cell": f"{unit}{several}"}
-    scores = [t["scores"] for _, t in cells if "scores" in t]
-    if scores and record.grid is not None and len({one.shape for one in scores}) == 1:
-        mean = np.mean(scores, axis=0)
-        finite = np.abs(mean[np.isfinite(mean)])
-        scale = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
-        entry["maps"] = [_map(one, scale) for one in _maps(record, mean)]
-    entry["sweeps"] = {split: _sweep(record, tensors, split, strings) for split in splits}
-    entry["stored"] = {split: _stored(tensors, split) for split in splits}
-    return entry
-
-
-def _maps(record: CellRecord, scores: NDArray[Any]) -> list[ScoreMap]:
-    assert record.grid is not None
-    prompts = record.prompts.get("train") or next(iter(record.prompts.values()), [])
-    tokens = prompts[0].tokens if prompts else []
-    names = [
-        token(tokens[place]) if 0 <= place < len(tokens) else str(place)
-        for place in record.grid.positions
-    ]
-    return score_maps(record.grid, scores, names)
-
-
-def _map(one: ScoreMap, scale: float) -> dict[str, Any]:
-    values = np.where(np.isfinite(one.values), one.values / scale, np.nan)
-    return {
-        **{"title": visible(one.title), "layers": len(one.values), "columns": one.columns},
-        **{"scale": scale, "values": _encode(values, "<f2")},
-    }
-
-
-def _sweep(
-    record: CellRecord, tensors: Tensors, split: str, strings: _Strings
-) -> dict[str, Any] | None:
-    """Of the displayed prompts: (prompt, beta) each, and the likeliest tokens."""
-    beta, prompts = (tensors.get(f"sweep.{split}.{name}") for name in ("beta", "prompt"))
-    if beta is None or prompts is None or f"sweep.{split}.{SWEPT[0]}" not in tensors:
-        return None
-    found: dict[str, Any] = {"beta": _encode(beta, "<f4"), "prompts": prompts.tolist()}
-    found |= {name: _encode(tensors[f"sweep.{split}.{name}"], "<f4") for name in SWEPT}
-    ids, p = (tensors.get(f"sweep.{split}.top_{name}") for name in ("ids", "p"))
-    if ids is not None and p is not None and ids.ndim == 3:
-        ids = ids[..., :SHOWN_TOKENS]
-        names = {int(one): _token_name(record, int(one)) for one in np.unique(ids)}
-        numbers = {one: strings.index(name) for one, name in names.items()}
-        found["top"] = _encode(np.vectorize(numbers.__getitem__)(ids), "<u4")
-        found["top_p"] = _encode(p[..., :SHOWN_TOKENS], "<f4")
-        found["n_top"] = int(ids.shape[-1])
-    return found
-
-
-def _token_name(record: CellRecord, token_id: int) -> str:
-    return token(record.top_tokens.get(str(token_id), f"#{token_id}"), 24)
-
-
-def _stored(tensors: Tensors, split: str) -> dict[str, str] | None:
-    """Of every prompt: (prompt, beta) each, at the few strengths of the evaluation."""
-    names = ("beta", *STORED)
-    found = {name: tensors.get(f"split.{split}.{name}") for name in names}
-    return {
-        name: _encode(array, "<f4") for name, array in found.items() if array is not None
-    } or None
-
-
-def _encode(array: NDArray[Any], kind: str) -> str:
-    return base64.b64encode(np.ascontiguousarray(array, dtype=np.dtype(kind)).tobytes()).decode()
+    def _number(self, prompt: PromptRecord) -> int:
+        key = (prompt.clean, prompt.answer, prompt.foil)
+        if key not in self._index:
+            self._index[key] = len(self.known)
+            names = ("clean", "answer", "foil")
+            self.known.append(dict(zip(names, map(visible, key), strict=True)))
+        return self._index[key]

@@ -1,7 +1,7 @@
 // What is chosen: kept in the address, so that a link shows the same
 
 const sections = [...document.querySelectorAll("section.pair")];
-const state = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+const state = {};
 const blocks = new Map();
 
 function block(index) {
@@ -9,10 +9,17 @@ function block(index) {
   return blocks.get(index);
 }
 
+function address(changes = {}) {
+  const kept = Object.entries({ ...state, ...changes });
+  return "#" + new URLSearchParams(kept.filter(([, value]) => value !== "" && value !== undefined));
+}
+
+// Links within the page carry what is chosen, too: opened, copied or gone back to.
 function remember() {
-  const kept = Object.entries(state).filter(([, value]) => value !== "" && value !== undefined);
-  const hash = "#" + new URLSearchParams(kept);
-  if (hash !== location.hash) history.replaceState(null, "", hash);
+  if (address() !== location.hash) history.replaceState(null, "", address());
+  for (const link of document.querySelectorAll("a[data-part]")) {
+    link.setAttribute("href", address({ part: link.dataset.part }));
+  }
 }
 
 function fill(select, options, chosen) {
@@ -36,6 +43,7 @@ function choosePair() {
   const tasks = sections.map(pairOf).filter(([model]) => model === state.model);
   state.task = fill($("task"), tasks.map(([, task]) => [task, task]), state.task);
   sections.forEach((section, index) => section.classList.toggle("shown", index === current()));
+  asked = null;
   chooseMethod();
   arrange();
 }
@@ -46,13 +54,20 @@ function chooseMethod() {
   choosePrompt();
 }
 
+// Methods may have been asked different prompts: each offers its own, and where it has the one that
+// was looked at, that one stays.
+let asked = null;
+const askedOf = (method, split) => (block(current()).asked[method.asked] || {})[split] || [];
+
 function choosePrompt() {
   const { splits, prompts } = block(current());
   const method = chosenMethod();
-  const options = splits.flatMap((split) => prompts[split].map((prompt, place) => {
+  const options = splits.flatMap((split) => askedOf(method, split).map((number, place) => {
     const swept = sweepOf(method, split, place) ? " ~" : "";
-    return [`${split}.${place}`, `${split} ${place + 1}${swept}: ${prompt.clean}`];
+    return [`${split}.${place}`, `${split} ${place + 1}${swept}: ${prompts[number].clean}`];
   }));
+  const same = askedOf(method, chosenPrompt()[0]).indexOf(asked);
+  if (same >= 0) state.prompt = `${chosenPrompt()[0]}.${same}`;
   state.prompt = fill($("prompt"), options, state.prompt);
   drawMaps(method);
   prepareSweep();

@@ -7,43 +7,61 @@ const shape = (tag, attributes, text = "") => {
   if (text) node.textContent = text;
   return node;
 };
-const STOPS = JSON.parse($("palette").textContent).map((colour) =>
-  [1, 3, 5].map((place) => parseInt(colour.slice(place, place + 2), 16)));
+const PALETTE = JSON.parse($("palette").textContent);
+const DARK = matchMedia("(prefers-color-scheme: dark)");
+let onPaper = false;
+const FAINT = 0.1; // as in the figures: a smaller share of the scale has no visible colour, no dash
 
 function colour(share) {
-  const place = ((Math.max(-1, Math.min(1, share)) + 1) / 2) * (STOPS.length - 1);
-  const low = Math.min(Math.floor(place), STOPS.length - 2);
-  const mixed = STOPS[low].map((value, channel) =>
-    Math.round(value + (place - low) * (STOPS[low + 1][channel] - value)));
-  return `rgb(${mixed.join(",")})`;
+  const stops = DARK.matches && !onPaper ? PALETTE.dark : PALETTE.light;
+  const place = ((Math.max(-1, Math.min(1, share)) + 1) / 2) * (stops.length - 1);
+  const low = Math.min(Math.floor(place), stops.length - 2);
+  return [1, 3, 5].map((at) => {
+    const [from, to] = [low, low + 1].map((stop) => parseInt(stops[stop].slice(at, at + 2), 16));
+    return Math.round(from + (place - low) * (to - from));
+  });
+}
+
+const isDark = (rgb) => [0.2126, 0.7152, 0.0722].reduce((sum, weight, channel) =>
+  sum + weight * (rgb[channel] / 255) ** 2.2, 0) < 0.18;
+
+function leftOut(method, part) {
+  if (!(method.left_out || []).includes(part)) return "";
+  return `The ${part} of ${method.label} are left out, to keep this page small; the run has them.`;
 }
 
 function drawMaps(method) {
-  const missing = method.maps ? "" : method.missing || "no scores are stored";
+  const missing = method.maps ? ""
+    : method.missing || leftOut(method, "score maps") || `No map: ${method.no_maps}.`;
   $("maps").replaceChildren(...(method.maps || []).map(drawMap));
   $("maps-note").textContent = missing
-    || `Raw scores of ${method.label}, averaged over train prompts (${method.cell}); `
-      + "tokens of the first train prompt. Blue favours the answer, orange the foil.";
-  $("point").textContent = missing ? "" : "Point at a map, or walk over it with the arrow keys.";
+    || `Raw scores of ${method.label}, ${method.maps_of}; tokens of the first train prompt. `
+      + `In the maps ${PALETTE.signs}.`;
+  $("point").hidden = Boolean(missing);
+  $("point").textContent = "Point at a map, touch it, or walk over it with the arrow keys.";
 }
 
 function drawMap(map) {
   const values = halves(map.values);
   const longest = Math.max(...map.columns.map((name) => name.length));
-  const [width, height, left, down] = [13, 6.5, 26, 12 + 4.4 * longest];
+  const [width, height, left, down] = [13, 6.5, 26, 12 + 5.4 * longest];
   const n = map.columns.length;
   const [w, h] = [left + n * width + 4, map.layers * height + down];
   const svg = shape("svg", {
     viewBox: `0 0 ${w} ${h}`, width: w, height: h, tabindex: 0, role: "application",
     "aria-label": `${map.title}: scores over layers and ${n} columns; arrow keys move`,
   });
+  const dashes = { dark: "", light: "" };
   for (let layer = 0; layer < map.layers; layer += 1) {
     for (let column = 0; column < n; column += 1) {
       const share = values[layer * n + column];
+      const [x, y, rgb] = [left + column * width, (map.layers - 1 - layer) * height, colour(share)];
       svg.append(shape("rect", {
-        x: left + column * width, y: (map.layers - 1 - layer) * height, width, height,
-        fill: Number.isNaN(share) ? "url(#out)" : colour(share),
+        x, y, width, height, fill: Number.isNaN(share) ? "url(#out)" : `rgb(${rgb.join(",")})`,
       }));
+      if (share <= -FAINT) {
+        dashes[isDark(rgb) ? "light" : "dark"] += `M${x + 0.22 * width} ${y + height / 2}h${0.56 * width}`;
+      }
     }
     if (layer % (map.layers > 12 ? 5 : 1) === 0) {
       svg.append(shape("text", {
@@ -51,6 +69,7 @@ function drawMap(map) {
       }, String(layer)));
     }
   }
+  for (const [ink, d] of Object.entries(dashes)) svg.append(shape("path", { d, class: `dash ${ink}` }));
   const bottom = map.layers * height;
   map.columns.forEach((name, column) => svg.append(shape("text", {
     x: 0, y: 0, "text-anchor": "end",
@@ -67,7 +86,7 @@ function drawMap(map) {
     const score = Number.isNaN(share) ? "left out" : `score ≈ ${significant(share * map.scale, 2)}`;
     $("point").textContent = `${map.title} · layer ${at.layer} · ${map.columns[at.column]} · ${score}`;
   };
-  svg.addEventListener("pointermove", (event) => {
+  const point = (event) => {
     const box = svg.getBoundingClientRect();
     const scale = w / box.width;
     const column = Math.floor(((event.clientX - box.left) * scale - left) / width);
@@ -75,7 +94,8 @@ function drawMap(map) {
     if (column < 0 || column >= n || row < 0 || row >= map.layers) return;
     Object.assign(at, { layer: map.layers - 1 - row, column });
     show();
-  });
+  };
+  for (const how of ["pointerdown", "pointermove"]) svg.addEventListener(how, point);
   svg.addEventListener("keydown", (event) => {
     const step = { ArrowUp: [1, 0], ArrowDown: [-1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
     if (!step) return;

@@ -33,13 +33,11 @@ function readSweep() {
 function prepareSweep() {
   sweep = readSweep();
   const [split, place] = chosenPrompt();
-  const prompt = (block(current()).prompts[split] || [])[place];
+  asked = askedOf(chosenMethod(), split)[place] ?? null;
+  const prompt = block(current()).prompts[asked];
   $("prompt-text").textContent = prompt ? `${prompt.clean} → ${prompt.answer} (answer), ${prompt.foil} (foil)` : "";
   $("sweep-box").hidden = !sweep;
-  $("sweep-note").textContent = !sweep
-    ? chosenMethod().missing || "Nothing is stored of this prompt."
-    : sweep.full ? "" : "No sweep of this prompt is stored: the strengths are those of the evaluation. "
-      + "Prompts marked ~ have one.";
+  $("sweep-note").textContent = sweepNote(chosenMethod());
   if (!sweep) return remember();
   const slider = $("beta");
   slider.max = sweep.beta.length - 1;
@@ -48,6 +46,14 @@ function prepareSweep() {
   slider.value = distance.indexOf(Math.min(...distance));
   drawSweep();
   return remember();
+}
+
+function sweepNote(method) {
+  const reasons = [leftOut(method, "sweeps"), leftOut(method, "strengths of the evaluation")].join(" ").trim();
+  if (!sweep) return method.missing || reasons || "Nothing is stored of this prompt.";
+  const evaluated = "No sweep of this prompt is stored: the strengths are those of the evaluation. "
+    + "Prompts marked ~ have one.";
+  return `Of ${method.cell}. ${sweep.full ? "" : reasons || evaluated}`;
 }
 
 function drawSweep() {
@@ -74,31 +80,56 @@ function drawSweep() {
   drawCurves(index);
 }
 
-function drawCurves(index) {
-  const curves = sweep.logit_answer
-    ? [["answer", sweep.logit_answer], ["foil", sweep.logit_foil]] : [["answer", sweep.ld]];
+// Where the axes of the curves lie, in units of their picture
+const FRAME = { width: 420, height: 190, left: 54, right: 8, top: 8, bottom: 26 };
+
+function scalesOf(curves) {
   const all = curves.flatMap(([, values]) => values).filter(Number.isFinite);
+  if (!all.length) return null;
   if (!sweep.logit_answer) all.push(0);
   const [low, high] = [Math.min(...all), Math.max(...all)];
   const [first, last] = [sweep.beta[0], sweep.beta[sweep.beta.length - 1]];
-  const [w, h, left, bottom] = [420, 190, 44, 26];
-  const x = (beta) => left + ((beta - first) / (last - first || 1)) * (w - left - 8);
-  const y = (value) => 8 + ((high - value) / (high - low || 1)) * (h - bottom - 16);
-  const parts = [shape("line", { x1: left, x2: w - 8, y1: h - bottom, y2: h - bottom, class: "axis" })];
+  const wide = FRAME.width - FRAME.left - FRAME.right;
+  const tall = FRAME.height - FRAME.top - FRAME.bottom;
+  return {
+    low, high, first, last,
+    x: (beta) => FRAME.left + ((beta - first) / (last - first || 1)) * wide,
+    y: (value) => FRAME.top + 4 + ((high - value) / (high - low || 1)) * (tall - 8),
+  };
+}
+
+function axes({ low, high, first, last, x, y }) {
+  const base = FRAME.height - FRAME.bottom;
+  const up = (beta, kind) => shape("line", { x1: x(beta), x2: x(beta), y1: FRAME.top, y2: base, class: kind });
+  const parts = [shape("line", { x1: FRAME.left, x2: FRAME.width - FRAME.right, y1: base, y2: base, class: "axis" })];
   for (const beta of [0, -1, 1, ...(sweep.star === null ? [] : [sweep.star, -sweep.star])]) {
-    if (beta >= first && beta <= last) {
-      parts.push(shape("line", { x1: x(beta), x2: x(beta), y1: 8, y2: h - bottom, class: beta === 0 ? "axis" : "axis dashed" }));
-    }
+    if (beta >= first && beta <= last) parts.push(up(beta, beta === 0 ? "axis" : "axis dashed"));
   }
-  for (const value of [low, high]) parts.push(shape("text", { x: left - 5, y: y(value) + 4, "text-anchor": "end" }, number(value, 1)));
-  for (const beta of [first, 0, last]) parts.push(shape("text", { x: x(beta), y: h - 8, "text-anchor": "middle" }, significant(beta, 2)));
+  for (const value of new Set([low, high])) {
+    parts.push(shape("text", { x: FRAME.left - 5, y: y(value) + 4, "text-anchor": "end" }, significant(value)));
+  }
+  const labels = new Map([[first, "start"], [last, "end"]]);
+  if (x(0) - x(first) > 60 && x(last) - x(0) > 60) labels.set(0, "middle");
+  for (const [beta, anchor] of labels) {
+    parts.push(shape("text", { x: x(beta), y: FRAME.height - 8, "text-anchor": anchor }, significant(beta)));
+  }
+  return [...parts, up(sweep.beta[Number($("beta").value)], "now")];
+}
+
+function drawCurves(index) {
+  const curves = sweep.logit_answer
+    ? [["answer", sweep.logit_answer], ["foil", sweep.logit_foil]] : [["answer", sweep.ld]];
+  const scales = scalesOf(curves);
+  $("curves-key").textContent = !scales ? "No number of this prompt is defined: there is nothing to draw."
+    : sweep.logit_answer ? "logits against β; answer: solid line, foil: dashed" : "LD against β";
+  $("curves").replaceChildren(...(scales ? axes(scales) : []));
+  if (!scales) return;
   for (const [name, values] of curves) {
-    const points = values.map((value, i) => [sweep.beta[i], value]).filter(([, value]) => Number.isFinite(value));
-    parts.push(shape("polyline", { class: name, points: points.map(([b, v]) => `${x(b)},${y(v)}`).join(" ") }));
-    if (Number.isFinite(values[index])) parts.push(shape("circle", { class: name, cx: x(sweep.beta[index]), cy: y(values[index]), r: 4 }));
+    const points = values.map((value, i) => [sweep.beta[i], value]).filter(([, value]) => Number.isFinite(value))
+      .map(([beta, value]) => `${scales.x(beta)},${scales.y(value)}`);
+    $("curves").append(shape("polyline", { class: name, points: points.join(" ") }));
+    if (!Number.isFinite(values[index])) continue;
+    const at = { cx: scales.x(sweep.beta[index]), cy: scales.y(values[index]) };
+    $("curves").append(shape("circle", { class: name, ...at, r: 4 }));
   }
-  const [px] = [x(sweep.beta[index])];
-  parts.push(shape("line", { x1: px, x2: px, y1: 8, y2: h - bottom, class: "now" }));
-  $("curves").replaceChildren(...parts);
-  $("curves-key").textContent = sweep.logit_answer ? "answer: blue, solid; foil: orange, dashed; logits against β" : "LD against β";
 }
