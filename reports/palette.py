@@ -142,15 +142,19 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
     for label, name, variant in _variants(known, base_name):
         marker = MARKERS[order.index(name) % len(MARKERS)]
         found[label] = Look(_colour(name, order), marker, FILLS[variant % len(FILLS)])
-    for label, (kind, of), variant in _variants(controls, _control):
+
+    def control(label: str) -> tuple[str, str]:
+        of = _of(label)
+        return base_name(label), _colour(of, order) if of in order else CONTROL
+
+    for label, (kind, colour), variant in _variants(controls, control):
         markers = CONTROL_MARKERS[kind]
-        colour = _colour(of, order) if of in order else CONTROL
         found[label] = Look(colour, markers[variant % len(markers)])
     return found
 
 
 def _variants(labels: Iterable[str], name_of: Callable[[str], T]) -> Iterator[tuple[str, T, int]]:
-    """Yield every label with its name and its place among those of the same name."""
+    """Yield every label with what it is called and its place among those called the same."""
     seen: Counter[T] = Counter()
     for label in labels:
         name = name_of(label)
@@ -158,9 +162,9 @@ def _variants(labels: Iterable[str], name_of: Callable[[str], T]) -> Iterator[tu
         seen[name] += 1
 
 
-def _control(label: str) -> tuple[str, str]:
-    """Return a control's name and the method whose scores it starts from: `shuffled`, `dla`."""
-    return base_name(label), re.split(r"[\[\]]", label.partition("[of=")[2])[0]
+def _of(label: str) -> str:
+    """Return the name of the method that a control starts from: `shuffled[of=dla[form=strict]]`."""
+    return re.split(r"[\[\]]", label.partition("[of=")[2])[0]
 
 
 def _colour(name: str, order: Sequence[str]) -> str:

@@ -15,18 +15,21 @@ MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 UNDEFINED = "undefined"
 NOT_MEANINGFUL = "not meaningful"
+_UNSEEN = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
+"""Unicode's control, format, unassigned, private and surrogate characters; ends of lines."""
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]|~#$])")
 
 
 def visible(text: str) -> str:
     """Return `text` with control, format and unassigned characters as `\\x1b`: harmless anywhere.
 
-    Covers ANSI escapes, line breaks, and characters that turn the direction of writing.
+    Covers ANSI escapes, line breaks (U+2028 and U+2029, too), and characters that turn the
+    direction of writing.
     """
     if text.isascii() and text.isprintable():
         return text
     return "".join(
-        repr(character)[1:-1] if unicodedata.category(character)[0] == "C" else character
+        repr(character)[1:-1] if unicodedata.category(character) in _UNSEEN else character
         for character in text
     )
 

@@ -9,6 +9,7 @@ from reports.figures.signed import EVEN, draw_dashes, luminance
 from reports.load import Results
 from reports.tables.agreement import pooled, table
 from reports.text import UNDEFINED, number, shorten
+from reports.text import interval as interval_text
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def pooled_figure(
 ) -> "Figure":
     """Return what `figure` shows, averaged over the tasks of a model. Errors as `pooled_data`."""
     frame = pooled_data(results, model=model, task=task)
-    note = "mean over tasks; interval: tasks drawn again"
+    note = "mean over tasks; below, the interval: tasks drawn again"
     return _draw(frame.to_dict("records"), str(frame["model"].iloc[0]), note, width)
 
 
@@ -111,9 +112,11 @@ def _draw(pairs: list[dict[Any, Any]], title: str, note: str, width: float | Non
         text = style.fit(title, width - 2 * MARGIN, style.LARGE, bold=True)
         y = 1 - 0.15 / height
         canvas.text(x, y, text, va="top", fontsize=style.LARGE, fontweight="bold")
-        text = style.fit(f"Kendall's τ-b between scores, {note}", width - 2 * MARGIN, size)
-        y = 1 - 0.42 / height
-        canvas.text(x, y, text, va="top", fontsize=size, color=style.MUTED)
+        if not _fitting(interval_text(-0.01, -0.01, 2), box, style.TINY):
+            note = f"{note} (in the data: boxes are too narrow)"
+        lines = style.wrap(f"Kendall's τ-b between scores; {note}", width - 2 * MARGIN, size)
+        how: dict[str, Any] = {"fontsize": size, "color": style.MUTED, "linespacing": 1.4}
+        canvas.text(x, 1 - 0.42 / height, "\n".join(lines), va="top", **how)
         axes = canvas.add_axes(
             (
                 (MARGIN + room) / width,
@@ -123,7 +126,7 @@ def _draw(pairs: list[dict[Any, Any]], title: str, note: str, width: float | Non
             )
         )
         _draw_boxes(axes, methods, pairs, box)
-        how: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        how = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
         axes.set_xticks(range(boxes), labels[:-1], fontsize=size, **how)
         axes.set_yticks(range(boxes), labels[1:], fontsize=size)
         return style.literal(canvas)
@@ -144,7 +147,7 @@ def _draw_boxes(axes: "Axes", methods: list[str], pairs: list[dict[Any, Any]], b
         ink = "white" if _is_dark(row["tau"]) else style.INK
         interval = ""
         if np.isfinite(row["low"]) and np.isfinite(row["high"]):
-            interval = f"[{number(row['low'], 2)}, {number(row['high'], 2)}]"
+            interval = interval_text(row["low"], row["high"], 2)
         where: dict[str, Any] = {"ha": "center", "va": "center", "color": ink}
         below = _fitting(interval, box, style.TINY) if interval else 0.0
         if below:

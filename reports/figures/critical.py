@@ -11,7 +11,7 @@ from reports import style
 from reports.figures.marks import draw_point, look_of
 from reports.load import Results
 from reports.tables.ranks import table
-from reports.text import number, shorten
+from reports.text import number
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
@@ -64,9 +64,8 @@ def figure(
         axes.set(xlim=(0, width), ylim=(height, 0))  # inches, from the upper left corner
         axes.axis("off")
         size = style.SMALL if width > 5 else style.TINY
-        room = width * 0.36
-        longest = int((room - 0.1) / (size / 72 * 0.62))
-        texts = [style.fit(shorten(name, longest), room - 0.35, size) for name in names]
+        room = width * (0.36 if width > 5 else 0.4)
+        texts = [style.fit(name, room - 0.2, size) for name in names]
 
         def at(rank: float) -> float:
             return room + (width - 2 * room) * (len(names) - rank) / max(1, len(names) - 1)
@@ -83,7 +82,7 @@ def figure(
             right = place < half
             row = place if right else len(names) - 1 - place
             y = top + ROW * (row + 0.5)
-            edge = width - room + 0.2 if right else room - 0.2
+            edge = width - room + 0.1 if right else room - 0.1
             x = at(rank)
             axes.plot([x, x, edge], [HEAD - 0.1, y, y], color=style.FAINT, linewidth=0.8, zorder=0)
             draw_point(axes, x, HEAD - 0.1, look_of(results, name))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 WIDTH = 6.75
-ROW, HEAD, FOOT = 0.21, 0.62, 0.42
+ROW, HEAD, LINE, FOOT = 0.21, 0.62, 0.12, 0.42
 CLIP = 2.5
 """The axis ends at this many times the unsteered E_0, whatever an outlier says."""
 MARKS = {BEST: "best", "not told apart from the best": "= best", BEHIND: ""}
@@ -57,7 +57,12 @@ def figure(
     model, task = results.one(model, task)
     rows = data(results, model=model, task=task).to_dict("records")
     width = width or WIDTH
-    height = HEAD + ROW * len(rows) + FOOT
+    key = (
+        f"E₀ on {rows[0]['split']}: dot; 95 % over prompts: bar; over seeds or draws: line; "
+        "unsteered model: dashed"
+    )
+    lines = style.wrap(key, width - 0.2, style.TINY)
+    height = HEAD + LINE * (len(lines) - 1) + ROW * len(rows) + FOOT
     size = style.SMALL if width > 5 else style.TINY
     names = [style.drawable(shorten(row["method"], 44 if width > 5 else 26)) for row in rows]
     room = max(style.width_of(name, size) for name in names) + 0.12
@@ -69,10 +74,9 @@ def figure(
         axes = canvas.add_axes(tuple(np.array(box) / [width, height, width, height]))
         title = style.fit(visible(f"{model} · {task}"), width - 0.2, style.NAME, bold=True)
         canvas.text(0.1 / width, 1 - 0.1 / height, title, va="top", fontweight="bold")
-        key = f"E₀ on {rows[0]['split']}: dot; 95 % over prompts: bar; over seeds or draws: line"
-        key = style.fit(key, width - 0.2, style.TINY)
         y = 1 - 0.32 / height
-        canvas.text(0.1 / width, y, key, va="top", fontsize=style.TINY, color=style.MUTED)
+        how: dict[str, Any] = {"va": "top", "fontsize": style.TINY, "color": style.MUTED}
+        canvas.text(0.1 / width, y, "\n".join(lines), linespacing=1.4, **how)
         _draw(axes, results, rows, marks)
         axes.set_yticks(range(len(rows)), names, fontsize=size)
         return style.literal(canvas)
@@ -88,11 +92,11 @@ def _draw(axes: "Axes", results: Results, rows: list[dict[str, Any]], marks: lis
     axes.axvline(unsteered, color=style.MUTED, linewidth=0.9, linestyle=(0, (4, 2)), zorder=0)
     axes.axvline(0, color=style.FAINT, linewidth=0.8, zorder=0)
     for place, row in enumerate(rows):
-        look = look_of(results, row["method"])
+        look, solid = look_of(results, row["method"]), 0.4 if row["control"] else 0.75
         for unit, thick in (("seeds", 0.8), ("prompts", 2.6)):
             ends = [row[f"E_0_{unit}_{end}"] for end in ("low", "high")]
             if all(end is not None and end == end for end in ends):
-                axes.hlines(place, *ends, color=look.colour, linewidth=thick, alpha=0.75)
+                axes.hlines(place, *ends, color=look.colour, linewidth=thick, alpha=solid)
         if row["E_0"] >= low:
             draw_point(axes, row["E_0"], place, look)
         else:  # the number stands where the axis ends

@@ -89,7 +89,7 @@ def figure(
         axes = canvas.add_subplot()
         for method in methods:
             curve = frame[frame["method"] == method]
-            name = style.drawable(shorten(method, int(width / columns / 0.075)))
+            name = style.fit(method, width / columns - 0.45, size)
             look = marker_of(look_of(results, method), 3.5)
             axes.plot(curve["k"], curve["overlap"], label=name, linewidth=1.2, **look)
         axes.plot(*(curve["k"], curve["chance"]), color=style.MUTED, linestyle="--", label="chance")

@@ -49,7 +49,7 @@ def figure(
                 draw_point(axes, tau, place, look_of(results, method))
             if not taus:
                 axes.text(0, place, "undefined", va="center", ha="center", fontsize=size)
-        names = [style.drawable(shorten(name, 40 if width > 5 else 24)) for name in methods]
+        names = [_label(name, 40 if width > 5 else 24) for name in methods]
         means = frame.groupby("method")["tau"].mean()
         axes.set_yticks(range(len(methods)), names, fontsize=size)
         axes.set(xlim=(-1.05, 1.05), ylim=(len(methods) - 0.5, -0.5))
@@ -65,3 +65,11 @@ def figure(
         title = style.fit(visible(f"{model} · {task}"), width * 0.6, style.FONT_SIZE, bold=True)
         axes.set_title(title, loc="left", fontweight="bold")
         return style.literal(canvas)
+
+
+def _label(method: str, letters: int) -> str:
+    """A method's name in one line or, where that is too long, with its settings under it."""
+    if len(method) <= letters or "[" not in method:
+        return style.drawable(shorten(method, letters))
+    name, _, settings = method.partition("[")
+    return "\n".join(style.drawable(shorten(part, letters)) for part in (name, f"[{settings}"))

@@ -118,7 +118,7 @@ def test_the_sign_of_a_score_is_seen_in_grey_print(
         for share, inside in cells_of(axes, luminances):
             if abs(share) > 0.15:
                 contrast = (inside.max() + 0.05) / (inside.min() + 0.05)
-                assert (contrast > 2) is (share < 0), share
+                assert (contrast > 2) == (share < 0), share
                 counts["negative" if share < 0 else "positive"] += 1
     assert min(counts["negative"], counts["positive"]) > 20
 

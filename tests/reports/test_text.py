@@ -48,6 +48,7 @@ def test_a_range_stands_behind_its_mean() -> None:
 
 def test_what_a_terminal_obeys_is_made_visible() -> None:
     assert visible("\x1b[31mred\n\u202eé") == "\\x1b[31mred\\n\\u202eé"
+    assert visible("a\u2028b\u2029") == "a\\u2028b\\u2029"
 
 
 @given(st.text())

@@ -55,10 +55,9 @@ function drawMap(map) {
   for (let layer = 0; layer < map.layers; layer += 1) {
     for (let column = 0; column < n; column += 1) {
       const share = values[layer * n + column];
-      const [x, y, rgb] = [left + column * width, (map.layers - 1 - layer) * height, colour(share)];
-      svg.append(shape("rect", {
-        x, y, width, height, fill: Number.isNaN(share) ? "url(#out)" : `rgb(${rgb.join(",")})`,
-      }));
+      const known = !Number.isNaN(share);
+      const [x, y, rgb] = [left + column * width, (map.layers - 1 - layer) * height, colour(known ? share : 0)];
+      svg.append(shape("rect", { x, y, width, height, fill: known ? `rgb(${rgb.join(",")})` : "url(#out)" }));
       if (share <= -FAINT) {
         dashes[isDark(rgb) ? "light" : "dark"] += `M${x + 0.22 * width} ${y + height / 2}h${0.56 * width}`;
       }

@@ -1,8 +1,9 @@
 """What the tests of the page do with it."""
 
+import time
 from typing import Any
 
-ENTER, HOME, END = "\ue007", "\ue011", "\ue010"
+ENTER, TAB, HOME, END = "\ue007", "\ue004", "\ue011", "\ue010"
 LEFT, UP, RIGHT, DOWN = "\ue012", "\ue013", "\ue014", "\ue015"
 """Keys, as WebDriver calls them."""
 
@@ -35,3 +36,18 @@ def point_at(page: Any, element: Any) -> None:
     from selenium.webdriver import ActionChains
 
     ActionChains(page).move_to_element(element).perform()
+
+
+def press(page: Any, key: str) -> None:
+    """Press a key, wherever the focus is."""
+    from selenium.webdriver import ActionChains
+
+    ActionChains(page).send_keys(key).perform()
+
+
+def wait_for(page: Any, condition: str, seconds: float = 5.0) -> None:
+    """Wait until a condition holds: the browser tells of a new address a moment later."""
+    end = time.monotonic() + seconds
+    while not page.execute_script(f"return {condition}"):
+        assert time.monotonic() < end, condition
+        time.sleep(0.02)

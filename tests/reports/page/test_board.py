@@ -9,7 +9,7 @@ import pytest
 from reports.load import load
 from reports.present import formatted
 from reports.tables.leaderboard import leaderboard
-from tests.reports.page.steps import ENTER, choose, rows, shown
+from tests.reports.page.steps import ENTER, choose, rows, shown, wait_for
 
 
 def test_one_pair_is_shown_and_a_link_keeps_it(page: Any, index: Path) -> None:
@@ -23,6 +23,25 @@ def test_one_pair_is_shown_and_a_link_keeps_it(page: Any, index: Path) -> None:
     assert shown(page).get_attribute("data-task") == "hostile"
     assert page.find_element("id", "method").get_attribute("value") == "steer_vec"
     assert address.startswith(index.as_uri())
+
+
+def test_links_within_the_page_keep_what_is_chosen(page: Any) -> None:
+    choose(page, "task", "hostile")
+    choose(page, "method", "steer_vec")
+    for part in ("explore", "reading"):
+        link = page.find_element("css selector", f"nav a[data-part={part}]")
+        page.execute_script("arguments[0].focus()", link)
+        link.send_keys(ENTER)
+        wait_for(page, f"document.activeElement.id === '{part}'")
+        top = "return document.getElementById(arguments[0]).getBoundingClientRect().top"
+        assert -1 <= page.execute_script(top, part) < 400
+        for _ in ("as it is", "opened again"):
+            assert shown(page).get_attribute("data-task") == "hostile"
+            assert page.find_element("id", "method").get_attribute("value") == "steer_vec"
+            page.refresh()
+    page.back()
+    wait_for(page, "location.hash.includes('part=explore')")
+    assert page.find_element("id", "method").get_attribute("value") == "steer_vec"
 
 
 def column_of(page: Any, name: str) -> int:

@@ -1,14 +1,17 @@
 """Score maps and sweeps on the page."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from bench.results import RunStore
+from reports import html
 from reports.load import load
 from reports.text import number, significant
-from tests.reports.conftest import BETAS, LAYERS
+from tests.reports.conftest import BETAS, LAYERS, make_cell
 from tests.reports.page.steps import DOWN, END, HOME, RIGHT, choose, point_at
 
 
@@ -60,3 +63,110 @@ def test_what_has_no_result_says_so(page: Any) -> None:
     choose(page, "method", "dla")
     assert "no result" in page.find_element("id", "maps-note").text
     assert not page.find_element("id", "sweep-box").is_displayed()
+
+
+def test_maps_answer_to_a_finger_and_the_reading_stays_in_sight(page: Any) -> None:
+    metrics = {"width": 400, "height": 700, "deviceScaleFactor": 1, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    page.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    try:
+        first = page.find_element("css selector", "#maps svg")
+        place = "arguments[0].scrollIntoView(); const box = arguments[0].getBoundingClientRect();"
+        where = page.execute_script(
+            f"{place} return [box.left + box.width / 2, box.top + box.height / 3]", first
+        )
+        point = {"x": round(where[0]), "y": round(where[1])}
+        for kind, points in (("touchStart", [point]), ("touchEnd", [])):
+            page.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        reading = page.find_element("id", "point")
+        assert reading.text.startswith("attn_out · layer ")
+        box = page.execute_script("return arguments[0].getBoundingClientRect().toJSON()", reading)
+        assert 0 <= box["top"] < box["bottom"] <= 700
+    finally:
+        page.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_every_method_offers_the_prompts_it_was_asked(
+    small_store: RunStore, opened: Callable[[Path], Any]
+) -> None:
+    """One of them has more train prompts, the first two of which it shares; one is undefined."""
+    small_store.write(*make_cell("ccc", "attr_patch"))
+    record, tensors = make_cell("ccc", "dla")
+    train = [record.prompts["test"][4], *record.prompts["train"][:2]]
+    tensors["split.train.ld"][2] = np.nan
+    record = record.model_copy(update={"prompts": record.prompts | {"train": train}})
+    small_store.write(record, {k: v for k, v in tensors.items() if not k.startswith("sweep")})
+    file = small_store.directory / "index.html"
+    file.write_text(html.page(load(small_store.directory), []), "utf-8")
+    page = opened(file)
+    prompts = page.find_element("id", "prompt")
+    choose(page, "method", "attr_patch")
+    choose(page, "prompt", "train.1")
+    text = page.find_element("id", "prompt-text").text
+    choose(page, "method", "dla")
+    assert page.find_element("id", "prompt-text").text == text
+    assert prompts.get_attribute("value") == "train.2"
+    assert page.find_element("id", "curves-key").text.startswith("No number of this prompt")
+    assert "undefined" in page.find_element("id", "readings").text
+    assert "∞" not in page.find_element("id", "explore").text
+    choose(page, "prompt", "train.0")
+    assert page.find_element("id", "curves-key").text == "LD against β"
+    assert record.prompts["test"][4].clean in page.find_element("id", "prompt-text").text
+    choose(page, "method", "attr_patch")
+    assert len(prompts.find_elements("css selector", "option")) == 4 + 12 + 12
+
+
+def test_the_note_of_a_map_says_what_it_is_a_mean_of(page: Any) -> None:
+    choose(page, "task", "hostile")
+    notes = {
+        "grad_scalar": "averaged over 4 train prompts;",
+        "dyn_scalar": "averaged over 4 train prompts, averaged over 2 seeds;",
+        "random": "one for all prompts, averaged over 5 draws;",
+        "steer_vec": "one for all prompts;",
+    }
+    for method, said in notes.items():
+        choose(page, "method", method)
+        note = page.find_element("id", "maps-note").text
+        assert f"Raw scores of {method}, {said}" in note
+        assert "blue favours the answer, orange with a dash the foil" in note
+    choose(page, "method", "dyn_scalar")
+    assert "Of seed 0, the first of 2." in page.find_element("id", "sweep-note").text
+
+
+def test_negative_scores_have_a_dash_by_day_and_by_night(page: Any, run_directory: Path) -> None:
+    choose(page, "method", "dla")
+    results = load(run_directory)
+    (record,) = (r for r in results.of("smollm2-135m", "ccc") if r.method == "dla")
+    scores = results.cell(record.id).tensors["scores"]
+    shares = (scores / np.nanmax(np.abs(scores))).astype("f2")
+    count = (
+        "return [...document.querySelectorAll('#maps path.dash')]"
+        ".map(path => path.getAttribute('d').split('M').length - 1).reduce((a, b) => a + b)"
+    )
+    fills = (
+        "return [...document.querySelectorAll('#maps rect[fill]')]"
+        ".map(rect => rect.getAttribute('fill'))"
+    )
+    seen = []
+    for scheme in ("light", "dark"):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        assert page.execute_script(count) == np.sum(shares <= -0.1)
+        seen.append(page.execute_script(fills))
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert seen[0] != seen[1]
+
+
+def test_no_label_of_the_sweep_is_cut(page: Any) -> None:
+    outside = (
+        "const frame = document.getElementById('curves').getBoundingClientRect();"
+        "return [...document.querySelectorAll('#curves text')].map(one => ["
+        "one.textContent, one.getBoundingClientRect()]).filter(([, box]) => box.left < frame.left"
+        " || box.right > frame.right || box.bottom > frame.bottom).map(([text]) => text)"
+    )
+    for method in ("attr_patch", "activ_scalar"):
+        for prompt in ("train.0", "test.1", "test.2"):
+            choose(page, "method", method)
+            choose(page, "prompt", prompt)
+            assert page.execute_script(outside) == []

@@ -1,11 +1,15 @@
 """The page in the dark, on a telephone, on paper, and with hostile strings."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.reports.conftest import HOSTILE
-from tests.reports.page.steps import choose
+from bench.results import RunStore
+from reports.write import ReportOptions, write_report
+from tests.reports.conftest import HOSTILE, make_cell
+from tests.reports.page.steps import TAB, choose, press
 
 
 def test_hostile_strings_are_text(page: Any) -> None:
@@ -16,6 +20,81 @@ def test_hostile_strings_are_text(page: Any) -> None:
     assert HOSTILE[0][:9] in page.find_element("id", "maps").get_attribute("textContent")
     assert page.execute_script("return window.attacked") is None
     assert page.execute_script("return document.scripts.length") == 2 + 2 + 1
+
+
+ATTACK = "</script><script>window.attacked=1</script><img src=x onerror='window.attacked=1'>"
+NASTY = (
+    ATTACK,
+    "{{ 7*7 }} ${7*7}",
+    "\u2028\u2029\u202eleft\u2067\u200f",
+    r"$\frac{1}{2}$ \input{/etc/passwd} \end{document} %",
+    "javascript:window.attacked=1",
+    "W" * 3000,
+    "\x00\x1b]0;title\x07",
+)
+
+
+def test_nasty_prompts_tokens_and_names_are_shown_and_nothing_more(
+    small_store: RunStore, opened: Callable[[Path], Any]
+) -> None:
+    record, tensors = make_cell("ccc", "dla")
+    first = record.prompts["train"][0]
+    tokens = [*NASTY, *first.tokens[len(NASTY) :]]
+    prompt = first.model_copy(
+        update={"clean": " ".join(NASTY), "answer": f" {ATTACK}", "tokens": tokens}
+    )
+    changes: dict[str, Any] = {
+        "task": f"file[path={ATTACK}]",
+        "method": f"mine[of={ATTACK}]",
+        "prompts": {**record.prompts, "train": [prompt, *record.prompts["train"][1:]]},
+        "top_tokens": {"7": ATTACK, "8": NASTY[2]},
+        "notes": list(NASTY),
+        "dropped": {ATTACK: 1},
+    }
+    small_store.write(record.model_copy(update=changes), tensors)
+    options = ReportOptions(figures=["maps"])
+    page = opened(write_report(small_store.directory, options=options))
+    metrics = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        assert page.execute_script("return document.documentElement.scrollWidth") <= 400
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    text = page.find_element("id", "prompt-text").text
+    assert ATTACK in text
+    assert "{{ 7*7 }} ${7*7}" in text
+    assert "\\u2028\\u2029\\u202eleft\\u2067\\u200f" in text
+    assert NASTY[3] in text
+    assert ATTACK in page.find_element("css selector", "#task option").text
+    assert page.execute_script("return window.attacked") is None
+    assert page.execute_script("return document.querySelectorAll('img:not([alt])').length") == 0
+
+
+def test_everything_is_reached_with_the_keyboard(page: Any) -> None:
+    """Tab from the top to the bottom: every control, every column, every map and every link."""
+    wanted = page.execute_script(
+        "const seen = (one) => one.checkVisibility() && !one.closest('details:not([open])');"
+        "return [...document.querySelectorAll("
+        "'a, button, select, input, summary, [tabindex=\"0\"]')]"
+        ".filter((one) => one.matches('summary') ? one.checkVisibility() : seen(one)).length"
+    )
+    page.execute_script("document.activeElement.blur(); window.scrollTo(0, 0)")
+    reached = []
+    for _ in range(wanted):
+        press(page, TAB)
+        reached.append(
+            page.execute_script(
+                "const one = document.activeElement;"
+                "return [one.tagName, one.id || one.getAttribute('aria-label') || one.textContent,"
+                " getComputedStyle(one).outlineStyle]"
+            )
+        )
+    names = [name for _, name, _ in reached]
+    assert {"model", "task", "filter", "controls", "method", "prompt", "beta"} <= set(names)
+    assert sum(name.startswith(("attn_out", "mlp_out")) for name in names) == 2
+    assert sum(tag == "BUTTON" for tag, _, _ in reached) > 15
+    assert len(set(map(tuple, reached))) >= wanted - 2, "two may look alike"
+    assert {outline for _, _, outline in reached} <= {"auto", "solid"}, "focus is seen"
 
 
 @pytest.mark.parametrize("dark", [False, True])
