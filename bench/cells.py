@@ -363,11 +363,18 @@ def same_content(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 def _content(settings: Mapping[str, Any]) -> str:
     """Everything that decides the numbers as text.
 
-    What a model is called and where a task's file lies are not part of it.
+    What a model is called and where a task's file lies, be it a part of a mixture or one that is
+    taken to, are not part of it.
     """
     model = {key: value for key, value in settings["model"].items() if key != "name"}
-    task = {key: value for key, value in settings["task"].items() if key != "path"}
-    return json.dumps({**settings, "model": model, "task": task}, sort_keys=True)
+    tasks = {key: _without_paths(settings[key]) for key in ("task", "transfer") if key in settings}
+    return json.dumps({**settings, "model": model, **tasks}, sort_keys=True)
+
+
+def _without_paths(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {key: _without_paths(value) for key, value in data.items() if key != "path"}
+    return [_without_paths(item) for item in data] if isinstance(data, list | tuple) else data
 
 
 def _cell_id(
