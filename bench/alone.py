@@ -21,6 +21,13 @@ ScoresOf = Callable[[str], NDArray[Any] | None]
 """Id of a cell -> its stored scores, None if it failed."""
 
 
+class CrewWatcher(Watcher, Protocol):
+    """Who wants to know how a crew gets on."""
+
+    def interrupted(self, cell: PlannedCell, why: str) -> None:
+        """A cell that was being computed waits again."""
+
+
 class Crew(AbstractContextManager["Crew"], Protocol):
     """Who computes cells: this process, or workers."""
 
@@ -34,7 +41,7 @@ class Crew(AbstractContextManager["Crew"], Protocol):
         """Raises UserInputError, before anything is written, for what is wrong with all cells."""
 
     def compute(
-        self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: Watcher
+        self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: CrewWatcher
     ) -> Iterator[Computed]:
         """Yields every cell once it is computed or has failed, every parent before its children.
 
@@ -80,7 +87,7 @@ class Alone(Crew):
                 raise
 
     def compute(
-        self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: Watcher
+        self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: CrewWatcher
     ) -> Iterator[Computed]:
         """One after the other, in the order of the matrix."""
         self.workplace.watcher = watcher

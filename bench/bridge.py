@@ -14,15 +14,25 @@ DTYPES = ("float32", "float16", "bfloat16", "float64")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
+def device_kind(device: str) -> str:
+    """Return a device's name without its number; it need not be on this machine.
+
+    Raises:
+        UserInputError: for a device that no machine has.
+    """
+    kind, _, index = device.partition(":")
+    if kind not in DEVICES or (index and not (kind == "cuda" and index.isdigit())):
+        raise UserInputError(f'Unknown device "{device}".{nearest(device, [*DEVICES, "cuda:0"])}')
+    return kind
+
+
 def resolve_device(device: str) -> str:
     """Return the device to use: "auto" is resolved, any other has to be there.
 
     Raises:
         UserInputError: no such device, or no device of that name here.
     """
-    kind, _, index = device.partition(":")
-    if kind not in DEVICES or (index and not (kind == "cuda" and index.isdigit())):
-        raise UserInputError(f'Unknown device "{device}".{nearest(device, [*DEVICES, "cuda:0"])}')
+    kind, index = device_kind(device), device.partition(":")[2]
     import torch
 
     cuda_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0

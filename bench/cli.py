@@ -89,6 +89,9 @@ def run(
     scheduler: Annotated[
         str | None, typer.Option(help="Compute on a dask cluster: tcp://ADDRESS:PORT.")
     ] = None,
+    patience: Annotated[
+        float, typer.Option(help="Seconds to wait while a cluster has no worker for what is left.")
+    ] = 600,
     threads: Annotated[
         int | None, typer.Option(help="Threads a process; workers share the cores by default.")
     ] = None,
@@ -108,6 +111,7 @@ def run(
         reuse=tuple(reuse or ()),
         workers=workers,
         scheduler=scheduler,
+        patience=patience,
         threads=threads,
     )
     if is_suite(matrix):

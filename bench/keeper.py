@@ -1,121 +1,172 @@
-"""What runs on a worker of dask.distributed: a place to compute cells that keeps its model."""
+"""What a worker of dask.distributed has of a run: its orders, and a place that keeps its model."""
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 import socket
-import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
-from distributed import Worker, WorkerPlugin, get_worker
+from distributed import get_worker
 from numpy.typing import NDArray
 
 from bench import __version__
 from bench.cells import NUMBERS_VERSION, PlannedCell, expand
 from bench.compute import Tensors
 from bench.config import parse
-from bench.plugins import install, install_source
+from bench.plugins import install, install_source, uninstall
+from bench.task_files import unpacked
 from bench.workplace import Workplace
 from tasks.errors import UserInputError
 
-NAME = "attribution-bench"
-"""Of the plug-in on the worker, and of the topic of its events."""
+DEFAULT_THREADS = torch.get_num_threads()
+
+
+class OtherSuiteError(UserInputError):
+    """A worker has another version of the suite, other data or other plug-ins."""
 
 
 @dataclass(frozen=True)
 class Orders:
-    """What the one who started the run tells every worker.
+    """What the one who started the run tells every worker once.
 
     Attributes:
+        run: a name that no other run has; of the topic of its events too.
         matrix: as plain data.
-        sources: (path, source) of each of the matrix's plug-in files; no shared disk is needed.
-        digests: model name -> digest.
-        devices: device setting -> kind of device.
+        plugins: (path, source) of each of the matrix's plug-in files; no shared disk is needed.
+        files: content of the tasks' files, by their paths in the matrix (`bench.task_files`).
         cell_timeout: seconds that a cell may take.
         threads: of each worker; None leaves torch its default.
+        far: the worker's output is not seen by the one who started the run.
         version: of the suite, and of its numbers.
     """
 
+    run: str
     matrix: Mapping[str, Any]
-    sources: Sequence[tuple[str, bytes]]
-    digests: Mapping[str, str]
-    devices: Mapping[str, str]
+    plugins: Sequence[tuple[str, bytes]]
+    files: Mapping[str, bytes]
     cell_timeout: float | None
     threads: int | None
+    far: bool
     version: tuple[str, int] = (__version__, NUMBERS_VERSION)
 
 
-class Keeper(WorkerPlugin):  # type: ignore[misc]
-    """Holds a worker's model from one cell to the next."""
+@dataclass(frozen=True)
+class Identities:
+    """What the matrix's models and devices were when the run was planned.
 
-    name = NAME
+    Attributes:
+        digests: model name -> digest.
+        devices: device setting -> kind of device.
+    """
 
-    def __init__(self, orders: Orders) -> None:
-        self.orders = orders
-        self.lock: Any = None
-        self.cells: dict[str, PlannedCell] = {}
-        self.workplace: Workplace | None = None
+    digests: dict[str, str] = field(default_factory=dict)
+    devices: dict[str, str] = field(default_factory=dict)
 
-    def setup(self, worker: Worker) -> None:
-        """On the worker: reads the orders.
 
-        Raises:
-            UserInputError: if the worker has another version of the suite.
-        """
-        if self.orders.version != (__version__, NUMBERS_VERSION):
-            raise UserInputError(
-                f"The worker {worker.address} has attribution-bench {__version__} (numbers "
-                f"{NUMBERS_VERSION}), the run was started with {self.orders.version[0]} (numbers "
-                f"{self.orders.version[1]}). Install the same version everywhere."
-            )
-        if self.orders.threads is not None:
-            torch.set_num_threads(self.orders.threads)
-        add_plugins(self.orders.sources)
-        matrix = parse(self.orders.matrix, "the matrix")
-        cells = expand(matrix, self.orders.digests.__getitem__, self.orders.devices.__getitem__)
-        self.cells = {cell.id: cell for cell in cells}
-        self.lock = threading.Lock()  # hooks of two cells must not meet on one model
-        self.workplace = Workplace(matrix, self, self.orders.cell_timeout)
+class Keeper:
+    """Holds a worker's model, for one run, from one cell to the next."""
+
+    def __init__(self, orders: Orders, folder: Path) -> None:
+        self.orders, self.folder = orders, folder
+        self.matrix = parse(unpacked(orders.matrix, orders.files, folder), "the matrix")
+        self.workplace = Workplace(self.matrix, self, orders.cell_timeout)
+        self.known: tuple[Identities, dict[str, PlannedCell]] = (Identities(), {})
+        self.asked = time.monotonic()
 
     def loading(self, model: str) -> None:
         """Tells the one who started the run."""
-        get_worker().log_event(NAME, {"loading": model})
+        self.tell("loading", model)
 
     def starting(self, cell: PlannedCell) -> None:
         """Tells the one who started the run."""
-        get_worker().log_event(NAME, {"starting": cell.id, **_place()})
+        self.tell("starting", cell.id)
+
+    def tell(self, what: str, text: str) -> None:
+        """An event for the one who started the run."""
+        worker = get_worker()
+        place = {"worker": worker.address, "process": os.getpid()}
+        worker.log_event(self.orders.run, {"what": what, "text": text, **place})
+
+    def install_plugins(self) -> None:
+        """The plug-ins of this machine's packages, and those of files whose source was sent."""
+        uninstall()
+        install()
+        for path, source in self.orders.plugins:
+            install_source(source, path, f'the file "{path}"')
 
     def compute(
-        self, cell_id: str, parent_scores: NDArray[Any] | None, rows: int | None
+        self,
+        cell_id: str,
+        identities: Identities,
+        parent_scores: NDArray[Any] | None,
+        rows: int | None,
     ) -> tuple[bytes, Tensors]:
         """Computes a cell; gives its record as JSON, and its tensors."""
-        assert self.workplace is not None
-        with self.lock:
-            torch.set_num_threads(self.orders.threads or torch.get_num_threads())
-            cell = replace(self.cells[cell_id], rows=rows)
+        self.tell("taken", cell_id)
+        torch.set_num_threads(self.orders.threads or DEFAULT_THREADS)
+        with self._forwarding():
+            cell = replace(self._cell(cell_id, identities), rows=rows)
             record, tensors = self.workplace.compute(cell, parent_scores)
-        provenance = {**record.provenance, **_place(), "host": socket.gethostname()}
-        record = record.model_copy(update={"provenance": provenance})
+        here = {"worker": get_worker().address, "host": socket.gethostname()}
+        record = record.model_copy(update={"provenance": {**record.provenance, **here}})
         return record.model_dump_json().encode(), tensors
 
+    def _cell(self, cell_id: str, identities: Identities) -> PlannedCell:
+        """The cell as this machine has it, on the kind of device that its identity says.
 
-def _place() -> dict[str, Any]:
-    return {"worker": get_worker().address, "process": os.getpid()}
+        Raises:
+            OtherSuiteError: if it is another one here.
+        """
+        if self.known[0] != identities:
+            cells = expand(
+                self.matrix, identities.digests.__getitem__, identities.devices.__getitem__
+            )
+            self.known = identities, {cell.id: cell for cell in cells}
+        if cell_id not in self.known[1]:
+            raise OtherSuiteError(
+                f"does not know the cell {cell_id}: the data of its task or a package with its "
+                "plug-ins is another one there. Install the same everywhere."
+            )
+        cell = self.known[1][cell_id]
+        if cell.model.device != "auto":
+            return cell
+        kind = cell.settings["model"]["device"]
+        return replace(cell, model=cell.model.model_copy(update={"device": kind}))
+
+    @contextmanager
+    def _forwarding(self) -> Iterator[None]:
+        """Warnings of the suite reach the one who started the run, in the block."""
+        handler = _Forward(self)
+        loggers = [logging.getLogger(name) for name in ("bench", "methods") if self.orders.far]
+        for logger in loggers:
+            logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            for logger in loggers:
+                logger.removeHandler(handler)
+
+    def leave(self) -> None:
+        """Gives the model back, and the files."""
+        self.workplace.leave()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def add_plugins(sources: Sequence[tuple[str, bytes]]) -> None:
-    """The plug-ins of this machine's packages, and those of files whose source was sent."""
-    install()
-    for path, source in sources:
-        install_source(source, path, f'the file "{path}"')
+class _Forward(logging.Handler):
+    """Log records as events."""
 
+    def __init__(self, keeper: Keeper) -> None:
+        super().__init__(logging.WARNING)
+        self.keeper = keeper
 
-def compute_on_worker(
-    cell_id: str, parent_scores: NDArray[Any] | None, rows: int | None
-) -> tuple[bytes, Tensors]:
-    """Runs on a worker that has a `Keeper`."""
-    keeper: Keeper = get_worker().plugins[NAME]
-    return keeper.compute(cell_id, parent_scores, rows)
+    def emit(self, record: logging.LogRecord) -> None:
+        """Sends a record."""
+        self.keeper.tell("log", f"{record.levelname} {record.name}: {record.getMessage()}")

@@ -19,6 +19,7 @@ class RunOptions:
         reuse: runs whose finished cells are taken over.
         workers: processes on this machine; None computes in this one.
         scheduler: address of a dask.distributed scheduler whose workers compute.
+        patience: seconds to wait while no worker is there that could compute what is left.
         threads: threads of a process; None leaves torch its default (workers share the cores).
     """
 
@@ -28,6 +29,7 @@ class RunOptions:
     reuse: tuple[Path, ...] = ()
     workers: int | None = None
     scheduler: str | None = None
+    patience: float = 600.0
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -35,7 +37,7 @@ class RunOptions:
             raise UserInputError(
                 "--workers starts processes here, --scheduler takes those of a cluster: give one."
             )
-        for name in ("cell_timeout", "workers", "threads"):
+        for name in ("cell_timeout", "workers", "patience", "threads"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserInputError(

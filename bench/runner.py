@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bench import __version__
 from bench.agreement import agreement_table
-from bench.alone import Alone, Crew
+from bench.alone import Alone, Crew, CrewWatcher
 from bench.cells import NUMBERS_VERSION, PlannedCell, expand
 from bench.config import Matrix
 from bench.estimate import estimated_seconds
@@ -27,11 +27,11 @@ from bench.results import RUN_FILE, CorruptRunError, RunStore
 from bench.reuse import Source, sources, take_over
 from bench.rows import sharing, used_rows
 from bench.upkeep import Survey, only_writer, survey, tidy
-from bench.workplace import Nobody, Watcher, Workplace
+from bench.workplace import Nobody, Workplace
 from tasks.errors import UserInputError
 
 
-class Progress(Watcher, Protocol):
+class Progress(CrewWatcher, Protocol):
     """What wants to know how a run goes on."""
 
     def set_aside(self, sentences: list[str]) -> None:
@@ -46,6 +46,9 @@ class Progress(Watcher, Protocol):
 
 class Silent(Nobody):
     """No progress is shown."""
+
+    def interrupted(self, cell: PlannedCell, why: str) -> None:
+        """Nothing."""
 
     def set_aside(self, sentences: list[str]) -> None:
         """Nothing."""
@@ -101,7 +104,7 @@ def run_matrix(
     install(matrix.plugins)
     with ExitStack() as stack:
         stack.enter_context(threads(options.threads))
-        crew = stack.enter_context(crew_for(matrix, options))
+        crew = stack.enter_context(crew_for(matrix, options, directory))
         cells = expand(matrix, crew.model_digest, crew.device)
         found = _survey(directory, stack, progress)
         plan = Plan.of(cells, found, options)
@@ -145,8 +148,8 @@ def results_directory(matrix: Matrix, output: str | Path | None) -> Path:
     return Path(directory)
 
 
-def crew_for(matrix: Matrix, options: RunOptions) -> Crew:
-    """Who computes the cells.
+def crew_for(matrix: Matrix, options: RunOptions, directory: Path) -> Crew:
+    """Who computes the cells; workers keep their logs in the run's `directory`.
 
     Raises:
         UserInputError: if workers are wanted and dask is not installed.
@@ -160,7 +163,7 @@ def crew_for(matrix: Matrix, options: RunOptions) -> Crew:
             "Workers need dask.distributed, which is not installed "
             f"({error}): python -m pip install 'attribution-bench[dask]'"
         ) from error
-    return Cluster(matrix, options)
+    return Cluster(matrix, options, directory)
 
 
 @contextmanager
