@@ -61,5 +61,7 @@ def test_every_preset_has_enough_prompts_at_the_papers_size(gpt2_tokenizer: Any)
         for cell in expand(matrix, lambda model: model, lambda device: "cpu")
     }
     assert {name for name, _, _ in asked} == set(suite.matrices)
-    for cell in asked.values():
-        encode(cell.task.task, gpt2_tokenizer, cell.prompts.sizes, BOS, cell.prompts.seed)
+    for name, cell in ((name, cell) for (name, *_), cell in asked.items()):
+        encoded = encode(cell.task.task, gpt2_tokenizer, cell.prompts.sizes, BOS, cell.prompts.seed)
+        if name != "fig6":  # whose mixture is of several lengths, which dyn_scalar takes
+            assert len(encoded.lengths) == 1, cell.task.label
