@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bench.records import CellRecord
 from bench.results import RunStore
+from reports.registry import Scope
 
 LAYERS, POSITIONS, SITES = 30, 23, ("attn_out", "mlp_out")
 SIZES = {"train": 4, "test": 12, "shifted": 12}
@@ -243,6 +244,25 @@ def make_agreement(task: str, methods: Sequence[str]) -> pd.DataFrame:
             )
     rows[-1] |= {"tau": np.nan, "low": np.nan, "high": np.nan, "status": "undefined: constant"}
     return pd.DataFrame(rows)
+
+
+MISSING: dict[str | tuple[str, str], str] = {
+    ("stability", "ccc"): "two seeds",
+    "fig2": "no grid of settings",
+    "fig3": "trained on a single prompt",
+    "fig4": "several seeds",
+    "fig5": "taken to no other task",
+    "fig6": "taken to other tasks",
+    "fig7": "no scores of heads",
+    "sensitivity": "varied alone",
+    "corruption": "one corruption at most",
+}
+"""What the synthetic run does not hold, of a figure or of one of its tasks; all else is drawn."""
+
+
+def what_lacks(name: str, scope: Scope) -> str | None:
+    """Return why the run has nothing to show of a figure; None where it is drawn."""
+    return MISSING.get(name) or MISSING.get((name, scope.get("task", "")))
 
 
 @pytest.fixture(scope="session")

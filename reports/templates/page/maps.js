@@ -41,69 +41,91 @@ function drawMaps(method) {
   $("point").textContent = "Point at a map, touch it, or walk over it with the arrow keys.";
 }
 
-function drawMap(map) {
-  const values = halves(map.values);
+// Where things lie in the picture of a map, in its own units
+function frameOf(map) {
+  const [width, height, left] = [13, 6.5, 26];
   const longest = Math.max(...map.columns.map((name) => name.length));
-  const [width, height, left, down] = [13, 6.5, 26, 12 + 5.4 * longest];
-  const n = map.columns.length;
-  const [w, h] = [left + n * width + 4, map.layers * height + down];
-  const svg = shape("svg", {
-    viewBox: `0 0 ${w} ${h}`, width: w, height: h, tabindex: 0, role: "application",
-    "aria-label": `${map.title}: scores over layers and ${n} columns; arrow keys move`,
-  });
+  return {
+    width, height, left, bottom: map.layers * height,
+    across: left + map.columns.length * width + 4,
+    down: map.layers * height + 12 + 5.4 * longest,
+    x: (column) => left + column * width,
+    y: (layer) => (map.layers - 1 - layer) * height,
+  };
+}
+
+function drawCells(map, values, { width, height, x, y }) {
   const dashes = { dark: "", light: "" };
-  for (let layer = 0; layer < map.layers; layer += 1) {
-    for (let column = 0; column < n; column += 1) {
-      const share = values[layer * n + column];
-      const known = !Number.isNaN(share);
-      const [x, y, rgb] = [left + column * width, (map.layers - 1 - layer) * height, colour(known ? share : 0)];
-      svg.append(shape("rect", { x, y, width, height, fill: known ? `rgb(${rgb.join(",")})` : "url(#out)" }));
-      if (share <= -FAINT) {
-        dashes[isDark(rgb) ? "light" : "dark"] += `M${x + 0.22 * width} ${y + height / 2}h${0.56 * width}`;
-      }
-    }
-    if (layer % (map.layers > 12 ? 5 : 1) === 0) {
-      svg.append(shape("text", {
-        x: left - 4, y: (map.layers - layer) * height - 1, "text-anchor": "end",
-      }, String(layer)));
-    }
-  }
-  for (const [ink, d] of Object.entries(dashes)) svg.append(shape("path", { d, class: `dash ${ink}` }));
-  const bottom = map.layers * height;
-  map.columns.forEach((name, column) => svg.append(shape("text", {
-    x: 0, y: 0, "text-anchor": "end",
-    transform: `translate(${left + (column + 0.8) * width} ${bottom + 4}) rotate(-90)`,
-  }, name)));
+  const cells = [];
+  values.forEach((share, index) => {
+    const [layer, column] = [Math.floor(index / map.columns.length), index % map.columns.length];
+    const rgb = Number.isNaN(share) ? null : colour(share);
+    const fill = rgb ? `rgb(${rgb.join(",")})` : "url(#out)";
+    cells.push(shape("rect", { x: x(column), y: y(layer), width, height, fill }));
+    if (share > -FAINT || !rgb) return;
+    dashes[isDark(rgb) ? "light" : "dark"] += `M${x(column) + 0.22 * width} ${y(layer) + height / 2}h${0.56 * width}`;
+  });
+  return [...cells, ...Object.entries(dashes).map(([ink, d]) => shape("path", { d, class: `dash ${ink}` }))];
+}
+
+function drawNames(map, { width, height, left, bottom, x, y }) {
+  const every = map.layers > 12 ? 5 : 1;
+  const layers = Array.from({ length: Math.ceil(map.layers / every) }, (_, place) => place * every);
+  return [
+    ...layers.map((layer) => shape("text", {
+      x: left - 4, y: y(layer) + height - 1, "text-anchor": "end",
+    }, String(layer))),
+    ...map.columns.map((name, column) => shape("text", {
+      x: 0, y: 0, "text-anchor": "end",
+      transform: `translate(${x(column) + 0.8 * width} ${bottom + 4}) rotate(-90)`,
+    }, name)),
+  ];
+}
+
+const STEPS = { ArrowUp: [1, 0], ArrowDown: [-1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+
+// What is under the pointer, the finger or the arrow keys, is read out
+function follow(svg, map, values, { width, height, left, across, x, y }) {
+  const last = { layer: map.layers - 1, column: map.columns.length - 1 };
+  const at = { ...last };
   const cursor = shape("rect", { class: "cursor", width, height, visibility: "hidden" });
   svg.append(cursor);
-  const at = { layer: map.layers - 1, column: n - 1 };
-  const show = () => {
-    const share = values[at.layer * n + at.column];
-    cursor.setAttribute("x", left + at.column * width);
-    cursor.setAttribute("y", (map.layers - 1 - at.layer) * height);
-    cursor.setAttribute("visibility", "visible");
+  const go = (layer, column) => {
+    if (layer < 0 || layer > last.layer || column < 0 || column > last.column) return;
+    Object.assign(at, { layer, column });
+    const share = values[layer * map.columns.length + column];
+    for (const [name, value] of [["x", x(column)], ["y", y(layer)], ["visibility", "visible"]]) {
+      cursor.setAttribute(name, value);
+    }
     const score = Number.isNaN(share) ? "left out" : `score ≈ ${significant(share * map.scale, 2)}`;
-    $("point").textContent = `${map.title} · layer ${at.layer} · ${map.columns[at.column]} · ${score}`;
+    $("point").textContent = `${map.title} · layer ${layer} · ${map.columns[column]} · ${score}`;
   };
   const point = (event) => {
     const box = svg.getBoundingClientRect();
-    const scale = w / box.width;
-    const column = Math.floor(((event.clientX - box.left) * scale - left) / width);
+    const scale = across / box.width;
     const row = Math.floor(((event.clientY - box.top) * scale) / height);
-    if (column < 0 || column >= n || row < 0 || row >= map.layers) return;
-    Object.assign(at, { layer: map.layers - 1 - row, column });
-    show();
+    go(last.layer - row, Math.floor(((event.clientX - box.left) * scale - left) / width));
   };
   for (const how of ["pointerdown", "pointermove"]) svg.addEventListener(how, point);
+  svg.addEventListener("focus", () => go(at.layer, at.column));
   svg.addEventListener("keydown", (event) => {
-    const step = { ArrowUp: [1, 0], ArrowDown: [-1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+    const step = STEPS[event.key];
     if (!step) return;
     event.preventDefault();
-    at.layer = Math.max(0, Math.min(map.layers - 1, at.layer + step[0]));
-    at.column = Math.max(0, Math.min(n - 1, at.column + step[1]));
-    show();
+    go(at.layer + step[0], at.column + step[1]);
   });
-  svg.addEventListener("focus", show);
+}
+
+function drawMap(map) {
+  const values = [...halves(map.values)];
+  const frame = frameOf(map);
+  const svg = shape("svg", {
+    viewBox: `0 0 ${frame.across} ${frame.down}`, width: frame.across, height: frame.down,
+    tabindex: 0, role: "application",
+    "aria-label": `${map.title}: scores over layers and ${map.columns.length} columns; arrow keys move`,
+  });
+  svg.append(...drawCells(map, values, frame), ...drawNames(map, frame));
+  follow(svg, map, values, frame);
   const figure = make("figure");
   const limit = significant(map.scale, 2);
   figure.append(make("figcaption", {}, `${map.title}, from ${MINUS}${limit} to ${limit}`), svg);

@@ -1,0 +1,39 @@
+"""Drawn figures as the page shows them: embedded while there is room, else named."""
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+from reports.drawn import Drawn
+from reports.figures import FIGURES
+from reports.text import visible
+
+EMBEDDED = 5_000_000
+"""Bytes of embedded figures (in base64), the small ones of every task before large ones."""
+
+
+class Pictures:
+    """What the page says of each figure; `left_out` counts those that are in their files alone."""
+
+    def __init__(self, drawn: Sequence[Drawn], room: float = EMBEDDED) -> None:
+        self._embedded: set[str] = set()
+        self.left_out = 0
+        for one in sorted(drawn, key=lambda one: len(one.svg)):
+            size = 4 * len(one.svg) / 3
+            if size <= room:
+                room -= size
+                self._embedded.add(one.stem)
+            else:
+                self.left_out += 1
+
+    def show(self, one: Drawn) -> dict[str, Any]:
+        """Return what the template says of a figure: its address, or why it is not here."""
+        where = " · ".join(map(visible, one.scope.values()))
+        title = FIGURES[one.name].summary + (f" ({where})" if where else "")
+        shown = {"title": title, "stem": one.stem, "missing": visible(one.missing), "address": ""}
+        if not one.svg:
+            return shown
+        if one.stem not in self._embedded:
+            return shown | {"missing": f"To keep this page small, in figures/{one.stem}.svg alone"}
+        address = f"data:image/svg+xml;base64,{base64.b64encode(one.svg).decode()}"
+        return shown | {"address": address, "width": round(one.width * 96)}
