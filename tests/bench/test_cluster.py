@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -348,6 +349,60 @@ def test_no_scheduler_and_no_worker_are_one_sentence(tiny_folder: Path, tmp_path
         with pytest.raises(ClusterLostError, match=r"No worker is there within 2 s.*: none"):
             run_matrix(small_matrix(tiny_folder), tmp_path / "run", options=options)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_scheduler_that_is_lost_ends_the_run_and_finished_cells_stay(
+    tiny_folder: Path, tmp_path: Path, plugin: Path
+) -> None:
+    file = tmp_path / "scheduler.json"
+    options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", file]
+    command = [sys.executable, "-m"]
+    there = subprocess.Popen(
+        [*command, "distributed.cli.dask_scheduler", *map(str, options)], stderr=subprocess.DEVNULL
+    )
+    worker = subprocess.Popen(
+        [*command, "distributed.cli.dask_worker", "--scheduler-file", str(file), "--no-nanny"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.DEVNULL,
+    )
+
+    class Killing(Noting):
+        def starting(self, cell: PlannedCell) -> None:
+            super().starting(cell)
+            if cell.method.name == "hung":
+                there.kill()
+
+    noting = Killing()
+    matrix = small_matrix(
+        tiny_folder, methods=["grad_scalar", "hung"], plugins=[str(plugin)], controls={"draws": 0}
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not file.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        address = json.loads(file.read_text())["address"]
+        with pytest.raises(ClusterLostError, match=r"the dask scheduler is lost\. Finished cells"):
+            run_matrix(matrix, tmp_path / "run", noting, RunOptions(scheduler=address))
+    finally:
+        for process in (there, worker):
+            process.kill()
+            process.wait()
+    assert len(noting.started) == 2
+    assert len(RunStore.open(tmp_path / "run").ids()) == 1
+
+
+def test_a_worker_may_be_a_thread_of_this_process(
+    alone: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    matrix = small_matrix(tiny_folder, methods=["grad_scalar"], controls={"draws": 0})
+    with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
+        options = RunOptions(scheduler=cluster.scheduler_address, threads=1, cell_timeout=500)
+        outcome = run_matrix(matrix, tmp_path / "run", options=options)
+    assert not outcome.failed
+    assert keepers() == 0
+    of_one_process = RunStore.open(alone).read(outcome.computed[0]).tensors
+    mine = outcome.store.read(outcome.computed[0]).tensors
+    assert all((mine[name] == of_one_process[name]).all() for name in ("scores", "split.test.ld"))
 
 
 def test_one_process_needs_no_dask_and_workers_say_how_to_get_it(
