@@ -2,8 +2,6 @@
 
 Raw scores are compared, never those after tuning: a negative beta* would reverse every rank.
 Torch-free.
-
-M. G. Kendall, The treatment of ties in ranking problems, Biometrika 33 (1945).
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,44 +12,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.records import CellRecord
+from bench.compared import FIT_SPLIT, Point, at_points, compared_points, points_of
+from bench.kendall import TOLERANCE, Scores, kendall, problem_of, rounded, tau_of
 from bench.results import Cell
 from bench.table import variant_labels
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-Scores = NDArray[np.float64]
-Point = tuple[str, int, int]
+__all__ = ["COLUMNS", "Point", "agreement_table", "compared_points", "kendall"]
 COLUMNS = (
     *("model", "task", "method_a", "method_b", "tau", "low", "high"),
     *("interval_from", "n_points", "status"),
 )
-TOLERANCE = 1e-6
 INTERVAL = (2.5, 97.5)  # percent
-FIT_SPLIT = "train"
-VALUES = "v."
-"""How labels of value heads begin: the answer position reads the last layer's values elsewhere."""
-
-
-def kendall(
-    a: Scores, b: Scores, keep: NDArray[np.bool_] | None = None, tolerance: float = TOLERANCE
-) -> float:
-    """Return Kendall's tau-b, in [-1, 1], between two arrays of scores of one shape.
-
-    NaN, which means undefined, where a kept score is NaN or infinite, where all kept scores of one
-    array are equal, or where fewer than two are kept.
-
-    Args:
-        a: scores of one method.
-        b: scores of the other, point by point.
-        keep: which points to compare; all if None.
-        tolerance: scores count as tied that agree after rounding to multiples of
-            `tolerance` x the largest |score| kept.
-    """
-    if keep is not None:
-        a, b = a[keep], b[keep]
-    return _tau(_rounded(np.ravel(a), tolerance), _rounded(np.ravel(b), tolerance))
 
 
 def agreement_table(
@@ -117,8 +91,8 @@ class _Ranked:
     @classmethod
     def of(cls, method: str, cells: Sequence[Cell], resamples: int, tolerance: float) -> "_Ranked":
         """Gather a method's cells, which differ in their seeds alone."""
-        points, columns = _points(cells[0].record, cells[0].tensors["scores"])
-        seeds = np.stack([_at(columns, cell.tensors["scores"]) for cell in cells])
+        points, columns = points_of(cells[0].record, cells[0].tensors["scores"])
+        seeds = np.stack([at_points(columns, cell.tensors["scores"]) for cell in cells])
         drawn, units = "fixed", seeds
         prompts = _per_prompt(cells, columns)
         if not cells[0].record.trained and prompts is not None and len(prompts) > 1:
@@ -134,21 +108,21 @@ def _compare(one: _Ranked, other: _Ranked, tolerance: float) -> dict[str, Any]:
     index = {point: column for column, point in enumerate(other.points)}
     shared = [column for column, point in enumerate(one.points) if point in index]
     matching = [index[one.points[column]] for column in shared]
-    a, b = _rounded(one.scores[shared], tolerance), _rounded(other.scores[matching], tolerance)
-    tau = _tau(a, b)
+    a, b = rounded(one.scores[shared], tolerance), rounded(other.scores[matching], tolerance)
+    tau = tau_of(a, b)
     low = high = np.nan
     interval_from = "none"
     draws = max(len(one.draws), len(other.draws))
     if draws and not np.isnan(tau):
         interval_from = f"{one.drawn} / {other.drawn}"
-        drawn_a = _rounded(one.draws[:, shared], tolerance) if len(one.draws) else [a] * draws
-        drawn_b = _rounded(other.draws[:, matching], tolerance) if len(other.draws) else [b] * draws
-        taus = [_tau(x, y) for x, y in zip(drawn_a, drawn_b, strict=True)]
+        drawn_a = rounded(one.draws[:, shared], tolerance) if len(one.draws) else [a] * draws
+        drawn_b = rounded(other.draws[:, matching], tolerance) if len(other.draws) else [b] * draws
+        taus = [tau_of(x, y) for x, y in zip(drawn_a, drawn_b, strict=True)]
         low, high = np.percentile(taus, INTERVAL)  # NaN where any draw is undefined
     problems = [
         f"{ranked.method} has {problem}" if len(shared) > 1 else problem
         for ranked, scores in ((one, a), (other, b))
-        if (problem := _problem(scores))
+        if (problem := problem_of(scores))
     ]
     return {
         **{"method_a": one.method, "method_b": other.method},
@@ -156,38 +130,6 @@ def _compare(one: _Ranked, other: _Ranked, tolerance: float) -> dict[str, Any]:
         "n_points": len(shared),
         "status": f"undefined: {problems[0]}" if problems else "ok",
     }
-
-
-def _points(record: CellRecord, scores: NDArray[Any]) -> tuple[tuple[Point, ...], NDArray[np.intp]]:
-    """The points of a cell to compare, and where in the flattened scores they stand."""
-    grid = record.grid
-    if grid is None:
-        raise ValueError(f"cell {record.id} has scores but no grid")
-    prompts = record.prompts.get(FIT_SPLIT, [])
-    answer = len(prompts[0].token_ids) - 1 if prompts else max(grid.positions)
-    last = grid.n_layers - 1
-    excluded = {tuple(point) for point in grid.excluded}
-    every = [
-        (place.label, layer, position)
-        for place in grid.places
-        for layer in range(grid.n_layers)
-        for position in grid.positions
-    ]
-    kept = [
-        column
-        for column, point in enumerate(every)
-        if point not in excluded
-        and (point[1] < last or point[2] == answer or point[0].startswith(VALUES))
-    ]
-    if scores.shape != (len(grid.places), grid.n_layers, len(grid.positions)):
-        raise ValueError(f"cell {record.id}: scores of shape {scores.shape} do not fit its grid")
-    return tuple(every[column] for column in kept), np.asarray(kept, dtype=np.intp)
-
-
-def _at(columns: NDArray[np.intp], scores: NDArray[Any]) -> Scores:
-    """Scores (..., place, layer, position) as (..., point), in float64."""
-    flat = scores.reshape(*scores.shape[:-3], -1)
-    return np.asarray(flat[..., columns], dtype=np.float64)
 
 
 def _per_prompt(cells: Sequence[Cell], columns: NDArray[np.intp]) -> Scores | None:
@@ -200,7 +142,7 @@ def _per_prompt(cells: Sequence[Cell], columns: NDArray[np.intp]) -> Scores | No
     }
     if None in known or len(known) > 1:
         return None
-    seeds = np.stack([_at(columns, cell.tensors["prompt_scores"]) for cell in cells])
+    seeds = np.stack([at_points(columns, cell.tensors["prompt_scores"]) for cell in cells])
     return np.asarray(seeds.mean(axis=0))
 
 
@@ -215,38 +157,3 @@ def _bootstrap(units: Scores, resamples: int, drawn: str) -> Scores:
     weights = np.zeros((resamples, len(units)))
     np.add.at(weights, (np.arange(resamples)[:, None], chosen), 1 / len(units))
     return weights @ units
-
-
-def _rounded(scores: Scores, tolerance: float) -> Scores:
-    """Multiples of `tolerance` x the largest |score| of each row (..., point)."""
-    largest = np.max(np.abs(scores), axis=-1, keepdims=True, initial=0.0)
-    step = np.where(largest > 0, largest, 1.0) * tolerance
-    with np.errstate(invalid="ignore"):  # infinite scores: undefined further on
-        return np.round(scores / step) if tolerance > 0 else scores
-
-
-def _tau(a: Scores, b: Scores) -> float:
-    """Kendall's tau-b of one-dimensional scores, NaN where one of them has a problem."""
-    from scipy.stats import kendalltau
-
-    if _problem(a) or _problem(b):
-        return float("nan")
-    return float(kendalltau(a, b, variant="b").statistic)
-
-
-def _problem(scores: Scores) -> str:
-    """Why these scores rank nothing; "" where they do."""
-    if len(scores) < 2:
-        return "fewer than two points in common"
-    if not np.isfinite(scores).all():
-        return "scores that are not numbers"
-    return "" if (scores != scores[0]).any() else "the same score everywhere"
-
-
-def compared_points(cell: Cell) -> tuple[tuple[Point, ...], Scores]:
-    """Return the points of a cell that agreement is about, and its scores there (point,).
-
-    Those that take part and from which a path leads to the answer position.
-    """
-    points, columns = _points(cell.record, cell.tensors["scores"])
-    return points, _at(columns, cell.tensors["scores"])
