@@ -21,6 +21,7 @@ from bench.config import (
     PromptCounts,
     PromptGrid,
 )
+from bench.records import PlannedRecord
 from methods import METHODS
 from methods.core.points import check_positions, parse_sites
 from methods.method import Method
@@ -87,6 +88,22 @@ class PlannedCell:
     varied: dict[str, float]
     transfer: tuple[NamedTask, ...] = ()
     rows: int | None = None
+
+    @property
+    def planned(self) -> PlannedRecord:
+        """What the store keeps of it before it is computed."""
+        kind = type(self.method.method)
+        return PlannedRecord(
+            id=self.id,
+            model=self.model.name,
+            task=self.task.label,
+            method=self.method.label,
+            trained=kind.trained,
+            control=kind.control,
+            draw=self.method.method.number_of_draw,
+            seed=self.seed,
+            varied=self.varied,
+        )
 
 
 def expand(

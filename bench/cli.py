@@ -210,7 +210,7 @@ def _check_figures(names: list[str]) -> None:
 
 def _show_leaderboard(directory: Path, console: Console) -> None:
     from reports.load import load
-    from reports.present import terminal_tables
+    from reports.terminal import terminal_tables
 
     for table in terminal_tables(load(directory), console.width):
         console.print(table)

@@ -158,5 +158,25 @@ def set_aside(directory: Path, path: Path, reason: str, *, keep: bool = False) -
     else:
         path.rename(target)
     with (folder / REASONS).open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps({"name": target.name, "reason": reason}) + "\n")
+        entry = {"name": target.name, "was": name, "reason": reason}
+        stream.write(json.dumps(entry) + "\n")
     return target
+
+
+def set_aside_reasons(directory: Path) -> dict[str, str]:
+    """Why things were set aside, by the name that they had; of each the last reason.
+
+    A line that cannot be read is passed over: the list only explains.
+    """
+    try:
+        lines = (directory / SET_ASIDE / REASONS).read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return {}
+    found: dict[str, str] = {}
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            found[str(entry.get("was", entry["name"]))] = str(entry["reason"])
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return found

@@ -95,6 +95,25 @@ class PlaceRecord(NamedTuple):
         return self.site if self.head is None else f"{self.site}.{self.head}"
 
 
+class PlannedRecord(NamedTuple):
+    """What a matrix says of one of its cells, stored or not: names those that are missing.
+
+    Attributes:
+        method: the label, with the settings that are not the default.
+        varied: values in the matrix's grids over prompts and objective: `objective.lambda_f` ...
+    """
+
+    id: str
+    model: str
+    task: str
+    method: str
+    trained: bool
+    control: bool
+    draw: int
+    seed: int
+    varied: dict[str, float]
+
+
 class GridRecord(_Strict):
     """The intervention points of a cell. `scores` has shape (place, layer, position) over it.
 

@@ -35,10 +35,11 @@ from bench.files import (
     seal,
     seal_of,
     set_aside,
+    set_aside_reasons,
     sync,
     write_file,
 )
-from bench.records import FORMAT, CellRecord, check_cell_id, plain
+from bench.records import FORMAT, CellRecord, PlannedRecord, check_cell_id, plain
 from bench.stored_tables import TABLES_FILE, StoredTables
 from bench.table import tidy_table
 from tasks.errors import UserInputError
@@ -94,12 +95,12 @@ class RunStore:
         config: Mapping[str, object],
         *,
         suite_version: str = "",
-        cells: Sequence[str] | None = None,
+        plan: Sequence[PlannedRecord] | None = None,
     ) -> "RunStore":
         """Make `directory` a run with this configuration, or go on with the run that is there.
 
         Cells that are there stay (they carry their own settings). The configuration becomes the
-        new one, and `cells` the ids that belong to it (all that are there if None). A damaged
+        new one, and `plan` the cells that belong to it (all that are there if None). A damaged
         run.json is kept in set-aside/. Raises UserInputError where `directory` is a file or holds
         anything else.
         """
@@ -118,7 +119,8 @@ class RunStore:
             "format": FORMAT,
             "suite_version": suite_version,
             "config": plain(config),
-            "cells": None if cells is None else list(cells),
+            "cells": None if plan is None else [one.id for one in plan],
+            "plan": [] if plan is None else [plain(one[1:]) for one in plan],
         }
         try:
             (directory / CELLS).mkdir(parents=True, exist_ok=True)
@@ -159,6 +161,16 @@ class RunStore:
     def planned(self) -> list[str] | None:
         """Ids of the cells of the run's matrix, stored or not; None where it does not say."""
         return self.run.get("cells")
+
+    @property
+    def plan(self) -> dict[str, PlannedRecord]:
+        """What the run's matrix says of its cells, by id; empty where it does not say."""
+        rows = zip(self.planned or [], self.run.get("plan") or [], strict=False)
+        return {name: PlannedRecord(name, *row) for name, row in rows}
+
+    def set_aside(self) -> dict[str, str]:
+        """Why cells (and files) of the run were set aside, by the name that they had."""
+        return set_aside_reasons(self.directory)
 
     def cell_directory(self, cell_id: str) -> Path:
         """Where a cell lives; raises ValueError for an id that is not safe as a name."""

@@ -117,7 +117,7 @@ def run_matrix(
             directory,
             matrix.model_dump(),
             suite_version=__version__,
-            cells=[cell.id for cell in cells],
+            plan=[cell.planned for cell in cells],
         )
         if found.is_new:
             stack.enter_context(only_writer(store.directory))

@@ -18,7 +18,7 @@ from reports.drawn import Drawn
 from reports.load import Results
 from reports.payload import blocks
 from reports.pictures import Pictures
-from reports.present import failures, strings
+from reports.present import missing, strings
 from reports.sections import MOST_ROWS, section_of
 from reports.tables.change import Changes
 from reports.text import number, visible
@@ -41,7 +41,7 @@ def page(results: Results, drawn: Sequence[Drawn], changes: Changes | None = Non
     overall = [pictures.show(one) for one in rest if "task" not in one.scope and one.svg]
     sections = [section_of(results, *pair, rest, pictures) for pair in results.pairs()]
     data, left_out = blocks(results)
-    failed = list(failures(results))
+    absent = missing(results)
     script = _script()
     done = [record for record in results.records if record.status == "done"]
     return str(
@@ -54,8 +54,9 @@ def page(results: Results, drawn: Sequence[Drawn], changes: Changes | None = Non
             tasks=sorted({record.task for record in results.records}),
             n_methods=len({record.method for record in results.records if not record.control}),
             n_done=len(done),
-            failures=failed[:MOST_ROWS],
-            more_failures=max(0, len(failed) - MOST_ROWS),
+            missing=absent[:MOST_ROWS],
+            more_missing=max(0, len(absent) - MOST_ROWS),
+            n_missing=sum(one.counts for one in results.missing),
             left_out=_left_out(left_out, pictures.left_out),
             seconds=number(sum(_seconds(record) for record in done), 0),
             provenance=_provenance(done),

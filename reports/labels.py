@@ -1,9 +1,14 @@
 """The cells of each method, where one method ran with several settings, seeds or draws."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bench.records import CellRecord
 from bench.table import variant_labels
+from reports.load import Results
+from reports.missing import FAILED, Missing
+
+OTHER_DRAW = "prompts.seed"
+"""Cells that differ in it alone are of one method, on other draws of prompts."""
 
 
 def group_cells(records: Sequence[CellRecord]) -> dict[str, list[CellRecord]]:
@@ -16,3 +21,45 @@ def group_cells(records: Sequence[CellRecord]) -> dict[str, list[CellRecord]]:
         label: sorted(group, key=lambda record: (record.seed, record.draw))
         for label, group in groups.items()
     }
+
+
+def missing_by_label(results: Results, model: str, task: str) -> dict[str, list[Missing]]:
+    """Return by label what of the matrix has no result on a model and task.
+
+    A cell that was never computed goes with the cells of its method that have its values in the
+    matrix's grids; where there are none it is called by its method and these values.
+    """
+    records = results.of(model, task)
+    labels = variant_labels(records)
+    found: dict[str, list[Missing]] = {}
+    for one in results.missing:
+        if (one.model, one.task) != (model, task) or not one.counts or one.method is None:
+            continue
+        if one.status == FAILED:
+            label = labels[one.cell]
+        else:
+            alike = {labels[record.id] for record in records if _is_of(one, record)}
+            label = alike.pop() if len(alike) == 1 else _own_label(one)
+        found.setdefault(label, []).append(one)
+    return found
+
+
+def _varied(one: Missing) -> dict[str, object]:
+    return {key: value for key, value in one.varied.items() if key != OTHER_DRAW}
+
+
+def _is_of(one: Missing, record: CellRecord) -> bool:
+    if record.method != one.method or record.status != "done":
+        return False
+    return all(_setting(record.settings, key) == value for key, value in _varied(one).items())
+
+
+def _setting(settings: Mapping[str, object], key: str) -> object:
+    part, _, name = key.partition(".")
+    inner = settings.get(part)
+    return inner.get(name) if isinstance(inner, dict) else None
+
+
+def _own_label(one: Missing) -> str:
+    varied = ", ".join(f"{key.rpartition('.')[2]}={v:g}" for key, v in _varied(one).items())
+    return f"{one.method} · {varied}" if varied else str(one.method)

@@ -9,8 +9,9 @@ import numpy as np
 
 from bench.agreement import COLUMNS
 from bench.records import CellRecord
-from bench.results import Cell, CorruptCellError, RunStore, Tensors
+from bench.results import Cell, RunStore, Tensors
 from bench.table import tidy_table, variant_labels
+from reports.missing import Missing, read
 from tasks.errors import UserInputError, nearest
 
 if TYPE_CHECKING:
@@ -23,11 +24,16 @@ LARGE = ("intervention.", "extra.", "prompt_scores")
 
 @dataclass(frozen=True)
 class Results:
-    """What a run holds. `unreadable` says of each damaged cell, by id, what is wrong with it."""
+    """What a run holds.
+
+    Attributes:
+        records: the sound cells, failed ones too.
+        missing: what the run has no result for, failed cells among it.
+    """
 
     store: RunStore
     records: tuple[CellRecord, ...]
-    unreadable: dict[str, str]
+    missing: tuple[Missing, ...]
     agreement: "DataFrame"
     labels: tuple[str, ...] = ()
     """Every method's label in the whole run, so that a part of it is drawn in the same colours."""
@@ -41,6 +47,11 @@ class Results:
         return tidy_table(self.records)
 
     @property
+    def _named(self) -> tuple[CellRecord | Missing, ...]:
+        """All that says what it is of, with a result or without."""
+        return (*self.records, *self.missing)
+
+    @property
     def cells(self) -> Iterator[Cell]:
         """All finished cells with their tensors, one after the other."""
         return (self.cell(record.id) for record in self.records if record.status == "done")
@@ -52,14 +63,10 @@ class Results:
     def small_tensors(self, cell_id: str) -> Tensors:
         """Return a cell's tensors without parameters and prompts' scores; read once, then kept.
 
-        Raises CorruptCellError where they cannot be read, which then stands in `unreadable` too.
+        Raises CorruptCellError where they were altered since the run was loaded.
         """
         if cell_id not in self._small:
-            try:
-                tensors = self.cell(cell_id).tensors
-            except CorruptCellError as error:
-                self.unreadable[cell_id] = str(error)
-                raise
+            tensors = self.cell(cell_id).tensors
             self._names[cell_id] = frozenset(tensors)
             self._small[cell_id] = {
                 name: tensor for name, tensor in tensors.items() if not name.startswith(LARGE)
@@ -90,34 +97,27 @@ class Results:
         its controls come with it.
         Raises UserInputError, naming the nearest, for a name that the run lacks.
         """
-        for kind, names in (("model", models), ("task", tasks)):
-            for name in names:
-                self.check(**{kind: name})
-        known = {
-            name
-            for record in self.records
-            if not record.control
-            for name in (record.method, plain_name(record.method))
-        }
-        for name in methods:
-            if name not in known:
-                hint = nearest(name, known)
-                raise UserInputError(f"{self.store.directory} has no method {name!r}.{hint}")
+        self._check_choice(models, tasks, methods)
+        return self.part(models, tasks, methods)
+
+    def part(
+        self, models: Collection[str], tasks: Collection[str], methods: Collection[str]
+    ) -> "Results":
+        """Return what `only` does; a name that the run lacks chooses nothing of it."""
 
         def chosen(name: str) -> bool:
             return not methods or bool({name, plain_name(name)} & set(methods))
 
-        def wanted(record: CellRecord) -> bool:
-            of = parent_of(record) if record.control else record.method
-            return of is None or chosen(of)
+        def wanted(one: CellRecord | Missing) -> bool:
+            of = parent_of(one) if one.control else one.method
+            return (
+                (not models or one.model in (None, *models))
+                and (not tasks or one.task in (None, *tasks))
+                and (of is None or chosen(of))
+            )
 
-        records = tuple(
-            record
-            for record in self.records
-            if (not models or record.model in models)
-            and (not tasks or record.task in tasks)
-            and wanted(record)
-        )
+        records = tuple(record for record in self.records if wanted(record))
+        missing = tuple(one for one in self.missing if wanted(one))
         frame = self.agreement
         keep = [
             (not models or row.model in models)
@@ -127,7 +127,24 @@ class Results:
             for row in frame.itertuples()
         ]
         frame = frame[np.array(keep, dtype=bool)]
-        return replace(self, records=records, agreement=frame, _known={})
+        return replace(self, records=records, missing=missing, agreement=frame, _known={})
+
+    def _check_choice(
+        self, models: Collection[str], tasks: Collection[str], methods: Collection[str]
+    ) -> None:
+        for kind, names in (("model", models), ("task", tasks)):
+            for name in names:
+                self.check(**{kind: name})
+        known = {
+            name
+            for one in self._named
+            if one.method and not one.control
+            for name in (one.method, plain_name(one.method))
+        }
+        for name in methods:
+            if name not in known:
+                hint = nearest(name, known)
+                raise UserInputError(f"{self.store.directory} has no method {name!r}.{hint}")
 
     def pairs(self) -> list[tuple[str, str]]:
         """Return every (model, task) of the run, in order."""
@@ -167,7 +184,7 @@ class Results:
     def check(self, **names: str) -> None:
         """Raise UserInputError, naming the nearest, for a model or task that the run lacks."""
         for kind, name in names.items():
-            known = {getattr(record, kind) for record in self.records}
+            known = {getattr(one, kind) for one in self._named} - {None}
             if name not in known:
                 where = self.store.directory
                 raise UserInputError(f"{where} has no {kind} {name!r}.{nearest(name, known)}")
@@ -178,22 +195,16 @@ def load(directory: Path | str) -> Results:
 
     Raises UserInputError where it is not one, and where its run.json or its agreement was altered.
 
-    A cell that cannot be read does not end the report: it stands in `unreadable`.
+    A cell that cannot be read does not end the report: it stands in `missing`.
     """
     from pandas import DataFrame
 
     store = RunStore.open(directory)
-    records: list[CellRecord] = []
-    unreadable: dict[str, str] = {}
-    for cell_id in store.ids():
-        try:
-            records.append(store.record(cell_id))
-        except CorruptCellError as error:
-            unreadable[cell_id] = str(error)
+    records, missing = read(store)
     agreement = store.frame("agreement")
     if agreement is None:
         agreement = DataFrame(columns=[*COLUMNS])
-    return Results(store, tuple(records), unreadable, agreement, _labels(records))
+    return Results(store, records, missing, agreement, _labels(records))
 
 
 def _labels(records: Iterable[CellRecord]) -> tuple[str, ...]:
@@ -204,11 +215,11 @@ def _labels(records: Iterable[CellRecord]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def parent_of(record: CellRecord) -> str | None:
+def parent_of(one: CellRecord | Missing) -> str | None:
     """Return the method whose scores a control starts from; None where it knows of no method."""
-    settings = record.settings.get("method")
+    settings = one.settings.get("method") if isinstance(one, CellRecord) else None
     of = settings.get("of") if isinstance(settings, dict) else None
-    return str(of) if of else record.method.partition("[of=")[2][:-1] or None
+    return str(of) if of else (one.method or "").partition("[of=")[2][:-1] or None
 
 
 def plain_name(method: str) -> str:

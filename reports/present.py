@@ -1,10 +1,9 @@
-"""The leaderboard as people read it: the same strings on the page, in Markdown and the terminal."""
+"""Tables as people read them: the same strings on the page, in Markdown and in the terminal."""
 
-from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from reports.load import Results
-from reports.tables.leaderboard import leaderboard
+from reports.tables.missing import grouped
 from reports.text import (
     MINUS,
     MISSING,
@@ -19,13 +18,13 @@ from reports.text import (
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-    from rich.table import Table
 
 COUNT = "|θ| ≥ 0.01"
 OVER_PROMPTS = "95 % over prompts"
 OVER_SEEDS = "95 % over seeds"
 UNSTEERED = "(unsteered model)"
-WIDE = 110
+WHOLE = ("k", "seed", "seed_a", "seed_b", "draw", "prompts_seed", "layer", "position")
+"""Columns of whole numbers, beside those that begin with n_."""
 SPLIT_LETTERS = {"train": "A", "test": "B", "shifted": "C"}
 
 
@@ -161,71 +160,15 @@ def _string(name: str, value: object) -> str:
         return visible(value)
     if isinstance(value, bool) or type(value).__name__ == "bool":
         return "yes" if value else "no"
-    if name.startswith("n_") or name in ("k", "seed", "draw", "layer", "position"):
+    if name.startswith("n_") or name in WHOLE:
         return number(value, 0)
     return number(value, 4 if name in ("p", "p_holm", "friedman_p") else 3)
 
 
-def failures(results: Results) -> Iterator[dict[str, str]]:
-    """Yield cell, model, task, method and reason of every cell that failed or cannot be read."""
-    for record in results.records:
-        if record.error is not None:
-            named = {name: getattr(record, name) for name in ("model", "task", "method")}
-            reason = f"{record.error.kind}: {record.error.message}"
-            yield {
-                key: visible(text)
-                for key, text in {"cell": record.id, **named, "reason": reason}.items()
-            }
-    for cell_id, reason in results.unreadable.items():
-        where = dict.fromkeys(("model", "task", "method"), MISSING)
-        yield {"cell": cell_id, **where, "reason": visible(reason)}
+def missing(results: Results) -> list[dict[str, str]]:
+    """Return what the run has no result for, a line for cells alike (`reports.tables.missing`)."""
+    return [{name: _text(value) for name, value in row.items()} for row in grouped(results.missing)]
 
 
-def _in_terminal(name: str, width: int) -> bool:
-    if name in ("method", COUNT, "β*") or (name.startswith("E₀") and "β=1" not in name):
-        return True
-    return name in ("kind", "smallest k") or name.startswith("F ") if width >= WIDE else False
-
-
-def _brief(text: str) -> str:
-    return text.split(" [")[0]
-
-
-def terminal_tables(results: Results, width: int = 120) -> "Iterable[Table]":
-    """Yield a rich table per model and task, and one of failed cells where there are any.
-
-    `width` is that of the terminal, in characters: a narrow one gets fewer columns, never cut
-    numbers. Ranges over draws stand behind the first E₀ only; all others are in the files.
-    """
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    for model, task in results.pairs():
-        frame = formatted(leaderboard(results, model, task))
-        names = [name for name in frame.columns if _in_terminal(name, width)]
-        main = next((name for name in names if name.startswith("E₀")), "")
-        table = Table(title=Text(visible(f"{model} · {task}")), title_justify="left")
-        table.box, table.padding = SIMPLE_HEAD, (0, 1, 0, 0)
-        for name in names:
-            folds = name in ("method", COUNT) or (name == main and width < WIDE)
-            left = name in ("method", "kind")
-            table.add_column(
-                Text(name if name == COUNT else name.replace(" ", "\n")),
-                justify="left" if left else "right",
-                no_wrap=not folds,
-                overflow="fold",
-            )
-        for row in frame.to_dict("records"):
-            dim = "dim" if row["kind"].startswith(("control", "reference")) else ""
-            cells = [row[name] if name in ("method", main) else _brief(row[name]) for name in names]
-            table.add_row(*map(Text, cells), style=dim)
-        yield table
-    failed = list(failures(results))
-    if failed:
-        table = Table(title=Text(f"{len(failed)} cells without a result"), title_justify="left")
-        for name in ("model", "task", "method", "reason"):
-            table.add_column(name, overflow="fold")
-        for line in failed:
-            table.add_row(*(Text(line[name]) for name in ("model", "task", "method", "reason")))
-        yield table
+def _text(value: object) -> str:
+    return MISSING if value is None else visible(str(value))

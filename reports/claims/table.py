@@ -10,6 +10,7 @@ import numpy as np
 from reports.claims import CLAIMS
 from reports.claims.claim import EXACT, Claim, Measured, Source, Verdict
 from reports.load import Results, load
+from reports.missing import DAMAGED, FAILED, NOT_COMPUTED, SET_ASIDE, by_status
 from reports.text import MISSING, number
 from tasks.errors import UserInputError
 
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 HEADER = ("claim", "measured", "here", "interval", "paper", "verdict", "rule", "preset", "note")
+SAID = {
+    DAMAGED: "cannot be read",
+    SET_ASIDE: "were damaged and set aside",
+    NOT_COMPUTED: "have not been computed",
+}
+"""Of cells without a result that did not fail."""
 
 
 @dataclass
@@ -83,18 +90,12 @@ def judge(claim: Claim, source: Source) -> Judged:
 
 def _incomplete(preset: str, results: Results) -> list[str]:
     """What of a preset has no result."""
-    failed = [record for record in results.records if record.status == "failed"]
-    planned = results.store.run.get("cells") or []
-    absent = len(planned) - len(results.records) - len(results.unreadable)
     found = []
-    if failed:
-        error = failed[0].error
-        why = f" ({error.kind}: {error.message})" if error else ""
-        found.append(f"{len(failed)} cells of {preset} failed{why}")
-    if results.unreadable:
-        found.append(f"{len(results.unreadable)} cells of {preset} cannot be read")
-    if absent > 0:
-        found.append(f"{absent} cells of {preset} have not been computed")
+    for status, cells in by_status(results.missing):
+        if status == FAILED:
+            found.append(f"{len(cells)} cells of {preset} failed ({cells[0].reason})")
+        elif status in SAID:
+            found.append(f"{len(cells)} cells of {preset} {SAID[status]}")
     return found
 
 

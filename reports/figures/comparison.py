@@ -4,48 +4,28 @@ After Fig. 9 of 'Activation Scaling for Steering and Interpreting Language Model
 Snæbjarnarson, West, Cotterell, Schein; Findings of EMNLP 2024).
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.records import CellRecord
-from bench.results import Cell, CorruptCellError
-from bench.table import variant_labels
 from reports import style
+from reports.figures.comparison_rows import Row, collect, lines_of, on_test, tick_names
 from reports.figures.layout import LEFT, LINE, RIGHT, ROW_HEAD, Layout
 from reports.figures.parts import key
 from reports.figures.signed import draw_scores
-from reports.figures.sweep import Quantity, draw_sweep, prompt_of, swept_prompt
+from reports.figures.sweep import Quantity, draw_sweep, prompt_of
 from reports.load import Results
 from reports.maps import ScoreMap, score_maps
-from reports.text import number, significant, token, visible
-from tasks.errors import UserInputError, nearest
+from reports.text import number, significant
+from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
 SWEEP_KEY = "Sweeps: lines at β = 0, dotted ±1, dashed ±β*; circle where answer and foil cross."
-
-
-@dataclass(frozen=True)
-class Row:
-    """One method's part of the figure. `scores` has shape (place, layer, position)."""
-
-    label: str
-    record: CellRecord
-    scores: NDArray[np.floating[Any]]
-    scores_of: str
-    cell: Cell
-
-    @property
-    def limit(self) -> float:
-        """The largest absolute score: the scale of the row, symmetric around zero."""
-        finite = np.abs(self.scores[np.isfinite(self.scores)])
-        return float(finite.max()) if finite.size and finite.max() > 0 else 1.0
 
 
 def figure(
@@ -67,7 +47,7 @@ def figure(
     from matplotlib.figure import Figure
 
     model, task = results.one(model, task)
-    rows, missing = _collect(results, model, task, methods)
+    rows, missing = collect(results, model, task, methods)
     if not rows:
         raise UserInputError(f"no method of {model} · {task} has scores to show")
     layout = Layout.of([_maps(row) for row in rows], f"Maps: {key()}. {SWEEP_KEY}", width)
@@ -93,81 +73,18 @@ def data(
 ) -> "DataFrame":
     """Return the numbers of the figure: a row a point of a map, and a row a strength of a sweep.
 
-    Columns: method, part ("map" or "sweep"), then site, layer, position, token and score of a map,
-    split, beta, logit_answer, logit_foil, p_answer and p_foil of a sweep. Errors as `figure`.
+    Columns: method, part, then site, layer, position, token, score and scale (the end of the
+    colours) of a "map"; split, beta, logit_answer, logit_foil, p_answer and p_foil of a "sweep"; of
+    a "crossing" beta and the logit at which answer and foil cross; E_0 on test, E_0_unsteered and
+    beta (beta*; 1 of trained methods) of a "result". Errors as `figure`.
     """
     from pandas import DataFrame
 
     model, task = results.one(model, task)
-    rows, _ = _collect(results, model, task, methods)
+    rows, _ = collect(results, model, task, methods)
     if not rows:
         raise UserInputError(f"no method of {model} · {task} has scores to show")
-    return DataFrame([line for row in rows for line in (*_map_lines(row), *_sweep_lines(row))])
-
-
-def _map_lines(row: Row) -> Iterator[dict[str, Any]]:
-    grid, names = row.record.grid, _tick_names(row)
-    assert grid is not None
-    for (place, layer, position), score in np.ndenumerate(row.scores):
-        yield {
-            **{"method": row.label, "part": "map", "site": grid.places[place].label},
-            **{"layer": layer, "position": grid.positions[position]},
-            **{"token": names[position], "score": score},
-        }
-
-
-def _sweep_lines(row: Row) -> Iterator[dict[str, Any]]:
-    keys = ("logit_answer", "logit_foil", "p_answer", "p_foil")
-    for split in ("train", "test"):
-        for place, beta in enumerate(row.cell.tensors.get(f"sweep.{split}.beta", ())):
-            values = {key: row.cell.tensors[f"sweep.{split}.{key}"][0, place] for key in keys}
-            yield {"method": row.label, "part": "sweep", "split": split, "beta": beta, **values}
-
-
-def _collect(
-    results: Results, model: str, task: str, methods: Sequence[str] | None
-) -> tuple[list[Row], list[str]]:
-    records = results.of(model, task)
-    labels = variant_labels(records)
-    by_label: dict[str, list[CellRecord]] = {}
-    for record in sorted(records, key=lambda one: (one.seed, one.draw)):
-        by_label.setdefault(labels[record.id], []).append(record)
-    if methods is None:
-        methods = sorted(
-            (label for label, group in by_label.items() if not group[0].control),
-            key=lambda label: (by_label[label][0].trained, label),
-        )
-    rows: list[Row] = []
-    missing: list[str] = []
-    for label in methods:
-        if label not in by_label:
-            raise UserInputError(
-                f"{model} · {task} has no method {label!r}.{nearest(label, by_label)}"
-            )
-        done = [record for record in by_label[label] if record.status == "done"]
-        try:
-            cell = results.cell(done[0].id) if done else None
-        except CorruptCellError:
-            cell = None
-        if cell is None or cell.record.grid is None or "scores" not in cell.tensors:
-            missing.append(f"{visible(label)} ({'no scores' if cell else 'failed'})")
-        else:
-            rows.append(_row(label, cell))
-    return rows, missing
-
-
-def _row(label: str, cell: Cell) -> Row:
-    prompt = swept_prompt(cell, "train")
-    per_prompt = cell.tensors.get("prompt_scores")
-    if per_prompt is not None and prompt is not None and prompt < len(per_prompt):
-        return Row(label, cell.record, per_prompt[prompt], "scores of the train prompt shown", cell)
-    return Row(
-        label,
-        cell.record,
-        cell.tensors["scores"],
-        "scores of the method, one for all prompts",
-        cell,
-    )
+    return DataFrame([line for row in rows for line in lines_of(row)])
 
 
 def _head(canvas: "Figure", layout: Layout, rows: Sequence[Row], model: str, task: str) -> None:
@@ -212,27 +129,16 @@ def _verdict(record: CellRecord) -> str:
     """One line: the strength and what it reaches on the test split."""
     star = record.beta.star if record.beta else None
     parts = ["trained for β = ±1" if star is None else f"β* = {significant(star)}"]
-    wanted = ("test", "one" if record.trained else "star")
-    for row in record.metrics:
-        if (row.split, row.beta_kind) == wanted:
-            parts.append(f"E₀ on test {number(row.E_0)}, unsteered {number(row.E_0_unsteered)}")
-    return " · ".join(parts)
-
-
-def _tick_names(row: Row) -> list[str]:
-    """The tokens of the displayed train prompt at the positions of the grid."""
-    assert row.record.grid is not None
-    prompt = prompt_of(row.cell, "train")
-    tokens = prompt.tokens if prompt else []
-    return [
-        style.drawable(token(tokens[position])) if 0 <= position < len(tokens) else str(position)
-        for position in row.record.grid.positions
+    parts += [
+        f"E₀ on test {number(row.E_0)}, unsteered {number(row.E_0_unsteered)}"
+        for row in on_test(record)
     ]
+    return " · ".join(parts)
 
 
 def _maps(row: Row) -> list[ScoreMap]:
     assert row.record.grid is not None
-    return score_maps(row.record.grid, row.scores, _tick_names(row))
+    return score_maps(row.record.grid, row.scores, tick_names(row))
 
 
 def _draw_maps(canvas: "Figure", layout: Layout, place: int, row: Row) -> None:

@@ -52,9 +52,9 @@ TABLES: dict[str, TableEntry] = {
         per="model",
         paper=("task", "split", "n prompts", "tokens", "E 0 unsteered", "LD", "mass"),
     ),
-    "failures": TableEntry(
-        "reports.tables.failures:table",
-        "cells without a result and why",
+    "missing": TableEntry(
+        "reports.tables.missing:table",
+        "cells without a result and why: failed, damaged, planned and not computed",
         per="run",
     ),
 }

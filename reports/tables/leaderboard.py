@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.records import CellRecord, MetricRow
-from reports.labels import group_cells
+from reports.labels import group_cells, missing_by_label
 from reports.load import Results, splits_of
+from reports.missing import FAILED, NOT_COMPUTED, Missing, by_status
+from reports.tables.missing import grouped
 from reports.tables.verdicts import intervals, verdicts
 
 if TYPE_CHECKING:
@@ -25,14 +27,15 @@ PER_SPLIT = ("E_0", "E_0_unsteered", "F", "flips_plus", "flips_minus", "mass", "
 def leaderboard(results: Results, model: str | None = None, task: str | None = None) -> "DataFrame":
     """Return one row per model, task and method, best E_0 on the test split first, failures last.
 
-    Columns: model, task, method, trained, control, status ("done", "failed" or "partly failed"),
-    n_cells (draws of a control, seeds of a method; failed ones not counted), and
+    Columns: model, task, method, trained, control, status ("done"; of a method with no finished
+    cell why not: see `reports.missing`; with some: "partly failed", "partly computed" ...), n_cells
+    (finished: draws of a control, seeds and draws of prompts of a method), n_missing, and
 
     - `<quantity>_<split>` for the quantities of `PER_SPLIT`, at beta* (trained methods: beta = 1);
       `E_0_<split>_at_one` at beta = 1;
     - minimality_count (missing where it is not meaningful), minimality_meaningful, smallest_k,
       n_parameters, minimality_unit, beta_star;
-    - seconds, forward_rows, backward_rows (means over cells), error (reasons of failed cells).
+    - seconds, forward_rows, backward_rows (means over cells), error (why cells are missing).
     - against_best, against_controls: see `reports.tables.verdicts`;
     - `E_0_<split>_prompts_low`, `_high` and `E_0_<split>_seeds_low`, `_high`: 95 % intervals from
       prompts and from seeds (or draws of a control) drawn again; NaN where there are too few.
@@ -64,14 +67,17 @@ def leaderboard(results: Results, model: str | None = None, task: str | None = N
 
 def _rows(results: Results, model: str, task: str, splits: list[str]) -> list[dict[str, Any]]:
     groups = group_cells(results.of(model, task))
+    absent = missing_by_label(results, model, task)
     judged = verdicts(results, model, task)
     ranges = [intervals(results, model, task, split) for split in splits]
     rows = []
-    for label, group in groups.items():
-        row = _row(label, group, splits) | dict.fromkeys(("against_best", "against_controls"))
+    for label in dict.fromkeys((*groups, *absent)):
+        row = _row(label, groups.get(label, []), absent.get(label, []), splits)
+        row |= {"model": model, "task": task, "against_best": None, "against_controls": None}
         row |= {f"E_0_{split}_{what}": None for split in splits for what in INTERVALS}
-        for found in (judged, *ranges):
+        for found in ranges:
             row |= found.get(label, {})
+        row |= judged.get(label, {})
         rows.append(row)
     return sorted(rows, key=_best_first)
 
@@ -83,19 +89,16 @@ def _best_first(row: dict[str, Any]) -> tuple[bool, float, str]:
     return (False, -value, row["method"])
 
 
-def _row(label: str, group: list[CellRecord], splits: list[str]) -> dict[str, Any]:
+def _row(
+    label: str, group: list[CellRecord], missing: list[Missing], splits: list[str]
+) -> dict[str, Any]:
     cells = [record for record in group if record.status == "done"]
-    errors = {
-        f"{record.error.kind}: {record.error.message}": None for record in group if record.error
-    }
+    one: CellRecord | Missing = group[0] if group else missing[0]
     row: dict[str, Any] = {
-        "model": group[0].model,
-        "task": group[0].task,
-        "method": label,
-        "trained": group[0].trained,
-        "control": group[0].control,
-        "status": "failed" if not cells else "partly failed" if errors else "done",
-        "n_cells": len(cells),
+        **{"model": None, "task": None, "method": label},
+        **{"trained": one.trained, "control": one.control},
+        **{"status": _status(bool(cells), missing), "n_cells": len(cells)},
+        "n_missing": len(missing),
     }
     for split in splits:
         tuned = [_metrics(record, split, "one" if record.trained else "star") for record in cells]
@@ -118,8 +121,24 @@ def _row(label: str, group: list[CellRecord], splits: list[str]) -> dict[str, An
     row["seconds"] = _mean([_seconds(record) for record in cells])
     for name in ("forward_rows", "backward_rows"):
         row[name] = _mean([(record.provenance.get("passes") or {}).get(name) for record in cells])
-    row["error"] = "; ".join(errors) or None
+    row["error"] = _reasons(missing)
     return row
+
+
+def _status(some: bool, missing: list[Missing]) -> str:
+    worst = next((status for status, _ in by_status(missing)), "done")
+    if not missing or not some:
+        return worst
+    return "partly computed" if worst == NOT_COMPUTED else f"partly {worst}"
+
+
+def _reasons(missing: list[Missing]) -> str | None:
+    """Why cells are missing, each reason once, with how many cells have it where several do."""
+    texts = []
+    for row in grouped(missing):
+        named = row["reason"] if row["status"] == FAILED else f"{row['status']}: {row['reason']}"
+        texts.append(named if row["n_cells"] == 1 else f"{named} ({row['n_cells']} cells)")
+    return "; ".join(texts) or None
 
 
 def _metrics(record: CellRecord, split: str, beta_kind: str) -> MetricRow | None:

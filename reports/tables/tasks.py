@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.records import CellRecord
-from bench.results import CorruptCellError, Tensors
+from bench.results import Tensors
 from reports.load import Results
 
 if TYPE_CHECKING:
@@ -32,10 +32,7 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
     for record in results.matching(model, task):
         if record.status != "done" or (record.model, record.task) in seen:
             continue
-        try:
-            tensors = results.small_tensors(record.id)
-        except CorruptCellError:
-            continue
+        tensors = results.small_tensors(record.id)
         seen.add((record.model, record.task))
         rows += [
             _row(record, tensors, split)

@@ -16,6 +16,7 @@ from bench.files import (
     seal,
     seal_of,
     set_aside,
+    set_aside_reasons,
     unseal,
 )
 
@@ -87,4 +88,8 @@ def test_what_is_set_aside_keeps_its_name_and_gets_a_reason(tmp_path: Path) -> N
     folder = tmp_path / "set-aside"
     assert sorted(path.name for path in folder.iterdir()) == ["note", "note.2", "reasons.jsonl"]
     lines = (folder / "reasons.jsonl").read_text().splitlines()
-    assert json.loads(lines[1]) == {"name": "note.2", "reason": "why"}
+    assert json.loads(lines[1]) == {"name": "note.2", "was": "note", "reason": "why"}
+    with (folder / "reasons.jsonl").open("a") as stream:
+        stream.write('not json\n"text"\n{}\n{"name": "old", "reason": "then"}\n')
+    assert set_aside_reasons(tmp_path) == {"note": "why", "old": "then"}
+    assert set_aside_reasons(tmp_path / "none") == {}

@@ -39,6 +39,11 @@ def test_every_cell_is_stored_with_what_reports_need(outcome: Outcome) -> None:
     assert not outcome.known
     cells = {cell.record.method: cell for cell in map(outcome.store.read, outcome.store.ids())}
     assert set(cells) == LABELS
+    plan = outcome.store.plan
+    assert {name: one.method for name, one in plan.items()} == {
+        cell.record.id: label for label, cell in cells.items()
+    }
+    assert all(one.trained == cells[one.method].record.trained for one in plan.values())
     for label, cell in cells.items():
         record, tensors = cell.record, cell.tensors
         assert record.grid is not None

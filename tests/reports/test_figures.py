@@ -217,7 +217,7 @@ def test_damaged_tensors_do_not_end_the_figure(small_store: RunStore) -> None:
     del tensors["scores"]
     small_store.write(record, tensors)
     figure = comparison.figure(load(small_store.directory), model=MODEL, task="ccc")
-    assert figure.texts[-1].get_text() == "Not shown: attr_patch (failed); grad_scalar (no scores)"
+    assert figure.texts[-1].get_text() == "Not shown: grad_scalar (no scores); attr_patch (damaged)"
 
 
 @pytest.mark.parametrize("layers", [2, 48])
@@ -275,7 +275,7 @@ def test_agreement_leaves_controls_out(results: Results) -> None:
     frame = results.agreement.copy()
     extra = frame.iloc[[0]].assign(method_b="random")
     frame = type(frame)(np.vstack([frame.to_numpy(), extra.to_numpy()]), columns=frame.columns)
-    changed = Results(results.store, results.records, {}, frame)
+    changed = Results(results.store, results.records, (), frame)
     methods = set(agreement.data(changed, model=MODEL, task="ccc")["method_b"])
     assert "random" not in methods
 

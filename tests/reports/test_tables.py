@@ -13,8 +13,9 @@ from bench.agreement import COLUMNS
 from bench.results import CELL_FILE, RunStore
 from bench.table import variant_labels
 from reports.load import Results, load
-from reports.present import UNSTEERED, failures, formatted, terminal_tables
+from reports.present import UNSTEERED, formatted, missing
 from reports.tables.leaderboard import leaderboard
+from reports.terminal import terminal_tables
 from reports.text import number
 from tasks.errors import UserInputError
 from tests.reports.conftest import make_cell, make_failure
@@ -179,9 +180,9 @@ def test_damaged_cells_are_named(small_store: RunStore) -> None:
     results = load(small_store.directory)
     assert [one.method for one in results.records] == ["dla"]
     assert [cell.record.method for cell in results.cells] == ["dla"]
-    (failure,) = failures(results)
-    assert failure["cell"] == record.id
-    assert "cut off" in failure["reason"]
+    (line,) = missing(results)
+    assert (line["cell"], line["status"]) == (record.id, "damaged")
+    assert "cut off" in line["reason"]
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -1,0 +1,106 @@
+"""What a run has no result for, cell by cell: nothing that was planned is passed over."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.records import CellRecord, PlannedRecord
+from bench.results import CorruptCellError, RunStore
+
+FAILED = "failed"
+DAMAGED = "damaged"
+SET_ASIDE = "set aside"
+NOT_COMPUTED = "not computed"
+LEFT_OUT = "of another matrix"
+STATUSES = (FAILED, DAMAGED, SET_ASIDE, NOT_COMPUTED, LEFT_OUT)
+"""From what a reader has to know first to what is only left over."""
+NOT_YET = "the matrix has it, the run does not yet; the same `python -m bench run` computes it"
+LEFT_OVER = (
+    "stored, but not a cell of the matrix in run.json, so nothing here is made of it; "
+    "`python -m bench rm --stale` removes it"
+)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A cell that a report has no numbers of, and why.
+
+    Attributes:
+        status: one of `STATUSES`.
+        model, task, method, ...: None where nobody knows: of a damaged cell of a run that does not
+            say what it planned, the id alone is left.
+        varied: its values in the matrix's grids over prompts and objective, where known.
+    """
+
+    cell: str
+    status: str
+    reason: str
+    model: str | None = None
+    task: str | None = None
+    method: str | None = None
+    trained: bool | None = None
+    control: bool | None = None
+    draw: int | None = None
+    seed: int | None = None
+    varied: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, cell_id: str, status: str, reason: str, known: CellRecord | PlannedRecord | None
+    ) -> "Missing":
+        """Describe a cell by what is known of it."""
+        names = ("model", "task", "method", "trained", "control", "draw", "seed")
+        found = {name: getattr(known, name) for name in names} if known else {}
+        varied = known.varied if isinstance(known, PlannedRecord) else {}
+        return cls(cell_id, status, reason, varied=varied, **found)
+
+    @property
+    def counts(self) -> bool:
+        """Whether the run's matrix wants it: what is left over of another one does not count."""
+        return self.status != LEFT_OUT
+
+
+def read(store: RunStore) -> tuple[tuple[CellRecord, ...], tuple[Missing, ...]]:
+    """Return the sound records of a run, failed ones too, and all that it has no result for.
+
+    Every stored cell is looked at, its tensors included: a cell counts as done only where all that
+    it stored is as it was written.
+    """
+    records: list[CellRecord] = []
+    missing: list[Missing] = []
+    plan, stored = store.plan, set(store.ids())
+    aside = store.set_aside() if store.planned else {}
+    for cell_id in sorted(stored) if store.planned is None else store.planned:
+        known = plan.get(cell_id)
+        if cell_id not in stored:
+            status = SET_ASIDE if cell_id in aside else NOT_COMPUTED
+            missing.append(Missing.of(cell_id, status, aside.get(cell_id, NOT_YET), known))
+            continue
+        try:
+            record = store.check(cell_id)
+        except CorruptCellError as error:
+            told = _record(store, cell_id) or known
+            missing.append(Missing.of(cell_id, DAMAGED, str(error), told))
+            continue
+        records.append(record)
+        if record.error is not None:
+            reason = f"{record.error.kind}: {record.error.message}"
+            missing.append(Missing.of(cell_id, FAILED, reason, known or record))
+    for cell_id in sorted(store.stored().difference(stored)):
+        missing.append(Missing.of(cell_id, LEFT_OUT, LEFT_OVER, _record(store, cell_id)))
+    return tuple(records), tuple(missing)
+
+
+def _record(store: RunStore, cell_id: str) -> CellRecord | None:
+    try:
+        return store.record(cell_id)
+    except CorruptCellError:
+        return None
+
+
+def by_status(missing: Iterable[Missing]) -> Iterator[tuple[str, list[Missing]]]:
+    """Yield every status that occurs with its cells, in the order of `STATUSES`."""
+    cells = list(missing)
+    for status in STATUSES:
+        if found := [one for one in cells if one.status == status]:
+            yield status, found

@@ -1,0 +1,55 @@
+"""Cells that a report has no numbers of: what is missing is named."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from reports.load import Results
+from reports.missing import Missing, by_status
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+COLUMNS = ("model", "task", "method", "status", "seed", "draw", "cell", "reason")
+GROUPED = ("status", "model", "task", "method", "n_cells", "reason", "cell")
+
+
+def table(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+    """Return a row a cell without a result, with the columns of `COLUMNS`.
+
+    `status` is failed, damaged (its file or its tensors are not what was written), set aside (it
+    was damaged, and moved), not computed (the matrix has it, the run does not), or of another
+    matrix (stored, but no cell of this one). Where only the id of a cell is known, it is listed
+    where no model and no task is asked for. Raises UserInputError for a model or task that the run
+    does not have.
+    """
+    from pandas import DataFrame
+
+    wanted = {"model": model, "task": task}
+    results.check(**{kind: name for kind, name in wanted.items() if name is not None})
+    rows = [
+        {name: getattr(one, name) for name in COLUMNS}
+        for _, cells in by_status(results.missing)
+        for one in cells
+        if model in (None, one.model) and task in (None, one.task)
+    ]
+    return DataFrame(rows, columns=list(COLUMNS), dtype=object)
+
+
+def grouped(missing: Iterable[Missing]) -> list[dict[str, Any]]:
+    """Return a row for cells of one method that miss for one reason, with the keys of `GROUPED`.
+
+    `cell` is the id where it is one cell alone.
+    """
+    groups: dict[tuple[Any, ...], list[Missing]] = {}
+    for status, cells in by_status(missing):
+        for one in cells:
+            key = (status, one.model, one.task, one.method, one.reason)
+            groups.setdefault(key, []).append(one)
+    return [
+        {
+            **dict(zip(GROUPED, key[:4], strict=False)),
+            **{"n_cells": len(cells), "reason": key[4]},
+            "cell": cells[0].cell if len(cells) == 1 else None,
+        }
+        for key, cells in groups.items()
+    ]
