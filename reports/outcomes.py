@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.records import CellRecord
-from bench.results import CorruptCellError
 from reports.labels import group_cells
 from reports.load import Results, splits_of
 
 Values = NDArray[np.float64]
+Prompt = tuple[tuple[int, ...], int, int]
+"""What tells prompts apart: their tokens without padding, the answer and the foil."""
 MAIN_SPLIT = "test"
 
 
@@ -21,13 +22,18 @@ class Outcome:
 
     Attributes:
         label: as in the leaderboard.
-        records: its finished cells (seeds or draws) whose numbers are in `e_0`.
-        e_0, f: (cell, prompt), the terms of Eq. 6 (margin 0) and 7 that a prompt gives; their mean
-            over prompts is the cell's E_0 and F. At beta*, of trained methods at beta = 1.
+        records: its finished cells whose numbers are here: seeds, draws, draws of prompts.
+        prompts: every prompt that one of them saw, once.
+        seen: (cell, prompt), how often the cell had the prompt: other draws of prompts have others.
+        e_0, f: (cell, prompt), the terms of Eq. 6 (margin 0) and 7 that a prompt gives; 0 where the
+            cell had it not. Their mean over what a cell saw is its E_0 and F. At beta*, of trained
+            methods at beta = 1.
     """
 
     label: str
     records: tuple[CellRecord, ...]
+    prompts: tuple[Prompt, ...]
+    seen: Values
     e_0: Values
     f: Values
 
@@ -37,19 +43,48 @@ class Outcome:
         return self.records[0].control
 
     @property
-    def per_prompt(self) -> Values:
-        """E_0 of every prompt, averaged over seeds or draws."""
-        return np.asarray(self.e_0.mean(axis=0))
+    def weights(self) -> Values:
+        """(prompt,): the share of all that the cells saw."""
+        return np.asarray(self.seen.sum(axis=0) / self.seen.sum())
 
     @property
-    def per_cell(self) -> Values:
-        """E_0 of every seed or draw, averaged over prompts."""
-        return np.asarray(self.e_0.mean(axis=1))
+    def per_prompt(self) -> Values:
+        """E_0 of every prompt, averaged over the cells that saw it."""
+        return np.asarray((self.seen * self.e_0).sum(axis=0) / self.seen.sum(axis=0))
+
+    @property
+    def per_seed(self) -> Values:
+        """E_0 of every seed (of a control: draw), averaged over its prompts."""
+        units: dict[tuple[int, int], list[int]] = {}
+        for place, record in enumerate(self.records):
+            units.setdefault((record.seed, record.draw), []).append(place)
+        sums = (self.seen * self.e_0).sum(axis=1)
+        counts = self.seen.sum(axis=1)
+        return np.array([sums[cells].sum() / counts[cells].sum() for cells in units.values()])
 
     @property
     def mean(self) -> float:
         """E_0."""
-        return float(self.e_0.mean())
+        return float((self.seen * self.e_0).sum() / self.seen.sum())
+
+    def on(self, prompts: Sequence[Prompt]) -> "Outcome":
+        """Return the outcome on some of the prompts alone, in their order."""
+        if tuple(prompts) == self.prompts:
+            return self
+        place = {prompt: column for column, prompt in enumerate(self.prompts)}
+        columns = np.array([place[prompt] for prompt in prompts], dtype=np.intp)
+        cells = np.flatnonzero(self.seen[:, columns].any(axis=1))
+        part = np.ix_(cells, columns)
+        records = tuple(self.records[cell] for cell in cells)
+        numbers = (self.seen[part], self.e_0[part], self.f[part])
+        return Outcome(self.label, records, tuple(prompts), *numbers)
+
+
+def paired(a: Outcome, b: Outcome) -> tuple[Outcome, Outcome]:
+    """Return both outcomes on the prompts that they share, in the order of the first."""
+    known = set(b.prompts)
+    shared = [prompt for prompt in a.prompts if prompt in known]
+    return a.on(shared), b.on(shared)
 
 
 def main_split(records: Sequence[CellRecord]) -> str:
@@ -63,8 +98,8 @@ def outcomes(
 ) -> dict[str, Outcome]:
     """Return by label what is stored per prompt of a split (the main one if None).
 
-    A method whose cells store nothing per prompt is not among them, nor is a cell whose tensors
-    cannot be read.
+    A method whose cells store nothing per prompt, or do not say which prompts they had, is not
+    among them.
     """
     chosen = split or main_split(results.of(model, task))
     key = ("outcomes", model, task, chosen)
@@ -80,22 +115,41 @@ def _outcomes(results: Results, model: str, task: str, split: str) -> dict[str, 
             if record.status == "done"
             and (values := _per_prompt(results, record, split)) is not None
         ]
-        sizes = {values.shape[1] for _, values in known}
-        if len(sizes) == 1:
-            stacked = np.stack([values for _, values in known])
-            cells = tuple(record for record, _ in known)
-            found[label] = Outcome(label, cells, stacked[:, 0], stacked[:, 1])
+        if known:
+            found[label] = _gathered(label, known, split)
     return found
+
+
+def _gathered(label: str, cells: Sequence[tuple[CellRecord, Values]], split: str) -> Outcome:
+    """Put the prompts of all cells side by side, each prompt once."""
+    place: dict[Prompt, int] = {}
+    columns = [
+        [place.setdefault(one, len(place)) for one in prompts_of(record, split)]
+        for record, _ in cells
+    ]
+    seen = np.zeros((len(cells), len(place)))
+    sums = np.zeros((2, len(cells), len(place)))
+    for row, ((_, values), where) in enumerate(zip(cells, columns, strict=True)):
+        np.add.at(seen[row], where, 1)
+        for part in (0, 1):
+            np.add.at(sums[part, row], where, values[part])
+    e_0, f = sums / np.maximum(seen, 1)
+    return Outcome(label, tuple(record for record, _ in cells), tuple(place), seen, e_0, f)
+
+
+def prompts_of(record: CellRecord, split: str) -> list[Prompt]:
+    """Return what tells the prompts of a cell's split apart, in order."""
+    return [
+        (tuple(token for token in one.token_ids if token >= 0), one.answer_id, one.foil_id)
+        for one in record.prompts.get(split, [])
+    ]
 
 
 def _per_prompt(results: Results, record: CellRecord, split: str) -> Values | None:
     """(2, prompt): E_0 and F of every prompt of one cell."""
-    try:
-        tensors = results.small_tensors(record.id)
-    except CorruptCellError:
-        return None
+    tensors = results.small_tensors(record.id)
     beta, ld, kl = (tensors.get(f"split.{split}.{name}") for name in ("beta", "ld", "kl"))
-    if beta is None or ld is None or kl is None:
+    if beta is None or ld is None or kl is None or len(ld) != len(record.prompts.get(split, [])):
         return None
     strength = judged_at(record)
     plus, minus = (int(np.abs(beta - sign * strength).argmin()) for sign in (1, -1))

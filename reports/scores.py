@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,13 @@ from numpy.typing import NDArray
 
 from bench.agreement import Point, compared_points, kendall
 from bench.records import CellRecord
-from bench.results import Cell, CorruptCellError
+from bench.results import Cell
 from reports.labels import group_cells
 from reports.load import Results
+from reports.outcomes import prompts_of
 
 Values = NDArray[np.float64]
+FITTED_ON = "train"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +69,7 @@ def cell_of(results: Results, record: CellRecord) -> Cell | None:
     """Return a finished cell with its scores (without parameters); None where there are none."""
     if record.status != "done" or record.grid is None:
         return None
-    try:
-        tensors = results.small_tensors(record.id)
-    except CorruptCellError:
-        return None
+    tensors = results.small_tensors(record.id)
     return Cell(record, tensors) if "scores" in tensors else None
 
 
@@ -94,12 +94,17 @@ def sizes_of(count: int, points: int = 24) -> NDArray[np.int64]:
 
 
 def seed_pairs(one: Scored) -> Iterator[dict[str, Any]]:
-    """Yield tau between every two seeds of a method."""
-    for a in range(len(one.records)):
-        for b in range(a + 1, len(one.records)):
-            yield {
-                **{"method": one.label, "seed_a": one.records[a].seed},
-                "seed_b": one.records[b].seed,
-                "tau": kendall(one.values[a], one.values[b]),
-                "n_points": one.values.shape[1],
-            }
+    """Yield tau between every two seeds of a method that were fitted on the same prompts."""
+    prompts = [prompts_of(record, FITTED_ON) for record in one.records]
+    for a, b in combinations(range(len(one.records)), 2):
+        first, second = one.records[a], one.records[b]
+        if first.seed == second.seed or prompts[a] != prompts[b]:
+            continue
+        drawn = first.settings.get("prompts")
+        yield {
+            "method": one.label,
+            "prompts_seed": drawn.get("seed") if isinstance(drawn, dict) else None,
+            **{"seed_a": first.seed, "seed_b": second.seed},
+            "tau": kendall(one.values[a], one.values[b]),
+            "n_points": one.values.shape[1],
+        }

@@ -1,14 +1,17 @@
 """What can be told apart: intervals and paired tests over prompts, without a distribution assumed.
 
-All functions are plain: arrays in, arrays out. Random draws are seeded by the number of units
-alone, so that the same numbers give the same answer and all methods draw the same prompts.
+All functions are plain: arrays in, arrays out. The bootstrap's draws are seeded by the number of
+units alone, so that the same numbers give the same answer and all methods draw the same prompts.
 
 B. Efron, Bootstrap methods: another look at the jackknife, Annals of Statistics 7 (1979).
 S. Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statistics 6 (1979).
+M. Pagano and D. Tritchler, On obtaining permutation distributions in polynomial time, Journal of
+the American Statistical Association 78 (1983).
 J. Demšar, Statistical comparisons of classifiers over multiple data sets, JMLR 7 (2006).
 """
 
 from functools import cache
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -19,21 +22,24 @@ LEVEL = 0.05
 """What counts as told apart: an adjusted p below it."""
 PERCENTILES = (100 * LEVEL / 2, 100 * (1 - LEVEL / 2))
 RESAMPLES = 2000
-EXACT = 14
-"""Up to so many prompts every one of the 2^n sign patterns is tried; above, as many are drawn."""
-BLOCK = 128
+COUNTED = 2**20
+"""Steps x prompts of the permutation test's grid, where 32 steps a prompt are not more."""
 UNDEFINED = (float("nan"), float("nan"))
 
 
-def interval(values: ArrayLike, resamples: int = RESAMPLES) -> tuple[float, float]:
-    """Return the bootstrap's 95 % interval of the mean of `values` (unit,).
+def interval(
+    values: ArrayLike, weights: ArrayLike | None = None, resamples: int = RESAMPLES
+) -> tuple[float, float]:
+    """Return the bootstrap's 95 % interval of the mean of `values` (unit,), weighted by `weights`.
 
     NaN where there are fewer than two units or one is not a number.
     """
     units = np.asarray(values, dtype=np.float64)
     if units.ndim != 1 or len(units) < 2 or not np.isfinite(units).all():
         return UNDEFINED
-    low, high = np.percentile(_weights(len(units), resamples) @ units, PERCENTILES)
+    weighs = np.ones(len(units)) if weights is None else np.asarray(weights) / np.max(weights)
+    drawn = _weights(len(units), resamples)
+    low, high = np.percentile((drawn @ (weighs * units)) / (drawn @ weighs), PERCENTILES)
     return float(low), float(high)
 
 
@@ -52,34 +58,51 @@ def sign_flip(differences: ArrayLike) -> Values:
     """Return the two-sided p of each row of paired differences (comparison, prompt).
 
     Permutation test of the mean: if two methods were the same, each prompt's difference would have
-    either sign with equal odds. Differences of exactly 0 take part. A row with a value that is not
-    a number gives NaN.
+    either sign with equal odds. All 2^n sign patterns are counted, however many prompts there are
+    (see `_share_as_large`). Differences of exactly 0 take part. A row with a value that is not a
+    number gives NaN.
     """
     rows = np.atleast_2d(np.asarray(differences, dtype=np.float64))
-    count = rows.shape[1]
-    if count == 0:
-        return np.full(len(rows), np.nan)
-    if count <= EXACT:
-        patterns = np.arange(2**count)[:, None] >> np.arange(count) & 1
-        signs = 1.0 - 2.0 * patterns
-    else:
-        generator = np.random.default_rng([count, 1935])
-        signs = generator.choice([-1.0, 1.0], size=(2**EXACT, count))
-        signs[0] = 1.0  # what was observed is one of the patterns, so p is never 0
-    observed = np.abs(rows.sum(axis=1))
-    tolerance = 1e-9 * np.abs(rows).sum(axis=1)
-    reached = np.zeros(len(rows))
-    for start in range(0, len(rows), BLOCK):  # bounded memory, however many comparisons
-        part = slice(start, start + BLOCK)
-        with np.errstate(invalid="ignore"):
-            sums = np.abs(signs @ rows[part].T) >= (observed - tolerance)[part]
-        reached[part] = sums.mean(axis=0)
-    return np.where(np.isfinite(rows).all(axis=1), reached, np.nan)
+    return np.array([_share_as_large(row) for row in rows])
+
+
+def _share_as_large(row: Values) -> float:
+    """The share of sign patterns whose |sum| is at least that of `row` (prompt,).
+
+    The sums are counted on a grid (Pagano and Tritchler 1983): differences are rounded to steps
+    of which all together make at least 32 a prompt, and the number of patterns that reach each sum
+    is built up prompt by prompt. The steps do not depend on the signs, so that the test is exact
+    for the rounded differences.
+    """
+    sizes = np.abs(row)
+    if not len(row) or not np.isfinite(row).all():
+        return float("nan")
+    if not sizes.any():
+        return 1.0
+    n_steps = max(COUNTED // len(row), 32 * len(row))
+    steps = np.round(sizes / sizes.sum() * n_steps).astype(np.int64)
+    observed = abs(int((np.sign(row) * steps).sum()))
+    if observed == 0:
+        return 1.0
+    total = int(steps.sum())
+    share = np.zeros(total + 1)  # of the patterns in which the positive steps make so many
+    share[0], top = 1.0, 0
+    for step in np.sort(steps[steps > 0]):
+        moved = share[: top + 1] / 2
+        share[: top + 1] /= 2
+        share[step : step + top + 1] += moved
+        top += int(step)
+    return float(min(1.0, 2 * share[(total + observed) // 2 :].sum()))
 
 
 def smallest_p(prompts: int) -> float:
     """Return the smallest p that `sign_flip` can give: with few prompts nothing can be told."""
-    return 2.0 ** (1 - min(prompts, EXACT)) if prompts else 1.0
+    return float(2.0 ** (1 - prompts)) if prompts else 1.0
+
+
+def prompts_needed(comparisons: int) -> int:
+    """Return how many prompts a family of tests needs for its smallest adjusted p to be told."""
+    return next(n for n in count(1) if smallest_p(n) * comparisons < LEVEL)
 
 
 def holm(p: ArrayLike) -> Values:

@@ -84,7 +84,7 @@ class Seeds:
 def seeds_of(results: Results, model: str, task: str) -> list[Seeds]:
     """Return the steering vectors of every setting with two seeds or more, in the run's order.
 
-    Raises UserInputError where there is none.
+    Every draw of prompts is a setting of its own. Raises UserInputError where there is none.
     """
     records = [
         record
@@ -92,9 +92,12 @@ def seeds_of(results: Results, model: str, task: str) -> list[Seeds]:
         if record.settings.get("method", {}).get("name") == METHOD and record.status == "done"
     ]
     labels = variant_labels(records)
+    draws = {record.id: (record.settings.get("prompts") or {}).get("seed", 0) for record in records}
+    several = len(set(draws.values())) > 1
     groups: dict[str, list[CellRecord]] = {}
-    for record in records:
-        groups.setdefault(labels[record.id], []).append(record)
+    for record in records:  # other draws of prompts are no other seeds
+        draw = f" · prompts.seed={draws[record.id]}" if several else ""
+        groups.setdefault(f"{labels[record.id]}{draw}", []).append(record)
     found = [_read(results, label, group) for label, group in groups.items() if len(group) > 1]
     if not found:
         raise UserInputError(

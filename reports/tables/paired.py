@@ -12,13 +12,16 @@ import numpy as np
 
 from reports.load import Results, parent_of
 from reports.outcomes import Outcome, main_split, outcomes
-from reports.statistics import LEVEL, holm, interval, sign_flip, smallest_p
+from reports.outcomes import paired as on_shared_prompts
+from reports.statistics import LEVEL, holm, interval, sign_flip
+from reports.tables.untold import too_few, undefined
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 NOT_TOLD_APART = "not told apart"
-TOO_FEW = "too few prompts to tell"
+A_DRAW_AS_GOOD = "not better than every draw"
+NO_SHARED_PROMPT = "no prompt in common"
 COLUMNS = (
     *("model", "task", "split", "method_a", "method_b", "n_prompts", "E_0_a", "E_0_b"),
     *("difference", "low", "high", "p", "p_holm", "draws_beaten", "verdict"),
@@ -28,12 +31,15 @@ COLUMNS = (
 def table(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
     """Return a row a pair of methods, and a row a method and control, with the columns of COLUMNS.
 
-    `difference` is E_0 of a minus E_0 of b, averaged over prompts, with the bootstrap's 95 %
+    Two methods are compared on the `n_prompts` that both saw; prompts are the same where tokens,
+    answer and foil are. `difference` is E_0 of a minus E_0 of b there, with the bootstrap's 95 %
     interval over prompts; p is the permutation test's, p_holm adjusted for all rows of the model
     and task. Against a control `draws_beaten` is the share of its draws that a is better than.
-    `verdict` is the label of the better one, `not told apart` (p_holm not below 0.05; of a control
-    also where a draw of it does as well), or `too few prompts to tell` (no adjusted p could be
-    that small).
+
+    `verdict` is the label of the better one where p_holm is below 0.05, and else why not:
+    `not told apart`; `not better than every draw` (of a control: told apart from their mean, but
+    one draw does as well); `too few prompts to tell` (no adjusted p could be that small);
+    `undefined` (a value is no number); `no prompt in common`.
     """
     from pandas import DataFrame
 
@@ -49,28 +55,13 @@ def compared(results: Results, model: str, task: str) -> list[dict[str, Any]]:
 
 def _compared(results: Results, model: str, task: str) -> list[dict[str, Any]]:
     split = main_split(results.of(model, task))
-    known = outcomes(results, model, task, split)
-    sizes = {len(one.per_prompt) for one in known.values()}
-    if len(sizes) != 1:
-        return []  # other prompts: nothing is paired
-    pairs = list(_pairs(known))
-    if not pairs:
-        return []
-    differences = np.stack([a.per_prompt - b.per_prompt for a, b in pairs])
-    p = sign_flip(differences)
-    adjusted = holm(p)
-    tellable = smallest_p(differences.shape[1]) * len(pairs) < LEVEL
+    pairs = [on_shared_prompts(*pair) for pair in _pairs(outcomes(results, model, task, split))]
+    p = np.array([_p(*pair) for pair in pairs])
+    family = int(np.isfinite(p).sum())
+    where = {"model": model, "task": task, "split": split}
     return [
-        {
-            **{"model": model, "task": task, "split": split},
-            **{"method_a": a.label, "method_b": b.label, "n_prompts": len(difference)},
-            **{"E_0_a": a.mean, "E_0_b": b.mean, "difference": float(difference.mean())},
-            **dict(zip(("low", "high"), interval(difference), strict=True)),
-            **{"p": float(p[row]), "p_holm": float(adjusted[row])},
-            "draws_beaten": _draws_beaten(a, b),
-            "verdict": _verdict(a, b, float(adjusted[row])) if tellable else TOO_FEW,
-        }
-        for row, ((a, b), difference) in enumerate(zip(pairs, differences, strict=True))
+        where | _row(a, b, float(raw), float(adjusted), family)
+        for (a, b), raw, adjusted in zip(pairs, p, holm(p), strict=True)
     ]
 
 
@@ -83,13 +74,35 @@ def _pairs(known: dict[str, Outcome]) -> Iterator[tuple[Outcome, Outcome]]:
         yield from ((one, control) for one in methods if of in (None, one.records[0].method))
 
 
+def _p(a: Outcome, b: Outcome) -> float:
+    if not a.prompts:
+        return float("nan")
+    return float(sign_flip(a.weights * (a.per_prompt - b.per_prompt))[0])
+
+
+def _row(a: Outcome, b: Outcome, p: float, p_holm: float, family: int) -> dict[str, Any]:
+    row: dict[str, Any] = {"method_a": a.label, "method_b": b.label, "n_prompts": len(a.prompts)}
+    if not a.prompts:
+        return row | {"p": p, "p_holm": p_holm, "verdict": NO_SHARED_PROMPT}
+    difference = a.per_prompt - b.per_prompt
+    low, high = interval(difference, a.weights)
+    e_0_a, e_0_b = (float(a.weights @ one.per_prompt) for one in (a, b))
+    return row | {
+        **{"E_0_a": e_0_a, "E_0_b": e_0_b, "difference": e_0_a - e_0_b, "low": low, "high": high},
+        **{"p": p, "p_holm": p_holm, "draws_beaten": _draws_beaten(a, b)},
+        "verdict": undefined(**{one.label: one.per_prompt for one in (a, b)})
+        or too_few(len(difference), family)
+        or _verdict(a, b, e_0_a - e_0_b, p_holm),
+    }
+
+
 def _draws_beaten(a: Outcome, b: Outcome) -> float | None:
-    return float((a.mean > b.per_cell).mean()) if b.control else None
+    return float((a.mean > b.per_seed).mean()) if b.control else None
 
 
-def _verdict(a: Outcome, b: Outcome, p_holm: float) -> str:
+def _verdict(a: Outcome, b: Outcome, difference: float, p_holm: float) -> str:
     if not p_holm < LEVEL:
         return NOT_TOLD_APART
-    if b.control and a.mean > b.mean and not (a.mean > b.per_cell).all():
-        return NOT_TOLD_APART
-    return a.label if a.mean > b.mean else b.label
+    if b.control and difference > 0 and not (a.mean > b.per_seed).all():
+        return A_DRAW_AS_GOOD
+    return a.label if difference > 0 else b.label

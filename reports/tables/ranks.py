@@ -1,11 +1,12 @@
 """Mean ranks of methods over models and tasks, and how far apart they have to be."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from reports.load import Results
-from reports.outcomes import outcomes
+from reports.outcomes import Outcome, outcomes
 from reports.statistics import critical_difference, friedman, mean_ranks
 
 if TYPE_CHECKING:
@@ -22,14 +23,15 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
 
     A block is one model and task. Methods whose mean ranks differ by less than
     `critical_difference` (Nemenyi's test at 5 %; NaN with one block) cannot be told apart.
-    A method without a result in some block has no rank, and `left_out` names those blocks.
+    A method without a result in some block, or with an undefined one, has no rank, and `left_out`
+    names those blocks.
     """
     from pandas import DataFrame
 
     pairs = list(dict.fromkeys((one.model, one.task) for one in results.matching(model, task)))
     blocks = [outcomes(results, *pair) for pair in pairs]
     blocks_of = {label: one.control for block in blocks for label, one in block.items()}
-    complete = [label for label in blocks_of if all(label in block for block in blocks)]
+    complete = [label for label in blocks_of if all(_known(label, block) for block in blocks)]
     scores = np.array([[block[label].mean for label in complete] for block in blocks])
     ranks = mean_ranks(scores) if scores.size else np.array([])
     shared = {
@@ -42,9 +44,15 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
         for rank, label in sorted(zip(ranks, complete, strict=True))
     ]
     for label in sorted(set(blocks_of).difference(complete)):
-        gaps = [" · ".join(p) for p, block in zip(pairs, blocks, strict=True) if label not in block]
-        rows.append(
-            {"method": label, "control": blocks_of[label], "mean_rank": float("nan"), **shared}
-            | {"left_out": "no result for " + "; ".join(gaps)}
-        )
+        row = {"method": label, "control": blocks_of[label], "mean_rank": float("nan"), **shared}
+        gaps = [
+            f"{'undefined' if label in block else 'no'} result for {' · '.join(pair)}"
+            for pair, block in zip(pairs, blocks, strict=True)
+            if not _known(label, block)
+        ]
+        rows.append(row | {"left_out": "; ".join(gaps)})
     return DataFrame(rows, columns=list(COLUMNS))
+
+
+def _known(label: str, block: Mapping[str, Outcome]) -> bool:
+    return label in block and bool(np.isfinite(block[label].mean))

@@ -8,13 +8,14 @@ from reports.scores import scored, seed_pairs
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-COLUMNS = ("model", "task", "method", "seed_a", "seed_b", "tau", "n_points")
+COLUMNS = ("model", "task", "method", "prompts_seed", "seed_a", "seed_b", "tau", "n_points")
 
 
 def table(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
     """Return a row a method and pair of its seeds, with the columns of COLUMNS; controls left out.
 
-    tau is NaN where it is undefined (constant scores). Raises UserInputError for unknown names.
+    Seeds are paired that saw the same train prompts; another draw of prompts is no other seed. tau
+    is NaN where it is undefined (constant scores). Raises UserInputError for unknown names.
     """
     from pandas import DataFrame
 

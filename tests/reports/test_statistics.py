@@ -10,6 +10,7 @@ from reports.statistics import (
     holm,
     interval,
     mean_ranks,
+    prompts_needed,
     sign_flip,
     smallest_p,
 )
@@ -35,7 +36,31 @@ def test_sign_flip_of_nothing_certain_numbers_and_ties() -> None:
     assert smallest_p(3) == 0.25
     assert smallest_p(0) == 1
     assert np.isnan(sign_flip(np.zeros((2, 0)))).all()
-    assert sign_flip(np.ones(40))[0] > 0  # never certain
+    assert sign_flip(np.ones(40))[0] == pytest.approx(2.0**-39)  # never certain
+    assert sign_flip([[0.5, -0.5, 0.0]])[0] == 1
+
+
+def test_sign_flip_counts_every_pattern_of_twenty_prompts() -> None:
+    row = np.random.default_rng(3).normal(0.5, 1, 20)
+    patterns = np.arange(2**20)[:, None] >> np.arange(20) & 1
+    sums = np.abs((1.0 - 2.0 * patterns) @ row)
+    share = (sums >= abs(row.sum()) - 1e-9).mean()
+    assert sign_flip(row)[0] == pytest.approx(share, rel=1e-3)
+
+
+def test_how_many_prompts_a_family_needs() -> None:
+    for comparisons in (1, 37, 103, 10_000):
+        needed = prompts_needed(comparisons)
+        assert smallest_p(needed) * comparisons < 0.05 <= smallest_p(needed - 1) * comparisons
+
+
+def test_an_interval_weighs_its_units() -> None:
+    values = np.random.default_rng(4).normal(0, 1, 12)
+    assert interval(values, np.full(12, 3.0)) == pytest.approx(interval(values))
+    weights = np.r_[np.full(6, 9.0), np.ones(6)]
+    low, high = interval(values, weights)
+    assert low < np.average(values, weights=weights) < high
+    assert interval(np.full(12, 2.0), weights) == pytest.approx((2.0, 2.0))
 
 
 def test_holm_by_hand() -> None:
