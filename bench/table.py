@@ -80,15 +80,17 @@ def tidy_table(records: Iterable[CellRecord]) -> "DataFrame":
 
 
 def variant_labels(records: Sequence[CellRecord]) -> dict[str, str]:
-    """Return the label of every cell id of one model and task: equal for seeds and draws alone.
+    """Return the label of every cell id of one model and task.
 
-    It is the record's `method`; where cells of one method differ in settings (other than seed and
-    draw), what differs is added: `activ_scalar · lambda_f=0, lambda_m=0.001`.
+    Equal for cells that differ in seed, draw and draw of prompts alone: who compares cells of one
+    label prompt by prompt has to see which prompts each had. It is the record's `method`; where
+    cells of one method differ in settings (other than seed and draw), what differs is added:
+    `activ_scalar · lambda_f=0, lambda_m=0.001`.
     """
     labels: dict[str, str] = {}
     for method in dict.fromkeys(record.method for record in records):
         group = [record for record in records if record.method == method]
-        flat = {record.id: dict(_flatten(record.settings)) for record in group}
+        flat = {record.id: flat_settings(record.settings) for record in group}
         finished = [flat[record.id] for record in group if record.status == "done"]
         keys = sorted({key for settings in finished for key in settings})
         differing = [key for key in keys if len({one.get(key) for one in finished}) > 1]
@@ -106,8 +108,16 @@ def _short(keys: Sequence[str]) -> dict[str, str]:
     return {key: end if ends.count(end) == 1 else key for key, end in zip(keys, ends, strict=True)}
 
 
+def flat_settings(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return what can make two cells of one method differ, as text by dotted key.
+
+    Seeds (of prompts too), draws and parents are left out.
+    """
+    return dict(_flatten(settings))
+
+
 def _flatten(settings: object, prefix: str = "") -> Iterable[tuple[str, str]]:
-    """Yield (dotted key, text) for what can make two cells of one method differ."""
+    """Yield (dotted key, text) of every setting."""
     if isinstance(settings, dict):
         for key, value in settings.items():
             if key not in _RUN_DEPENDENT:

@@ -1,6 +1,5 @@
 """Two runs against each other, cell by cell: what changed beyond noise, and what is only in one."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +9,10 @@ from numpy.typing import NDArray
 from bench.records import CellRecord
 from bench.table import variant_labels
 from reports.load import Results
-from reports.outcomes import main_split, outcomes
-from reports.statistics import LEVEL, holm, interval, sign_flip, smallest_p
+from reports.matched import matched, settings_changed
+from reports.outcomes import Prompt, outcomes
+from reports.statistics import LEVEL, holm, interval, sign_flip
+from reports.tables.untold import too_few, undefined
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
 ROUNDING = 1e-4
 """Logits: what another machine or another number of rows a forward may do to E_0."""
 BETTER, WORSE, NO_CHANGE = "better", "worse", "no change beyond noise"
-SAME, TOO_FEW, OTHER_PROMPTS = "the same", "too few prompts to tell", "other prompts: not compared"
+SAME, OTHER_PROMPTS = "the same", "other prompts: not compared"
 NOTHING_STORED = "nothing stored per prompt: not compared"
 COLUMNS = (
-    *("model", "task", "method", "seed", "draw", "E_0_here", "E_0_there", "difference"),
-    *("low", "high", "p", "p_holm", "beta_here", "beta_there", "settings_changed", "verdict"),
+    *("model", "task", "method", "seed", "draw", "prompts_seed", "n_prompts"),
+    *("E_0_here", "E_0_there", "difference", "low", "high", "p", "p_holm"),
+    *("beta_here", "beta_there", "settings_changed", "verdict"),
 )
-Key = tuple[str, str, str, int, int]
+PAPER = ("task", "method", "seed", "E 0 here", "E 0 there", "difference", "p holm", "verdict")
+"""Columns of the LaTeX table, as shown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,103 +60,130 @@ class Changes:
 def table(results: Results, against: Results) -> "DataFrame":
     """Return a row a cell of either run, in the order of `results`, with the columns of COLUMNS.
 
-    Cells are matched by model, task, method, seed and draw. `difference` is E_0 here minus E_0
-    there on the main split, with its 95 % interval over prompts; p is that of a permutation test
-    on the same prompts, adjusted (Holm) for all cells of the model and task. `verdict` is of the
-    cell here: better, worse, no change beyond noise, the same (to rounding), or why it cannot be
-    said: only in one run, failed in one, other prompts, too few prompts. `settings_changed` names
-    settings that differ.
+    How cells are matched: see `reports.matched`; `settings_changed` says what differs between the
+    two. `difference` is E_0 here minus E_0 there on the `n_prompts` of the main split that both
+    saw, with its 95 % interval over prompts; p is that of a permutation test on these prompts,
+    adjusted (Holm) for all cells of the model and task.
+
+    `verdict` is of the cell here: better, worse, no change beyond noise, the same (to rounding), or
+    why it cannot be said: only in one run, failed or missing in one, other prompts, too few of
+    them, a value that is no number.
     """
     from pandas import DataFrame
 
-    here, there = _cells(results), _cells(against)
-    e_0_here, e_0_there = _per_prompt(results), _per_prompt(against)
+    sides = (results, against)
+    labels, values = zip(*((_labels(one), _per_prompt(one)) for one in sides), strict=True)
     rows = []
-    for key in dict.fromkeys((*here, *there)):
-        row: dict[str, Any] = dict(zip(COLUMNS, key, strict=False))
-        a, b = here.get(key), there.get(key)
-        row |= _described(a, b)
-        row["values"] = [
-            values.get(one.id) if one else None for one, values in ((a, e_0_here), (b, e_0_there))
-        ]
-        row["verdict"] = _why_not(a, b, row["values"])
+    for pair in matched(results, against):
+        known = [(side, one) for side, one in enumerate(pair) if one is not None]
+        side, record = known[0]
+        row = _described(record, labels[side][record.id]) | _changed(*pair)
+        stored = [values[side].get(one.id) for side, one in known]
+        row["verdict"] = _why_not(pair, stored, sides)
+        if not row["verdict"]:
+            row["values"] = _on_shared(*stored)
+            row["verdict"] = "" if row["values"].size else OTHER_PROMPTS
         rows.append(row)
-    for group in _groups(rows):
-        _judge(group)
+    for where in dict.fromkeys((row["model"], row["task"]) for row in rows):
+        _judge([r for r in rows if (r["model"], r["task"]) == where and not r["verdict"]])
     return DataFrame([[row.get(name) for name in COLUMNS] for row in rows], columns=list(COLUMNS))
 
 
-def _cells(results: Results) -> dict[Key, CellRecord]:
-    found: dict[Key, CellRecord] = {}
+def _labels(results: Results) -> dict[str, str]:
+    found: dict[str, str] = {}
     for pair in results.pairs():
-        records = results.of(*pair)
-        labels = variant_labels(records)
-        for record in records:
-            found[(*pair, labels[record.id], record.seed, record.draw)] = record
+        found |= variant_labels(results.of(*pair))
     return found
 
 
-def _per_prompt(results: Results) -> dict[str, NDArray[np.float64]]:
+def _per_prompt(results: Results) -> dict[str, dict[Prompt, float]]:
+    """E_0 of every prompt of the main split by cell id."""
     return {
-        record.id: one.e_0[place]
+        record.id: {
+            prompt: float(one.e_0[cell, column])
+            for column, prompt in enumerate(one.prompts)
+            if one.seen[cell, column]
+        }
         for pair in results.pairs()
         for one in outcomes(results, *pair).values()
-        for place, record in enumerate(one.records)
+        for cell, record in enumerate(one.records)
     }
 
 
-def _described(a: CellRecord | None, b: CellRecord | None) -> dict[str, Any]:
-    changed = ""
-    if a and b:
-        keys = sorted({*a.settings, *b.settings})
-        changed = ", ".join(key for key in keys if a.settings.get(key) != b.settings.get(key))
-    betas = (one.beta.star if one and one.beta else None for one in (a, b))
+def _described(record: CellRecord, label: str) -> dict[str, Any]:
+    prompts = record.settings.get("prompts")
     return {
-        "settings_changed": changed,
-        **dict(zip(("beta_here", "beta_there"), betas, strict=True)),
+        **{name: getattr(record, name) for name in ("model", "task", "seed", "draw")},
+        "method": label,
+        "prompts_seed": prompts.get("seed") if isinstance(prompts, dict) else None,
     }
 
 
-def _why_not(a: CellRecord | None, b: CellRecord | None, values: list[Any]) -> str:
+def _changed(a: CellRecord | None, b: CellRecord | None) -> dict[str, Any]:
+    here, there = (one.beta.star if one and one.beta else None for one in (a, b))
+    changed = settings_changed(a, b) if a and b else ""
+    return {"settings_changed": changed, "beta_here": here, "beta_there": there}
+
+
+def _why_not(
+    pair: tuple[CellRecord | None, CellRecord | None], stored: list[Any], sides: tuple[Results, ...]
+) -> str:
     """Why two cells cannot be compared; "" where they can."""
-    if a is None or b is None:
-        return "only here" if b is None else "only there"
-    failed = [where for one, where in ((a, "here"), (b, "there")) if one.status == "failed"]
+    for one, other, where, not_there, results in (
+        (*pair, "here", "there", sides[1]),
+        (*pair[::-1], "there", "here", sides[0]),
+    ):
+        if other is None and one is not None:
+            status = _status(one, results)
+            return f"{status} {not_there}" if status else f"only {where}"
+    failed = [
+        where
+        for one, where in zip(pair, ("here", "there"), strict=True)
+        if one is not None and one.status == "failed"
+    ]
     if failed:
         return f"failed {' and '.join(failed)}"
-    if any(value is None for value in values):
-        return NOTHING_STORED
-    split = main_split([a])
-    same = [
-        [(p.token_ids, p.answer_id, p.foil_id) for p in one.prompts.get(split, [])]
-        for one in (a, b)
-    ]
-    return "" if same[0] == same[1] and len(values[0]) == len(values[1]) else OTHER_PROMPTS
+    return "" if all(stored) else NOTHING_STORED
 
 
-def _groups(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """The rows of each model and task that can be compared."""
-    pairs = dict.fromkeys((row["model"], row["task"]) for row in rows)
-    for pair in pairs:
-        group = [r for r in rows if (r["model"], r["task"]) == pair and not r["verdict"]]
-        if group:
-            yield group
+def _status(record: CellRecord, results: Results) -> str:
+    """Why a run that has no record of such a cell has none; "" where nobody wanted it there."""
+    names = ("model", "task", "method", "seed", "draw")
+    for one in results.missing:
+        same = all(getattr(one, name) == getattr(record, name) for name in names)
+        if one.counts and (one.cell == record.id or (same and not one.varied)):
+            return one.status
+    return ""
+
+
+def _on_shared(here: dict[Prompt, float], there: dict[Prompt, float]) -> NDArray[np.float64]:
+    """(2, prompt): E_0 here and there of the prompts that both cells saw."""
+    shared = [prompt for prompt in here if prompt in there]
+    return np.array([[values[prompt] for prompt in shared] for values in (here, there)])
 
 
 def _judge(group: list[dict[str, Any]]) -> None:
     """Fill in numbers and verdicts of one family of tests."""
-    differences = [row["values"][0] - row["values"][1] for row in group]
-    p = np.array([sign_flip(difference)[0] for difference in differences])
-    for row, difference, raw, adjusted in zip(group, differences, p, holm(p), strict=True):
+    p = np.array([float(sign_flip(row["values"][0] - row["values"][1])[0]) for row in group])
+    family = int(np.isfinite(p).sum())
+    for row, raw, adjusted in zip(group, p, holm(p), strict=True):
+        difference = row["values"][0] - row["values"][1]
         low, high = interval(difference)
         here, there = (float(values.mean()) for values in row["values"])
-        row |= {"E_0_here": here, "E_0_there": there, "difference": here - there}
-        row |= {"low": low, "high": high, "p": float(raw), "p_holm": float(adjusted)}
-        if np.abs(difference).max() <= ROUNDING:
-            row["verdict"] = SAME
-        elif smallest_p(len(difference)) * len(group) >= LEVEL:
-            row["verdict"] = TOO_FEW
-        elif adjusted < LEVEL and abs(here - there) > ROUNDING:
-            row["verdict"] = BETTER if here > there else WORSE
-        else:
-            row["verdict"] = NO_CHANGE
+        row |= {"n_prompts": len(difference), "E_0_here": here, "E_0_there": there}
+        row |= {"difference": here - there, "low": low, "high": high}
+        row |= {"p": float(raw), "p_holm": float(adjusted)}
+        row["verdict"] = _verdict(row, float(adjusted), family)
+
+
+def _verdict(row: dict[str, Any], p_holm: float, family: int) -> str:
+    here, there = row["values"]
+    if why := undefined(**{"this run": here, "the other": there}):
+        return why
+    if np.abs(here - there).max() <= ROUNDING:
+        return SAME
+    if why := too_few(len(here), family):
+        return why
+    if p_holm < LEVEL and abs(row["difference"]) > ROUNDING:
+        return BETTER if row["difference"] > 0 else WORSE
+    return NO_CHANGE
