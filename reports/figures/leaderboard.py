@@ -1,16 +1,16 @@
 """E_0 of every method with its intervals, beside the unsteered model and the controls."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
 from reports import style
 from reports.figures.marks import draw_point, look_of
 from reports.load import Results
-from reports.present import verdict
 from reports.tables.leaderboard import leaderboard
-from reports.tables.verdicts import BEHIND, BEST, NO_BETTER, WORSE
-from reports.text import number, shorten, visible
+from reports.tables.untold import says_nothing
+from reports.tables.verdicts import BEATS, BEST, NOT_TOLD_FROM_BEST, WORSE
+from reports.text import UNDEFINED, number, shorten, visible
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
@@ -22,21 +22,22 @@ WIDTH = 6.75
 ROW, HEAD, LINE, FOOT = 0.21, 0.62, 0.12, 0.42
 CLIP = 2.5
 """The axis ends at this many times the unsteered E_0, whatever an outlier says."""
-MARKS = {BEST: "best", "not told apart from the best": "= best", BEHIND: ""}
-CONTROL_MARKS = {NO_BETTER: "≈ control", WORSE: "< control"}
 
 
 def data(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
-    """Return the leaderboard's columns that the figure shows, those of one split."""
+    """Return the leaderboard's columns that the figure shows, those of one split.
+
+    A method without a number has its row too, and `status` says why. Raises UserInputError where no
+    method has one.
+    """
     model, task = results.one(model, task)
     board = leaderboard(results, model, task)
     split = next((name for name in ("test", "train") if f"E_0_{name}" in board.columns), None)
-    known = board[board[f"E_0_{split}"].notna()] if split else board.iloc[:0]
-    if known.empty:
+    if split is None or board[f"E_0_{split}"].isna().all():
         raise UserInputError(f"no method of {model} · {task} has an E_0 to show")
     ends = [f"E_0_{split}_{unit}_{end}" for unit in ("prompts", "seeds") for end in ("low", "high")]
-    columns = ["model", "task", "method", "control", "against_best", "against_controls"]
-    frame = known[[*columns, f"E_0_{split}", f"E_0_unsteered_{split}", *ends]]
+    columns = ["model", "task", "method", "control", "status", "against_best", "against_controls"]
+    frame = board[[*columns, f"E_0_{split}", f"E_0_unsteered_{split}", *ends]]
     return frame.assign(split=split).rename(columns=lambda name: name.replace(f"_{split}", ""))
 
 
@@ -83,9 +84,9 @@ def figure(
 
 
 def _draw(axes: "Axes", results: Results, rows: list[dict[str, Any]], marks: list[str]) -> None:
-    unsteered = min(row["E_0_unsteered"] for row in rows)
+    unsteered = min(row["E_0_unsteered"] for row in rows if _known(row["E_0_unsteered"]))
     ends = [row[name] for row in rows for name in ("E_0", "E_0_prompts_low", "E_0_seeds_low")]
-    low = min([unsteered, *(end for end in ends if end is not None and end == end)])
+    low = min([unsteered, *filter(_known, ends)])
     low = max(low, CLIP * unsteered) * 1.05 if unsteered < 0 else -1.0
     axes.set_xlim(low, -0.03 * low)
     axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -95,12 +96,12 @@ def _draw(axes: "Axes", results: Results, rows: list[dict[str, Any]], marks: lis
         look, solid = look_of(results, row["method"]), 0.4 if row["control"] else 0.75
         for unit, thick in (("seeds", 0.8), ("prompts", 2.6)):
             ends = [row[f"E_0_{unit}_{end}"] for end in ("low", "high")]
-            if all(end is not None and end == end for end in ends):
+            if all(map(_known, ends)):
                 axes.hlines(place, *ends, color=look.colour, linewidth=thick, alpha=solid)
-        if row["E_0"] >= low:
+        if _known(row["E_0"]) and row["E_0"] >= low:
             draw_point(axes, row["E_0"], place, look)
-        else:  # the number stands where the axis ends
-            text = f"← {number(row['E_0'], 2)}"
+        else:  # what there is instead stands where the axis ends
+            text = f"← {number(row['E_0'], 2)}" if _known(row["E_0"]) else _why_not(row)
             axes.text(low, place, text, va="center", fontsize=style.TINY, color=style.MUTED)
         if marks[place]:
             axes.annotate(
@@ -118,8 +119,19 @@ def _draw(axes: "Axes", results: Results, rows: list[dict[str, Any]], marks: lis
     axes.set_xlabel("E₀ (0: every prompt flips both ways)", labelpad=2, fontsize=style.SMALL)
 
 
+def _known(value: object) -> TypeGuard[float]:
+    return isinstance(value, float) and value == value
+
+
+def _why_not(row: dict[str, Any]) -> str:
+    return UNDEFINED if row["E_0"] is not None else str(row["status"])
+
+
 def _mark(row: dict[str, Any]) -> str:
-    best = str(row["against_best"] or "")
-    said = ["best" if best.startswith(BEST) else MARKS.get(best, "")]
-    said.append(CONTROL_MARKS.get(str(row["against_controls"]), ""))
-    return "?" if "too few" in verdict(row) else " ".join(filter(None, said))
+    best, controls = (str(row[name] or "") for name in ("against_best", "against_controls"))
+    if says_nothing(best) or says_nothing(controls):
+        return "?"
+    said = ["best" if best.startswith(BEST) else "= best" if best == NOT_TOLD_FROM_BEST else ""]
+    if controls not in ("", BEATS):
+        said.append("< control" if controls.startswith(WORSE) else "≈ control")
+    return " ".join(filter(None, said))

@@ -36,7 +36,9 @@ def data(
     task: str | None = None,
     methods: Sequence[str] | None = None,
 ) -> "DataFrame":
-    """Return method, map, layer, column (token or head) and score, a row a point shown.
+    """Return method, map, layer, column (token or head), score and scale, a row a point shown.
+
+    `scale` is the largest |score| of the method's maps, where its colours end.
 
     `methods` are labels; by default all but the controls. Scores are the method's own, averaged
     over prompts and seeds. Raises UserInputError for unknown methods and where none has scores.
@@ -47,7 +49,7 @@ def data(
     return DataFrame(
         [
             {"method": label, "map": one.title, "layer": layer, "column": one.columns[column]}
-            | {"score": score}
+            | {"score": score, "scale": _limit(maps)}
             for label, maps in _maps(results, model, task, methods).items()
             for one in maps
             for (layer, column), score in np.ndenumerate(one.values)
@@ -67,6 +69,10 @@ def _maps(
             raise UserInputError(f"{model} · {task} has no method {name!r} with scores.{hint}")
     chosen = methods or [label for label, one in known.items() if not one.records[0].control]
     return {label: _of(results, known[label]) for label in chosen}
+
+
+def _limit(maps: Sequence[ScoreMap]) -> float:
+    return max(float(np.nanmax(np.abs(one.values), initial=0)) for one in maps) or 1.0
 
 
 def _of(results: Results, one: Scored) -> list[ScoreMap]:
@@ -129,7 +135,7 @@ def figure(
             left = LEFT + (place % side) * (panel + 0.3)
             top = head + (place // side) * block + HEAD
             each = (panel - (len(maps) - 1) * GAP) / len(maps)
-            limit = max([float(np.nanmax(np.abs(one.values), initial=0)) for one in maps]) or 1.0
+            limit = _limit(maps)
             name = style.fit(f"{label}  ±{significant(limit, 2)}", panel, style.SMALL, bold=True)
             x, y = left / width, 1 - (top - HEAD + 0.1) / height
             canvas.text(x, y, name, va="top", fontsize=style.SMALL, fontweight="bold")

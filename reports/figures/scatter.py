@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from bench.agreement import kendall
 from reports import style
 from reports.figures.overlap import ordered
@@ -29,7 +27,7 @@ def data(
     task: str | None = None,
     methods: Sequence[str] | None = None,
 ) -> "DataFrame":
-    """Return method_a, method_b, place, layer, position, score_a and score_b, a row a point.
+    """Return method_a, method_b, place, layer, position, score_a, score_b and tau, a row a point.
 
     `methods` are two labels; by default the first two in the order of the suite's list. Raises
     UserInputError for unknown ones and where fewer than two methods share points.
@@ -46,6 +44,7 @@ def data(
         {
             **{"method_a": one.label, "method_b": other.label, "place": places},
             **{"layer": layers, "position": positions, "score_a": a, "score_b": b},
+            "tau": kendall(a, b),
         }
     )
 
@@ -99,9 +98,8 @@ def figure(
         letters = int(width / (size / 72 * 0.7)) - 6
         canvas.supxlabel(style.drawable(shorten(frame["method_a"][0], letters)), fontsize=size)
         canvas.supylabel(style.drawable(shorten(frame["method_b"][0], letters)), fontsize=size)
-        tau = kendall(np.array(frame["score_a"]), np.array(frame["score_b"]))
         title = style.fit(visible(f"{model} · {task}"), width - 0.6, size, bold=True)
-        canvas.suptitle(f"{title}\nτ-b = {number(tau, 2)}", x=0.02, ha="left", fontsize=size)
+        canvas.suptitle(f"{title}\nτ-b = {number(frame['tau'][0], 2)}", x=0.02, ha="left", fontsize=size)
         return style.literal(canvas)
 
 

@@ -8,7 +8,6 @@ from reports import style
 from reports.figures.marks import look_of, marker_of
 from reports.load import Results
 from reports.palette import base_name
-from reports.statistics import interval
 from reports.tables.sparsity import Curve, curves
 from reports.text import number, shorten
 from tasks.errors import UserInputError
@@ -26,18 +25,21 @@ CLIP = 2.5
 def data(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
     """Return method, control, k, beta, E_0 (95 % over prompts: low, high) and F, a row a k.
 
-    Raises UserInputError where no cell stores a curve: they are measured on request.
+    With them stand the area under the curve and E_0 of the unsteered model. Raises UserInputError
+    where no cell stores a curve: they are measured on request.
     """
     from pandas import DataFrame
 
     model, task = results.one(model, task)
+    unsteered = _unsteered(results, model, task)
     return DataFrame(
         [
             {
                 **{"method": one.label, "control": one.control, "k": k, "beta": one.beta[place]},
-                "E_0": float(one.e_0[:, place].mean()),
-                **dict(zip(("low", "high"), interval(one.e_0[:, place]), strict=True)),
-                "F": float(one.f[:, place].mean()),
+                "E_0": float(one.mean[place]),
+                **dict(zip(("low", "high"), one.interval_at(place), strict=True)),
+                "F": float((one.weights @ one.f)[place]),
+                **{"area": one.area, "E_0_unsteered": unsteered},
             }
             for one in _known(results, model, task)
             for place, k in enumerate(one.k)
@@ -52,7 +54,7 @@ def _known(results: Results, model: str, task: str) -> list[Curve]:
             f"{model} · {task} stores no sparsity curve; a matrix with `sparsity: {{points: 8}}` "
             "measures them"
         )
-    return sorted(found, key=lambda one: -float(one.area.mean()))
+    return sorted(found, key=lambda one: -one.area)
 
 
 def figure(
@@ -80,7 +82,7 @@ def figure(
         axes = canvas.add_subplot()
         for one in known:
             letters = int(width / columns / (size / 72 * 0.62)) - 12
-            name = f"{number(one.area.mean(), 2)}  {shorten(one.label, letters)}"
+            name = f"{number(one.area, 2)}  {shorten(one.label, letters)}"
             _draw(axes, results, one, style.drawable(name))
         unsteered = _unsteered(results, model, task)
         if unsteered is not None:
@@ -109,10 +111,9 @@ def figure(
 def _draw(axes: "Axes", results: Results, one: Curve, name: str) -> None:
     look = look_of(results, one.label)
     dashes = {"random": ":", "shuffled": (0, (1, 1))}.get(base_name(one.label), "-")
-    mean = one.e_0.mean(axis=0)
     marker = marker_of(look, 3.8)
-    axes.plot(one.k, mean, label=name, linestyle=dashes, linewidth=1.3, **marker)
-    low, high = np.transpose([interval(column) for column in one.e_0.T])
+    axes.plot(one.k, one.mean, label=name, linestyle=dashes, linewidth=1.3, **marker)
+    low, high = np.transpose([one.interval_at(place) for place in range(len(one.k))])
     if np.isfinite(low).all() and not one.control:
         axes.fill_between(one.k, low, high, color=look.colour, alpha=0.12, linewidth=0)
 

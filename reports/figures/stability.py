@@ -17,12 +17,17 @@ WIDTH, ROW = 6.75, 0.26
 
 
 def data(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
-    """Return tau of every pair of seeds; raises UserInputError where no method has two seeds."""
+    """Return tau of every pair of seeds, and each method's mean over the pairs where it is defined.
+
+    Raises UserInputError where no method has two seeds on the same prompts.
+    """
     model, task = results.one(model, task)
     frame = table(results, model=model, task=task)
     if frame.empty:
-        raise UserInputError(f"no method of {model} · {task} has results under two seeds")
-    return frame
+        raise UserInputError(
+            f"no method of {model} · {task} has results under two seeds on the same prompts"
+        )
+    return frame.assign(mean=frame.groupby("method")["tau"].transform("mean"))
 
 
 def figure(
@@ -50,7 +55,7 @@ def figure(
             if not taus:
                 axes.text(0, place, "undefined", va="center", ha="center", fontsize=size)
         names = [_label(name, 40 if width > 5 else 24) for name in methods]
-        means = frame.groupby("method")["tau"].mean()
+        means = frame.drop_duplicates("method").set_index("method")["mean"]
         axes.set_yticks(range(len(methods)), names, fontsize=size)
         axes.set(xlim=(-1.05, 1.05), ylim=(len(methods) - 0.5, -0.5))
         axes.axvline(0, color=style.FAINT, linewidth=0.8, zorder=0)

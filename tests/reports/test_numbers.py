@@ -1,0 +1,95 @@
+"""Every number that a figure of the suite draws or writes stands in its CSV."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from numpy.typing import NDArray
+
+from reports.figures import FIGURES
+from reports.load import Results, load
+from reports.text import MINUS, number, significant
+
+DRAWN = {
+    **{"comparison": "xy", "leaderboard": "x", "sparsity": "xy", "stability": "x"},
+    **{"overlap": "xy", "scatter": "xy", "maps": "", "agreement": "", "agreement_pooled": ""},
+    "critical": "",  # drawn in inches
+}
+"""Which coordinates of its lines and points are numbers of the run."""
+DECIMAL = re.compile(rf"[{MINUS}-]?\d[\d,]*\.\d+")
+FIXED = ("|θ| ≥ 0.01",)
+"""What is no number of the run."""
+
+
+@pytest.fixture(scope="module")
+def results(run_directory: Path) -> Results:
+    return load(run_directory)
+
+
+def values_of(frame: pd.DataFrame) -> NDArray[np.float64]:
+    numbers = frame.select_dtypes("number").to_numpy(dtype=float)
+    objects = frame.select_dtypes(object).to_numpy().ravel().tolist()
+    others = [value for value in objects if isinstance(value, float)]
+    known = np.concatenate([numbers.ravel(), others])
+    known = np.concatenate([known[np.isfinite(known)], [0.0, 1.0]])
+    return np.unique(np.concatenate([known, -known]))  # both signs of a beta, of a scale
+
+
+def written(canvas: Figure) -> Iterator[str]:
+    """The decimal numbers of all texts but the ticks of axes."""
+    ticks = {
+        label
+        for axes in canvas.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        for label in axis.get_ticklabels()
+        if DECIMAL.fullmatch(label.get_text())
+    }
+    for text in canvas.findobj(Text):
+        if isinstance(text, Text) and text not in ticks and text.get_visible():
+            shown = text.get_text()
+            for word in FIXED:
+                shown = shown.replace(word, "")
+            yield from DECIMAL.findall(shown)
+
+
+def drawn(canvas: Figure, name: str) -> Iterator[float]:
+    """The coordinates of all lines and points, and the values of all maps."""
+    for axes in canvas.axes:
+        for line in axes.lines:
+            for which, data in zip("xy", line.get_data(), strict=True):
+                # a line at one place of an axis spans the other one
+                spans = line.get_transform() != axes.transData and tuple(data) == (0, 1)
+                if which in DRAWN[name] and not spans:
+                    yield from np.asarray(data, dtype=float)
+        for collection in axes.collections:
+            if isinstance(collection, LineCollection) and name == "leaderboard":
+                yield from (x for part in collection.get_segments() for x, _ in part)
+        for image in axes.images:
+            yield from np.ma.compressed(image.get_array())
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_the_csv_has_every_number_of_the_figure(name: str, results: Results) -> None:
+    entry = FIGURES[name]
+    (scope, *_) = [one for one in entry.scopes(results) if one.get("task") in (None, "hostile")]
+    canvas = entry.figure(results, **scope)
+    known = values_of(entry.numbers(results, **scope))
+    texts = {
+        write(value, digits)
+        for value in known
+        for write in (number, significant)
+        for digits in (2, 3, 4)
+    }
+    assert [text for text in written(canvas) if text not in texts] == []
+    coordinates = np.array(list(drawn(canvas, name)))
+    coordinates = coordinates[np.isfinite(coordinates)]
+    assert len(coordinates) or name in ("critical",)
+    above = np.searchsorted(known, coordinates).clip(1, len(known) - 1)
+    apart = np.minimum(abs(known[above] - coordinates), abs(known[above - 1] - coordinates))
+    assert coordinates[apart > 1e-6 * (1 + abs(coordinates))].tolist() == []
