@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from reports.text import MINUS, MISSING, TIMES, visible
 
+PREAMBLE = r"\usepackage[T1]{fontenc}\usepackage{booktabs}"
+"""All that the tables need of pdfLaTeX (of 2020 or later): quotes and accents, and rules."""
 _SPECIAL = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -54,14 +56,15 @@ def _escaped(character: str) -> str:
 def latex(header: Sequence[str], rows: Sequence[Sequence[str]], *, note: str = "") -> str:
     """Return a `tabular` with booktabs rules, numbers to the right; `note` is a comment on top.
 
-    The first column and columns that hold words are set to the left.
+    The first line is a comment that says what a document has to load (`PREAMBLE`). The first column
+    and columns that hold words are set to the left.
     """
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(header)
     shape = "".join(
         "l" if place == 0 or not _numeric(cells) else "r" for place, cells in enumerate(columns)
     )
     lines = [" & ".join(map(escape, row)) + r" \\" for row in (header, *rows)]
-    comments = [f"% {visible(line)}" for line in (note, r"needs \usepackage{booktabs}") if line]
+    comments = [f"% {visible(line)}" for line in (f"preamble: {PREAMBLE}", note) if line]
     return "\n".join(
         [
             *comments,

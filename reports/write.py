@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from reports import palette, style
 from reports.drawn import Drawn
 from reports.figures import FIGURES
+from reports.folder import INDEX, ReportFolder
 from reports.html import page
 from reports.latex import latex
 from reports.load import Results, load
 from reports.present import strings
 from reports.registry import Scope
 from reports.tables import TABLES
-from reports.tables.change import Changes
+from reports.tables.change import PAPER, Changes
 from reports.text import harmless, markdown
 from tasks.errors import UserInputError
 from tasks.registry import lookup
@@ -58,41 +59,33 @@ def write_report(
 
     `index.html`; `figures/*.pdf`, `.svg`, `.png` and, with the numbers behind each, `.csv`;
     `tables/*.csv` with full precision, `.md` and `.tex`. `out` is the folder, by default report/
-    in the run directory; what is there is overwritten. Raises UserInputError where `results_dir`
-    is not a run, `out` is a file, or an option names what there is not.
+    in the run directory. What an earlier report wrote there is overwritten, or removed where this
+    one writes no such file; files of others stay (`reports.folder`). Raises UserInputError where
+    `results_dir` is not a run, `out` is a file, a file of somebody else is in the way, or an option
+    names what there is not.
     """
     options = options or ReportOptions()
     for name in options.figures:
         lookup(FIGURES, name, "figure")
     chosen = (options.models, options.tasks, options.methods)
     results = load(results_dir).only(*chosen)
-    against = load(options.against) if options.against is not None else None
-    folder = Path(out) if out is not None else results.store.directory / "report"
-    for part in (folder, folder / "figures", folder / "tables"):
-        _make_folder(part)
+    against = load(options.against).part(*chosen) if options.against is not None else None
+    folder = ReportFolder(Path(out) if out is not None else results.store.directory / "report")
     with palette.using(options.palette):
-        drawn = list(_draw(results, folder / "figures", options))
-        _write_tables(results, folder / "tables")
+        drawn = list(_draw(results, folder, options))
+        _write_tables(results, folder)
         changes = None
         if against is not None:
             changes = Changes.of(results, against)
             note = f"change: {changes.here} against {changes.there}"
-            _write_table(changes.frame, strings(changes.frame), folder / "tables" / "change", note)
-        index = folder / "index.html"
+            write_table(changes.frame, strings(changes.frame), folder, "change", note, PAPER)
+        index = folder.file(INDEX)
         index.write_text(page(results, drawn, changes), encoding="utf-8")
+    folder.finish()
     return index
 
 
-def _make_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UserInputError(f"{folder} is a file; the report needs a folder of that name")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserInputError(f"The report cannot be written to {folder}: {error}") from None
-
-
-def _draw(results: Results, folder: Path, options: ReportOptions) -> Iterator[Drawn]:
+def _draw(results: Results, folder: ReportFolder, options: ReportOptions) -> Iterator[Drawn]:
     """Draw and write the figures asked for: here, else by the matrix, else all."""
     listed = results.store.config.get("figures")
     first = [name for name in listed if name in FIGURES] if isinstance(listed, list) else []
@@ -106,19 +99,20 @@ def _draw(results: Results, folder: Path, options: ReportOptions) -> Iterator[Dr
             except UserInputError as error:
                 yield Drawn(name, scope, stem, missing=str(error))
                 continue
-            _write_csv(entry.numbers(results, **scope), folder / f"{stem}.csv")
+            _write_csv(entry.numbers(results, **scope), folder.file(f"figures/{stem}.csv"))
             svg = _save(figure, folder, stem)
             yield Drawn(name, scope, stem, svg, figure.get_figwidth(), name in first)
 
 
-def _save(figure: "Figure", folder: Path, stem: str) -> bytes:
+def _save(figure: "Figure", folder: ReportFolder, stem: str) -> bytes:
     """Write a figure in every format; the same figure gives the same files. Return the SVG."""
+    png, pdf, svg = (folder.file(f"figures/{stem}.{kind}") for kind in ("png", "pdf", "svg"))
     stream = io.BytesIO()
     with style.context():
-        figure.savefig(folder / f"{stem}.png", dpi=DPI)
-        figure.savefig(folder / f"{stem}.pdf", dpi=DPI, metadata={"CreationDate": None})
+        figure.savefig(png, dpi=DPI)
+        figure.savefig(pdf, dpi=DPI, metadata={"CreationDate": None})
         figure.savefig(stream, format="svg", dpi=DPI, metadata={"Date": None})
-    (folder / f"{stem}.svg").write_bytes(stream.getvalue())
+    svg.write_bytes(stream.getvalue())
     return stream.getvalue()
 
 
@@ -142,28 +136,33 @@ def stem_of(scope: Scope, names: dict[tuple[str, ...], str]) -> str:
     return names[parts] if parts in names else file_names([parts])[parts] if parts else ""
 
 
-def _write_tables(results: Results, folder: Path) -> None:
+def _write_tables(results: Results, folder: ReportFolder) -> None:
     names = file_names(results.pairs())
     for name, entry in TABLES.items():
         for scope in entry.scopes(results):
             frame = entry.table(results, **scope)
             if frame.empty:
                 continue
-            file = folder / "-".join(filter(None, (name, stem_of(scope, names))))
+            stem = "-".join(filter(None, (name, stem_of(scope, names))))
             note = f"{name}: {' · '.join(scope.values()) or 'the whole run'}"
-            _write_table(frame, entry.strings(frame), file, note, entry.paper)
+            write_table(frame, entry.strings(frame), folder, stem, note, entry.paper)
 
 
-def _write_table(
-    frame: "DataFrame", shown: "DataFrame", file: Path, note: str, paper: Sequence[str] = ()
+def write_table(
+    frame: "DataFrame",
+    shown: "DataFrame",
+    folder: ReportFolder,
+    stem: str,
+    note: str,
+    paper: Sequence[str] = (),
 ) -> None:
-    """Write <file>.csv with full precision, .md and, with the columns of `paper`, .tex."""
-    _write_csv(frame, file.with_name(f"{file.name}.csv"))
-    text = markdown(list(shown.columns), shown.to_numpy().tolist())
-    file.with_name(f"{file.name}.md").write_text(text, encoding="utf-8")
+    """Write <stem>.csv with full precision, .md and, with the columns of `paper`, .tex."""
+    csv, md, tex = (folder.file(f"tables/{stem}.{kind}") for kind in ("csv", "md", "tex"))
+    _write_csv(frame, csv)
+    md.write_text(markdown(list(shown.columns), shown.to_numpy().tolist()), encoding="utf-8")
     part = shown[[column for column in shown.columns if column in (paper or shown)]]
     text = latex(list(part.columns), part.to_numpy().tolist(), note=note)
-    file.with_name(f"{file.name}.tex").write_text(text, encoding="utf-8")
+    tex.write_text(text, encoding="utf-8")
 
 
 def _write_csv(frame: "DataFrame", file: Path) -> None:

@@ -15,11 +15,14 @@ import pandas as pd
 import pytest
 
 from bench.results import RunStore
+from reports.folder import MANIFEST, ReportFolder
+from reports.latex import latex
 from reports.load import Results, load
-from reports.present import formatted
+from reports.present import formatted, strings
+from reports.tables.change import PAPER, Changes
 from reports.tables.leaderboard import leaderboard
 from reports.text import harmless, number
-from reports.write import ReportOptions, file_names, write_report
+from reports.write import ReportOptions, file_names, write_report, write_table
 from tasks.errors import UserInputError
 from tests.reports.conftest import HOSTILE, make_cell, make_failure
 
@@ -86,11 +89,12 @@ def test_every_file_is_there(index: Path) -> None:
     figures = [f"{kind}-{pair}" for kind in PER_TASK for pair in pairs]
     figures += [f"stability-{pairs[1]}", "critical", "agreement_pooled-smollm2-135m"]
     tables = [f"{kind}-{pair}" for kind in PAIR_TABLES for pair in pairs]
-    tables += [f"stability-{pairs[1]}", "agreement_pooled-smollm2-135m", "ranks", "failures"]
+    tables += [f"stability-{pairs[1]}", "agreement_pooled-smollm2-135m", "ranks", "missing"]
     tables += ["tasks-smollm2-135m"]
     assert names == sorted(
         [
             "index.html",
+            "files.txt",
             *(f"figures/{name}.{kind}" for name in figures for kind in FORMATS),
             *(f"tables/{name}.{kind}" for name in tables for kind in ("csv", "md", "tex")),
         ]
@@ -259,14 +263,23 @@ def test_a_report_is_written_without_torch(run_directory: Path, tmp_path: Path) 
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
-def test_the_latex_tables_compile(index: Path, tmp_path: Path) -> None:
-    tables = sorted((index.parent / "tables").glob("*.tex"))
-    assert len(tables) >= 9
+def test_the_latex_tables_compile(index: Path, run_directory: Path, tmp_path: Path) -> None:
+    results = load(run_directory)
+    changes = Changes.of(results, results.only(methods=["dla", "activ_scalar"]))
+    folder = ReportFolder(tmp_path / "change")
+    write_table(changes.frame, strings(changes.frame), folder, "change", "all", PAPER)
+    every_letter = "".join(map(chr, (*range(32, 127), *range(0xA1, 0x100), 0x4E2D)))
+    (tmp_path / "letters.tex").write_text(latex(["a"], [[every_letter]]), "utf-8")
+    tables = [
+        *sorted((index.parent / "tables").glob("*.tex")),
+        *(tmp_path / "change" / "tables" / "change.tex", tmp_path / "letters.tex"),
+    ]
+    assert len(tables) >= 11
+    first_lines = {table.read_text("utf-8").partition("\n")[0] for table in tables}
+    (preamble,) = (line.removeprefix("% preamble: ") for line in first_lines)
     inputs = "\n\n".join(rf"{{\tiny \input{{{table}}}}}" for table in tables)
     (tmp_path / "all.tex").write_text(
-        r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage[utf8]{inputenc}"
-        r"\usepackage{booktabs,textcomp}\begin{document}"
-        f"{inputs}\\end{{document}}"
+        rf"\documentclass{{article}}{preamble}\begin{{document}}{inputs}\end{{document}}"
     )
     run = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"],
@@ -325,3 +338,59 @@ def test_formulas_in_csv_are_text() -> None:
     assert harmless("=1+1") == "'=1+1"
     assert harmless("-2") == "'-2"
     assert harmless("a=1") == "a=1"
+
+
+def test_a_report_removes_what_it_no_longer_writes_and_nothing_else(
+    small_store: RunStore, tmp_path: Path
+) -> None:
+    small_store.write(*make_cell("ccc", "dla"))
+    out = tmp_path / "report"
+    options = ReportOptions(figures=["leaderboard", "maps"])
+    write_report(small_store.directory, out, options)
+    mine = [out / "figures" / "mine.pdf", out / "tables" / "mine.tex", out / "notes.txt"]
+    for file in mine:
+        file.write_text("mine")
+    before = {file for file in out.rglob("*") if file.is_file()}
+    write_report(small_store.directory, out, ReportOptions(figures=["maps"]))
+    after = {file for file in out.rglob("*") if file.is_file()}
+    stem = "leaderboard-smollm2-135m-ccc"
+    assert before - after == {out / "figures" / f"{stem}.{kind}" for kind in FORMATS}
+    assert set(mine) < after
+    assert not after - before
+
+
+def test_a_file_of_somebody_else_is_never_overwritten(
+    small_store: RunStore, tmp_path: Path
+) -> None:
+    small_store.write(make_failure("ccc", "dla", "out of memory"), {})
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").write_text("my site")
+    with pytest.raises(UserInputError, match="no report wrote it"):
+        write_report(small_store.directory, tmp_path / "site")
+    assert (tmp_path / "site" / "index.html").read_text() == "my site"
+    out = write_report(small_store.directory, tmp_path / "report").parent
+    (out / "figures" / "note.svg").write_text("mine")
+    with pytest.raises(UserInputError, match=r"note\.svg is there"):
+        ReportFolder(out).file("figures/note.svg")
+
+
+def test_the_manifest_names_files_of_the_report_alone(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    folder = ReportFolder(tmp_path / "report")
+    folder.file("tables/a.csv").write_text("1")
+    cut_off = folder.path / MANIFEST  # nobody called finish()
+    assert cut_off.read_text().split() == ["index.html", "tables/a.csv"]
+    cut_off.write_text("tables/a.csv\n../secret\ntables/..\n/etc/passwd\nfigures/gone.png\n")
+    again = ReportFolder(tmp_path / "report")
+    assert again.finish() == [folder.path / "tables" / "a.csv"]
+    assert (tmp_path / "secret").exists()
+    assert (folder.path / "tables").is_dir()
+
+
+def test_a_report_of_before_the_manifest_is_written_anew(
+    small_store: RunStore, tmp_path: Path
+) -> None:
+    small_store.write(make_failure("ccc", "dla", "out of memory"), {})
+    index = write_report(small_store.directory, tmp_path / "report")
+    (index.parent / MANIFEST).unlink()
+    assert write_report(small_store.directory, tmp_path / "report") == index
