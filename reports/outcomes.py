@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,17 +43,17 @@ class Outcome:
         """Whether it is a control."""
         return self.records[0].control
 
-    @property
+    @cached_property
     def weights(self) -> Values:
         """(prompt,): the share of all that the cells saw."""
         return np.asarray(self.seen.sum(axis=0) / self.seen.sum())
 
-    @property
+    @cached_property
     def per_prompt(self) -> Values:
         """E_0 of every prompt, averaged over the cells that saw it."""
         return np.asarray((self.seen * self.e_0).sum(axis=0) / self.seen.sum(axis=0))
 
-    @property
+    @cached_property
     def per_seed(self) -> Values:
         """E_0 of every seed (of a control: draw), averaged over its prompts."""
         units: dict[tuple[int, int], list[int]] = {}
@@ -62,7 +63,7 @@ class Outcome:
         counts = self.seen.sum(axis=1)
         return np.array([sums[cells].sum() / counts[cells].sum() for cells in units.values()])
 
-    @property
+    @cached_property
     def mean(self) -> float:
         """E_0."""
         return float((self.seen * self.e_0).sum() / self.seen.sum())
