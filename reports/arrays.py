@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.records import CellRecord
-from bench.results import CorruptCellError, Tensors
+from bench.results import Tensors
 from reports.load import Results
 from reports.maps import ScoreMap, score_maps
 from reports.text import token, visible
@@ -52,14 +52,9 @@ def entry_of(
     """
     first = group[0]
     entry: dict[str, Any] = {"label": visible(label), "control": first.control}
-    cells = []
-    for record in group:
-        if record.status != "done":
-            continue
-        try:
-            cells.append((record, results.small_tensors(record.id)))
-        except CorruptCellError:
-            continue
+    cells = [
+        (record, results.small_tensors(record.id)) for record in group if record.status == "done"
+    ]
     if not cells:
         return entry | {"missing": "no result: see the cells without a result"}
     record, tensors = cells[0]

@@ -99,7 +99,8 @@ def figure(
         canvas.supxlabel(style.drawable(shorten(frame["method_a"][0], letters)), fontsize=size)
         canvas.supylabel(style.drawable(shorten(frame["method_b"][0], letters)), fontsize=size)
         title = style.fit(visible(f"{model} · {task}"), width - 0.6, size, bold=True)
-        canvas.suptitle(f"{title}\nτ-b = {number(frame['tau'][0], 2)}", x=0.02, ha="left", fontsize=size)
+        tau = number(frame["tau"][0], 2)
+        canvas.suptitle(f"{title}\nτ-b = {tau}", x=0.02, ha="left", fontsize=size)
         return style.literal(canvas)
 
 
