@@ -26,7 +26,7 @@ def time_limit(seconds: float | None) -> Iterator[None]:
     """Ends the block with CellTimeoutError once it took `seconds`; None sets no limit.
 
     The block is interrupted between two steps of Python: a single call into a library that does
-    not return is not ended by this (worker processes are, see `bench.cluster`).
+    not return is not ended by this (worker processes are, see `bench.shift`).
     """
     if seconds is None:
         yield

@@ -264,6 +264,27 @@ def test_a_cell_that_could_not_be_taken_over_is_computed(
     assert len(outcome.computed) == len(outcome.store.ids())
 
 
+def test_after_ctrl_c_nothing_of_the_run_is_left_on_workers(
+    tiny_folder: Path, tmp_path: Path, scheduler: str
+) -> None:
+    class Interrupting(Noting):
+        def starting(self, cell: PlannedCell) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_matrix(
+            small_matrix(tiny_folder),
+            tmp_path / "run",
+            Interrupting(),
+            RunOptions(scheduler=scheduler),
+        )
+    with Client(scheduler) as client:
+        deadline = time.monotonic() + 60
+        while set(client.run(keepers).values()) != {0} and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert set(client.run(keepers).values()) == {0}
+
+
 def test_a_kind_of_device_that_no_worker_has_is_one_sentence(
     tiny_folder: Path, tmp_path: Path, scheduler: str
 ) -> None:
