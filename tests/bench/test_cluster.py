@@ -358,7 +358,10 @@ def test_what_kills_hangs_or_breaks_is_a_result_with_its_log(
     assert sum(text.count("these are my last words") for text in kept) == 4
 
 
-def test_no_scheduler_and_no_worker_are_one_sentence(tiny_folder: Path, tmp_path: Path) -> None:
+def test_no_scheduler_and_no_worker_are_one_sentence(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.cluster.CONNECT_SECONDS", 1)
     with pytest.raises(ClusterLostError, match="No dask scheduler answers"):
         run_matrix(
             small_matrix(tiny_folder),
