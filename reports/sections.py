@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CLIP = 2.5
 """The small plots of E_0 end at this many times the unsteered E_0, whatever an outlier says."""
 MOST_ROWS = 300
-"""Rows of the page's tables of pairs, failures and changes; the files have all."""
+"""Rows of the page's tables of pairs, missing cells and changes; the files have all."""
 
 
 def section_of(
