@@ -86,7 +86,9 @@ def table(results: Results, against: Results) -> "DataFrame":
         rows.append(row)
     for where in dict.fromkeys((row["model"], row["task"]) for row in rows):
         _judge([r for r in rows if (r["model"], r["task"]) == where and not r["verdict"]])
-    return DataFrame([[row.get(name) for name in COLUMNS] for row in rows], columns=list(COLUMNS))
+    lines = [[row.get(name) for name in COLUMNS] for row in rows]
+    # dtype object keeps None (no such number) apart from NaN (an undefined one)
+    return DataFrame(lines, columns=list(COLUMNS), dtype=object)
 
 
 def _labels(results: Results) -> dict[str, str]:

@@ -45,7 +45,9 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
 
     pairs = dict.fromkeys((one.model, one.task) for one in results.matching(model, task))
     rows = [row for pair in pairs for row in compared(results, *pair)]
-    return DataFrame(rows, columns=list(COLUMNS))
+    values = [[row.get(name) for name in COLUMNS] for row in rows]
+    # dtype object keeps None (no such number) apart from NaN (an undefined one)
+    return DataFrame(values, columns=list(COLUMNS), dtype=object)
 
 
 def compared(results: Results, model: str, task: str) -> list[dict[str, Any]]:

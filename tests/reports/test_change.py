@@ -61,6 +61,8 @@ def test_every_cell_has_its_verdict(runs: tuple[Path, Path]) -> None:
     row = frame.loc["attr_patch"]
     assert row["difference"] == pytest.approx(row["E_0_here"] - row["E_0_there"])
     assert row["low"] <= row["difference"] <= row["high"]
+    assert frame.loc["dyn_scalar", "E_0_here"] is None  # nothing to compare with: no number
+    assert frame.loc["steer_vec", "beta_here"] is None  # trained
     turned = change.table(*map(load, reversed(runs))).set_index("method")
     assert turned.loc["attr_patch", "verdict"] == change.WORSE
     assert turned.loc["dyn_scalar", "verdict"] == "only there"
