@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pandas import DataFrame
 
@@ -38,7 +38,11 @@ _check_neighbours()
 
 
 def run(
-    config: str | Path | Mapping[str, object], output: str | Path | None = None, **options: Any
+    config: str | Path | Mapping[str, object],
+    output: str | Path | None = None,
+    *,
+    plugins: Sequence[str | Path] = (),
+    **options: Any,
 ) -> DataFrame:
     """Runs a matrix and gives its tidy table: one row a cell x split x strength.
 
@@ -48,6 +52,7 @@ def run(
     Args:
         config: a preset's name, a path of a YAML file, or the matrix as a mapping.
         output: the results directory; the config's own if None.
+        plugins: files that add methods, tasks or models; a YAML file's own have to be among them.
         options: fields of `bench.options.RunOptions`, such as `workers=4` or `cell_timeout=600`.
 
     Raises:
@@ -57,4 +62,5 @@ def run(
     from bench.options import RunOptions
     from bench.runner import run_matrix
 
-    return run_matrix(load_config(config), output, options=RunOptions(**options)).store.table()
+    matrix = load_config(config, plugins=[Path(file) for file in plugins])
+    return run_matrix(matrix, output, options=RunOptions(**options)).store.table()

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from bench.sizes import SMALL, of_size, only
+from bench.trust import trusted
 from bench.yaml_file import load_yaml
 from tasks.errors import UserInputError, nearest
 
@@ -51,6 +52,8 @@ class ModelChoice(_Strict):
     """Matrix products of an fp32 model in this dtype (`torch.autocast`), from plain weights."""
     tf32: bool = False
     """Matrix products on CUDA with ten bits of mantissa."""
+    digest: str | None = None
+    """What the weights have to be, as `show` prints it (`model_digest` or `model_content`)."""
 
 
 class Choice(BaseModel):
@@ -196,7 +199,7 @@ class Matrix(_Strict):
     rows_per_forward: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Prompts times strengths or points; `auto`: what the memory at hand takes (`bench.rows`)."""
     plugins: list[str] = []
-    """Files that add methods, tasks or models (`bench.plugins`)."""
+    """Files that add methods, tasks or models (`bench.plugins`); see `bench.trust`."""
     output: str | None = None
     summary: str = ""
 
@@ -226,6 +229,7 @@ def load_config(
     size: str = SMALL,
     models: Sequence[str] = (),
     tasks: Sequence[str] = (),
+    plugins: Sequence[Path] = (),
 ) -> Matrix:
     """The matrix of a preset's name, a YAML file, or a mapping.
 
@@ -234,10 +238,13 @@ def load_config(
         size: which of its sizes (`bench.sizes`).
         models: run on these instead of its own.
         tasks: run on these instead of its own.
+        plugins: files that add methods, tasks or models. Those that a YAML file names have to be
+            among them; those of a mapping are the caller's own.
 
     Raises:
         UserInputError: for a preset or file that is not there, YAML that cannot be read, unknown
             keys (names the nearest) and values of the wrong type; says in which file and key.
+            For a plug-in that only the file names (`bench.trust`).
     """
     changed = [*([] if size == SMALL else [size]), *models, *tasks]
     if isinstance(source, Mapping):
@@ -253,7 +260,10 @@ def load_config(
                 f"`python -m bench run {path.stem}`, or one of {data['presets']}."
             )
         data = _beside(data, path.parent)
-    return parse(only(of_size(data, size, where), models, tasks), where)
+    matrix = parse(only(of_size(data, size, where), models, tasks), where)
+    own = matrix.plugins if isinstance(source, Mapping) else []
+    files = trusted([name for name in matrix.plugins if name not in own], plugins, where)
+    return matrix.model_copy(update={"plugins": [*own, *files]})
 
 
 def _beside(data: Any, folder: Path) -> Any:
@@ -300,12 +310,6 @@ def read_file(path: Path) -> dict[str, object]:
             f"{path} holds {type(data).__name__}, not a mapping of keys to values."
         )
     return dict(data)
-
-
-def with_plugins(matrix: Matrix, files: Sequence[Path]) -> Matrix:
-    """The matrix with more plug-in files, which are known by where they are."""
-    more = [str(file.expanduser().resolve()) for file in files]
-    return matrix.model_copy(update={"plugins": [*matrix.plugins, *more]})
 
 
 def parse(data: Mapping[str, object], where: str) -> Matrix:

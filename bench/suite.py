@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.config import Matrix, find_file, load_config, preset_names, read_file, with_plugins
+from bench.config import Matrix, find_file, load_config, preset_names, read_file
 from bench.sizes import SMALL
 from tasks.errors import UserInputError, nearest
 
@@ -72,6 +72,6 @@ def load_suite(
     changed = [*([] if size == SMALL else [size]), *(Path(model).stem for model in models)]
     directory = output or Path("results") / "-".join([path.stem, *changed])
     matrices = {
-        name: with_plugins(load_config(name, size=size, models=models), plugins) for name in names
+        name: load_config(name, size=size, models=models, plugins=plugins) for name in names
     }
     return Suite(path.stem, directory, matrices)
