@@ -29,7 +29,13 @@ class CrewWatcher(Watcher, Protocol):
 
 
 class Crew(AbstractContextManager["Crew"], Protocol):
-    """Who computes cells: this process, or workers."""
+    """Who computes cells: this process, or workers.
+
+    Attributes:
+        contents: what models have to hold, by digest: what the run's finished cells were made with.
+    """
+
+    contents: dict[str, str]
 
     def model_digest(self, name: str) -> str:
         """What identifies a model's weights, where cells are computed."""
@@ -54,6 +60,7 @@ class Alone(Crew):
 
     def __init__(self, workplace: Workplace) -> None:
         self.workplace = workplace
+        self.contents = workplace.contents
 
     def __exit__(self, *exception: object) -> None:
         self.workplace.leave()
@@ -70,7 +77,8 @@ class Alone(Crew):
         """Opens the first cell, so that a mistake in the matrix shows before anything is written.
 
         Raises:
-            UserInputError: if what is wrong with it is wrong with all cells.
+            UserInputError: if what is wrong with it is wrong with all cells. What is no mistake of
+                the user's becomes the reason why cells failed, and the others go on.
         """
         first = cells[0]
         try:
@@ -85,6 +93,8 @@ class Alone(Crew):
                 ]
             if len(shared) == len(cells):
                 raise
+        except Exception:
+            return  # the same again when the cell is computed, as its result
 
     def compute(
         self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: CrewWatcher

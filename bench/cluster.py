@@ -43,6 +43,7 @@ class Cluster(Crew):
         self.matrix, self.options, self.directory = matrix, options, directory
         self.run = f"attribution-bench-{uuid4().hex}"
         self.identities = Identities()
+        self.contents = self.identities.contents
         self.logs = WorkerLogs()
         self.local: LocalWorkers | None = None
         if options.scheduler is None:
@@ -80,6 +81,7 @@ class Cluster(Crew):
             self.options.cell_timeout,
             threads,
             far=self.local is None,
+            load_timeout=self.options.load_timeout,
         )
         return Workers(self.client, orders, self.local, self.logs, self.options.patience)
 

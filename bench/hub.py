@@ -1,5 +1,6 @@
 """Models from the Hugging Face hub: the folder of one commit, or soon the reason why not."""
 
+import hashlib
 import re
 from pathlib import Path
 from typing import NoReturn
@@ -52,6 +53,42 @@ def hub_commit(name: str, hub_id: str, offline: str) -> str:
     """
     commit, problem = _ask(name, hub_id, offline)
     return commit or _snapshot(name, hub_id, offline, CONFIGURATION, problem).name
+
+
+def checked_files(name: str, folder: Path) -> dict[str, str]:
+    """Compare every file of a commit's folder with the digest that the hub gave for it.
+
+    The Hugging Face cache calls a file's contents by that digest: the sha256 of weights, git's own
+    of small files. Where a system has no symbolic links, the folder holds the files themselves, and
+    nothing is known of them.
+
+    Returns:
+        The sha256 of those files, by name, that are called by it.
+
+    Raises:
+        UserInputError: for a file that is not what the hub has, damaged or altered in the cache.
+    """
+    known = {}
+    for path in sorted(folder.iterdir()):
+        blob = path.resolve()
+        if blob.parent.name != "blobs" or not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", blob.name):
+            continue
+        large = len(blob.name) == 64
+        digest = hashlib.sha256() if large else hashlib.sha1(usedforsecurity=False)
+        if not large:
+            digest.update(f"blob {blob.stat().st_size}\0".encode())
+        with blob.open("rb") as file:
+            while part := file.read(2**20):
+                digest.update(part)
+        if digest.hexdigest() != blob.name:
+            raise UserInputError(
+                f'Model "{name}": {path} is not the file that the hub has (its digest is '
+                f"{digest.hexdigest()}, not {blob.name}): it was damaged or altered in the cache. "
+                f"Delete {blob} and start again where the hub can be reached."
+            )
+        if large:
+            known[path.name] = blob.name
+    return known
 
 
 def _ask(name: str, hub_id: str, offline: str) -> tuple[str, str]:

@@ -45,6 +45,7 @@ class Orders:
         cell_timeout: seconds that a cell may take.
         threads: of each worker; None leaves torch its default.
         far: the worker's output is not seen by the one who started the run.
+        load_timeout: seconds that loading a model, or preparing a task, may take.
         version: of the suite, and of its numbers.
     """
 
@@ -55,6 +56,7 @@ class Orders:
     cell_timeout: float | None
     threads: int | None
     far: bool
+    load_timeout: float | None = None
     version: tuple[str, int] = (__version__, NUMBERS_VERSION)
 
 
@@ -65,10 +67,12 @@ class Identities:
     Attributes:
         digests: model name -> digest.
         devices: device setting -> kind of device.
+        contents: what models have to hold, by digest (`Workplace.contents`).
     """
 
     digests: dict[str, str] = field(default_factory=dict)
     devices: dict[str, str] = field(default_factory=dict)
+    contents: dict[str, str] = field(default_factory=dict)
 
 
 class Keeper:
@@ -77,7 +81,7 @@ class Keeper:
     def __init__(self, orders: Orders, folder: Path) -> None:
         self.orders, self.folder = orders, folder
         self.matrix = parse(unpacked(orders.matrix, orders.files, folder), "the matrix")
-        self.workplace = Workplace(self.matrix, self, orders.cell_timeout)
+        self.workplace = Workplace(self.matrix, self, orders.cell_timeout, orders.load_timeout)
         self.known: tuple[Identities, dict[str, PlannedCell]] = (Identities(), {})
         self.asked = time.monotonic()
 
@@ -114,6 +118,7 @@ class Keeper:
         torch.set_num_threads(self.orders.threads or DEFAULT_THREADS)
         with self._forwarding():
             cell = replace(self._cell(cell_id, identities), rows=rows)
+            self.workplace.contents.update(identities.contents)
             record, tensors = self.workplace.compute(cell, parent_scores)
         here = {"worker": get_worker().address, "host": socket.gethostname()}
         record = record.model_copy(update={"provenance": {**record.provenance, **here}})

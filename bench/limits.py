@@ -12,6 +12,14 @@ from contextlib import contextmanager
 class CellTimeoutError(RuntimeError):
     """A cell took longer than `--cell-timeout` allows."""
 
+    flag = "--cell-timeout"
+
+
+class LoadTimeoutError(RuntimeError):
+    """Loading a model, or preparing a task for it, took longer than `--load-timeout` allows."""
+
+    flag = "--load-timeout"
+
 
 class _Expired(BaseException):
     """Raised in the thread whose time is up; no `except Exception` on the way keeps it."""
@@ -22,8 +30,10 @@ DELIVERY_SECONDS = 1.0
 
 
 @contextmanager
-def time_limit(seconds: float | None) -> Iterator[None]:
-    """Ends the block with CellTimeoutError once it took `seconds`; None sets no limit.
+def time_limit(
+    seconds: float | None, kind: type[CellTimeoutError | LoadTimeoutError] = CellTimeoutError
+) -> Iterator[None]:
+    """Ends the block with an error of `kind` once it took `seconds`; None sets no limit.
 
     The block is interrupted between two steps of Python: a single call into a library that does
     not return is not ended by this (worker processes are, see `bench.shift`).
@@ -44,10 +54,10 @@ def time_limit(seconds: float | None) -> Iterator[None]:
         finally:
             timer.cancel()
             watch.end()
-    except _Expired:
-        raise CellTimeoutError(
-            f"took longer than the limit of {seconds:g} s; give more with --cell-timeout"
-        ) from None
+    except _Expired as expired:  # its trace says where the block was
+        raise kind(
+            f"took longer than the limit of {seconds:g} s; give more with {kind.flag}"
+        ) from expired
 
 
 class _Watch:

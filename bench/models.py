@@ -4,13 +4,15 @@ Nothing heavy is imported until a model is loaded.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from bench.bridge import DTYPES, read_bridge, resolve_device
 from bench.embedded import WEIGHTS_DIGEST, embedded_folder
-from bench.hub import HUB_ID, hub_commit, hub_folder
+from bench.hub import HUB_ID, checked_files, hub_commit, hub_folder
 from bench.tokenizer import END_OF_TEXT, bos_of, read_tokenizer
 from tasks.errors import UserInputError, nearest
 
@@ -78,6 +80,8 @@ class LoadedModel:
         bos_id: the token that goes in front of every prompt, None where the tokenizer has none.
         bos_rule: where `bos_id` comes from.
         digest: what identifies the weights, see `model_digest`.
+        content: sha256 of what was read: of a hub model, whose digest is the name of a commit, that
+            of the commit's files as they are here; else `digest` itself.
         dtype: one of `bench.bridge.DTYPES`.
         device: where it is ("cpu", "cuda", "cuda:1", ...), never "auto".
         packed_layers: how many linear layers run from packed weights, see `bench.packed`.
@@ -89,6 +93,7 @@ class LoadedModel:
     bos_id: int | None
     bos_rule: str
     digest: str
+    content: str
     dtype: str
     device: str
     packed_layers: int = 0
@@ -122,17 +127,19 @@ def load_model(
     _source(name)  # a wrong name is said before torch is imported to look for devices
     place = resolve_device(device)
     folder = _folder(name, cache_dir)
+    digest, content = _digests(name, folder)  # before anything in it is read
     tokenizer = read_tokenizer(name, folder)
     bos_id, bos_rule = bos_of(tokenizer, _stated_bos(name))
     bridge = read_bridge(name, folder, tokenizer, dtype, place)
     from bench.allocator import keep_freed_memory
     from bench.packed import pack_linear_layers
 
-    digest = _digest(name, folder)
     layers = pack_linear_layers(bridge.original_model) if packed else 0
     if place == "cpu":
         keep_freed_memory()
-    return LoadedModel(name, bridge, tokenizer, bos_id, bos_rule, digest, dtype, place, layers)
+    return LoadedModel(
+        name, bridge, tokenizer, bos_id, bos_rule, digest, content, dtype, place, layers
+    )
 
 
 def load_tokenizer(name: str, cache_dir: Path | None = None) -> tuple[Any, int | None]:
@@ -193,17 +200,26 @@ def _folder(name: str, cache_dir: Path | None, *, weights: bool = True) -> Path:
     return source
 
 
-def _digest(name: str, folder: Path) -> str:
-    """`model_digest` of what was loaded from `folder`, though the hub may have moved on."""
-    source = _source(name)
-    return folder.name if isinstance(source, str) else model_digest(name)
+def _digests(name: str, folder: Path) -> tuple[str, str]:
+    """`model_digest` of what was loaded from `folder`, though the hub may have moved on; content.
+
+    Raises:
+        UserInputError: if a file of the hub's is not what the hub sent.
+    """
+    if isinstance(_source(name), str):
+        return folder.name, _folder_digest(folder, checked_files(name, folder))
+    digest = model_digest(name)
+    return digest, digest
 
 
-def _folder_digest(folder: Path) -> str:
+def _folder_digest(folder: Path, known: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The sha256 over the files that identify a model; `known` has that of some by name."""
     digest = hashlib.sha256()
     paths = {path for pattern in IDENTIFYING_FILES for path in folder.glob(pattern)}
     for path in sorted(paths):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
+        content = known.get(path.name)
+        if content is None:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
         digest.update(f"{path.name} {content}\n".encode())
     return digest.hexdigest()

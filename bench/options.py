@@ -7,6 +7,9 @@ from pathlib import Path
 
 from tasks.errors import UserInputError
 
+LOAD_TIMEOUT = 3600.0
+"""Seconds: of a network disk that does not answer, not of a model that is large."""
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -15,7 +18,8 @@ class RunOptions:
     Attributes:
         only: `key=value` each; the cells of these alone (`bench.plan.select`).
         retry_failed: compute cells again that failed before.
-        cell_timeout: seconds that a cell may take.
+        cell_timeout: seconds that a cell may take, once its model and task are there.
+        load_timeout: seconds that loading a model, or preparing a task for it, may take.
         reuse: runs whose finished cells are taken over.
         workers: processes on this machine; None computes in this one.
         scheduler: address of a dask.distributed scheduler whose workers compute.
@@ -26,6 +30,7 @@ class RunOptions:
     only: tuple[str, ...] = ()
     retry_failed: bool = True
     cell_timeout: float | None = None
+    load_timeout: float | None = LOAD_TIMEOUT
     reuse: tuple[Path, ...] = ()
     workers: int | None = None
     scheduler: str | None = None
@@ -37,7 +42,7 @@ class RunOptions:
             raise UserInputError(
                 "--workers starts processes here, --scheduler takes those of a cluster: give one."
             )
-        for name in ("cell_timeout", "workers", "patience", "threads"):
+        for name in ("cell_timeout", "load_timeout", "workers", "patience", "threads"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserInputError(

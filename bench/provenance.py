@@ -28,6 +28,7 @@ def environment(model: LoadedModel, subject: SubjectModel) -> dict[str, Any]:
     return {
         **machine(),
         "model_digest": model.digest,
+        "model_content": model.content,
         "bos_id": model.bos_id,
         "device": str(subject.device),
         "device_name": _device_name(subject.device),

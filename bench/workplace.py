@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bench.cells import NamedTask, PlannedCell
 from bench.compute import Tensors, compute_cell, identity
 from bench.config import Matrix, ModelChoice, PromptCounts
-from bench.limits import CellTimeoutError, time_limit
+from bench.limits import CellTimeoutError, LoadTimeoutError, time_limit
 from bench.models import LoadedModel, load_model
 from bench.prepare import PreparedTask, prepare_task
 from bench.provenance import environment, machine
@@ -70,29 +70,35 @@ class Workplace:
         matrix: what all cells share.
         watcher: is told what is going on.
         cell_timeout: seconds that a cell may take; None for any number.
+        load_timeout: seconds that loading a model, or preparing a task for it, may take.
+        contents: digest of a model -> what it has to hold (`LoadedModel.content`), where known.
+        problem: why the model cannot be had; the same for all its cells.
         rows: of a forward, by task.
     """
 
     matrix: Matrix
     watcher: Watcher = field(default_factory=Nobody)
     cell_timeout: float | None = None
+    load_timeout: float | None = None
+    contents: dict[str, str] = field(default_factory=dict)
     choice: ModelChoice | None = None
     model: LoadedModel | None = None
     subject: SubjectModel | None = None
-    tasks: dict[Asked, PreparedTask | UserInputError] = field(default_factory=dict)
-    problem: UserInputError | None = None
+    tasks: dict[Asked, PreparedTask | Exception] = field(default_factory=dict)
+    problem: Exception | None = None
     rows: dict[str, int] = field(default_factory=dict)
 
     def open(self, cell: PlannedCell) -> PreparedTask:
         """Loads the cell's model and prepares its task, unless they are ready.
 
         Raises:
-            UserInputError: if either cannot be had; the same again for every cell they belong to.
+            Exception: if either cannot be had; the same again for every cell they belong to. A
+                UserInputError where the user can mend it.
         """
         if self.choice != cell.model:
             self._load(cell)
         if self.problem is not None:
-            raise self.problem
+            raise self.problem.with_traceback(None)
         return self._prepared(cell.task, cell.prompts)
 
     def _prepared(self, named: NamedTask, prompts: PromptCounts) -> PreparedTask:
@@ -106,13 +112,13 @@ class Workplace:
             # The same for every task, whatever was computed before it.
             self.subject.rows_per_forward = PREPARING_ROWS if setting == "auto" else setting
             try:
-                with tf32(self.choice.tf32):
+                with time_limit(self.load_timeout, LoadTimeoutError), tf32(self.choice.tf32):
                     self.tasks[asked] = within_memory(self.subject, prepare)
-            except UserInputError as error:
-                self.tasks[asked] = error
+            except Exception as error:
+                self.tasks[asked] = kept(error)
         task = self.tasks[asked]
-        if isinstance(task, UserInputError):
-            raise task
+        if isinstance(task, Exception):
+            raise task.with_traceback(None)
         return task
 
     def _load(self, cell: PlannedCell) -> None:
@@ -120,26 +126,37 @@ class Workplace:
         self.watcher.loading(cell.model.name)
         self.choice = choice = cell.model
         try:
-            self.model = load_model(
-                choice.name,
-                dtype=choice.dtype,
-                device=choice.device,
-                packed=choice.packed and choice.autocast == "none",
-            )
-            if self.model.digest != cell.settings["model"]["digest"]:
-                raise OtherModelError(
-                    f'Model "{choice.name}": what is loaded here has the digest '
-                    f"{self.model.digest}, but the matrix was planned with "
-                    f"{cell.settings['model']['digest']}. It was changed since, or is another one "
-                    "on this machine."
+            with time_limit(self.load_timeout, LoadTimeoutError):
+                model = load_model(
+                    choice.name,
+                    dtype=choice.dtype,
+                    device=choice.device,
+                    packed=choice.packed and choice.autocast == "none",
                 )
-            autocast = None if choice.autocast == "none" else getattr(torch, choice.autocast)
-            self.subject = SubjectModel(self.model.bridge, autocast=autocast)
-        except UserInputError as error:
-            self.model, self.problem = None, error
-        except Exception:
-            self.leave()  # the next cell tries again, and says the same if it is the same
-            raise
+                self._check_model(model, cell)
+                autocast = None if choice.autocast == "none" else getattr(torch, choice.autocast)
+                self.subject = SubjectModel(model.bridge, autocast=autocast)
+                self.model = model
+        except Exception as error:
+            self.model, self.subject, self.problem = None, None, kept(error)
+
+    def _check_model(self, model: LoadedModel, cell: PlannedCell) -> None:
+        """Raises OtherModelError for another model than was planned, pinned, or used before."""
+        planned = cell.settings["model"]["digest"]
+        pinned, before = cell.model.digest, self.contents.get(model.digest)
+        problem = ""
+        if model.digest != planned:
+            problem = f"has the digest {model.digest}, but the matrix was planned with {planned}"
+        elif pinned is not None and pinned not in (model.digest, model.content):
+            problem = f"holds {model.content}, but the matrix asks for the digest {pinned}"
+        elif before not in (None, model.content):
+            problem = f"holds {model.content}, but finished cells were made with {before}"
+        if problem:
+            raise OtherModelError(
+                f'Model "{cell.model.name}": what is loaded here {problem}. It was changed since, '
+                "or is another one on this machine."
+            )
+        self.contents[model.digest] = model.content
 
     def leave(self) -> None:
         """Gives the model back."""
@@ -219,6 +236,16 @@ def tf32(allowed: bool) -> Iterator[None]:
         yield
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def kept(error: Exception) -> Exception:
+    """An error to be raised again and again: where it came from is a note, not a growing trace.
+
+    A trace would also keep everything alive that was in memory when it happened.
+    """
+    error.add_note("".join(traceback.format_exception(error)).rstrip())
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def failure(cell: PlannedCell, error: BaseException, provenance: dict[str, Any]) -> CellRecord:

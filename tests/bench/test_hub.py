@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,9 +16,13 @@ from pathlib import Path
 import pytest
 from huggingface_hub import close_session, constants
 
+from bench.cells import expand
 from bench.hub import TIMEOUT_SECONDS
 from bench.models import load_model, load_tokenizer, model_digest
+from bench.runner import run_matrix
+from bench.workplace import OtherModelError, Workplace
 from tasks.errors import UserInputError
+from tests.small import small_matrix, task_texts
 from tests.tiny import save_tiny
 
 COMMIT = "c0ffee" * 6 + "beef"
@@ -58,7 +63,11 @@ class SmallHub(BaseHTTPRequestHandler):
 
     @staticmethod
     def etag(file: Path) -> str:
-        return hashlib.sha1(file.read_bytes()).hexdigest()
+        """As the real hub has it: the sha256 of weights, git's digest of small files."""
+        content = file.read_bytes()
+        if file.suffix == ".safetensors":
+            return hashlib.sha256(content).hexdigest()
+        return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
 
     def send(self, status: int, body: bytes, headers: dict[str, str], with_body: bool) -> None:
         self.send_response(status)
@@ -115,6 +124,56 @@ def test_download_then_offline(hub: str, tmp_path: Path, connect: Callable[..., 
         assert (loaded.digest, loaded.bos_id) == (COMMIT, 0)
         assert model_digest(HUB_ID) == COMMIT
     assert not list(tmp_path.rglob("code.py"))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_file_that_was_altered_in_the_cache_is_refused(
+    hub: str, tmp_path: Path, connect: Callable[..., None], name: str
+) -> None:
+    """One byte; with the hub at hand and without."""
+    connect(hub)
+    before = load_model(HUB_ID, device="cpu")
+    assert before.content != before.digest
+    (file,) = tmp_path.rglob(name)
+    content = file.read_bytes()
+    file.resolve().write_bytes(content[:-3] + bytes([content[-3] ^ 1]) + content[-2:])
+    for address in (hub, None):
+        connect(address)
+        with pytest.raises(UserInputError, match=f"{name} is not the file"):
+            load_model(HUB_ID, device="cpu")
+    file.resolve().write_bytes(content)
+    assert load_model(HUB_ID, device="cpu").content == before.content
+
+
+def test_other_weights_under_the_same_commit_are_refused(
+    hub: str, tmp_path: Path, connect: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the run's cells were made with is known, though the cache knows no better."""
+    monkeypatch.setattr(SmallHub, "root", save_tiny(tmp_path / "one", "llama", task_texts()))
+    connect(hub)
+    matrix = small_matrix(HUB_ID, methods=["grad_scalar"], controls={"draws": 0})
+    first = run_matrix(matrix, tmp_path / "run")
+    provenance = first.store.record(first.computed[0]).provenance
+    assert provenance["model_digest"] == COMMIT
+
+    other = save_tiny(tmp_path / "two", "llama", task_texts(), seed=1)
+    monkeypatch.setattr(SmallHub, "root", other)
+    shutil.rmtree(tmp_path / f"models--{HUB_ID.replace('/', '--')}")
+    more = small_matrix(HUB_ID, methods=["grad_scalar", "dla"], controls={"draws": 0})
+    with pytest.raises(OtherModelError, match=f"were made with {provenance['model_content']}"):
+        run_matrix(more, tmp_path / "run")
+    assert len(run_matrix(more, tmp_path / "another").computed) == 2
+
+    for digest, words in ((provenance["model_content"], "asks for the digest"), (COMMIT, "")):
+        pinned = small_matrix(HUB_ID, models=[{"name": HUB_ID, "digest": digest}])
+        cell = expand(pinned, model_digest, lambda device: "cpu")[0]
+        assert cell.id == expand(more, model_digest, lambda device: "cpu")[0].id
+        place = Workplace(pinned)
+        if words:
+            with pytest.raises(OtherModelError, match=words):
+                place.open(cell)
+        else:
+            place.open(cell)
 
 
 def test_the_tokenizer_alone(hub: str, tmp_path: Path, connect: Callable[..., None]) -> None:

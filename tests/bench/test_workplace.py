@@ -1,6 +1,7 @@
 """Where cells are computed: rows of a forward and precision, stored with what they made."""
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ import pytest
 import torch
 
 from bench import workplace as module
+from bench.cells import expand
 from bench.config import Matrix
+from bench.models import model_digest
+from bench.options import RunOptions
 from bench.results import Cell
 from bench.runner import Outcome, run_matrix
 from bench.workplace import tf32
@@ -118,3 +122,62 @@ def test_a_model_that_cannot_be_loaded_fails_every_cell_with_its_reason(
     assert len(outcome.computed) == 2
     kinds = [record.error.kind for record in outcome.failed if record.error]
     assert kinds == ["OutOfMemoryError"] * 2
+
+
+def test_another_model_than_was_planned_is_refused(tiny_folder: Path) -> None:
+    """Its folder was changed between planning and loading, or is another one on a worker."""
+    matrix = matrix_of(tiny_folder)
+    cell = expand(matrix, lambda name: "what it was", lambda device: "cpu")[0]
+    place = module.Workplace(matrix)
+    for _ in range(2):
+        with pytest.raises(module.OtherModelError, match="was planned with what it was"):
+            place.open(cell)
+    pinned = matrix_of(tiny_folder, models=[{"name": str(tiny_folder), "digest": "another"}])
+    cell = expand(pinned, model_digest, lambda device: "cpu")[0]
+    with pytest.raises(module.OtherModelError, match="asks for the digest another"):
+        module.Workplace(pinned).open(cell)
+
+
+def broken(name: str, **how: Any) -> Any:
+    raise RuntimeError("the disk gave nonsense")
+
+
+def slow(name: str, **how: Any) -> Any:
+    for _ in range(2000):
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("load", "kind"), [(broken, "RuntimeError"), (slow, "LoadTimeoutError")])
+def test_a_first_model_that_breaks_fails_its_cells_alone(
+    load: Any, kind: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried once, every cell says why, and the log does not grow from cell to cell."""
+    real, asked = module.load_model, []
+    other = shutil.copytree(tiny_folder, tmp_path / "other")
+
+    def first_breaks(name: str, **how: Any) -> Any:
+        asked.append(name)
+        return (real if name == str(tiny_folder) else load)(name, **how)
+
+    monkeypatch.setattr(module, "load_model", first_breaks)
+    matrix = matrix_of(tiny_folder, models=[str(other), str(tiny_folder)],
+                       methods=["grad_scalar", "dla", "attr_patch"])  # fmt: skip
+    real(str(tiny_folder))  # its imports take no time of the limit's
+    outcome = run_matrix(matrix, tmp_path / "run", options=RunOptions(load_timeout=5))
+    assert asked == [str(other), str(tiny_folder)]
+    assert len(outcome.computed) == 3
+    errors = [record.error for record in outcome.failed if record.error]
+    assert [error.kind for error in errors] == [kind] * 3
+    assert all("first_breaks" in error.log for error in errors)
+    assert len({len(error.log) for error in errors}) == 1
+
+
+def test_a_task_that_cannot_be_prepared_in_time_fails_its_cells(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "prepare_task", lambda *rest: slow(""))
+    outcome = run_matrix(
+        matrix_of(tiny_folder), tmp_path / "run", options=RunOptions(load_timeout=3)
+    )
+    assert [r.error.kind for r in outcome.failed if r.error] == ["LoadTimeoutError"]
+    assert "--load-timeout" in outcome.failed[0].error.message  # type: ignore[union-attr]
