@@ -4,7 +4,7 @@ Raw scores are compared, never those after tuning: a negative beta* would revers
 Torch-free.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bench.compared import FIT_SPLIT, Point, at_points, compared_points, points_of
 from bench.kendall import TOLERANCE, Scores, kendall, problem_of, rounded, tau_of
+from bench.records import CellRecord
 from bench.results import Cell
 from bench.table import variant_labels
 
@@ -29,7 +30,11 @@ INTERVAL = (2.5, 97.5)  # percent
 
 
 def agreement_table(
-    cells: Iterable[Cell], *, resamples: int = 200, tolerance: float = TOLERANCE
+    records: Iterable[CellRecord],
+    read: Callable[[str], Cell],
+    *,
+    resamples: int = 200,
+    tolerance: float = TOLERANCE,
 ) -> "DataFrame":
     """Return tau-b between every two methods of a (model, task), controls left out.
 
@@ -42,7 +47,9 @@ def agreement_table(
     seeds its seeds. A method with neither is held fixed, and where both are there is no interval.
 
     Args:
-        cells: finished cells with their tensors.
+        records: of cells, finished or not; neither their prompts nor their grid are looked at.
+        read: id -> the whole cell. Asked once for every cell that is compared, and for the cells of
+            one method at a time: what is kept of each is its scores.
         resamples: how many draws; 0 for no intervals.
         tolerance: see `kendall`.
 
@@ -53,57 +60,71 @@ def agreement_table(
     """
     from pandas import DataFrame
 
-    groups: dict[tuple[str, str], list[Cell]] = {}
-    for cell in cells:
-        if not cell.record.control and "scores" in cell.tensors:
-            groups.setdefault((cell.record.model, cell.record.task), []).append(cell)
+    groups: dict[tuple[str, str], list[CellRecord]] = {}
+    for record in records:
+        if record.status == "done" and not record.control:
+            groups.setdefault((record.model, record.task), []).append(record)
     rows = []
     for (model, task), group in sorted(groups.items()):
-        labels = variant_labels([cell.record for cell in group])
-        by_method: dict[str, list[Cell]] = {}
-        for cell in group:
-            by_method.setdefault(labels[cell.record.id], []).append(cell)
-        ranked = [
-            _Ranked.of(label, by_method[label], resamples, tolerance) for label in sorted(by_method)
-        ]
-        for one, other in combinations(ranked, 2):
-            rows.append({"model": model, "task": task, **_compare(one, other, tolerance)})
+        for one, other in combinations(_ranked(group, read), 2):
+            rows.append(
+                {"model": model, "task": task, **_compare(one, other, resamples, tolerance)}
+            )
     return DataFrame(rows, columns=list(COLUMNS))
+
+
+def _ranked(group: Sequence[CellRecord], read: Callable[[str], Cell]) -> list["_Ranked"]:
+    """What the methods of a (model, task) have scored, by label; none for a method alone."""
+    labels = variant_labels(group)
+    by_method: dict[str, list[str]] = {}
+    for record in group:
+        by_method.setdefault(labels[record.id], []).append(record.id)
+    if len(by_method) < 2:
+        return []
+    found = []
+    for label, ids in sorted(by_method.items()):
+        cells = [cell for cell in map(read, ids) if "scores" in cell.tensors]
+        if cells:
+            found.append(_Ranked.of(label, cells))
+    return found
 
 
 @dataclass(frozen=True, eq=False)
 class _Ranked:
-    """A method's scores on a (model, task), and what they are in every bootstrap draw.
+    """A method's scores on a (model, task), and what a bootstrap draws them from.
 
     Attributes:
         points: the points it scored, in the order of the arrays' columns.
         scores: (point,), averaged over seeds.
-        draws: (draw, point); no rows where the method is held fixed.
+        units: (prompt or seed, point); no rows where the method is held fixed.
         drawn: "prompts", "seeds" or "fixed".
     """
 
     method: str
     points: tuple[Point, ...]
     scores: Scores
-    draws: Scores
+    units: Scores
     drawn: str
 
     @classmethod
-    def of(cls, method: str, cells: Sequence[Cell], resamples: int, tolerance: float) -> "_Ranked":
+    def of(cls, method: str, cells: Sequence[Cell]) -> "_Ranked":
         """Gather a method's cells, which differ in their seeds alone."""
         points, columns = points_of(cells[0].record, cells[0].tensors["scores"])
         seeds = np.stack([at_points(columns, cell.tensors["scores"]) for cell in cells])
-        drawn, units = "fixed", seeds
+        drawn, units = "fixed", seeds[:0]
         prompts = _per_prompt(cells, columns)
         if not cells[0].record.trained and prompts is not None and len(prompts) > 1:
             drawn, units = "prompts", prompts
         elif cells[0].record.trained and len(seeds) > 1:
             drawn, units = "seeds", seeds
-        count = resamples if drawn != "fixed" else 0
-        return cls(method, points, seeds.mean(axis=0), _bootstrap(units, count, drawn), drawn)
+        return cls(method, points, seeds.mean(axis=0), units, drawn)
+
+    def draws(self, resamples: int) -> Scores:
+        """(draw, point): the scores in every draw; no rows where the method is held fixed."""
+        return _bootstrap(self.units, resamples, self.drawn) if len(self.units) else self.units
 
 
-def _compare(one: _Ranked, other: _Ranked, tolerance: float) -> dict[str, Any]:
+def _compare(one: _Ranked, other: _Ranked, resamples: int, tolerance: float) -> dict[str, Any]:
     """One row of the table."""
     index = {point: column for column, point in enumerate(other.points)}
     shared = [column for column, point in enumerate(one.points) if point in index]
@@ -112,11 +133,12 @@ def _compare(one: _Ranked, other: _Ranked, tolerance: float) -> dict[str, Any]:
     tau = tau_of(a, b)
     low = high = np.nan
     interval_from = "none"
-    draws = max(len(one.draws), len(other.draws))
+    of_a, of_b = one.draws(resamples), other.draws(resamples)
+    draws = max(len(of_a), len(of_b))
     if draws and not np.isnan(tau):
         interval_from = f"{one.drawn} / {other.drawn}"
-        drawn_a = rounded(one.draws[:, shared], tolerance) if len(one.draws) else [a] * draws
-        drawn_b = rounded(other.draws[:, matching], tolerance) if len(other.draws) else [b] * draws
+        drawn_a = rounded(of_a[:, shared], tolerance) if len(of_a) else [a] * draws
+        drawn_b = rounded(of_b[:, matching], tolerance) if len(of_b) else [b] * draws
         taus = [tau_of(x, y) for x, y in zip(drawn_a, drawn_b, strict=True)]
         low, high = np.percentile(taus, INTERVAL)  # NaN where any draw is undefined
     problems = [

@@ -373,8 +373,11 @@ def content_of(cell_id: str) -> str:
 
 
 def same_content(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two cells' settings are those of the same numbers."""
-    return _content(one) == _content(other)
+    """Whether two cells' settings are those of the same numbers; what is no settings is not."""
+    try:
+        return _content(one) == _content(other)
+    except (AttributeError, KeyError, TypeError):
+        return False
 
 
 def _content(settings: Mapping[str, Any]) -> str:

@@ -4,15 +4,19 @@ A sealed file is JSON whose last key is the sha256 of all bytes before it: whate
 off or added afterwards, be it white space, no longer fits.
 """
 
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
+import stat
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, NoReturn
 
 from bench.records import strict_json
+from tasks.errors import UserInputError
 
 TEMPORARY = ".writing-"
 """How names of what is being written begin; what bears one when nobody writes was abandoned."""
@@ -20,6 +24,8 @@ SET_ASIDE = "set-aside"
 REASONS = "reasons.jsonl"
 MAX_JSON_BYTES = 256 * 2**20
 """More is not read: no cell of the suite comes near it, and memory stays bounded."""
+MAX_BYTES = 2 * 2**30
+"""Of the other files of a run: a vector at every point of a model of 70 billion parameters fits."""
 
 _SEAL = re.compile(
     rb'(?:,\n "tensors_sha256": "(?P<tensors>[0-9a-f]{64})")?'
@@ -30,6 +36,40 @@ _SEAL_BYTES = 300
 
 class DamagedError(ValueError):
     """A file is not what was written; the message goes on after the file's name."""
+
+
+def open_file(file: Path, limit: int = MAX_BYTES) -> BufferedReader:
+    """Open a file that has to be one itself, for reading: what it is and how long is known first.
+
+    Raises:
+        DamagedError: for a symbolic link, a pipe, a device, a folder, and for more than `limit`
+            bytes: nothing of it is read.
+        OSError: where there is none, or it cannot be read.
+    """
+    names = ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")  # not every system has them
+    flags = os.O_RDONLY | sum(getattr(os, name, 0) for name in names)
+    try:
+        descriptor = os.open(file, flags)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
+            raise DamagedError("is a symbolic link or no file: it is not followed") from None
+        raise
+    status = os.fstat(descriptor)
+    problem = ""
+    if not stat.S_ISREG(status.st_mode):
+        problem = "is no file but a folder, pipe or device: it is not read"
+    elif status.st_size > limit:
+        problem = f"has {status.st_size} bytes, more than any file of the suite: it is not read"
+    if problem:
+        os.close(descriptor)
+        raise DamagedError(problem)
+    return os.fdopen(descriptor, "rb")
+
+
+def read_file(file: Path, limit: int = MAX_BYTES) -> bytes:
+    """The bytes of a file. Errors as `open_file`."""
+    with open_file(file, limit) as stream:
+        return stream.read()
 
 
 def seal(text: str, tensors_sha256: str = "") -> bytes:
@@ -58,8 +98,8 @@ def unseal(content: bytes) -> tuple[bytes, str]:
 
 def seal_of(file: Path) -> str:
     """The digest that a sealed file bears, unchecked: tells versions of a file apart at once."""
-    with file.open("rb") as stream:
-        stream.seek(max(0, file.stat().st_size - _SEAL_BYTES))
+    with open_file(file) as stream:
+        stream.seek(max(0, os.fstat(stream.fileno()).st_size - _SEAL_BYTES))
         found = _SEAL.search(stream.read())
     return "" if found is None else found["digest"].decode()
 
@@ -68,12 +108,10 @@ def read_sealed(file: Path) -> tuple[bytes, str]:
     """`unseal` of a file.
 
     Raises:
-        DamagedError: if the file was altered, cut off, or is far too large to be one.
+        DamagedError: if the file was altered, cut off, or is far too large to be one; and as
+            `open_file`.
     """
-    size = file.stat().st_size
-    if size > MAX_JSON_BYTES:
-        raise DamagedError(f"has {size} bytes, more than any file of the suite: it is not read")
-    return unseal(file.read_bytes())
+    return unseal(read_file(file, MAX_JSON_BYTES))
 
 
 def dump(data: object) -> str:
@@ -101,14 +139,14 @@ def parse(content: bytes) -> dict[str, Any]:
 
 
 def file_digest(file: Path) -> str:
-    """The sha256 of a file of any size."""
-    with file.open("rb") as stream:
+    """The sha256 of a file. Errors as `open_file`."""
+    with open_file(file) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_file(file: Path, content: bytes) -> None:
-    """Write a new file that is on the disk when this returns."""
-    with file.open("wb") as stream:
+    """Write a new file that is on the disk when this returns. Raises OSError where one is there."""
+    with file.open("xb") as stream:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
@@ -117,12 +155,21 @@ def write_file(file: Path, content: bytes) -> None:
 def replace_file(file: Path, content: bytes) -> None:
     """Give a file new contents in one step: after a crash it has the old ones or the new ones."""
     temporary = file.with_name(f"{TEMPORARY}{os.getpid()}-{file.name}")
+    temporary.unlink(missing_ok=True)  # a link that somebody put there, or of a process before
     try:
         write_file(temporary, content)
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
     sync(file.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a folder with all that is in it, or a link but not what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sync(directory: Path) -> None:
@@ -140,8 +187,16 @@ def set_aside(directory: Path, path: Path, reason: str, *, keep: bool = False) -
 
     Returns:
         where it is now.
+
+    Raises:
+        UserInputError: if `set-aside/` leads somewhere else.
     """
     folder = directory / SET_ASIDE
+    if folder.is_symlink() or (folder / REASONS).is_symlink():
+        raise UserInputError(
+            f"{folder} is a symbolic link, or {REASONS} in it is one: nothing is moved or written "
+            "to where it leads. Remove it and give the same command again."
+        )
     folder.mkdir(exist_ok=True)
     name = (
         path.name
@@ -154,7 +209,7 @@ def set_aside(directory: Path, path: Path, reason: str, *, keep: bool = False) -
         number += 1
         target = folder / f"{name}.{number}"
     if keep:
-        shutil.copy2(path, target)
+        shutil.copy2(path, target, follow_symlinks=False)
     else:
         path.rename(target)
     with (folder / REASONS).open("a", encoding="utf-8") as stream:
@@ -169,11 +224,11 @@ def set_aside_reasons(directory: Path) -> dict[str, str]:
     A line that cannot be read is passed over: the list only explains.
     """
     try:
-        lines = (directory / SET_ASIDE / REASONS).read_text("utf-8", "replace").splitlines()
-    except OSError:
+        text = read_file(directory / SET_ASIDE / REASONS, MAX_JSON_BYTES).decode("utf-8", "replace")
+    except (OSError, DamagedError):
         return {}
     found: dict[str, str] = {}
-    for line in lines:
+    for line in text.splitlines():
         try:
             entry = json.loads(line)
             found[str(entry.get("was", entry["name"]))] = str(entry["reason"])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bench.cells import PlannedCell
 from bench.estimate import estimated_seconds
 from bench.options import RunOptions
 from bench.records import CellRecord
+from bench.reuse import Source, sources
 from bench.upkeep import Survey
 from tasks.errors import UserInputError, nearest
 
@@ -24,6 +26,7 @@ class Plan:
         found: what the directory holds.
         done: ids of the cells that are done.
         kept: records of the cells that failed and are not tried again.
+        elsewhere: where other runs have cells that are not done here, by id.
         left: the cells to compute, chosen ones and their parents only.
     """
 
@@ -31,30 +34,48 @@ class Plan:
     found: Survey
     done: list[str]
     kept: list[CellRecord]
+    elsewhere: dict[str, Source]
     left: list[PlannedCell]
 
     @staticmethod
-    def of(cells: list[PlannedCell], found: Survey, options: RunOptions) -> Plan:
+    def of(
+        cells: list[PlannedCell], found: Survey, options: RunOptions, runs: Sequence[Path] = ()
+    ) -> Plan:
         """The plan of a matrix.
 
+        Args:
+            cells: of the matrix.
+            found: what the directory holds.
+            options: what was asked for.
+            runs: directories whose finished cells are taken over.
+
         Raises:
-            UserInputError: for an `--only` that names nothing.
+            UserInputError: for an `--only` that names nothing, and a directory that is no run.
         """
         done, failed = found.having("done"), found.having("failed")
         chosen = {cell.id for cell in select(cells, options.only, done)}
         again = set() if options.retry_failed else failed
+        missing = [cell for cell in cells if cell.id in chosen - done]
+        elsewhere = sources(missing, runs)
+        again -= set(elsewhere)
         return Plan(
             cells,
             found,
             [cell.id for cell in cells if cell.id in done],
             [found.cells[cell.id] for cell in cells if cell.id in again & chosen],
-            [cell for cell in cells if cell.id in chosen - done - again],
+            elsewhere,
+            [cell for cell in missing if cell.id not in again and cell.id not in elsewhere],
         )
 
     @property
     def seconds(self) -> float | None:
-        """About how long the cells that are left take in one process; None: nobody knows."""
-        return estimated_seconds(self.left, self.found.cells.values())
+        """About how long the cells that are left take in one process; None: nobody knows.
+
+        By what finished cells took, here and where others are taken over from.
+        """
+        known = [*self.found.cells.values()]
+        known += [source.record for source in self.elsewhere.values()]
+        return estimated_seconds(self.left, known)
 
 
 def select(

@@ -12,7 +12,15 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 FORMAT = 2
 """Of a run on disk. 2: files are sealed (see `bench.files`)."""
@@ -69,13 +77,27 @@ def strict_json(value: object) -> Any:
 PlainDict = Annotated[dict[str, Any], BeforeValidator(plain)]
 
 
-class _Strict(BaseModel):
+class StrictRecord(BaseModel):
     """Frozen; a key that the schema does not know is an error. JSON as in `strict_json`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
 
-class CellError(_Strict):
+class RunRecord(StrictRecord):
+    """What a `run.json` says: the resolved matrix, and its cells.
+
+    `cells` is None where the run does not say which cells are its own; `plan` has what the matrix
+    says of each of them (`PlannedRecord` without the id), or nothing.
+    """
+
+    format: int = FORMAT
+    suite_version: str = ""
+    config: PlainDict
+    cells: list[Annotated[str, AfterValidator(check_cell_id)]] | None = None
+    plan: list[tuple[str, str, str, bool, bool, int, int, dict[str, float]]] = []
+
+
+class CellError(StrictRecord):
     """Why a cell failed: the exception's class, its message, and the log around it."""
 
     kind: str
@@ -114,7 +136,7 @@ class PlannedRecord(NamedTuple):
     varied: dict[str, float]
 
 
-class GridRecord(_Strict):
+class GridRecord(StrictRecord):
     """The intervention points of a cell. `scores` has shape (place, layer, position) over it.
 
     A place is a site, or one head of a site that `heads` gives a number of heads for.
@@ -140,7 +162,7 @@ class GridRecord(_Strict):
         ]
 
 
-class PromptRecord(_Strict):
+class PromptRecord(StrictRecord):
     """One prompt as the model saw it. `tokens` are the readable strings of the clean prompt.
 
     Where a task has several lengths, shorter prompts have "" and the id -1 in front (padding).
@@ -158,7 +180,7 @@ class PromptRecord(_Strict):
     foil_id: int
 
 
-class BetaRecord(_Strict):
+class BetaRecord(StrictRecord):
     """The tuning of beta on the train split; `star` is None for trained methods."""
 
     star: float | None = None
@@ -166,7 +188,7 @@ class BetaRecord(_Strict):
     objective: list[float] = []
 
 
-class MetricRow(_Strict):
+class MetricRow(StrictRecord):
     """One split at one strength, paper Eq. 6-9; `E_0` etc. are <= 0, shares and mass in [0, 1].
 
     `beta_kind` is "one" (beta = 1) or "star" (beta = beta*).
@@ -188,7 +210,7 @@ class MetricRow(_Strict):
     mass_unsteered: float
 
 
-class MinimalityRecord(_Strict):
+class MinimalityRecord(StrictRecord):
     """How many parameters a method needs: the paper's count of |theta| >= threshold, and ours.
 
     Where `meaningful` is False the count says nothing (too few optimiser steps to reach the
@@ -205,7 +227,7 @@ class MinimalityRecord(_Strict):
     unit: str = "scalar"
 
 
-class SparsityRecord(_Strict):
+class SparsityRecord(StrictRecord):
     """E_0 and F when only the `k` points of largest |score| are left (`bench.sparsity`).
 
     `beta` is tuned on train at every k; `E_0` and `F` are of `split`; `area` is E_0 averaged over
@@ -221,7 +243,7 @@ class SparsityRecord(_Strict):
     area: float
 
 
-class CellRecord(_Strict):
+class CellRecord(StrictRecord):
     """Everything about a cell but its tensors.
 
     `settings` is all that decides the numbers; `provenance` what was around while they were made:

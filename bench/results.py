@@ -12,7 +12,8 @@ report/                           written by `reports`
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -24,12 +25,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from bench.files import (
+    MAX_JSON_BYTES,
     SET_ASIDE,
     TEMPORARY,
     DamagedError,
     dump,
     file_digest,
     parse,
+    read_file,
     read_sealed,
     replace_file,
     seal,
@@ -39,7 +42,14 @@ from bench.files import (
     sync,
     write_file,
 )
-from bench.records import FORMAT, CellRecord, PlannedRecord, check_cell_id, plain
+from bench.records import (
+    FORMAT,
+    CellRecord,
+    PlannedRecord,
+    RunRecord,
+    check_cell_id,
+    plain,
+)
 from bench.stored_tables import TABLES_FILE, StoredTables
 from bench.table import tidy_table
 from tasks.errors import UserInputError
@@ -110,11 +120,7 @@ class RunStore:
                 cls.open(directory)  # refuses a run of a newer format
         except CorruptRunError as error:
             set_aside(directory, directory / RUN_FILE, str(error), keep=True)
-        if not _may_become_a_run(directory):
-            raise UserInputError(
-                f"{directory} exists and is not a results directory, so nothing is written there. "
-                f"{WHAT_A_RUN_IS} Give an empty or a new directory."
-            )
+        check_may_become_a_run(directory)
         run = {
             "format": FORMAT,
             "suite_version": suite_version,
@@ -122,11 +128,9 @@ class RunStore:
             "cells": None if plan is None else [one.id for one in plan],
             "plan": [] if plan is None else [plain(one[1:]) for one in plan],
         }
-        try:
+        with writing(directory):
             (directory / CELLS).mkdir(parents=True, exist_ok=True)
             replace_file(directory / RUN_FILE, seal(dump(run)))
-        except OSError as error:
-            _not_writable(directory, error)
         return cls(directory, run)
 
     @classmethod
@@ -138,18 +142,20 @@ class RunStore:
         """
         directory = Path(directory)
         file = directory / RUN_FILE
-        if not file.is_file() or not (directory / CELLS).is_dir():
+        if not file.exists():
             what = "does not exist" if not directory.exists() else "is not a results directory"
             raise UserInputError(f"{directory} {what}. {WHAT_A_RUN_IS}")
+        check_cells_folder(directory)
         try:
             _check_format(file)
-            run = parse(read_sealed(file)[0])
-        except DamagedError as error:
+            run = RunRecord.model_validate(parse(read_sealed(file)[0])).model_dump()
+        except (DamagedError, ValidationError, RecursionError) as error:
+            what = "is no run of the suite" if isinstance(error, RecursionError) else str(error)
             raise CorruptRunError(
-                f"{file} {error}. {WHAT_A_RUN_IS} The same `python -m bench run` writes it anew; "
+                f"{file} {what}. {WHAT_A_RUN_IS} The same `python -m bench run` writes it anew; "
                 "cells stay."
             ) from None
-        return cls(directory, plain(run))
+        return cls(directory, run)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -210,10 +216,8 @@ class RunStore:
             raise FileExistsError(f"{target} is a finished cell and stays as it is")
         content = save({name: np.asarray(array, order="C") for name, array in tensors.items()})
         body = seal(record.model_dump_json(indent=1), hashlib.sha256(content).hexdigest())
-        try:
+        with writing(self.directory):
             self._write(target, {TENSOR_FILE: content, CELL_FILE: body})
-        except OSError as error:
-            _not_writable(self.directory, error)
 
     def _write(self, target: Path, files: Mapping[str, bytes]) -> None:
         temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=self.directory))
@@ -239,30 +243,38 @@ class RunStore:
         record, digest = self._record(cell_id)
         file = self.cell_directory(cell_id) / TENSOR_FILE
         try:
-            content = file.read_bytes()
+            content = read_file(file)
         except FileNotFoundError:
             _corrupt(file, "is missing")
+        except DamagedError as error:
+            _corrupt(file, str(error))
         if hashlib.sha256(content).hexdigest() != digest:
             _corrupt(file, f"({len(content)} bytes) is not the file that {CELL_FILE} was made for")
         try:
             return Cell(record, load(content))
-        except SafetensorError as error:
-            _corrupt(file, f"is no safetensors file: {error}")
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            _corrupt(file, f"is no safetensors file that NumPy can hold: {error}")
 
     def check(self, cell_id: str) -> CellRecord:
         """`record`, with the tensors compared with their digest. Errors as for `read`."""
         record, digest = self._record(cell_id)
         file = self.cell_directory(cell_id) / TENSOR_FILE
-        if not file.is_file():
+        try:
+            found = file_digest(file)
+        except FileNotFoundError:
             _corrupt(file, "is missing")
-        if file_digest(file) != digest:
+        except DamagedError as error:
+            _corrupt(file, str(error))
+        if found != digest:
             _corrupt(file, f"is not the file that {CELL_FILE} was made for")
         return record
 
     def _record(self, cell_id: str) -> tuple[CellRecord, str]:
         file = self.cell_directory(cell_id) / CELL_FILE
-        if not file.is_file():
+        if not (file.exists() or file.is_symlink()):
             raise UserInputError(f"{self.directory} holds no cell {cell_id!r}")
+        if file.parent.is_symlink():
+            _corrupt(file.parent, "is a symbolic link: it is not followed")
         try:
             text, digest = read_sealed(file)
             record = CellRecord.model_validate_json(text)
@@ -276,20 +288,29 @@ class RunStore:
 
     def table(self) -> "DataFrame":
         """Return the tidy table: a row a cell x split x beta kind, one row a failed cell."""
-        return tidy_table([self.record(cell_id) for cell_id in self.ids()])
+        return tidy_table(self.record(cell_id) for cell_id in self.ids())
 
-    def write_tables(self) -> "DataFrame":
-        """Write the tidy table as results.parquet and results.csv, and return it."""
-        table = self.table()
+    def write_tables(self, see: Callable[[CellRecord], object] | None = None) -> "DataFrame":
+        """Write the tidy table as results.parquet and results.csv, and return it.
+
+        Of the records, each is read once, given to `see`, and let go.
+        """
+
+        def records() -> Iterator[CellRecord]:
+            for cell_id in self.ids():
+                record = self.record(cell_id)
+                if see is not None:
+                    see(record)
+                yield record
+
+        table = tidy_table(records())
         self.write_frame("results", table)
         return table
 
     def write_frame(self, name: str, frame: "DataFrame") -> None:
         """Write `frame` as <name>.parquet and <name>.csv into the run directory, each whole."""
-        try:
+        with writing(self.directory):
             self.tables.write(name, frame)
-        except OSError as error:
-            _not_writable(self.directory, error)
 
     def frame(self, name: str) -> "DataFrame | None":
         """Read a table that `write_frame` wrote, None where there is none.
@@ -303,20 +324,49 @@ class RunStore:
         return seal_of(self.cell_directory(cell_id) / CELL_FILE)
 
 
-def _may_become_a_run(directory: Path) -> bool:
-    """Whether `directory` is new, empty, or holds nothing but what a killed run left behind."""
+def check_may_become_a_run(directory: Path) -> None:
+    """Raises UserInputError for a directory that holds anything else than a run.
+
+    It may be new, empty, a run, or hold nothing but what a killed run left behind.
+    """
+    check_cells_folder(directory)
     if not directory.exists() or (directory / RUN_FILE).exists():
-        return True
+        return
     ours = {CELLS, SET_ASIDE, LOCK_FILE, OWNER_FILE, TABLES_FILE}
-    return directory.is_dir() and all(
+    if not directory.is_dir() or not all(
         path.name in ours or path.name.startswith(TEMPORARY) for path in directory.iterdir()
-    )
+    ):
+        raise UserInputError(
+            f"{directory} exists and is not a results directory, so nothing is written there. "
+            f"{WHAT_A_RUN_IS} Give an empty or a new directory."
+        )
+
+
+def check_cells_folder(directory: Path) -> None:
+    """Raises UserInputError where the cells would be somewhere else than in the run."""
+    if (directory / CELLS).is_symlink():
+        raise UserInputError(
+            f"{directory / CELLS} is a symbolic link: cells are neither read nor written where it "
+            "leads. A run is moved as a whole; its own directory may be a link."
+        )
+
+
+@contextmanager
+def writing(directory: Path) -> Iterator[None]:
+    """What goes wrong with the disk in the block is said as NotWritableError."""
+    try:
+        yield
+    except OSError as error:
+        raise NotWritableError(
+            f"Results cannot be written to {directory}: {error.strerror or error}. Finished cells "
+            "are safe; make room and give the same command again."
+        ) from error
 
 
 def _check_format(file: Path) -> None:
     """Raises UserInputError for a run that another format of the suite wrote."""
     try:
-        run = parse(file.read_bytes())
+        run = parse(read_file(file, MAX_JSON_BYTES))
     except DamagedError:
         return  # the seal says it better
     if run.get("format", FORMAT) != FORMAT:
@@ -330,10 +380,3 @@ def _corrupt(file: Path, what: str) -> NoReturn:
     raise CorruptCellError(
         f"{file} {what}. The next `python -m bench run` sets it aside and computes the cell again."
     )
-
-
-def _not_writable(directory: Path, error: OSError) -> NoReturn:
-    raise NotWritableError(
-        f"Results cannot be written to {directory}: {error.strerror or error}. Finished cells are "
-        "safe; make room and give the same command again."
-    ) from error

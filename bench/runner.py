@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,19 +12,18 @@ import torch
 from numpy.typing import NDArray
 
 from bench import __version__
-from bench.agreement import agreement_table
 from bench.alone import Alone, Crew, CrewWatcher
-from bench.cells import NUMBERS_VERSION, PlannedCell, expand
+from bench.cells import PlannedCell, expand
 from bench.config import Matrix
-from bench.estimate import estimated_seconds
 from bench.options import RunOptions
 from bench.plan import Plan
 from bench.plugins import install
 from bench.records import CellRecord
-from bench.results import RUN_FILE, CorruptRunError, RunStore
-from bench.reuse import Source, sources, take_over
+from bench.results import RunStore
+from bench.reuse import runs, take_over
 from bench.rows import sharing, used_rows
-from bench.upkeep import Survey, only_writer, survey, tidy
+from bench.run_tables import write_tables
+from bench.upkeep import Survey, claim, look, tidy
 from bench.workplace import Nobody, Workplace
 from tasks.errors import UserInputError
 
@@ -98,37 +95,37 @@ def run_matrix(
             that another process is writing, a full disk, workers that cannot be had, and a model
             or task that cannot be had if nothing else is left to do (else its cells fail and the
             others go on). What the directory holds stays as it is then.
+
+    The directory is this process's own before anything is loaded.
     """
     progress, options = progress or Silent(), options or RunOptions()
     directory = results_directory(matrix, output)
     install(matrix.plugins)
     with ExitStack() as stack:
         stack.enter_context(threads(options.threads))
+        stack.enter_context(claim(directory))
         crew = stack.enter_context(crew_for(matrix, options, directory))
         cells = expand(matrix, crew.model_digest, crew.device)
-        found = _survey(directory, stack, progress)
-        plan = Plan.of(cells, found, options)
-        elsewhere = sources(plan.left, options.reuse)
-        left = [cell for cell in plan.left if cell.id not in elsewhere]
-        progress.planned(left, len(plan.done), estimated_seconds(left, found.cells.values()))
-        if left:
-            crew.check(left)  # a mistake in the matrix shows before the run becomes its own
+        found = _survey(directory, progress)
+        crew.contents.update(_contents(found.cells.values()))
+        plan = Plan.of(cells, found, options, runs(directory, options.reuse))
+        progress.planned(plan.left, len(plan.done), plan.seconds)
+        if plan.left:
+            crew.check(plan.left)  # a mistake in the matrix shows before the run becomes its own
         store = RunStore.create(
             directory,
             matrix.model_dump(),
             suite_version=__version__,
             plan=[cell.planned for cell in cells],
         )
-        if found.is_new:
-            stack.enter_context(only_writer(store.directory))
         outcome = Outcome(store, known=plan.done, failed=list(plan.kept))
         try:
-            _take_over(plan.left, elsewhere, outcome)
+            wanted = {cell.id for cell in plan.left} | _not_taken_over(plan, outcome)
             used = used_rows(found.cells.values())
             missing = [
                 replace(cell, rows=used.get(sharing(cell.task.label, cell.settings)))
-                for cell in plan.left
-                if not store.has(cell.id)
+                for cell in cells
+                if cell.id in wanted
             ]
             _compute(missing, crew, outcome, progress)
         finally:
@@ -155,7 +152,10 @@ def crew_for(matrix: Matrix, options: RunOptions, directory: Path) -> Crew:
         UserInputError: if workers are wanted and dask is not installed.
     """
     if options.workers is None and options.scheduler is None:
-        return Alone(Workplace(matrix, cell_timeout=options.cell_timeout))
+        place = Workplace(
+            matrix, cell_timeout=options.cell_timeout, load_timeout=options.load_timeout
+        )
+        return Alone(place)
     try:
         from bench.cluster import Cluster
     except ImportError as error:
@@ -177,33 +177,33 @@ def threads(number: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _survey(directory: Path, stack: ExitStack, progress: Progress) -> Survey:
-    """What the directory holds already; from here on this is its only writer.
-
-    What is damaged is set aside.
-    """
-    if not (directory / RUN_FILE).exists():
-        return Survey(is_new=True)
-    stack.enter_context(only_writer(directory))
+def _survey(directory: Path, progress: Progress) -> Survey:
+    """What the directory holds already. What is damaged is set aside."""
     store, found = look(directory)
     progress.set_aside(tidy(store, found))
     return found
 
 
-def look(directory: Path) -> tuple[RunStore, Survey]:
-    """A run and everything in it, though its run.json may be damaged."""
-    try:
-        store = RunStore.open(directory)
-    except CorruptRunError:
-        store = RunStore(directory, {})  # its cells are sound or not by themselves
-    return store, survey(store)
+def _contents(records: Iterable[CellRecord]) -> dict[str, str]:
+    """What the models of finished cells held, by digest."""
+    known: dict[str, str] = {}
+    for record in records:
+        said = record.provenance
+        if record.status == "done" and said.get("model_content"):
+            known.setdefault(str(said.get("model_digest")), str(said["model_content"]))
+    return known
 
 
-def _take_over(cells: list[PlannedCell], elsewhere: dict[str, Source], outcome: Outcome) -> None:
-    for cell in cells:
-        missing = cell.id in elsewhere and not outcome.store.has(cell.id)
-        if missing and take_over(cell, elsewhere[cell.id], outcome.store):
+def _not_taken_over(plan: Plan, outcome: Outcome) -> set[str]:
+    """Takes finished cells over from elsewhere; gives the ids of those whose files are damaged."""
+    broken = set()
+    for cell in plan.cells:
+        source = plan.elsewhere.get(cell.id)
+        if source is not None and take_over(cell, source, outcome.store):
             outcome.reused.append(cell.id)
+        elif source is not None:
+            broken.add(cell.id)
+    return broken
 
 
 def _compute(cells: list[PlannedCell], crew: Crew, outcome: Outcome, progress: Progress) -> None:
@@ -219,16 +219,3 @@ def _compute(cells: list[PlannedCell], crew: Crew, outcome: Outcome, progress: P
         else:
             outcome.failed.append(record)
         progress.finished(cell, record)
-
-
-def write_tables(store: RunStore, resamples: int) -> None:
-    """Writes the tidy table and the agreement between methods, unless they are up to date."""
-    ids = store.ids()
-    content = [NUMBERS_VERSION, resamples, *((name, store.version_of(name)) for name in ids)]
-    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    if store.tables.made_of() == digest:
-        return
-    store.write_tables()
-    cells = [store.read(cell_id) for cell_id in ids if store.has(cell_id)]
-    store.write_frame("agreement", agreement_table(cells, resamples=resamples))
-    store.tables.are_made_of(digest)

@@ -5,7 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from bench.files import DamagedError, dump, file_digest, parse, read_sealed, replace_file, seal
+from bench.parquet import read_frame
+from bench.records import StrictRecord
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
@@ -18,6 +22,13 @@ REMEDY = "The same `python -m bench run` makes it anew from the cells."
 
 class CorruptTableError(UserInputError):
     """A table of a run, or the file that describes them, was altered; the message names it."""
+
+
+class Described(StrictRecord):
+    """What `tables.json` says: what the tables were made of, and the digests of their files."""
+
+    made_of: str
+    files: dict[str, str]
 
 
 class StoredTables:
@@ -46,14 +57,15 @@ class StoredTables:
 
     def read(self, name: str) -> "DataFrame | None":
         """A table, None where there is none. Raises CorruptTableError where it was altered."""
-        from pandas import read_parquet
-
         file = self.directory / f"{name}.parquet"
         digest = self._read()["files"].get(file.name)
         if digest is None:
             return None
         _check(file, digest)
-        return read_parquet(file)
+        try:
+            return read_frame(file)
+        except DamagedError as error:
+            raise CorruptTableError(f"{file} {error}. {REMEDY}") from None
 
     def made_of(self) -> str:
         """What the tables were made of, "" where there are none or some are missing.
@@ -74,11 +86,11 @@ class StoredTables:
         self.file.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, Any]:
-        if not self.file.is_file():
+        if not self.file.exists():
             return {"made_of": "", "files": {}}
         try:
-            return parse(read_sealed(self.file)[0])
-        except DamagedError as error:
+            return Described.model_validate(parse(read_sealed(self.file)[0])).model_dump()
+        except (DamagedError, ValidationError) as error:
             raise CorruptTableError(f"{self.file} {error}. {REMEDY}") from None
 
     def _describe(self, files: Mapping[str, str], made_of: str) -> None:
@@ -104,7 +116,11 @@ def _no_formula(value: object) -> object:
 
 
 def _check(file: Path, digest: str) -> None:
-    if not file.is_file():
+    if not file.exists():
         raise CorruptTableError(f"{file} is missing. {REMEDY}")
-    if file_digest(file) != digest:
+    try:
+        found = file_digest(file)
+    except DamagedError as error:
+        raise CorruptTableError(f"{file} {error}. {REMEDY}") from None
+    if found != digest:
         raise CorruptTableError(f"{file} was altered since it was written. {REMEDY}")

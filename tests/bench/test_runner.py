@@ -12,7 +12,7 @@ from bench import runner, workplace
 from bench.cells import PlannedCell
 from bench.config import Matrix
 from bench.records import CellRecord
-from bench.results import RunStore
+from bench.results import Cell, RunStore
 from bench.runner import Outcome, run_matrix
 from methods import METHODS
 from methods.controls import Random
@@ -337,3 +337,26 @@ def test_excluded_points_are_nan_wherever_scores_are_stored(
             if name in tensors:
                 assert np.isnan(tensors[name][..., -1, -1]).all()
                 assert np.isfinite(tensors[name][..., 0, 0]).all()
+
+
+def test_tables_are_made_without_reading_tensors_that_they_do_not_need(
+    outcome: Outcome, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four cells those two whose scores are compared, each once; of one method none."""
+    reads: list[str] = []
+    real = RunStore.read
+
+    def read(store: RunStore, cell_id: str) -> Cell:
+        reads.append(store.record(cell_id).method)
+        return real(store, cell_id)
+
+    monkeypatch.setattr(RunStore, "read", read)
+    for methods, expected in (
+        (["grad_scalar", {"name": "activ_scalar", "epochs": 3}],
+         ["activ_scalar[epochs=3]", "grad_scalar"]),
+        (["grad_scalar"], []),
+    ):  # fmt: skip
+        outcome.store.tables.forget()
+        reads.clear()
+        run_matrix(small_matrix(tiny_folder, methods=methods), outcome.store.directory)
+        assert sorted(reads) == expected

@@ -5,6 +5,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -13,7 +14,17 @@ import pytest
 
 from bench.results import CELL_FILE, TENSOR_FILE, NotWritableError, RunStore
 from bench.runner import Silent, run_matrix
-from bench.upkeep import BusyError, is_busy, only_writer, owner_of, survey, tidy
+from bench.upkeep import (
+    BusyError,
+    claim,
+    is_busy,
+    look,
+    only_writer,
+    owner_of,
+    survey,
+    tidy,
+)
+from tasks.errors import UserInputError
 from tests.small import small_matrix
 
 
@@ -112,9 +123,21 @@ def test_damaged_and_foreign_files_are_named_set_aside_and_recomputed(
 def test_an_altered_run_file_does_not_end_a_run(run: Path, tiny_folder: Path) -> None:
     content = (run / "run.json").read_bytes()
     (run / "run.json").write_bytes(content[: len(content) // 2])
-    outcome = run_matrix(small_matrix(tiny_folder), run)
+    told = Noting()
+    outcome = run_matrix(small_matrix(tiny_folder), run, told)
     assert (len(outcome.known), outcome.computed) == (4, [])
     assert (run / "set-aside" / "run.json").is_file()
+    (said,) = told.sentences
+    assert str(run / "run.json") in said
+
+
+def test_a_run_without_its_cells_is_computed_again(
+    finished: Path, run: Path, tiny_folder: Path
+) -> None:
+    shutil.rmtree(run / "cells")
+    assert RunStore.open(run).ids() == []
+    assert len(run_matrix(small_matrix(tiny_folder), run).computed) == 4
+    assert numbers(run) == numbers(finished)
 
 
 def test_kill_9_at_20_random_moments_loses_nothing(
@@ -133,7 +156,7 @@ def test_kill_9_at_20_random_moments_loses_nothing(
             process.join(draw.uniform(0, duration))
             process.kill()
             process.join()
-            if (folder / "tables.json").is_file():
+            if process.exitcode == 0:
                 shutil.rmtree(folder)  # it was done: the next one starts from nothing
         else:
             process.join()
@@ -146,6 +169,44 @@ def test_kill_9_at_20_random_moments_loses_nothing(
     assert not list(folder.glob(".writing*"))
 
 
+def test_kill_9_at_every_write_of_the_tables_loses_nothing(
+    finished: Path, run: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """The cells are done; whoever makes the tables is killed at its first write, its second ..."""
+    context = multiprocessing.get_context("fork")
+    matrix, names = small_matrix(tiny_folder), ("results.csv", "agreement.csv")
+    writes = 0
+    while True:
+        (run / "tables.json").unlink(missing_ok=True)
+        process = context.Process(target=_run_and_die, args=(matrix, run, writes))
+        process.start()
+        process.join()
+        if process.exitcode == 0:
+            break
+        told = Noting()
+        assert not run_matrix(matrix, run, told).computed
+        assert not told.sentences
+        for name in names:
+            assert (run / name).read_bytes() == (finished / name).read_bytes()
+        assert not list(run.glob(".writing*"))
+        writes += 1
+    assert writes >= 10
+
+
+def _run_and_die(matrix: object, folder: Path, writes: int) -> None:
+    """Runs a matrix, and ends like a process that is killed when it has written so often."""
+    real, done = os.fsync, [0]
+
+    def fsync(descriptor: int) -> None:
+        if done[0] == writes:
+            os.kill(os.getpid(), signal.SIGKILL)
+        done[0] += 1
+        real(descriptor)
+
+    os.fsync = fsync
+    run_matrix(matrix, folder)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("room", [1_000, 20_000])
 def test_a_full_disk_is_said_and_the_rest_is_done_when_there_is_room(
     finished: Path, tiny_folder: Path, tmp_path: Path, room: int
@@ -155,13 +216,47 @@ def test_a_full_disk_is_said_and_the_rest_is_done_when_there_is_room(
     folder = tmp_path / "run"
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
     try:
-        with pytest.raises(NotWritableError, match="File too large"):
-            run_matrix(small_matrix(tiny_folder), folder)
+        for _ in range(2):  # the same command again, before there is room
+            with pytest.raises(NotWritableError, match="File too large"):
+                run_matrix(small_matrix(tiny_folder), folder)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list(folder.glob(".writing*"))
     run_matrix(small_matrix(tiny_folder), folder)
     assert numbers(folder) == numbers(finished)
+
+
+def test_a_finished_run_on_a_full_disk_says_so_too(run: Path, tiny_folder: Path) -> None:
+    """Not even who writes it can be written; nor can what is damaged be set aside."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        with pytest.raises(NotWritableError, match="make room"):
+            run_matrix(small_matrix(tiny_folder), run)
+        (run / "cells" / "stray").write_text("?")
+        store, found = look(run)
+        with pytest.raises(NotWritableError, match="make room"):
+            tidy(store, found)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not run_matrix(small_matrix(tiny_folder), run).computed
+
+
+def test_a_new_directory_is_its_owners_before_a_model_is_loaded(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two runs started together, the second one says so before it has done any work."""
+    monkeypatch.setattr("bench.workplace.load_model", None)
+    monkeypatch.setattr("bench.alone.model_digest", None)
+    with claim(tmp_path / "new"), pytest.raises(BusyError, match="is being written by process"):
+        run_matrix(small_matrix(tiny_folder), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_mistake_leaves_no_directory_behind(tiny_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserInputError, match="99 is outside"):
+        run_matrix(small_matrix(tiny_folder, positions=[99]), tmp_path / "some" / "where")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_second_writer_says_who_the_first_is(run: Path, tiny_folder: Path) -> None:

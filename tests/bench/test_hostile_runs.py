@@ -1,0 +1,289 @@
+"""A run that somebody else made, to do harm: links, pipes, bombs. It is refused, soon."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pytest
+import yaml
+from pyarrow import parquet
+
+from bench.files import dump, seal
+from bench.results import CELL_FILE, RUN_FILE, TENSOR_FILE, CorruptRunError, RunStore
+from bench.runner import run_matrix
+from bench.stored_tables import CorruptTableError
+from bench.upkeep import look, only_writer, owner_of, survey, tidy
+from tasks.errors import UserInputError
+from tests.bench.test_cli import command
+from tests.bench.test_hostile import within
+from tests.bench.test_results import TENSORS, done
+from tests.small import small_matrix
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RunStore:
+    """A run of two cells with a table."""
+    store = RunStore.create(tmp_path / "run", {"models": ["m"]})
+    for name in ("a", "b"):
+        store.write(done(name), TENSORS)
+    store.write_tables()
+    return store
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """A folder of the user's own, which has to stay as it is."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("mine")
+    return folder
+
+
+def untouched(folder: Path) -> bool:
+    names = {path.name for path in folder.iterdir()}
+    return names == {"thesis.tex"} and (folder / "thesis.tex").read_text() == "mine"
+
+
+def test_nothing_is_set_aside_through_a_link(store: RunStore, elsewhere: Path) -> None:
+    (store.directory / "cells" / "stray").write_text("?")
+    (store.directory / "set-aside").symlink_to(elsewhere)
+    with pytest.raises(UserInputError, match="symbolic link"):
+        tidy(*look(store.directory))
+    assert untouched(elsewhere)
+    (store.directory / "set-aside").unlink()
+    (store.directory / "set-aside").mkdir()
+    (store.directory / "set-aside" / "reasons.jsonl").symlink_to(elsewhere / "thesis.tex")
+    with pytest.raises(UserInputError, match="symbolic link"):
+        tidy(*look(store.directory))
+    assert untouched(elsewhere)
+
+
+def test_a_cell_that_is_a_link_is_set_aside_as_one(store: RunStore, elsewhere: Path) -> None:
+    """Though what it leads to is a sound cell, with a file of the user's own in it."""
+    cell = store.cell_directory("a")
+    for file in cell.iterdir():
+        shutil.copy(file, elsewhere)
+    shutil.rmtree(cell)
+    cell.symlink_to(elsewhere)
+    with pytest.raises(UserInputError, match="symbolic link"):
+        store.read("a")
+    found = survey(store)
+    assert list(found.problems) == [cell]
+    tidy(store, found)
+    assert (store.directory / "set-aside" / "a").is_symlink()
+    assert (elsewhere / "thesis.tex").read_text() == "mine"
+    assert store.ids() == ["b"]
+
+
+def test_a_folder_of_cells_that_is_a_link_is_refused(store: RunStore, elsewhere: Path) -> None:
+    shutil.rmtree(store.directory / "cells")
+    (store.directory / "cells").symlink_to(elsewhere)
+    with pytest.raises(UserInputError, match="neither read nor written"):
+        RunStore.open(store.directory)
+    with pytest.raises(UserInputError, match="neither read nor written"):
+        RunStore.create(store.directory, {})
+    assert untouched(elsewhere)
+
+
+def test_what_is_written_replaces_links_and_does_not_follow_them(
+    store: RunStore, elsewhere: Path
+) -> None:
+    run, thesis = store.directory, elsewhere / "thesis.tex"
+    for name in (f".writing-{os.getpid()}-run.json", f".writing-{os.getpid()}-.owner.json"):
+        (run / name).symlink_to(thesis)
+    (run / ".owner.json").symlink_to(thesis)
+    (run / ".writing-left").symlink_to(elsewhere)
+    with only_writer(run):
+        tidy(*look(run))
+        RunStore.create(run, {"models": ["other"]})
+    assert untouched(elsewhere)
+    assert RunStore.open(run).config == {"models": ["other"]}
+    (run / ".lock").unlink()
+    (run / ".lock").symlink_to(thesis)
+    with pytest.raises(UserInputError, match="no lock"), only_writer(run):
+        pass
+    assert untouched(elsewhere)
+
+
+def pipe(file: Path) -> None:
+    os.mkfifo(file)
+
+
+def endless(file: Path) -> None:
+    file.symlink_to("/dev/zero")
+
+
+def terabyte(file: Path) -> None:
+    with file.open("wb") as stream:
+        stream.truncate(2**40)
+
+
+def folder_instead(file: Path) -> None:
+    file.mkdir()
+
+
+@pytest.mark.parametrize("make", [pipe, endless, terabyte, folder_instead])
+def test_what_is_no_file_of_the_suite_is_named_and_not_read(
+    store: RunStore, make: Callable[[Path], None]
+) -> None:
+    run = store.directory
+    with within(5, 50):
+        for cell, name in (("a", CELL_FILE), ("b", TENSOR_FILE)):
+            file = store.cell_directory(cell) / name
+            file.unlink()
+            make(file)
+            with pytest.raises(UserInputError, match=f"cells/{cell}/{name}"):
+                store.read(cell)
+            assert str(file) in " ".join(survey(store).problems.values())
+        for name in ("results.parquet", "tables.json"):
+            (run / name).unlink()
+            make(run / name)
+            with pytest.raises(CorruptTableError, match=name):
+                store.tables.made_of()
+        (run / RUN_FILE).unlink()
+        make(run / RUN_FILE)
+        with pytest.raises(CorruptRunError, match=RUN_FILE):
+            RunStore.open(run)
+        make(run / ".owner.json")
+        assert owner_of(run) == "another process"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"format": 2, "config": {}, "cells": ["../../x"]},
+        {"format": 2, "config": {}, "cells": 3},
+        {"format": 2, "config": [], "cells": None},
+        {"format": 2, "config": {}, "more": 1},
+    ],
+)
+def test_a_run_file_of_another_kind_is_named(store: RunStore, content: object) -> None:
+    (store.directory / RUN_FILE).write_bytes(seal(dump(content)))
+    with pytest.raises(CorruptRunError, match=RUN_FILE):
+        RunStore.open(store.directory)
+    assert RunStore.create(store.directory, {}).ids() == ["a", "b"]
+
+
+@pytest.mark.parametrize("depth", [900, 20_000])
+def test_a_run_file_that_is_nested_deeply_is_named(store: RunStore, depth: int) -> None:
+    text = '{"format": 2, "cells": null, "config": {"a": ' + "[" * depth + "]" * depth + "}}"
+    (store.directory / RUN_FILE).write_bytes(seal(text))
+    with within(5, 100), pytest.raises(CorruptRunError, match=RUN_FILE):
+        RunStore.open(store.directory)
+
+
+def test_who_writes_is_said_without_escapes(store: RunStore) -> None:
+    owner = {"process": 1, "host": "\x1b[2J\x07", "since": "now"}
+    (store.directory / ".owner.json").write_text(json.dumps(owner))
+    assert owner_of(store.directory) == "process 1 on \\x1b[2J\\x07 since now"
+
+
+def put_table(store: RunStore, table: pyarrow.Table, **settings: object) -> None:
+    """A table that the run's own digests vouch for."""
+    file = store.directory / "agreement.parquet"
+    parquet.write_table(table, file, **settings)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    described = {"made_of": "", "files": {file.name: digest}}
+    (store.directory / "tables.json").write_bytes(seal(dump(described)))
+
+
+def long_texts() -> pyarrow.Table:
+    """60 GB of text in a dictionary of one."""
+    values = pyarrow.array(["x" * 2**20])
+    column = pyarrow.DictionaryArray.from_arrays(np.zeros(60_000, dtype=np.int32), values)
+    return pyarrow.table({"text": column})
+
+
+def many_rows() -> pyarrow.Table:
+    """Ten columns of the same 8 million runs of zeros."""
+    return pyarrow.table({str(n): np.zeros(8_000_000, dtype=np.int8) for n in range(10)})
+
+
+def zeros() -> pyarrow.Table:
+    """A page of zeros, packed."""
+    return pyarrow.table({"text": ["\0" * 2**28]})
+
+
+@pytest.mark.parametrize(
+    ("bomb", "settings"),
+    [
+        (long_texts, {}),
+        (many_rows, {}),
+        (zeros, {"compression": "zstd", "use_dictionary": False}),
+    ],
+)
+def test_a_table_that_would_fill_the_memory_is_refused(
+    store: RunStore, bomb: Callable[[], pyarrow.Table], settings: dict[str, object]
+) -> None:
+    put_table(store, bomb(), **settings)
+    assert (store.directory / "agreement.parquet").stat().st_size < 30 * 2**20
+    with within(10, 400), pytest.raises(CorruptTableError, match=r"agreement\.parquet"):
+        store.frame("agreement")
+
+
+def test_a_table_comes_back_as_pandas_would_read_it(store: RunStore) -> None:
+    import pandas as pd
+
+    pd.testing.assert_frame_equal(
+        store.frame("results"), pd.read_parquet(store.directory / "results.parquet")
+    )
+    (store.directory / "results.parquet").write_bytes(b"PAR1")
+    digest = hashlib.sha256(b"PAR1").hexdigest()
+    described = {"made_of": "", "files": {"results.parquet": digest}}
+    (store.directory / "tables.json").write_bytes(seal(dump(described)))
+    with pytest.raises(CorruptTableError, match="is no Parquet file"):
+        store.frame("results")
+
+
+def test_a_run_of_somebody_else_with_a_link_is_not_run(
+    store: RunStore, elsewhere: Path, tiny_folder: Path
+) -> None:
+    (store.directory / "cells" / "stray").symlink_to(elsewhere)
+    matrix = small_matrix(tiny_folder, methods=["grad_scalar"], controls={"draws": 0})
+    outcome = run_matrix(matrix, store.directory)
+    assert len(outcome.computed) == 1
+    assert untouched(elsewhere)
+
+
+def test_foreign_names_are_shown_without_escapes(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """A model's folder, a prompt file and an output folder whose names would clear the screen."""
+    evil = tmp_path / "a\x1b[2J\x07b"
+    shutil.copytree(tiny_folder, evil)
+    prompts = tmp_path / "c\x1b[2J.jsonl"
+    pair = {"clean": "When Mary", "corrupted": "When John", "answer": " and", "foil": " the"}
+    rows = [
+        json.dumps({**pair, "clean": f"{pair['clean']} and" if odd else pair["clean"],
+                    "corrupted": f"{pair['corrupted']} and" if odd else pair["corrupted"]})
+        for odd in (False, True)
+    ]  # fmt: skip
+    prompts.write_text("\n".join(rows))
+    matrix = small_matrix(
+        evil, tasks=["ioi", str(prompts)], methods=["grad_scalar"], controls={"draws": 0},
+        output=str(tmp_path / "d\x1b[2J"),
+    )  # fmt: skip
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(matrix.model_dump()))
+    place = ["grad_scalar", "-r", str(matrix.output)]
+    for arguments in (
+        ["plan", str(tmp_path / "mine.yaml")],
+        ["run", str(tmp_path / "mine.yaml")],
+        ["status", str(matrix.output)],
+        ["show", "ioi", *place[1:]],
+        ["reproduce", "ioi", *place[1:]],
+        ["apply", "ioi", *place[1:]],
+        ["show", "grad_scalar", "-r", str(evil)],
+        ["rm", str(matrix.output), "--failed"],
+        ["check", str(evil)],
+    ):
+        command(monkeypatch, *arguments)
+        shown = capsys.readouterr()
+        assert shown.out or shown.err
+        assert "\x1b" not in shown.out + shown.err, arguments
+        assert "\x07" not in shown.out + shown.err, arguments
