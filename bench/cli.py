@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,10 +11,11 @@ import typer
 from rich.console import Console
 
 from bench import commands, plugin_commands, steer_commands
+from bench.cli_plan import plan
 from bench.cli_report import print_paths, report
 from bench.cli_tasks import tasks
-from bench.config import load_config, preset_names, with_plugins
-from bench.options import RunOptions
+from bench.config import Matrix, load_config, preset_names
+from bench.options import LOAD_TIMEOUT, RunOptions
 from bench.show import harmless
 from bench.sizes import SMALL
 from bench.suite import Suite, is_suite, load_suite
@@ -36,6 +38,8 @@ USER_ERROR = 2
 FAILED_CELLS = 1
 """Exit code when cells failed for another reason."""
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""A report or a file that was asked for cannot be written either."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
@@ -45,7 +49,7 @@ OutputOption = Annotated[
 ]
 
 
-for command in (commands.plan, commands.status, commands.rm, commands.show, commands.reproduce):
+for command in (plan, commands.status, commands.rm, commands.show, commands.reproduce):
     app.command()(command)
 app.command()(plugin_commands.check)
 app.command()(plugin_commands.new_method)
@@ -79,6 +83,9 @@ def run(
     cell_timeout: Annotated[
         float | None, typer.Option(help="Seconds that a cell may take; then it has failed.")
     ] = None,
+    load_timeout: Annotated[
+        float, typer.Option(help="Seconds that loading a model and preparing a task may take.")
+    ] = LOAD_TIMEOUT,
     reuse: Annotated[
         list[Path] | None,
         typer.Option(help="Another results directory, whose finished cells are taken over."),
@@ -108,6 +115,7 @@ def run(
         only=tuple(only or ()),
         retry_failed=retry_failed,
         cell_timeout=cell_timeout,
+        load_timeout=load_timeout,
         reuse=tuple(reuse or ()),
         workers=workers,
         scheduler=scheduler,
@@ -119,8 +127,17 @@ def run(
             raise UserInputError(f"{matrix} is presets with tasks of their own: leave out --task.")
         suite = load_suite(matrix, output, size=size, models=model or (), plugins=plugin or ())
         raise typer.Exit(_run_suite(suite, options))
-    config = load_config(matrix, size=size, models=model or (), tasks=task or ())
-    config = with_plugins(config, plugin or ())
+    config = load_config(
+        matrix, size=size, models=model or (), tasks=task or (), plugins=plugin or ()
+    )
+    raise typer.Exit(_run_matrix(config, output, options))
+
+
+app.command()(report)
+
+
+def _run_matrix(config: Matrix, output: Path | None, options: RunOptions) -> int:
+    """Runs a matrix, shows its leaderboard and writes its report; gives the exit code."""
     _check_figures(config.figures)
     from bench.progress import TerminalProgress
     from bench.runner import run_matrix
@@ -131,7 +148,7 @@ def run(
             outcome = run_matrix(config, output, progress, options)
     except KeyboardInterrupt:
         print("Interrupted. Finished cells are stored; the same command goes on.", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
+        return INTERRUPTED
     if outcome.reused:
         console.print(f"{len(outcome.reused)} finished cells were taken over from other runs.")
     if not outcome.computed and not outcome.failed:
@@ -139,10 +156,7 @@ def run(
     _show_leaderboard(outcome.store.directory, console)
     page = _write_report(outcome.store.directory, None)
     print_paths(console, {"results": outcome.store.directory, "report": page})
-    raise typer.Exit(_closing(outcome, console))
-
-
-app.command()(report)
+    return _closing(outcome, console)
 
 
 @app.command(name="list")
@@ -167,7 +181,7 @@ def list_names() -> None:
     for title, table in tables.items():
         typer.echo(f"{title}:")
         for name, summary in table.items():
-            typer.echo(f"  {name.ljust(width)}  {summary}")
+            typer.echo(f"  {harmless(name.ljust(width))}  {harmless(summary)}")
 
 
 app.command()(tasks)
@@ -180,6 +194,12 @@ def main() -> None:
     except UserInputError as error:
         lines = (harmless(line) for line in str(error).splitlines())
         print("Error: " + "\n".join(lines), file=sys.stderr)
+        sys.exit(USER_ERROR)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        where = harmless(str(error.filename or "the disk"))
+        print(f"Error: {where}: {error.strerror}. Make room, and start again.", file=sys.stderr)
         sys.exit(USER_ERROR)
 
 
@@ -234,7 +254,7 @@ def _closing(outcome: Outcome, console: Console) -> int:
     for reason, ids in reasons.items():
         others = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
         console.print(f"  {ids[0]}{others}: {harmless(reason)}", markup=False, soft_wrap=True)
-    directory = outcome.store.directory
+    directory = harmless(str(outcome.store.directory))
     console.print(
         f"All of them: python -m bench status {directory}. One with its log: python -m bench show "
         f"CELL --results {directory}. The same command tries them again; --keep-failed leaves "

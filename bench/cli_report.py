@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from bench.show import harmless
 from tasks.errors import UserInputError
 
 
@@ -85,4 +86,6 @@ def _inches(width: str) -> float | None:
 def print_paths(console: Console, paths: dict[str, Path]) -> None:
     """Prints where things are, whole, so that they can be copied."""
     for what, path in paths.items():
-        console.print(f"{what}: {path}", soft_wrap=True, markup=False, highlight=False)
+        console.print(
+            f"{what}: {harmless(str(path))}", soft_wrap=True, markup=False, highlight=False
+        )

@@ -12,6 +12,7 @@ from bench.config import preset_names
 from bench.estimate import estimated_seconds, in_words
 from bench.options import RunOptions
 from bench.results import RUN_FILE
+from bench.show import harmless
 from bench.suite import Suite, load_suite
 from tasks.errors import UserInputError
 
@@ -44,7 +45,7 @@ def run_suite(suite: Suite, options: RunOptions, console: Console) -> tuple[int,
             write_report(directory, options=ReportOptions(figures=matrix.figures))
         except UserInputError as error:
             broken += 1
-            print(f"Error in {name}: {error}", file=sys.stderr)
+            print(f"Error in {name}: {harmless(str(error))}", file=sys.stderr)
     suite.directory.mkdir(parents=True, exist_ok=True)
     page = write_claims(suite.directory, list(suite.matrices))
     return failed, broken, page

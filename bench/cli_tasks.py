@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench.show import harmless
 from tasks.build import build_task
 from tasks.errors import UserInputError
 
@@ -51,12 +52,14 @@ def tasks(
             load_model(name), chosen or every_variety(), n_prompts=prompts, seed=seed
         ):
             rows.append(row)
-            console.print(f"{row.model}: {row.task}", style="dim", markup=False, highlight=False)
+            done = harmless(f"{row.model}: {row.task}")
+            console.print(done, style="dim", markup=False, highlight=False)
     frame = as_frame(rows)
     console.print(_terminal_table(frame))
     for row in rows:
         if row.problem:
-            console.print(f"{row.model}: {row.problem}", markup=False, soft_wrap=True)
+            problem = harmless(f"{row.model}: {row.problem}")
+            console.print(problem, markup=False, soft_wrap=True)
     if output is not None:
         _write(frame, output)
         console.print(f"table: {output}", soft_wrap=True, markup=False, highlight=False)
@@ -68,7 +71,7 @@ def _terminal_table(frame: DataFrame) -> Table:
     for name in columns:
         table.add_column(name, overflow="fold")
     for values in frame[columns].itertuples(index=False):
-        table.add_row(*(escape(_text(value)) for value in values))
+        table.add_row(*(escape(harmless(_text(value))) for value in values))
     return table
 
 

@@ -1,19 +1,15 @@
-"""Commands on runs and cells: `plan`, `status`, `rm`, `show`, `reproduce`."""
+"""Commands on runs and cells: `status`, `rm`, `show`, `reproduce`."""
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench.estimate import in_words
-from bench.files import SET_ASIDE
+from bench.files import SET_ASIDE, remove
 from bench.find import find_cell
-from bench.options import RunOptions
 from bench.records import CellRecord
 from bench.results import RunStore
 from bench.show import describe, harmless
@@ -28,60 +24,9 @@ ResultsOption = Annotated[
     Path | None, typer.Option("--results", "-r", help="The results directory of the cell.")
 ]
 
-
-def plan(
-    matrix: Annotated[str, typer.Argument(help="A preset's name or the path of a YAML file.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The results directory.")
-    ] = None,
-    only: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, as for run.")] = None,
-    reuse: Annotated[list[Path] | None, typer.Option(help="As for run.")] = None,
-    plugin: Annotated[list[Path] | None, typer.Option(help="As for run.")] = None,
-    keep_failed: Annotated[bool, typer.Option("--keep-failed", help="As for run.")] = False,
-) -> None:
-    """Shows what a run would compute, what is done, what failed, and how long it takes.
-
-    Writes nothing.
-    """
-    from bench.bridge import resolve_device
-    from bench.cells import expand
-    from bench.config import load_config, with_plugins
-    from bench.models import model_digest
-    from bench.plan import Plan
-    from bench.plugins import install
-    from bench.results import RUN_FILE
-    from bench.reuse import sources
-    from bench.runner import look, results_directory
-    from bench.upkeep import Survey
-
-    config = with_plugins(load_config(matrix), plugin or ())
-    install(config.plugins)
-    options = RunOptions(
-        only=tuple(only or ()), reuse=tuple(reuse or ()), retry_failed=not keep_failed
-    )
-    directory = results_directory(config, output)
-    found = look(directory)[1] if (directory / RUN_FILE).exists() else Survey()
-    planned = Plan.of(expand(config, model_digest, resolve_device), found, options)
-    elsewhere = sources(planned.left, options.reuse)
-    rows = Counter(
-        (cell.model.name, cell.task.label, cell.method.label)
-        for cell in planned.left
-        if cell.id not in elsewhere
-    )
-    for (model, task, method), count in rows.items():
-        typer.echo(f"  would run {count:4d}  {harmless(f'{model}  {task}  {method}')}")
-    failed = [found.cells[cell.id] for cell in planned.cells if cell.id in found.having("failed")]
-    _show_failures(failed)
-    for reason in found.problems.values():
-        typer.echo(f"  damaged: {harmless(reason)}")
-    left = sum(rows.values())
-    typer.echo(f"{directory}: {len(planned.cells)} cells in the matrix")
-    typer.echo(f"  done       {len(planned.done)}")
-    typer.echo(f"  failed     {len(failed)} ({'tried again' if not keep_failed else 'kept'})")
-    typer.echo(f"  taken over {len(elsewhere)}")
-    typer.echo(
-        f"  would run  {left}" + (f", {in_words(planned.seconds)} in one process" if left else "")
-    )
+PluginOption = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="A file that adds methods, tasks or models.")
+]
 
 
 def status(results: Results) -> None:
@@ -91,10 +36,10 @@ def status(results: Results) -> None:
     planned = store.planned or sorted(found.cells)
     own = [found.cells[name] for name in planned if name in found.cells]
     failed = [record for record in own if record.status == "failed"]
-    _show_failures(failed)
+    show_failures(failed)
     for reason in found.problems.values():
         typer.echo(f"  damaged: {harmless(reason)}")
-    typer.echo(f"{results}: {len(planned)} cells in the matrix")
+    typer.echo(f"{harmless(str(results))}: {len(planned)} cells in the matrix")
     typer.echo(f"  done    {len(own) - len(failed)}")
     typer.echo(f"  failed  {len(failed)}")
     typer.echo(f"  missing {len(planned) - len(own)}")
@@ -105,7 +50,8 @@ def status(results: Results) -> None:
         typer.echo(f"  being written by {owner_of(results)}")
 
 
-def _show_failures(failed: list[CellRecord]) -> None:
+def show_failures(failed: list[CellRecord]) -> None:
+    """A line a failed cell."""
     for record in failed:
         assert record.error is not None
         first = (record.error.message.splitlines() or [""])[0]
@@ -137,15 +83,15 @@ def rm(
         if failed:
             unwanted |= found.having("failed")
         paths = [store.cell_directory(name) for name in sorted(unwanted)]
-        if set_aside and (results / SET_ASIDE).is_dir():
+        if set_aside and (results / SET_ASIDE).exists():
             paths.append(results / SET_ASIDE)
         for path in paths:
-            typer.echo(f"{'would remove' if dry_run else 'removed'} {path}")
+            typer.echo(f"{'would remove' if dry_run else 'removed'} {harmless(str(path))}")
             if not dry_run:
-                shutil.rmtree(path)
+                remove(path)
         if not dry_run:
             for sentence in tidy(store, survey(store)):
-                typer.echo(sentence)
+                typer.echo(harmless(sentence))
     typer.echo(f"{len(paths)} removed" if not dry_run else f"{len(paths)} would be removed")
 
 
@@ -164,16 +110,26 @@ def show(
         typer.echo(line)
 
 
-def reproduce(cell: CellArgument, results: ResultsOption = None) -> None:
-    """Computes a cell again and compares every number with the stored one.
+def reproduce(
+    cell: CellArgument,
+    results: ResultsOption = None,
+    matrix: Annotated[
+        str | None,
+        typer.Option(help="The matrix of a cell that is not of the run's latest one."),
+    ] = None,
+    plugin: PluginOption = None,
+) -> None:
+    """Computes a cell again as it was computed then, and compares every number.
 
-    Exit code 0: the same bits. 1: other numbers; the largest differences are shown.
+    With the threads, the kind of device, the precision and the rows that its record says; what else
+    is different on this machine is shown. Of a failed cell the failure is compared. Exit code 0:
+    the same bits, or the same failure. 1: other numbers; the largest differences are shown.
     """
     from bench.reproduce import compare, compute_again
 
     store, cell_id = find_cell(cell, results)
     stored = store.read(cell_id)
-    again = compute_again(store, cell_id)
+    again = compute_again(store, stored.record, matrix=matrix, plugins=plugin or ())
     difference = compare(stored, again)
     for line in difference.lines:
         typer.echo(line)

@@ -54,7 +54,7 @@ class TerminalProgress:
     def set_aside(self, sentences: list[str]) -> None:
         """Names what was damaged and where it is now."""
         for sentence in sentences:
-            self.console.print(sentence, style="yellow", markup=False, soft_wrap=True)
+            self.console.print(harmless(sentence), style="yellow", markup=False, soft_wrap=True)
 
     def planned(self, cells: list[PlannedCell], done: int, seconds: float | None) -> None:
         """Opens the bar."""
@@ -67,7 +67,7 @@ class TerminalProgress:
 
     def loading(self, model: str) -> None:
         """Names the model."""
-        self._describe(f"loading {model}")
+        self._describe(f"loading {harmless(model)}")
 
     def starting(self, cell: PlannedCell) -> None:
         """Names the cell, or one of those that are running."""

@@ -1,24 +1,34 @@
-"""A stored cell computed again, and every number compared."""
+"""A stored cell computed again as it was computed then, and every number compared."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bench.bridge import resolve_device
-from bench.cells import PlannedCell, content_of, expand
-from bench.config import parse
+from bench.cells import PlannedCell, content_of, expand, same_content
+from bench.config import Matrix, load_config, parse
 from bench.models import model_digest
 from bench.plugins import install
 from bench.records import CellRecord
-from bench.results import Cell, RunStore
+from bench.results import RUN_FILE, Cell, RunStore
+from bench.runner import threads
 from bench.show import harmless
+from bench.trust import trusted
 from bench.workplace import Workplace
 from tasks.errors import UserInputError
 
-MAY_DIFFER = ("seconds", "started", "process", "worker", "host", "peak_memory_bytes", "reused_from")
-"""What provenance says of a moment, not of where numbers come from."""
+OF_A_MOMENT = (
+    *("seconds", "started", "process", "worker", "host", "log"),
+    *("peak_memory_bytes", "reused_from", "failed_after_seconds", "passes", "steps"),
+)
+"""What provenance says of a moment or of the work, not of where numbers come from."""
+
+MOST_THREADS, MOST_ROWS = 1024, 100_000
 
 
 @dataclass(frozen=True)
@@ -29,46 +39,99 @@ class Comparison:
     lines: list[str]
 
 
-def compute_again(store: RunStore, cell_id: str) -> Cell:
-    """Computes a cell of a run again; what it starts from comes from the run.
+def compute_again(
+    store: RunStore,
+    record: CellRecord,
+    *,
+    matrix: str | None = None,
+    plugins: Sequence[Path] = (),
+) -> Cell:
+    """Computes a cell of a run again: with the threads, the kind of device, the precision and the
+    rows of a forward that its record says. What it starts from comes from the run.
+
+    Args:
+        store: the run.
+        record: the cell.
+        matrix: the matrix that the cell belongs to, where it is not the run's own any more.
+        plugins: files that add methods, tasks or models; those that the run names have to be
+            among them.
+
+    Returns:
+        The cell as it is now, failed or not.
 
     Raises:
-        UserInputError: if the cell would not be the same one today (another model, other data,
-            another version of the numbers), or fails now.
+        UserInputError: if the cell would not be the same one today: another model, other data,
+            another version of the numbers.
     """
-    record = store.record(cell_id)
-    cell, workplace = planned(store, record)
-    scores = store.read(cell.parent).tensors["scores"] if cell.parent else None
-    rows = record.provenance.get("rows_per_forward")
-    again, tensors = workplace.compute(replace(cell, rows=rows), scores)
-    workplace.leave()
-    if again.error is not None:
-        raise UserInputError(f"{cell_id} fails now: {again.error.kind}: {again.error.message}")
+    if matrix is None:
+        where = store.directory / RUN_FILE
+        chosen = parse(store.config, str(where))
+        files = trusted(chosen.plugins, plugins, str(where))
+        chosen = chosen.model_copy(update={"plugins": files})
+    else:
+        chosen = load_config(matrix, plugins=plugins)
+    install(chosen.plugins)
+    known = record.provenance
+    with threads(_number(known.get("threads"), MOST_THREADS)):
+        cell = planned(chosen, store, record)
+        workplace = Workplace(chosen)
+        if known.get("model_content"):
+            workplace.contents[str(known.get("model_digest"))] = str(known["model_content"])
+        cell = replace(cell, rows=_number(known.get("rows_per_forward"), MOST_ROWS))
+        again, tensors = workplace.compute(cell, _parent_scores(store, cell))
+        workplace.leave()
     return Cell(again, tensors)
 
 
-def planned(store: RunStore, record: CellRecord) -> tuple[PlannedCell, Workplace]:
-    """The cell of the run's matrix that a record belongs to, and a place to compute it.
+def _number(value: object, most: int) -> int | None:
+    """A number that a record states, if it can be one; the record may be anybody's."""
+    return value if isinstance(value, int) and 0 < value <= most else None
+
+
+def _parent_scores(store: RunStore, cell: PlannedCell) -> NDArray[Any] | None:
+    """The scores that a cell starts from, whatever they are called in the run; None without."""
+    if cell.parent is None:
+        return None
+    for name in sorted(store.stored()):
+        if content_of(name) == content_of(cell.parent) and store.has(name):
+            return store.read(name).tensors.get("scores")
+    return None
+
+
+def planned(matrix: Matrix, store: RunStore, record: CellRecord) -> PlannedCell:
+    """The cell of a matrix that a record belongs to, on the kind of device that it was on.
 
     Raises:
         UserInputError: if the matrix has it no more; says what is different.
     """
-    matrix = parse(store.config, str(store.directory / "run.json"))
-    install(matrix.plugins)
-    cells = expand(matrix, model_digest, resolve_device)
+    device = _device(record)
+    models = [choice for choice in matrix.models if choice.name == record.model]
+    cells: list[PlannedCell] = []
+    if models:
+        cells = expand(matrix.model_copy(update={"models": models}), model_digest, lambda _: device)
     for cell in cells:
-        if content_of(cell.id) == content_of(record.id):
-            return cell, Workplace(matrix)
+        same = same_content(cell.settings, record.settings)
+        if same and content_of(cell.id) == content_of(record.id):
+            return replace(cell, model=cell.model.model_copy(update={"device": device}))
     near = [cell for cell in cells if _called(cell) == _called_in(record)]
-    changed = "it belongs to an earlier matrix of this directory"
-    if near:
-        ours, theirs = near[0].settings, record.settings
-        changed = "; ".join(
-            f"{key} was {harmless(repr(theirs.get(key)))}, is {harmless(repr(ours.get(key)))}"
-            for key in sorted({*ours, *theirs})
-            if ours.get(key) != theirs.get(key)
+    if not near or record.id not in (store.planned or [record.id]):
+        raise UserInputError(
+            f"{record.id} is of an earlier matrix of {store.directory}, and its run.json knows "
+            "only the latest one: give the matrix that it belongs to with --matrix FILE."
         )
+    ours, theirs = near[0].settings, record.settings
+    changed = "; ".join(
+        f"{key} was {harmless(repr(theirs.get(key)))}, is {harmless(repr(ours.get(key)))}"
+        for key in sorted({*ours, *theirs})
+        if ours.get(key) != theirs.get(key)
+    )
     raise UserInputError(f"{record.id} would not be the same cell today: {changed}.")
+
+
+def _device(record: CellRecord) -> str:
+    """The kind of device that a cell was computed on."""
+    model = record.settings.get("model")
+    return str(model.get("device", "cpu")) if isinstance(model, dict) else "cpu"
 
 
 def _called(cell: PlannedCell) -> tuple[object, ...]:
@@ -81,38 +144,80 @@ def _called_in(record: CellRecord) -> tuple[object, ...]:
 
 
 def compare(stored: Cell, again: Cell) -> Comparison:
-    """Every tensor and metric of the two, and what was different around them."""
+    """Every tensor and metric of the two, or how they failed, and what was different around them.
+
+    A failed cell has come out the same where it fails in the same way.
+    """
+    then, now = stored.record, again.record
+    if then.error is not None or now.error is not None:
+        same = _error(then) == _error(now)
+        lines = ["the same failure:" if same else "another outcome:"]
+        lines += [f"  then: {_outcome(then)}", f"  now:  {_outcome(now)}"]
+        if then.error is not None and now.error is None:
+            lines.append("  the next `python -m bench run` of its matrix stores it")
+    else:
+        lines = [*_tensor_lines(stored.tensors, again.tensors), *_record_lines(then, now)]
+        same = not lines
+        lines.insert(0, "the same bits: every tensor, metric and strength" if same
+                     else "other numbers:")  # fmt: skip
+    return Comparison(same, [*lines, *_around(then.provenance, now.provenance)])
+
+
+def _error(record: CellRecord) -> tuple[str, str] | None:
+    return None if record.error is None else (record.error.kind, record.error.message)
+
+
+def _outcome(record: CellRecord) -> str:
+    if record.error is None:
+        return "done"
+    return harmless(f"failed: {record.error.kind}: {record.error.message}")
+
+
+def _tensor_lines(stored: dict[str, NDArray[Any]], again: dict[str, NDArray[Any]]) -> list[str]:
+    """A line a tensor that is not the same bits."""
     lines = []
-    for name in sorted({*stored.tensors, *again.tensors}):
-        one, other = stored.tensors.get(name), again.tensors.get(name)
+    for name in sorted({*stored, *again}):
+        one, other = stored.get(name), again.get(name)
         if one is None or other is None or one.shape != other.shape:
-            lines.append(f"  {name}: only in one of the two, or of another shape")
+            lines.append(f"  {harmless(name)}: only in one of the two, or of another shape")
         elif one.tobytes() != other.tobytes():
             with np.errstate(invalid="ignore"):
                 gap = np.abs(one.astype(float) - other.astype(float))
             size = float(np.nanmax(np.abs(one.astype(float)), initial=0))
             lines.append(
-                f"  {name}: differs by up to {float(np.nanmax(gap, initial=0)):.3g} "
+                f"  {harmless(name)}: differs by up to {float(np.nanmax(gap, initial=0)):.3g} "
                 f"(largest value {size:.3g})"
             )
-    ignored = {"provenance"}
-    ours = stored.record.model_dump(exclude=ignored)
-    theirs = again.record.model_dump(exclude=ignored)
-    lines += [
+    return lines
+
+
+def _record_lines(then: CellRecord, now: CellRecord) -> list[str]:
+    """A line a part of the record that is not the same; what things are called is not compared."""
+    ours, theirs = then.model_dump(), now.model_dump()
+    called = {"id", "model", "task", "settings", "provenance"}
+    return [
         f"  {key}: stored {harmless(str(ours[key]))[:200]}, now {harmless(str(theirs[key]))[:200]}"
         for key in ours
-        if repr(ours[key]) != repr(theirs[key]) and key not in ("id", "model")
+        if key not in called and repr(ours[key]) != repr(theirs[key])
     ]
-    same = not lines
-    if same:
-        lines.append("the same bits: every tensor, metric and strength")
-    else:
-        lines.insert(0, "other numbers:")
-        before, now = stored.record.provenance, again.record.provenance
-        lines += [
-            f"  around it: {key} was {harmless(str(before.get(key)))}, is "
-            f"{harmless(str(now.get(key)))}"
-            for key in sorted({*before, *now})
-            if before.get(key) != now.get(key) and key not in MAY_DIFFER
-        ]
-    return Comparison(same, lines)
+
+
+def _around(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What was asked for as it was then, and what is different here."""
+    kept = ", ".join(
+        f"{harmless(str(now[key]))} {words}".strip()
+        for key, words in (
+            ("threads", "threads"), ("device", ""), ("dtype", ""),
+            ("rows_per_forward", "rows a forward"),
+        )
+        if key in now
+    )  # fmt: skip
+    lines = [f"computed on {kept}"]
+    differences = [
+        f"  {key} was {harmless(str(before.get(key)))}, is {harmless(str(now.get(key)))}"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key) and key not in OF_A_MOMENT
+    ]
+    if not differences:
+        return [*lines, "nothing around it is different from then"]
+    return [*lines, "different from then:", *differences]
