@@ -1,36 +1,72 @@
-"""Commands for those who write methods: `check` and `new-method`."""
+"""Commands for those who write methods, tasks and models: `check` and `new-method`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from bench.show import harmless
 from bench.templates import METHOD
-from tasks.errors import UserInputError
+from tasks.errors import UserInputError, nearest
 
 
 def check(
-    name: Annotated[str, typer.Argument(help="A method's name.")],
-    plugin: Annotated[list[Path] | None, typer.Option(help="A file that adds the method.")] = None,
+    name: Annotated[str, typer.Argument(help="A method's, a task's or a model's name.")],
+    plugin: Annotated[
+        list[Path] | None, typer.Option(help="A file that adds methods, tasks or models.")
+    ] = None,
 ) -> None:
-    """Runs the conformance tests on a method, and says in words what fails.
+    """Runs the conformance tests on a method, task or model, and says in words what fails.
 
     Exit code 0: all passed. 1: some failed.
     """
-    from bench.conformance import run_checks
+    from bench.conformance.check import run_checks
     from bench.plugins import install
 
     install(plugin or ())
     failed = 0
-    for words, problem in run_checks(name):
-        typer.echo(f"{'FAILED' if problem else 'passed'}  {words}")
-        if problem:
-            failed += 1
-            typer.echo(f"        {problem}")
-    typer.echo(f"{name}: {failed} checks failed." if failed else f"{name}: all checks passed.")
+    for kind, case_of, checks in _suites(name):
+        typer.echo(f"{kind} {harmless(name)}:")
+        for words, problem in run_checks(partial(case_of, name), checks):
+            typer.echo(f"{'FAILED' if problem else 'passed'}  {words}")
+            if problem:
+                failed += 1
+                typer.echo(f"        {harmless(problem)}")
+    shown = harmless(name)
+    typer.echo(f"{shown}: {failed} checks failed." if failed else f"{shown}: all checks passed.")
     raise typer.Exit(1 if failed else 0)
+
+
+def _suites(name: str) -> list[tuple[str, Callable[[str], Any], Sequence[Callable[[Any], None]]]]:
+    """What a name stands for, how it is made ready, and its checks.
+
+    Raises:
+        UserInputError: if it stands for nothing, or its plug-in is broken.
+    """
+    from bench.conformance import methods, models, tasks
+    from bench.models import MODELS
+    from methods import METHODS
+    from tasks import TASKS
+
+    found: list[tuple[str, Callable[[str], Any], Sequence[Callable[[Any], None]]]] = []
+    if name in METHODS:
+        METHODS[name].load()
+        found.append(("method", methods.Case, methods.CHECKS))
+    if name in TASKS:
+        TASKS[name].load()
+        found.append(("task", tasks.Case, tasks.CHECKS))
+    if name in MODELS or "/" in name:
+        found.append(("model", models.Case, models.CHECKS))
+    if not found:
+        known = [*METHODS, *TASKS, *MODELS]
+        raise UserInputError(
+            f'There is no method "{name}", nor a task or model.{nearest(name, known)}'
+        )
+    return found
 
 
 def new_method(
@@ -50,6 +86,6 @@ def new_method(
     title = "".join(word.capitalize() for word in name.split("_"))
     folder.mkdir(parents=True, exist_ok=True)
     file.write_text(METHOD.format(name=name, title=title), "utf-8")
-    typer.echo(f"wrote {file}")
+    typer.echo(f"wrote {harmless(str(file))}")
     typer.echo(f"check it:  python -m bench check {name} --plugin {file}")
     typer.echo(f"run it:    python -m bench run MATRIX.yaml --plugin {file}")

@@ -1,6 +1,6 @@
 """What holds for every method in METHODS: a new line there gets all of this for free.
 
-The checks are those of `python -m bench check NAME`, in `bench/conformance.py`.
+The checks are those of `python -m bench check NAME`, in `bench/conformance/`.
 """
 
 import subprocess
@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from bench.conformance import (
+from bench.conformance import small
+from bench.conformance.check import NotConformingError
+from bench.conformance.left import left_as_found
+from bench.conformance.methods import (
     CHECKS,
     Case,
-    NotConformingError,
     check_beta_zero,
     check_bfloat16,
     check_grad_mode,
@@ -23,9 +25,8 @@ from bench.conformance import (
     check_scores,
     check_seed,
     check_trained,
-    left_as_found,
-    tiny_subject,
 )
+from bench.conformance.small import tiny_subject
 from methods import METHODS
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.points import Site
@@ -143,9 +144,7 @@ def draw_number(model: Any) -> None:
 def test_the_checks_notice_what_is_left_behind(
     change: Callable[[Any], None], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bench import conformance
-
-    monkeypatch.setattr(conformance, "_bridge", conformance._bridge.__wrapped__)
+    monkeypatch.setattr(small, "_bridge", small._bridge.__wrapped__)
     model = tiny_subject()
     with pytest.raises(NotConformingError, match=words), left_as_found(model):
         change(model)

@@ -1,80 +1,25 @@
-"""What every method has to keep, checked on tiny models: `python -m bench check NAME`.
-
-The suite's own methods pass the same checks in its tests. A check that fails says in words what
-has to be different.
-"""
+"""What every method has to keep, checked on tiny models of six architectures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import FrozenInstanceError, fields, is_dataclass
-from functools import cache
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
 
-from bench.tiny import ARCHITECTURES, tiny_bridge
+from bench.conformance.check import NotConformingError, check_line, require
+from bench.conformance.left import left_as_found
+from bench.conformance.small import N_PROMPTS, grid_on, tiny_prompts, tiny_subject
+from bench.tiny import ARCHITECTURES
 from methods import METHODS
 from methods.core.intervention import Intervention
 from methods.core.objective import Objective
-from methods.core.points import ALL_SITES, PointGrid, make_grid
-from methods.core.prompts import Prompts
+from methods.core.points import ALL_SITES, PointGrid
 from methods.core.static_scaling import StaticScaling
 from methods.core.subject import SubjectModel
 from methods.method import Attribution, Method, Setting
 from tasks.registry import configure, lookup
-
-N_LAYERS = 3
-N_POSITIONS = 7
-N_PROMPTS = 3
-VOCABULARY = 64
-
-
-class NotConformingError(AssertionError):
-    """A method does not keep something; the message says what."""
-
-
-def require(condition: object, words: str) -> None:
-    """Raises NotConformingError with these words unless the condition holds."""
-    if not condition:
-        raise NotConformingError(words)
-
-
-@cache
-def _bridge(architecture: str, dtype: torch.dtype) -> Any:
-    return tiny_bridge(architecture, n_layers=N_LAYERS, vocab=VOCABULARY, dtype=dtype)
-
-
-def tiny_subject(architecture: str = "gpt2", dtype: torch.dtype = torch.float32) -> SubjectModel:
-    """A tiny random model."""
-    return SubjectModel(_bridge(architecture, dtype), 500)
-
-
-def tiny_prompts() -> Prompts:
-    """Random prompts behind a BOS; the corrupted ones differ in tokens 2 and 4."""
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(1, VOCABULARY, (N_PROMPTS, N_POSITIONS), generator=generator)
-    tokens[:, 0] = 0
-    corrupted = tokens.clone()
-    for position in (2, 4):
-        corrupted[:, position] = tokens[:, position] % (VOCABULARY - 1) + 1
-    answers = torch.randint(0, VOCABULARY // 2, (N_PROMPTS,), generator=generator)
-    foils = torch.randint(VOCABULARY // 2, VOCABULARY, (N_PROMPTS,), generator=generator)
-    return Prompts(tokens, corrupted, answers, foils, has_bos=True)
-
-
-def grid_on(model: SubjectModel, sites: list[str], positions: Any = "every") -> PointGrid:
-    """The points of these sites of a tiny model."""
-    return make_grid(
-        sites,
-        positions,
-        n_layers=model.n_layers,
-        n_positions=N_POSITIONS,
-        has_bos=True,
-        heads=model.heads,
-    )
 
 
 class Case:
@@ -126,8 +71,7 @@ def check_entry(case: Case) -> None:
         case.name == case.name.lower() and case.name.isidentifier(),
         "the name has to be lower-case letters, digits and _",
     )
-    require(summary.strip() == summary != "", "the line in `list` has to say what the method is")
-    require("\n" not in summary and len(summary) <= 90, "that line has 90 characters at most")
+    check_line(summary, "method")
     require(case.kind.__doc__, "the class has to have a docstring: what the score of a point is")
 
 
@@ -349,75 +293,3 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
     check_prompts,
 )
 """Every check; its docstring is what it makes sure of, in words."""
-
-
-def run_checks(name: str) -> Iterator[tuple[str, str]]:
-    """Each check of the method in words, and why it fails ("" if it does not).
-
-    Raises:
-        UserInputError: if there is no such method, or its plug-in is broken.
-    """
-    lookup(METHODS, name, "method").load()
-    case = None
-    for check in CHECKS:
-        words = (check.__doc__ or check.__name__).strip()
-        try:
-            case = case or Case(name)
-            check(case)
-            yield words, ""
-        except NotConformingError as error:
-            yield words, str(error)
-            if case is None:
-                return
-        except Exception as error:
-            yield words, f"it raises {type(error).__name__}: {error}"
-
-
-@contextmanager
-def left_as_found(model: SubjectModel) -> Iterator[None]:
-    """Requires that the block changes nothing about the model or the state of torch."""
-    before, weights = _state(model), _weights(model)
-    yield
-    after = _state(model)
-    for what, value in before.items():
-        require(value == after[what], f"after a fit {what} is not what it was before")
-    for name, tensor in _weights(model).items():
-        require(torch.equal(weights[name], tensor), f"a fit changes the weight {name}")
-
-
-def _weights(model: SubjectModel) -> dict[str, Tensor]:
-    original = model.bridge.original_model
-    both = [*original.named_parameters(), *original.named_buffers()]
-    return {name: tensor.detach().clone() for name, tensor in both}
-
-
-def _state(model: SubjectModel) -> dict[str, Any]:
-    bridge = model.bridge
-    modules = [*bridge.named_modules(), *bridge.original_model.named_modules()]
-    parameters = dict(bridge.original_model.named_parameters())
-    return {
-        "the number of hooks": {
-            name: [
-                len(getattr(module, kind, ()))
-                for kind in (
-                    "_forward_hooks",
-                    "_forward_pre_hooks",
-                    "_backward_hooks",
-                    "fwd_hooks",
-                    "bwd_hooks",
-                )
-            ]
-            for name, module in modules
-        },
-        "the training mode": {name: module.training for name, module in modules},
-        "requires_grad or a gradient": {
-            name: (parameter.requires_grad, parameter.grad is None)
-            for name, parameter in parameters.items()
-        },
-        "the grad mode": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
-        "the default dtype": torch.get_default_dtype(),
-        "the deterministic mode": torch.are_deterministic_algorithms_enabled(),
-        "the global random state": torch.random.get_rng_state().tolist(),
-        "the bridge": sorted(vars(bridge)),
-        "the bridge's configuration": vars(bridge.cfg).copy(),
-    }
