@@ -132,7 +132,29 @@ def _entry_of_package(kind: str, point: EntryPoint) -> Entry | ModelEntry:
         except Exception as error:
             raise _broken(origin, point.value, error) from error
         return _model(value, point.name, origin)
-    return PluginEntry(point.value, f"from {origin}", origin, origin)
+    version = f"{origin}, files {package_digest(point.module.partition('.')[0])}"
+    return PluginEntry(point.value, f"from {origin}", origin, version)
+
+
+def package_digest(name: str) -> str:
+    """The sha256 over all files of an installed package: its version may stay when it is changed.
+
+    "" where there is no such package: what is wrong is said when the plug-in is loaded. Of what a
+    plug-in imports from other packages nothing is known.
+    """
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        return ""
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+    files = [(file, file.relative_to(folder)) for folder in folders for file in folder.rglob("*")]
+    if not folders and spec.origin:
+        files = [(Path(spec.origin), Path(name))]
+    digest = hashlib.sha256()
+    for file, place in sorted(files, key=lambda pair: pair[1]):
+        if file.is_file() and "__pycache__" not in place.parts:
+            content = hashlib.sha256(file.read_bytes()).hexdigest()
+            digest.update(f"{place.as_posix()} {content}\n".encode())
+    return digest.hexdigest()
 
 
 def _model(value: object, name: str, origin: str) -> ModelEntry:

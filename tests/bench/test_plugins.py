@@ -86,8 +86,35 @@ SMALL = ModelEntry("a small one", None, None, Path({str(tiny_folder)!r}))
     (cell,) = outcome.computed
     record = outcome.store.record(cell)
     assert (record.model, record.task, record.method) == ("small-one", "theirs", "mine")
-    assert record.settings["plugins"] == ["the package their-package 1.5"] * 2
+    code = record.settings["plugins"]
+    assert len(code) == 2
+    assert all(one.startswith("the package their-package 1.5, files ") for one in code)
     assert load_model("small-one").digest == record.settings["model"]["digest"]
+
+
+def test_a_packages_code_is_part_of_what_a_cell_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its version stays while it is worked on; a module that it only lies beside does not count."""
+    ids = []
+    package(tmp_path, "theirs", {"methods": "mine = theirs:Mine"}, monkeypatch, METHOD)
+    (tmp_path / "theirs.py").unlink()
+    (tmp_path / "theirs" / "inner").mkdir(parents=True)
+    init, table = tmp_path / "theirs" / "__init__.py", tmp_path / "theirs" / "inner" / "table.csv"
+    init.write_text(METHOD.format(strength=1.0))
+    for file, text in (
+        (table, "1"), (table, "2"), (table, "1"), (tmp_path / "other.py", ""),
+        (init, METHOD.format(strength=2.0)),
+    ):  # fmt: skip
+        file.write_text(text)
+        plugins.uninstall()
+        install()
+        matrix = small_matrix("x", methods=["mine", "dla"], controls={"draws": 0})
+        ids.append([cell.id for cell in expand(matrix, lambda name: "", lambda device: "cpu")])
+    mine = [one for one, _ in ids]
+    assert mine[0] == mine[2] == mine[3]
+    assert len(set(mine)) == 3
+    assert len({other for _, other in ids}) == 1  # the suite's own is what it was
 
 
 @pytest.mark.parametrize(
