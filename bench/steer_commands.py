@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.commands import CellArgument, ResultsOption
+from bench.commands import CellArgument, PluginOption, ResultsOption
 from bench.find import find_cell
 from bench.show import harmless
 from tasks.errors import UserInputError
@@ -38,7 +38,7 @@ def export(
         "tokens": record.prompts["train"][0].tokens if record.prompts else [],
     }
     save_intervention(intervention_of(stored), file, about)
-    typer.echo(f"wrote {file}")
+    typer.echo(f"wrote {harmless(str(file))}")
 
 
 def apply(
@@ -52,10 +52,14 @@ def apply(
     ] = None,
     results: ResultsOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    plugin: PluginOption = None,
 ) -> None:
     """Steers a cell's model on a prompt, and shows the most likely next tokens before and after."""
     from bench.models import load_model
+    from bench.plugins import install
     from bench.steering import intervention_of
+
+    install(plugin or ())
 
     store, cell_id = find_cell(cell, results)
     stored = store.read(cell_id)
@@ -69,10 +73,11 @@ def apply(
     model = load_model(
         stated["name"], dtype=stated["dtype"], device=device, packed=stated["packed"]
     )
-    if model.digest != stated["digest"]:
+    content = record.provenance.get("model_content", model.content)
+    if (model.digest, model.content) != (stated["digest"], content):
         raise UserInputError(
-            f'Model "{stated["name"]}" has the digest {model.digest}, but the cell is about '
-            f"{stated['digest']}: it was changed since."
+            f'Model "{stated["name"]}" has the digest {model.digest} and holds {model.content}, '
+            f"but the cell is about {stated['digest']}, which held {content}: it was changed since."
         )
     ids = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
     tokens = [*([] if model.bos_id is None else [model.bos_id]), *ids]

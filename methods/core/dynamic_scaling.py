@@ -26,7 +26,7 @@ class DynamicScaling(Intervention):
     Args:
         grid: the points.
         gates: as wide as the widest place; entries beyond a place's own width are 0.
-        output: W_O of every head, for grids with the site `o`.
+        output: W_O of every head, without which gates at `o` cannot act.
     """
 
     unit = "gate entry"
@@ -45,8 +45,6 @@ class DynamicScaling(Intervention):
         if grid.has_bos and 0 in grid.positions:
             acts[:, :, grid.positions.index(0)] = False
         self.register_buffer("acts", acts, persistent=False)
-        if output is None and Site.O in grid.sites:
-            raise ValueError("gates at o need W_O of every head")
         self.register_buffer("output", output, persistent=False)
         self.register_buffer(
             "gram", None if output is None else output @ output.mT, persistent=False
@@ -65,8 +63,8 @@ class DynamicScaling(Intervention):
         rows = self.grid.rows(site)
         gates = self.gates[rows, layer]
         if site is Site.O:
-            assert self.output is not None
-            assert self.gram is not None
+            if self.output is None or self.gram is None:
+                raise ValueError("gates at o need W_O of every head")
             gates = (self.output[layer] @ gates[..., None])[..., 0]
             square = torch.einsum("rpcd,pde,rpce->rpc", h, self.gram[layer], h)
             # The gradient of a root at 0 is no number; nothing is read off a head that writes 0.

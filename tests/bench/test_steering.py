@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from bench.bridge import boot_bridge
 from bench.find import find_cell
-from bench.results import RunStore
+from bench.results import Cell, RunStore
 from bench.runner import run_matrix
 from bench.steering import intervention_of, load_intervention, save_intervention, steered
 from bench.tiny import ARCHITECTURES, tiny_model, tiny_tokenizer
@@ -38,15 +38,17 @@ def grid_of(subject: SubjectModel, sites: list[str]) -> PointGrid:
 def made(kind: str, subject: SubjectModel) -> Intervention:
     """A random intervention at every site it can act on."""
     generator = torch.Generator().manual_seed(1)
-    sites = [site.value for site in Site if site in subject.sites and site is not Site.O]
-    if kind != "static":
-        sites = [site for site in sites if site not in ("z", "v")]
+    unable = {"static": [Site.O], "vectors": [Site.O], "dynamic": []}[kind]  # z is o for scalars
+    sites = [site.value for site in Site if site in subject.sites and site not in unable]
     grid = grid_of(subject, sites)
     if kind == "static":
         return StaticScaling(grid, 0.5 * torch.randn(grid.shape, generator=generator))
     if kind == "vectors":
         return SteeringVectors(grid, torch.randn((*grid.shape, 32), generator=generator))
-    return DynamicScaling(grid, torch.randn((*grid.shape[:2], 32), generator=generator))
+    # Strong gates at seven sites of a layer leave next to nothing of some activations, and what the
+    # next norm makes of that is rounding.
+    gates = 0.2 * torch.randn((*grid.shape[:2], 32), generator=generator)
+    return DynamicScaling(grid, gates, subject.head_output)
 
 
 def subject_of(model: Any) -> SubjectModel:
@@ -119,11 +121,16 @@ def test_prompts_of_another_length_are_for_dynamic_scalars_alone() -> None:
     longer = torch.cat([TOKENS, TOKENS[:, 1:3]], dim=1)
     with steered(subject.bridge, made("dynamic", subject), 1.0), torch.no_grad():
         assert subject.bridge(longer).shape[1] == LENGTH + 2
-    with (
-        steered(subject.bridge, made("static", subject), 1.0),
-        pytest.raises(UserInputError, match="prompts of 7 tokens, and this one has 9"),
-    ):
-        subject.bridge(longer)
+    for kind in ("static", "vectors"):
+        with steered(subject.bridge, made(kind, subject), 1.0), torch.no_grad():
+            for prompt in (longer, TOKENS[:, :3], None, longer.flip(0), TOKENS[:, :-1], None):
+                if prompt is None:  # a right one between wrong ones changes nothing for these
+                    assert subject.bridge(TOKENS).shape[1] == LENGTH
+                    continue
+                words = f"prompts of 7 tokens, and this one has {prompt.shape[1]}"
+                with pytest.raises(UserInputError, match=words):
+                    subject.bridge(prompt)
+            assert subject.bridge(longer).shape[1] == LENGTH + 2  # as if generated behind TOKENS
     other = tiny_model("llama", n_layers=2)
     with (
         pytest.raises(UserInputError, match="3 layers; this one has 2"),
@@ -141,6 +148,17 @@ def test_a_file_gives_back_what_was_saved(kind: str, tmp_path: Path) -> None:
     assert type(again) is type(intervention)
     assert again.grid == intervention.grid
     assert torch.equal(again.theta(), intervention.theta())
+    at_strength = []
+    for one in (intervention, again):
+        with steered(subject.bridge, one, 1.5), torch.no_grad():
+            at_strength.append(subject.bridge(TOKENS))
+    assert torch.equal(*at_strength)
+    other = subject_of(tiny_model("gpt2"))
+    with (
+        pytest.raises(UserInputError, match=r"n_kv_heads=2.*n_kv_heads=4"),
+        steered(other.bridge, again, 1.0),
+    ):
+        pass
     with safe_open(file, framework="pt") as stored:
         assert json.loads(stored.metadata()["attribution_bench"])["about"] == {"method": "mine"}
 
@@ -162,17 +180,59 @@ def run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunStore
     return run_matrix(matrix, tmp_path_factory.mktemp("steering") / "run").store
 
 
+@pytest.fixture(scope="module")
+def run_at_heads(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of trained methods at heads, and at heads and wide sites together."""
+    folder = tmp_path_factory.mktemp("heads")
+    for name, sites, methods in (
+        ("narrow", ["v", "z"], ["activ_scalar", "steer_vec", "dyn_scalar"]),
+        ("mixed", ["v", "z", "attn_out"], ["activ_scalar", "steer_vec", "dyn_scalar"]),
+        ("output", ["v", "o"], ["dyn_scalar", "grad_scalar"]),
+    ):
+        trained = [{"name": one, "epochs": 3} for one in methods if one != "grad_scalar"]
+        untrained = [one for one in methods if one == "grad_scalar"]
+        matrix = small_matrix(
+            tiny_folder, methods=[*trained, *untrained], sites=sites, controls={"draws": 0}
+        )
+        assert not run_matrix(matrix, folder / name).failed
+    return folder
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        *("narrow/activ_scalar", "narrow/steer_vec", "narrow/dyn_scalar"),
+        *("mixed/activ_scalar", "mixed/steer_vec", "mixed/dyn_scalar"),
+        *("output/dyn_scalar", "output/grad_scalar"),
+    ],
+)
+def test_an_applied_cell_at_heads_gives_the_stored_numbers(
+    run_at_heads: Path, case: str, tmp_path: Path
+) -> None:
+    """Straight from the cell, and by way of a file."""
+    name, method = case.split("/")
+    store = RunStore.open(run_at_heads / name)
+    cell = store.read(find_cell(method, store.directory)[1])
+    save_intervention(intervention_of(cell), tmp_path / "a.safetensors")
+    for intervention in (intervention_of(cell), load_intervention(tmp_path / "a.safetensors")):
+        check_stored_numbers(cell, intervention)
+
+
 @pytest.mark.parametrize("method", ["grad_scalar", "activ_scalar", "steer_vec", "dyn_scalar"])
 def test_an_applied_cell_gives_the_stored_numbers(run: RunStore, method: str) -> None:
-    """The logits of answer and foil that the cell stored at its own strength."""
+    cell = run.read(find_cell(method, run.directory)[1])
+    check_stored_numbers(cell, intervention_of(cell))
+
+
+def check_stored_numbers(cell: Cell, intervention: Intervention) -> None:
+    """The logits of answer and foil are those that the cell stored at its own strength."""
     from bench.models import load_model
 
-    cell = run.read(find_cell(method, run.directory)[1])
     beta = cell.record.beta.star if cell.record.beta and cell.record.beta.star else 1.0
     model = load_model(cell.record.model, device="cpu")
     prompts = cell.record.prompts["test"]
     tokens = torch.tensor([prompt.token_ids for prompt in prompts])
-    with steered(model.bridge, intervention_of(cell), beta), torch.no_grad():
+    with steered(model.bridge, intervention, beta), torch.no_grad():
         logits = model.bridge(tokens)[:, -1]
     rows = torch.arange(len(prompts))
     answers = torch.tensor([prompt.answer_id for prompt in prompts])
