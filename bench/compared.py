@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bench.kendall import Scores
 from bench.records import CellRecord
 from bench.results import Cell
+from tasks.errors import UserInputError
 
 Point = tuple[str, int, int]
 FIT_SPLIT = "train"
@@ -34,7 +35,7 @@ def points_of(
     """Return the points of a cell to compare, and where in the flattened scores they stand."""
     grid = record.grid
     if grid is None:
-        raise ValueError(f"cell {record.id} has scores but no grid")
+        raise UserInputError(f"cell {record.id} has scores but no grid")
     prompts = record.prompts.get(FIT_SPLIT, [])
     answer = len(prompts[0].token_ids) - 1 if prompts else max(grid.positions)
     last = grid.n_layers - 1
@@ -52,7 +53,9 @@ def points_of(
         and (point[1] < last or point[2] == answer or point[0].startswith(VALUES))
     ]
     if scores.shape != (len(grid.places), grid.n_layers, len(grid.positions)):
-        raise ValueError(f"cell {record.id}: scores of shape {scores.shape} do not fit its grid")
+        raise UserInputError(
+            f"cell {record.id}: scores of shape {scores.shape} do not fit its grid"
+        )
     return tuple(every[column] for column in kept), np.asarray(kept, dtype=np.intp)
 
 
