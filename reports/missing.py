@@ -79,7 +79,7 @@ def read(store: RunStore) -> tuple[tuple[CellRecord, ...], tuple[Missing, ...]]:
         try:
             record = store.check(cell_id)
         except CorruptCellError as error:
-            told = _record(store, cell_id) or known
+            told = known or _record(store, cell_id)
             missing.append(Missing.of(cell_id, DAMAGED, str(error), told))
             continue
         records.append(record)

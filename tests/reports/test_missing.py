@@ -129,8 +129,9 @@ def test_a_cell_never_computed_goes_with_those_of_its_grid_values(tmp_path: Path
             plan.append(planned(name, "activ_scalar", trained=True, varied=varied))
             cells.append((record.model_copy(update={"id": name, "settings": settings}), tensors))
     store = RunStore.create(tmp_path / "grid", {}, plan=plan)
-    for cell in (cells[0], cells[1], cells[2]):
+    for cell in cells[:4]:
         store.write(*cell)
+    (store.cell_directory("1-1") / TENSOR_FILE).unlink()
     found = missing_by_label(load(store.directory), MODEL, "ccc")
     assert {label: [one.cell for one in cells] for label, cells in found.items()} == {
         "activ_scalar · lambda_f=1": ["1-1"],
