@@ -80,8 +80,9 @@ def said(folder: Path, scheduler: str) -> dict[str, str]:
 
 
 def test_every_command_does_what_the_page_says(folder: Path, said: dict[str, str]) -> None:
-    assert len(said) == len(set(COMMANDS)) == 13
+    assert len(said) == len(set(COMMANDS)) == 14
     assert "would run  4" in said["bench plan my.yaml"]
+    assert "would run, about" in said["bench plan paper"]
     assert "4 cells to compute" in said["bench run my.yaml"]
     assert "done    4" in said["bench status results/my"]
     assert "provenance:" in said["bench show CELL --results results/my"]
