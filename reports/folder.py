@@ -22,12 +22,18 @@ class ReportFolder:
     def __init__(self, path: Path) -> None:
         """Make the folder, or take over that of an earlier report.
 
-        Raises UserInputError where it is a file, cannot be written, or has an index.html that no
-        report wrote.
+        Raises UserInputError where it is a file, cannot be written, has an index.html that no
+        report wrote, or holds links by which something else would be written.
         """
         self.path = path
         for part in (path, *(path / name for name in PARTS)):
             _make(part)
+        for inner in (MANIFEST, *PARTS):
+            if (path / inner).is_symlink():
+                raise UserInputError(
+                    f"{path / inner} is a symbolic link: nothing is written where it leads. Remove "
+                    "it, or give another folder with --output."
+                )
         index = path / INDEX
         self._unlisted = not (path / MANIFEST).is_file() and _is_ours(index)
         self._owned = set(self._listed())
@@ -49,6 +55,8 @@ class ReportFolder:
             with (self.path / MANIFEST).open("a", encoding="utf-8") as stream:
                 stream.write(f"{name}\n")
             self._owned.add(name)
+        elif target.is_symlink():
+            target.unlink()  # the folder may be somebody else's: what it leads to is not ours
         self._written[name] = None
         return target
 

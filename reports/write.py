@@ -70,7 +70,10 @@ def write_report(
     chosen = (options.models, options.tasks, options.methods)
     results = load(results_dir).only(*chosen)
     against = load(options.against).part(*chosen) if options.against is not None else None
-    folder = ReportFolder(Path(out) if out is not None else results.store.directory / "report")
+    own = results.store.directory / "report"
+    if out is None and own.is_symlink():
+        raise UserInputError(f"{own} is a symbolic link: give the folder itself with --output.")
+    folder = ReportFolder(own if out is None else Path(out))
     with palette.using(options.palette):
         drawn = list(_draw(results, folder, options))
         _write_tables(results, folder)

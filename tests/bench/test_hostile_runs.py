@@ -18,6 +18,8 @@ from bench.results import CELL_FILE, RUN_FILE, TENSOR_FILE, CorruptRunError, Run
 from bench.runner import run_matrix
 from bench.stored_tables import CorruptTableError
 from bench.upkeep import look, only_writer, owner_of, survey, tidy
+from reports.folder import ReportFolder
+from reports.write import write_report
 from tasks.errors import UserInputError
 from tests.bench.test_cli import command
 from tests.bench.test_hostile import within
@@ -287,3 +289,26 @@ def test_foreign_names_are_shown_without_escapes(
         assert shown.out or shown.err
         assert "\x1b" not in shown.out + shown.err, arguments
         assert "\x07" not in shown.out + shown.err, arguments
+
+
+def test_a_report_is_not_written_through_links(store: RunStore, elsewhere: Path) -> None:
+    """The report of a run that brings a folder whose files are said to be a report's."""
+    report, thesis = store.directory / "report", elsewhere / "thesis.tex"
+    report.symlink_to(elsewhere)
+    with pytest.raises(UserInputError, match="symbolic link"):
+        write_report(store.directory)
+    report.unlink()
+    report.mkdir()
+    (report / "files.txt").write_text("index.html\nfigures/a.csv\n")
+    (report / "index.html").symlink_to(thesis)
+    folder = ReportFolder(report)
+    (report / "figures" / "a.csv").symlink_to(thesis)
+    for name in ("index.html", "figures/a.csv"):
+        folder.file(name).write_text("the report's")
+    folder.finish()
+    assert untouched(elsewhere)
+    shutil.rmtree(report / "tables")
+    (report / "tables").symlink_to(elsewhere)
+    with pytest.raises(UserInputError, match="tables is a symbolic link"):
+        ReportFolder(report)
+    assert untouched(elsewhere)
