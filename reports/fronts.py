@@ -48,7 +48,7 @@ class Plane:
 PLANES: Mapping[str, Plane] = {
     "faithfulness": Plane("F", "faithfulness F (nats)"),
     "minimality": Plane("count", "minimality: parameters |θ| ≥ 0.01", counts=True),
-    "smallest_k": Plane("smallest_k", "minimality: smallest k", counts=True),
+    "smallest_k": Plane("smallest", "minimality: parameters of the smallest k", counts=True),
 }
 
 
@@ -56,8 +56,9 @@ def points(results: Results, model: str, task: str) -> "DataFrame":
     """Return a row a finished cell and split of a model and task, controls left out.
 
     Columns: cell, method (without settings), label, split, E_0, E_0_unsteered, F, count (NaN where
-    it is not meaningful), smallest_k (NaN where there is none), n_parameters. Untrained methods are
-    taken at beta*, trained ones at beta = 1.
+    it is not meaningful), smallest_k (in the method's units; NaN where there is none), smallest
+    (the same in parameters: those of k whole vectors, of k scalars), n_parameters. Untrained
+    methods are taken at beta*, trained ones at beta = 1.
     """
     from pandas import DataFrame
 
@@ -70,16 +71,18 @@ def points(results: Results, model: str, task: str) -> "DataFrame":
         if row.beta_kind == ("one" if record.trained else "star")
     ]
     columns = ("cell", "method", "label", "split", "E_0", "E_0_unsteered", "F")
-    return DataFrame(rows, columns=[*columns, "count", "smallest_k", "n_parameters"])
+    return DataFrame(rows, columns=[*columns, "count", "smallest_k", "smallest", "n_parameters"])
 
 
 def _point(record: CellRecord, row: MetricRow, label: str) -> dict[str, Any]:
     minimality = record.minimality
-    count = smallest_k = n_parameters = np.nan
+    count = smallest_k = smallest = n_parameters = np.nan
     if minimality is not None:
         n_parameters = minimality.n_parameters
         count = minimality.count if minimality.meaningful else np.nan
-        smallest_k = np.nan if minimality.smallest_k is None else minimality.smallest_k
+        if minimality.smallest_k is not None:
+            smallest_k = minimality.smallest_k
+            smallest = smallest_k * _parameters_a_unit(record)
     return {
         "cell": record.id,
         "method": plain_name(record.method),
@@ -90,8 +93,18 @@ def _point(record: CellRecord, row: MetricRow, label: str) -> dict[str, Any]:
         "F": row.F,
         "count": count,
         "smallest_k": smallest_k,
+        "smallest": smallest,
         "n_parameters": n_parameters,
     }
+
+
+def _parameters_a_unit(record: CellRecord) -> float:
+    """Parameters of what the smallest k counts: the width of a vector (a mean, if they differ)."""
+    minimality, grid = record.minimality, record.grid
+    if minimality is None or grid is None or minimality.unit != "vector":
+        return 1.0
+    points = len(grid.places) * grid.n_layers * len(grid.positions) - len(grid.excluded)
+    return minimality.n_parameters / points
 
 
 def grid_points(results: Results, model: str, task: str) -> "DataFrame":

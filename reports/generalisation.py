@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.records import CellRecord
 from bench.table import variant_labels
-from reports.intervals import t_interval
+from reports.intervals import AT_MOST_0, t_interval
 from reports.load import Results
 from tasks.errors import UserInputError
 
@@ -73,7 +73,7 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
     for split in SPLITS:
         own = found[found["split"] == split]
         refits = own.drop_duplicates("refit")
-        unsteered = t_interval(refits["E_0_unsteered"].tolist())
+        unsteered = t_interval(refits["E_0_unsteered"].tolist(), AT_MOST_0)
         rows.append(
             {"method": "(unsteered)", "split": split, "n_refits": unsteered.n}
             | {"E_0": unsteered.mean, "E_0_low": unsteered.low, "E_0_high": unsteered.high}
@@ -82,7 +82,7 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
         for method, group in own.groupby("method", sort=False):
             row: dict[str, Any] = {"method": method, "split": split, "n_refits": len(group)}
             for name in ("E_0", "F"):
-                one = t_interval(group[name].tolist())
+                one = t_interval(group[name].tolist(), AT_MOST_0)
                 row |= {name: one.mean, f"{name}_low": one.low, f"{name}_high": one.high}
             rows.append(row)
     return DataFrame(rows)

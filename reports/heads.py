@@ -1,6 +1,7 @@
 """Attention heads: which of them methods single out, and how far they agree on it."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,8 @@ from numpy.typing import NDArray
 
 from bench.agreement import kendall
 from bench.records import CellRecord
-from bench.results import Cell
 from bench.table import variant_labels
+from reports.generalisation import refit_of
 from reports.load import Results
 from tasks.errors import UserInputError
 
@@ -26,26 +27,33 @@ class HeadScores:
 
     Attributes:
         method: label as in the leaderboard.
-        draws: (cell, layer, head): the scores of each refit.
+        records: a cell a refit; the first is what a figure shows.
+        draws: (layer, head) of every refit (see `refit_of`).
     """
 
     method: str
     site: str
-    record: CellRecord
-    cell: Cell
-    draws: NDArray[np.float64]
+    records: dict[str, CellRecord]
+    draws: dict[str, NDArray[np.float64]]
+
+    @property
+    def record(self) -> CellRecord:
+        """The cell of the first refit."""
+        return next(iter(self.records.values()))
 
     @property
     def scores(self) -> NDArray[np.float64]:
-        """The scores of the first refit: what a figure shows."""
-        first: NDArray[np.float64] = self.draws[0]
-        return first
+        """The scores of the first refit."""
+        return next(iter(self.draws.values()))
 
-    def top(self, k: int = TOP, draw: int = 0) -> list[tuple[int, int]]:
-        """Return the k heads of largest |score| as (layer, head), the largest first."""
-        sizes = np.nan_to_num(np.abs(self.draws[draw]), nan=-1.0)
-        order = np.argsort(-sizes, axis=None, kind="stable")[:k]
-        return [(int(place // sizes.shape[1]), int(place % sizes.shape[1])) for place in order]
+    def led_by(self, refits: Sequence[str]) -> "HeadScores":
+        """Return the same with these refits first."""
+        order = dict.fromkeys([*refits, *self.draws])
+        return replace(
+            self,
+            records={refit: self.records[refit] for refit in order},
+            draws={refit: self.draws[refit] for refit in order},
+        )
 
 
 def head_scores(results: Results, model: str, task: str) -> list[HeadScores]:
@@ -72,21 +80,33 @@ def head_scores(results: Results, model: str, task: str) -> list[HeadScores]:
     groups: dict[str, list[CellRecord]] = {}
     for record in records:
         groups.setdefault(labels[record.id], []).append(record)
-    return [_read(results, label, group) for label, group in groups.items()]
+    methods = [_read(results, label, group) for label, group in groups.items()]
+    shared = [refit for refit in methods[0].draws if all(refit in one.draws for one in methods)]
+    return [one.led_by(shared) for one in methods]
 
 
 def _read(results: Results, label: str, group: list[CellRecord]) -> HeadScores:
-    cells = [results.cell(record.id) for record in group]
-    # (head, layer, 1) -> (layer, head)
-    draws = [cell.tensors["scores"][..., 0].T.astype(np.float64) for cell in cells]
+    records = {refit_of(record): record for record in group}
+    draws = {
+        # (head, layer, 1) -> (layer, head)
+        refit: results.small_tensors(record.id)["scores"][..., 0].T.astype(np.float64)
+        for refit, record in records.items()
+    }
     grid = group[0].grid
     assert grid is not None
-    return HeadScores(label, grid.sites[0], group[0], cells[0], np.stack(draws))
+    return HeadScores(label, grid.sites[0], records, draws)
 
 
-def overlap(one: HeadScores, other: HeadScores, k: int = TOP, draw: int = 0) -> int:
-    """Return how many of the k heads of largest |score| two methods have in common."""
-    return len({*one.top(k, draw)} & {*other.top(k, draw)})
+def largest(scores: NDArray[np.float64], k: int = TOP) -> list[tuple[int, int]]:
+    """Return the k heads of largest |score| as (layer, head), the largest first."""
+    sizes = np.nan_to_num(np.abs(scores), nan=-1.0)
+    order = np.argsort(-sizes, axis=None, kind="stable")[:k]
+    return [(int(place // sizes.shape[1]), int(place % sizes.shape[1])) for place in order]
+
+
+def overlap(one: NDArray[np.float64], other: NDArray[np.float64], k: int = TOP) -> int:
+    """Return how many of the k heads of largest |score| two score maps have in common."""
+    return len({*largest(one, k)} & {*largest(other, k)})
 
 
 def overlap_by_chance(k: int, n_heads: int) -> tuple[float, int]:
@@ -100,36 +120,39 @@ def overlap_by_chance(k: int, n_heads: int) -> tuple[float, int]:
 def table(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
     """Return a row a pair of methods and refit that both have.
 
-    Columns: method_a, method_b, draw, tau (Kendall, over all heads), k, overlap (heads in common
-    among the k largest), chance, chance_high (mean and 95th percentile of random choices), n_heads,
-    top_a, top_b (the largest head of each).
+    Columns: method_a, method_b, refit, cell_a, cell_b, tau (Kendall, over all heads), k, overlap
+    (heads in common among the k largest), chance, chance_high (mean and 95th percentile of random
+    choices), n_heads, top_a, top_b (the largest head of each).
     """
     from pandas import DataFrame
 
     model, task = results.one(model, task)
     rows = []
     for one, other in combinations(head_scores(results, model, task), 2):
-        for draw in range(min(len(one.draws), len(other.draws))):
-            n_heads = one.scores.size
+        for refit in (refit for refit in one.draws if refit in other.draws):
+            a, b = one.draws[refit], other.draws[refit]
+            n_heads = a.size
             k = min(TOP, n_heads)
             chance, high = overlap_by_chance(k, n_heads)
             rows.append(
                 {
                     "method_a": one.method,
                     "method_b": other.method,
-                    "draw": draw,
-                    "tau": kendall(one.draws[draw], other.draws[draw]),
+                    "refit": refit,
+                    "cell_a": one.records[refit].id,
+                    "cell_b": other.records[refit].id,
+                    "tau": kendall(a, b),
                     "k": k,
-                    "overlap": overlap(one, other, k, draw),
+                    "overlap": overlap(a, b, k),
                     "chance": chance,
                     "chance_high": high,
                     "n_heads": n_heads,
-                    "top_a": name_of(one.top(1, draw)[0]),
-                    "top_b": name_of(other.top(1, draw)[0]),
+                    "top_a": name_of(largest(a, 1)[0]),
+                    "top_b": name_of(largest(b, 1)[0]),
                 }
             )
-    columns = ["method_a", "method_b", "draw", "tau", "k", "overlap", "chance", "chance_high"]
-    return DataFrame(rows, columns=[*columns, "n_heads", "top_a", "top_b"])
+    names = ["method_a", "method_b", "refit", "cell_a", "cell_b", "tau", "k", "overlap", "chance"]
+    return DataFrame(rows, columns=[*names, "chance_high", "n_heads", "top_a", "top_b"])
 
 
 def name_of(head: tuple[int, int]) -> str:

@@ -5,6 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+AT_MOST_0 = (-np.inf, 0.0)
+"""What E_0 and F can be."""
+AT_MOST_1 = (-np.inf, 1.0)
+"""What a share of what is missing can be made up for."""
+SHARE = (0.0, 1.0)
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -16,8 +22,10 @@ class Interval:
     n: int
 
 
-def t_interval(values: Sequence[float]) -> Interval:
-    """Return the mean of independent values with Student's 95 % interval."""
+def t_interval(
+    values: Sequence[float], possible: tuple[float, float] = (-np.inf, np.inf)
+) -> Interval:
+    """Return the mean of independent values with Student's 95 % interval, cut to `possible`."""
     from scipy.stats import t
 
     known = np.asarray(values, dtype=float)
@@ -27,4 +35,5 @@ def t_interval(values: Sequence[float]) -> Interval:
     if known.size < 2:
         return Interval(mean, float("nan"), float("nan"), 1)
     half = float(t.ppf(0.975, known.size - 1) * known.std(ddof=1) / known.size**0.5)
-    return Interval(mean, mean - half, mean + half, int(known.size))
+    low, high = np.clip((mean - half, mean + half), *possible)
+    return Interval(mean, float(low), float(high), int(known.size))

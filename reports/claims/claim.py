@@ -1,6 +1,5 @@
 """What a claim is: words, a number with its interval, and a rule that gives the verdict."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -107,6 +106,7 @@ class Measured:
         interval_from: what the interval is over.
         cells: ids of the cells that the number was made of.
         note: what else a reader has to know.
+        doubt: why the number decides nothing, whatever its interval; "" where it does.
     """
 
     value: float
@@ -115,6 +115,7 @@ class Measured:
     interval_from: str
     cells: tuple[str, ...]
     note: str = ""
+    doubt: str = ""
 
     @staticmethod
     def of(
@@ -122,15 +123,12 @@ class Measured:
         over: str,
         cells: Sequence[str],
         note: str = "",
-        *,
-        possible: tuple[float, float] = (-math.inf, math.inf),
     ) -> "Measured":
-        """A mean over independent repetitions with Student's interval, cut to what is possible."""
-        low, high = np.clip((interval.low, interval.high), *possible)
+        """A mean over independent repetitions with Student's interval."""
         return Measured(
             interval.mean,
-            float(low),
-            float(high),
+            interval.low,
+            interval.high,
             f"95 %, {interval.n} {over}",
             tuple(cells),
             note,

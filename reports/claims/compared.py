@@ -8,7 +8,7 @@ from bench.records import CellRecord
 from reports.claims.claim import Measured, Source
 from reports.generalisation import refit_of
 from reports.heads import table
-from reports.intervals import t_interval
+from reports.intervals import SHARE, t_interval
 from reports.load import Results
 from reports.text import number
 from tasks.errors import UserInputError
@@ -17,7 +17,7 @@ DRAWS = "draws of prompts"
 
 
 def flips(source: Source, method: str) -> Measured:
-    """The share of (prompt, sign) that flip at beta*, mean of train and test; 0.5: no steering."""
+    """The share of (prompt, sign) of train and test that flip at beta*; 0.5: no steering."""
     found, cells = [], []
     for record in _cells(source.results("fig9"), method):
         kind = "one" if record.trained else "star"
@@ -26,9 +26,10 @@ def flips(source: Source, method: str) -> Measured:
             for row in record.metrics
             if row.split in ("train", "test") and row.beta_kind == kind
         ]
-        found.append(float(np.mean([(row.flips_plus + row.flips_minus) / 2 for row in rows])))
+        flipped = [(row.flips_plus + row.flips_minus) / 2 for row in rows]
+        found.append(float(np.average(flipped, weights=[row.n_prompts for row in rows])))
         cells.append(record.id)
-    return Measured.of(t_interval(found), DRAWS, cells, possible=(0.0, 1.0))
+    return Measured.of(t_interval(found, SHARE), DRAWS, cells)
 
 
 def scale_of_scores(source: Source, method: str = "dla") -> Measured:
@@ -54,34 +55,37 @@ def scale_of_scores(source: Source, method: str = "dla") -> Measured:
 
 
 def common_heads(source: Source, one: str = "dla", other: str = "activ_scalar") -> Measured:
-    """How many of their ten largest heads two methods have in common, beyond what chance gives.
+    """The share of their ten largest heads that two methods have in common, draw by draw.
 
-    The number is the overlap minus the 95th percentile of the overlap of random choices.
+    The note says in how many draws that is more than 95 % of random choices have, and under which
+    penalty the heads were trained.
     """
     results = source.results("fig7")
-    excess: list[float] = []
+    shared: list[float] = []
     notes: list[str] = []
     cells: list[str] = []
     for pair in results.pairs():
         found = table(results, model=pair[0], task=pair[1])
         found = found[(found["method_a"] == one) & (found["method_b"] == other)]
-        excess += list((found["overlap"] - found["chance_high"]).astype(float))
-        notes += (
-            [
-                f"{number(found['overlap'].mean(), 1)} of {found['k'].iloc[0]} in common (chance "
-                f"{number(found['chance'].mean(), 1)}), tau {number(found['tau'].mean(), 2)}"
-            ]
-            if len(found)
-            else []
+        if found.empty:
+            continue
+        shared += list((found["overlap"] / found["k"]).astype(float))
+        beyond = int((found["overlap"] > found["chance_high"]).sum())
+        cells += [*found["cell_a"], *found["cell_b"]]
+        weights = sorted(
+            {
+                f"{record.settings['objective']['lambda_m']:g}"
+                for record in results.of(*pair)
+                if record.id in cells and record.trained and "objective" in record.settings
+            }
         )
-        cells += [
-            record.id
-            for record in results.of(*pair)
-            if record.status == "done" and _name(record) in (one, other)
-        ]
-    if not excess:
+        notes.append(
+            f"beyond chance in {beyond} of {len(found)} draws; tau over all heads "
+            f"{number(found['tau'].mean(), 2)}; λ_M = {', '.join(weights)}"
+        )
+    if not shared:
         raise UserInputError(f"no draw of fig7 has head scores of both {one} and {other}")
-    return Measured.of(t_interval(excess), DRAWS, cells, "; ".join(notes))
+    return Measured.of(t_interval(shared, SHARE), DRAWS, cells, "; ".join(notes))
 
 
 def faster(source: Source, slow: str = "activ_patch", fast: str = "activ_scalar") -> Measured:

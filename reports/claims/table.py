@@ -1,7 +1,7 @@
 """The table of the paper's claims, from the stored results of its presets."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,18 @@ from tasks.errors import UserInputError
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-HEADER = ("claim", "measured", "here", "interval", "paper", "verdict", "rule", "preset", "note")
+HEADER = (
+    "claim",
+    "model",
+    "measured",
+    "here",
+    "interval",
+    "paper",
+    "verdict",
+    "rule",
+    "preset",
+    "note",
+)
 SAID = {
     DAMAGED: "cannot be read",
     SET_ASIDE: "were damaged and set aside",
@@ -28,23 +39,44 @@ SAID = {
 
 @dataclass
 class PaperResults:
-    """The results of the paper's presets, a folder each; each is read once."""
+    """The results of the paper's presets, a folder each; each is read once.
+
+    Attributes:
+        model: whose cells alone are given; None: those of all models.
+    """
 
     directory: Path
+    model: str | None = None
     _loaded: dict[str, Results] = field(default_factory=dict, repr=False)
 
     def results(self, preset: str) -> Results:
         """The results of a preset; raises UserInputError where it has not been run."""
         if preset not in self._loaded:
             self._loaded[preset] = load(self.directory / preset)
-        return self._loaded[preset]
+        found = self._loaded[preset]
+        return found if self.model is None else found.only(models=[self.model])
+
+    def models(self, presets: Sequence[str]) -> list[str]:
+        """The models that presets were run on, those that have not been run left out."""
+        found: dict[str, None] = {}
+        for preset in presets:
+            try:
+                found |= dict.fromkeys(model for model, _ in self.results(preset).pairs())
+            except UserInputError:
+                continue
+        return list(found)
+
+    def of(self, model: str) -> "PaperResults":
+        """The results of one model alone."""
+        return replace(self, model=model)
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim with its verdict.
+    """A claim with its verdict for one model.
 
     Attributes:
+        model: "" where the presets have not been run.
         measured: None where nothing could be measured.
         reason: why nothing can be said, or what is missing; "" where nothing is.
     """
@@ -53,6 +85,7 @@ class Judged:
     measured: Measured | None
     verdict: Verdict
     reason: str
+    model: str = ""
 
     @property
     def here(self) -> str:
@@ -60,7 +93,7 @@ class Judged:
         if self.measured is None:
             return MISSING
         one = self.measured
-        if one.interval_from == EXACT:
+        if one.interval_from == EXACT and one.low == one.high:
             return number(one.value, 0)
         ends = "" if np.isnan(one.low) else f" [{number(one.low, 2)}, {number(one.high, 2)}]"
         return f"{number(one.value, 2)}{ends}"
@@ -85,6 +118,8 @@ def judge(claim: Claim, source: Source) -> Judged:
     if not np.isfinite([measured.value, measured.low, measured.high]).all():
         why = "one repetition only: no interval" if np.isfinite(measured.value) else "undefined"
         return Judged(claim, measured, "cannot be said", "; ".join([why, *missing]))
+    if measured.doubt:
+        return Judged(claim, measured, "cannot be said", "; ".join([measured.doubt, *missing]))
     return Judged(claim, measured, claim.rule.verdict(measured.low, measured.high), reason)
 
 
@@ -99,9 +134,13 @@ def _incomplete(preset: str, results: Results) -> list[str]:
     return found
 
 
-def judged(source: Source, claims: Sequence[Claim] = CLAIMS) -> list[Judged]:
-    """Judge every claim, in the table's order."""
-    return [judge(claim, source) for claim in claims]
+def judged(source: PaperResults, claims: Sequence[Claim] = CLAIMS) -> list[Judged]:
+    """Judge every claim, in the table's order, for each model that its presets were run on."""
+    return [
+        replace(judge(claim, source.of(model)), model=model) if model else judge(claim, source)
+        for claim in claims
+        for model in (source.models(claim.presets) or [""])
+    ]
 
 
 def frame(rows: Sequence[Judged]) -> "DataFrame":
@@ -113,6 +152,7 @@ def frame(rows: Sequence[Judged]) -> "DataFrame":
             {
                 "name": row.claim.name,
                 "claim": row.claim.text,
+                "model": row.model,
                 "measured": row.claim.quantity,
                 "value": row.measured.value if row.measured else float("nan"),
                 "low": row.measured.low if row.measured else float("nan"),
@@ -135,6 +175,7 @@ def lines(rows: Sequence[Judged]) -> list[list[str]]:
     return [
         [
             row.claim.text,
+            row.model or MISSING,
             row.claim.quantity,
             row.here,
             row.measured.interval_from if row.measured else MISSING,

@@ -1,6 +1,7 @@
 """Claims about trade-offs over a grid of settings (Fig. 2) and about parameters."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +32,7 @@ def share_of_front(source: Source, plane: str, method: str = "activ_scalar") -> 
     draws: list[NDArray[np.float64]] = []
     cells: list[str] = []
     notes: list[str] = []
+    doubts: list[str] = []
     for model, task, found in _tasks(results):
         test = found[found["split"] == "test"]
         chosen = PLANES[plane]
@@ -40,13 +42,23 @@ def share_of_front(source: Source, plane: str, method: str = "activ_scalar") -> 
         draws.append(resampled_shares(results, found, plane, RESAMPLES)[method])
         cells += list(test["cell"])
         notes.append(f"{model} · {task}: {number(100 * share, 0)} %{_fewest(test, chosen)}")
-    return Measured.of_draws(
-        float(np.mean(values)),
-        list(np.mean(draws, axis=0)),
-        f"{RESAMPLES} draws of test prompts",
-        cells,
-        "; ".join(notes),
+        doubts += _unseen(test, chosen)
+    over = f"{RESAMPLES} draws of test prompts"
+    measured = Measured.of_draws(
+        float(np.mean(values)), list(np.mean(draws, axis=0)), over, cells, "; ".join(notes)
     )
+    return replace(measured, doubt="; ".join(dict.fromkeys(doubts)))
+
+
+def _unseen(test: "DataFrame", plane: Plane) -> list[str]:
+    """Methods whose count misses what they do: it is 0, or not meaningful, and yet they steer."""
+    if plane.column != "count":
+        return []
+    blind = test[~(test["count"] > 0) & (test["E_0"] > test["E_0_unsteered"])]
+    return [
+        f"the count of 0.01 and more is blind: {method} steers where it is 0 or not meaningful"
+        for method in dict.fromkeys(blind["method"])
+    ]
 
 
 def _fewest(test: "DataFrame", plane: Plane) -> str:
@@ -99,10 +111,10 @@ def parameters(source: Source) -> Measured:
     tasks = {key.rpartition(" ")[0] for key in counts}
     ratios, notes = [], []
     for task in sorted(tasks):
-        try:
-            (scalars,), (entries,) = counts[f"{task} activ_scalar"], counts[f"{task} steer_vec"]
-        except KeyError:
+        one, other = (counts.get(f"{task} {name}", set()) for name in ("activ_scalar", "steer_vec"))
+        if len(one) != 1 or len(other) != 1:
             continue
+        (scalars,), (entries,) = one, other
         ratios.append(entries / scalars)
         notes.append(f"{task}: {scalars:,} against {entries:,}")
     if not ratios:

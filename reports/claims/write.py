@@ -8,7 +8,7 @@ from reports.latex import latex
 from reports.text import harmless, markdown
 from tasks.errors import UserInputError
 
-IN_PRINT = ("claim", "here", "paper", "verdict")
+IN_PRINT = ("claim", "model", "here", "paper", "verdict")
 """Columns of the LaTeX table: what fits a page."""
 
 
@@ -49,19 +49,11 @@ def _page(directory: Path, rows: Sequence[Judged], presets: Sequence[str]) -> st
         verdict: sum(row.verdict == verdict for row in rows)
         for verdict in ("holds", "does not hold", "cannot be said")
     }
-    models: dict[str, None] = {}
-    source = PaperResults(directory)
-    for preset in presets:
-        try:
-            records = source.results(preset).records
-        except UserInputError:
-            continue
-        models |= dict.fromkeys(record.model for record in records)
     template = environment().get_template("claims.html.jinja")
     return str(
         template.render(
             name=directory.resolve().name,
-            models=list(models),
+            models=PaperResults(directory).models(presets),
             counts=counts,
             rows=rows,
             reports=reports,

@@ -10,7 +10,16 @@ import numpy as np
 from reports import palette, style
 from reports.figures.panels import Panel, sheet
 from reports.figures.parts import draw_bar, draw_map, limit_of, token_names
-from reports.heads import TOP, HeadScores, head_scores, name_of, overlap, overlap_by_chance, table
+from reports.heads import (
+    TOP,
+    HeadScores,
+    head_scores,
+    largest,
+    name_of,
+    overlap,
+    overlap_by_chance,
+    table,
+)
 from reports.load import Results
 from reports.palette import looks
 from reports.text import number
@@ -21,6 +30,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 NAMED = 5
+PAPERS = {"pythia-1.4b": (16, 8), "gpt2": (11, 8)}
+"""The head, as (layer, head), that the paper names in Fig. 7 and 8."""
 PANEL = Panel(2.8, 2.1)
 
 
@@ -39,32 +50,47 @@ def figure(
     """
     model, task = results.one(model, task)
     methods = head_scores(results, model, task)
-    record = methods[0].record
-    assert record.grid is not None
-    prompt = record.prompts["train"][0]
-    (at,) = token_names(prompt, record.grid.positions)
-    n_prompts = len(record.prompts["train"])
-    scored = f"mean scores over {n_prompts} prompts" if n_prompts > 1 else "scores of this prompt"
-    lines = [
-        f"{methods[0].site}, head by head, at {at} of: {prompt.clean}",
-        f"{scored}; {palette.current().signs}; circles: the {NAMED} "
-        "largest |score|, named under the map",
-    ]
+    lines = _explained(methods, PAPERS.get(model))
     panels = [PANEL] * (len(methods) + (len(methods) > 1))
     with style.context():
         page = sheet(f"{model} · {task}", lines, panels, 3.4, width, stacked=3.0)
         for axes, one, room in zip(page.axes, methods, page.widths, strict=False):
             _draw_heads(axes, one, room - 0.6)
+            if model in PAPERS:
+                _draw_named(axes, PAPERS[model])
         if len(methods) > 1:
             _draw_overlap(page.axes[-1], methods, page.widths[-1] - 0.5)
         return style.literal(page.canvas)
 
 
+def _explained(methods: list[HeadScores], named: tuple[int, int] | None) -> list[str]:
+    """What is scored, and what the marks are."""
+    record = methods[0].record
+    assert record.grid is not None
+    prompt = record.prompts["train"][0]
+    (at,) = token_names(prompt, record.grid.positions)
+    n_prompts, n_draws = len(record.prompts["train"]), len(methods[0].draws)
+    scored = f"mean scores over {n_prompts} prompts" if n_prompts > 1 else "scores of this prompt"
+    draw = f" (the first of {n_draws} draws)" if n_draws > 1 else ""
+    square = f"; square: {name_of(named)}, the paper's" if named else ""
+    return [
+        f"{methods[0].site}, head by head, at {at} of: {prompt.clean}",
+        f"{scored}{draw}; {palette.current().signs}; circles: the {NAMED} largest |score|, named "
+        f"under the map{square}",
+    ]
+
+
+def _draw_named(axes: "Axes", head: tuple[int, int]) -> None:
+    axes.plot(
+        head[1], head[0], "s", markersize=9, markerfacecolor="none", markeredgecolor=style.INK
+    )
+
+
 def _draw_heads(axes: "Axes", one: HeadScores, room: float) -> None:
     n_heads = one.scores.shape[1]
     names = [str(head) if n_heads <= 16 or head % 4 == 0 else "" for head in range(n_heads)]
-    largest = one.top(NAMED)
-    named = ", ".join(name_of(head) for head in largest)
+    strongest = largest(one.scores, NAMED)
+    named = ", ".join(name_of(head) for head in strongest)
     image = draw_map(
         axes,
         one.scores,
@@ -73,7 +99,7 @@ def _draw_heads(axes: "Axes", one: HeadScores, room: float) -> None:
         title=style.fit(one.method, room, style.FONT_SIZE),
         x_label="\n".join(["head", *style.wrap(named, room, style.FONT_SIZE)]),
     )
-    layers, heads = zip(*largest, strict=True)
+    layers, heads = zip(*strongest, strict=True)
     for colour, wide in (("white", 2.2), (style.INK, 0.9)):  # seen on light and on dark
         axes.plot(
             heads, layers, "o", markersize=5, markerfacecolor="none", markeredgecolor=colour,
@@ -89,7 +115,7 @@ def _draw_overlap(axes: "Axes", methods: list[HeadScores], room: float) -> None:
     ks = sorted({*np.unique(np.geomspace(1, n_heads, 24).astype(int)), min(TOP, n_heads)})
     look = looks([one.method for one in methods])
     for other in others:
-        shares = [overlap(first, other, k) / k for k in ks]
+        shares = [overlap(first.scores, other.scores, k) / k for k in ks]
         how = look[other.method]
         axes.plot(
             ks, shares, color=how.colour, label=style.fit(other.method, room - 0.8, style.SMALL)
@@ -115,4 +141,4 @@ def table_line(methods: list[HeadScores]) -> str:
     one, other = methods[:2]
     k = min(TOP, one.scores.size)
     tau = number(kendall(one.scores, other.scores), 2)
-    return f"τ {tau}, {overlap(one, other, k)} of {k} in common"
+    return f"τ {tau}, {overlap(one.scores, other.scores, k)} of {k} in common"

@@ -121,7 +121,10 @@ def figure(
     total = total_of(panels) + LABELS if width is None else width
     blocks = rows_of(panels, total - LABELS)
     height = HEIGHT if len(blocks) == 1 else STACKED
-    lines = ["each varied with the others at their usual value; filled: test prompts, open: train"]
+    lines = [
+        "each varied with the others at their usual value; filled: test prompts, open: train; "
+        "one draw of prompts and one seed a point"
+    ]
     with style.context():
         canvas = canvas_of(total, height * len(blocks), f"{model} · {task}", lines)
         parts = canvas.subfigures(len(blocks), 1, squeeze=False)[:, 0]

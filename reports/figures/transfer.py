@@ -11,7 +11,7 @@ from bench.records import CellRecord
 from reports import palette, style
 from reports.figures.panels import canvas_of
 from reports.figures.parts import draw_bar
-from reports.intervals import t_interval
+from reports.intervals import AT_MOST_0, t_interval
 from reports.load import Results, plain_name
 from reports.text import number, visible
 from tasks.errors import UserInputError
@@ -76,7 +76,7 @@ def data(results: Results, *, model: str | None = None, task: str | None = None)
     for (trained, tested), group in found.groupby(["trained_on", "tested_on"], sort=False):
         if tested not in columns:
             continue
-        interval = t_interval(group["E_0"].tolist())
+        interval = t_interval(group["E_0"].tolist(), AT_MOST_0)
         unsteered = float(group["E_0_unsteered"].mean())
         rows.append(
             {
