@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reports import style
+from reports.figures.panels import headed
 from reports.figures.signed import EVEN, draw_dashes, luminance
 from reports.load import Results
 from reports.tables.agreement import pooled, table
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 # inches
 BOX_WIDTH, BOX_HEIGHT = 0.92, 0.46
-MARGIN, HEAD = 0.15, 0.75
+MARGIN = 0.15
 LEGIBLE = 4.5  # points
 
 
@@ -49,7 +50,7 @@ def figure(
     """
     model, task = results.one(model, task)
     pairs = data(results, model=model, task=task).to_dict("records")
-    return _draw(pairs, f"{model} · {task}", "interval below", width)
+    return _draw(pairs, f"{model} · {task}", "interval {where}", width)
 
 
 def pooled_data(
@@ -71,7 +72,7 @@ def pooled_figure(
 ) -> "Figure":
     """Return what `figure` shows, averaged over the tasks of a model. Errors as `pooled_data`."""
     frame = pooled_data(results, model=model, task=task)
-    note = "mean over tasks; below, the interval: tasks drawn again"
+    note = "mean over tasks; interval {where}: tasks drawn again"
     return _draw(frame.to_dict("records"), str(frame["model"].iloc[0]), note, width)
 
 
@@ -94,8 +95,6 @@ def clustered(pairs: list[dict[Any, Any]]) -> list[str]:
 
 
 def _draw(pairs: list[dict[Any, Any]], title: str, note: str, width: float | None) -> "Figure":
-    from matplotlib.figure import Figure
-
     methods = clustered(pairs)
     narrow = width is not None and width < 5
     size = style.TINY if narrow else style.SMALL
@@ -105,18 +104,12 @@ def _draw(pairs: list[dict[Any, Any]], title: str, note: str, width: float | Non
     slant = 0.72 * room
     box = BOX_WIDTH if width is None else (width - 2 * MARGIN - room - 0.05) / boxes
     width = width or max(MARGIN + room + boxes * box + MARGIN + 0.5, 4.5)
-    height = HEAD + boxes * BOX_HEIGHT + slant + MARGIN
+    fits = _fitting(interval_text(-0.01, -0.01, 2), box, style.TINY)
+    note = note.format(where="below" if fits else "in the data")
     with style.context():
-        canvas = Figure(figsize=(width, height))
-        x = MARGIN / width
-        text = style.fit(title, width - 2 * MARGIN, style.LARGE, bold=True)
-        y = 1 - 0.15 / height
-        canvas.text(x, y, text, va="top", fontsize=style.LARGE, fontweight="bold")
-        if not _fitting(interval_text(-0.01, -0.01, 2), box, style.TINY):
-            note = f"{note} (in the data: boxes are too narrow)"
-        lines = style.wrap(f"Kendall's τ-b between scores; {note}", width - 2 * MARGIN, size)
-        how: dict[str, Any] = {"fontsize": size, "color": style.MUTED, "linespacing": 1.4}
-        canvas.text(x, 1 - 0.42 / height, "\n".join(lines), va="top", **how)
+        lines = [f"Kendall's τ-b between scores; {note}"]
+        canvas, _ = headed(width, 0.1 + boxes * BOX_HEIGHT + slant + MARGIN, title, lines)
+        height = canvas.get_figheight()
         axes = canvas.add_axes(
             (
                 (MARGIN + room) / width,
@@ -126,7 +119,7 @@ def _draw(pairs: list[dict[Any, Any]], title: str, note: str, width: float | Non
             )
         )
         _draw_boxes(axes, methods, pairs, box)
-        how = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        how: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
         axes.set_xticks(range(boxes), labels[:-1], fontsize=size, **how)
         axes.set_yticks(range(boxes), labels[1:], fontsize=size)
         return style.literal(canvas)

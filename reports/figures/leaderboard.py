@@ -6,11 +6,12 @@ import numpy as np
 
 from reports import style
 from reports.figures.marks import draw_point, look_of
+from reports.figures.panels import headed
 from reports.load import Results
 from reports.tables.leaderboard import leaderboard
 from reports.tables.untold import says_nothing
 from reports.tables.verdicts import BEATS, BEST, NOT_TOLD_FROM_BEST, WORSE
-from reports.text import UNDEFINED, number, shorten, visible
+from reports.text import UNDEFINED, number, shorten
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 WIDTH = 6.75
-ROW, HEAD, LINE, FOOT = 0.21, 0.62, 0.12, 0.42
+ROW, FOOT = 0.21, 0.42
 CLIP = 2.5
 """The axis ends at this many times the unsteered E_0, whatever an outlier says."""
 
@@ -53,8 +54,6 @@ def figure(
     The dashed line is the unsteered model. Marks on the right are the tests' verdicts. Raises
     UserInputError where no method has a result.
     """
-    from matplotlib.figure import Figure
-
     model, task = results.one(model, task)
     rows = data(results, model=model, task=task).to_dict("records")
     width = width or WIDTH
@@ -62,22 +61,16 @@ def figure(
         f"E₀ on {rows[0]['split']}: dot; 95 % over prompts: bar; over seeds or draws: line; "
         "unsteered model: dashed"
     )
-    lines = style.wrap(key, width - 0.2, style.TINY)
-    height = HEAD + LINE * (len(lines) - 1) + ROW * len(rows) + FOOT
     size = style.SMALL if width > 5 else style.TINY
     names = [style.drawable(shorten(row["method"], 44 if width > 5 else 26)) for row in rows]
     room = max(style.width_of(name, size) for name in names) + 0.12
     marks = [_mark(row) for row in rows]
     mark_room = max((style.width_of(mark, style.TINY) for mark in marks), default=0) + 0.12
     with style.context():
-        canvas = Figure(figsize=(width, height))
+        canvas, _ = headed(width, 0.1 + ROW * len(rows) + FOOT, f"{model} · {task}", [key])
+        height = canvas.get_figheight()
         box = (room, FOOT, width - room - mark_room, ROW * len(rows))
         axes = canvas.add_axes(tuple(np.array(box) / [width, height, width, height]))
-        title = style.fit(visible(f"{model} · {task}"), width - 0.2, style.NAME, bold=True)
-        canvas.text(0.1 / width, 1 - 0.1 / height, title, va="top", fontweight="bold")
-        y = 1 - 0.32 / height
-        how: dict[str, Any] = {"va": "top", "fontsize": style.TINY, "color": style.MUTED}
-        canvas.text(0.1 / width, y, "\n".join(lines), linespacing=1.4, **how)
         _draw(axes, results, rows, marks)
         axes.set_yticks(range(len(rows)), names, fontsize=size)
         return style.literal(canvas)

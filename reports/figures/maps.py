@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bench.records import GridRecord
 from reports import palette, style
 from reports.figures.overlap import ordered
+from reports.figures.panels import headed
 from reports.figures.signed import draw_scores
 from reports.load import Results
 from reports.maps import ScoreMap, score_maps
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 WIDTH, PANEL, HEIGHT = 6.75, 1.9, 1.25
-LEFT, RIGHT, TOP, LINE, GAP, HEAD, TOKENS = 0.42, 0.08, 0.55, 0.12, 0.1, 0.36, 0.1
+LEFT, RIGHT, GAP, HEAD, TOKENS = 0.42, 0.08, 0.1, 0.36, 0.1
 
 
 def data(
@@ -105,8 +106,6 @@ def figure(
 
     Tokens are those of the first train prompt. Arguments and errors as `data`.
     """
-    from matplotlib.figure import Figure
-
     model, task = results.one(model, task)
     found = _maps(results, model, task, methods)
     width = width or WIDTH
@@ -118,19 +117,10 @@ def figure(
     rows = int(np.ceil(len(found) / side))
     block = HEAD + HEIGHT + TOKENS + room
     note = f"{palette.current().signs}; hatched: left out; each on its own scale"
-    lines = style.wrap(note, width - 0.2, style.TINY)
-    head = TOP + LINE * (len(lines) - 1)
-    height = head + rows * block
     panel = (width - LEFT - RIGHT - (side - 1) * 0.3) / side
     with style.context():
-        canvas = Figure(figsize=(width, height))
-        title = style.fit(f"{model} · {task}", width - 0.2, style.NAME, bold=True)
-        how: dict[str, Any] = {"va": "top"}
-        canvas.text(
-            *(0.1 / width, 1 - 0.1 / height, title), fontsize=style.NAME, fontweight="bold", **how
-        )
-        how |= {"fontsize": style.TINY, "color": style.MUTED, "linespacing": 1.4}
-        canvas.text(0.1 / width, 1 - 0.3 / height, "\n".join(lines), **how)
+        canvas, head = headed(width, rows * block, f"{model} · {task}", [note])
+        height = head + rows * block
         for place, (label, maps) in enumerate(found.items()):
             left = LEFT + (place % side) * (panel + 0.3)
             top = head + (place // side) * block + HEAD

@@ -6,17 +6,17 @@ import numpy as np
 
 from reports import style
 from reports.figures.marks import look_of, marker_of
+from reports.figures.panels import canvas_of
 from reports.load import Results
 from reports.palette import METHODS, base_name
 from reports.scores import Scored, overlap, scored, shared, sizes_of
-from reports.text import shorten, visible
 from tasks.errors import UserInputError, nearest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-WIDTH, HEIGHT = 5.0, 3.4
+WIDTH, PLOT = 5.0, 2.5
 
 
 def data(
@@ -75,17 +75,17 @@ def figure(
     width: float | None = None,
 ) -> "Figure":
     """Return a curve a method; dashed is what chance gives. Arguments and errors as `data`."""
-    from matplotlib.figure import Figure
-
     model, task = results.one(model, task)
     frame = data(results, model=model, task=task, reference=reference)
     width = width or WIDTH
     size = style.SMALL if width > 4 else style.TINY
     methods = list(dict.fromkeys(frame["method"]))
+    first = frame["reference"].iloc[0]
     columns = 2 if width > 3 else 1
     rows = int(np.ceil((len(methods) + 1) / columns))
     with style.context():
-        canvas = Figure(figsize=(width, HEIGHT * 0.8 + 0.15 * rows), layout="constrained")
+        lines = [f"share of the k largest |scores| that methods have in common with {first}"]
+        canvas = canvas_of(width, PLOT + 0.15 * rows, f"{model} · {task}", lines)
         axes = canvas.add_subplot()
         for method in methods:
             curve = frame[frame["method"] == method]
@@ -93,14 +93,10 @@ def figure(
             look = marker_of(look_of(results, method), 3.5)
             axes.plot(curve["k"], curve["overlap"], label=name, linewidth=1.2, **look)
         axes.plot(*(curve["k"], curve["chance"]), color=style.MUTED, linestyle="--", label="chance")
-        first = shorten(frame["reference"].iloc[0], int(width / 0.12))
         axes.set(xscale="log", ylim=(-0.03, 1.03))
         style.whole_numbers(axes.xaxis)
         axes.set_xlabel("k largest |scores|", fontsize=size)
         axes.set_ylabel("share in common", fontsize=size)
-        title = style.fit(visible(f"{model} · {task}"), width - 0.6, style.FONT_SIZE, bold=True)
-        under = style.fit(f"with {first}", width - 0.6, size)
-        axes.set_title(f"{title}\n{under}", loc="left", fontsize=size)
         axes.spines[["top", "right"]].set_visible(False)
         canvas.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=size)
         return style.literal(canvas)

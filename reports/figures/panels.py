@@ -143,8 +143,16 @@ def _room(panels: Sequence[Panel], row: range) -> float:
 def canvas_of(width: float, height: float, title: str, lines: Sequence[str]) -> "Figure":
     """Return a figure with `height` inches of room under its title and explanations.
 
-    Call it, and all that draws on it, inside `style.context()`.
+    Matplotlib lays out what is drawn there. Call it, and all that draws on it, inside
+    `style.context()`.
     """
+    canvas, room = headed(width, height, title, lines)
+    canvas.set_layout_engine("constrained", rect=(0, 0, 1, height / (height + room)))
+    return canvas
+
+
+def headed(width: float, height: float, title: str, lines: Sequence[str]) -> "tuple[Figure, float]":
+    """Return a figure as `canvas_of` does, without a layout, and the inches that its head takes."""
     from matplotlib.figure import Figure
 
     inner = 0.96 * width - 2 * MARGIN  # on a screen letters may be wider yet
@@ -155,10 +163,7 @@ def canvas_of(width: float, height: float, title: str, lines: Sequence[str]) -> 
     ]
     room = TITLE + LINE * len(broken) + FOOT
     whole = height + room
-    canvas = Figure(figsize=(width, whole), layout="constrained")
-    engine = canvas.get_layout_engine()
-    assert engine is not None
-    engine.set(rect=(0, 0, 1, height / whole))  # type: ignore[call-arg]
+    canvas = Figure(figsize=(width, whole))
     canvas.text(
         MARGIN / width, 1 - 0.1 / whole, style.fit(visible(title), inner, style.LARGE, bold=True),
         va="top", fontsize=style.LARGE, fontweight="bold",
@@ -168,4 +173,4 @@ def canvas_of(width: float, height: float, title: str, lines: Sequence[str]) -> 
             MARGIN / width, 1 - (TITLE + LINE * place) / whole, line, va="top",
             fontsize=style.SMALL, color=style.MUTED,
         )  # fmt: skip
-    return canvas
+    return canvas, room

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from bench.agreement import kendall
 from reports import style
 from reports.figures.overlap import ordered
+from reports.figures.panels import canvas_of
 from reports.load import Results
 from reports.scores import Scored, scored, shared
-from reports.text import number, shorten, visible
+from reports.text import number, shorten
 from tasks.errors import UserInputError, nearest
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-WIDTH, HEAD, TALLEST = 4.6, 0.6, 2.4
+WIDTH, TALLEST = 4.6, 2.4
 
 
 def data(
@@ -76,8 +77,6 @@ def figure(
     Every panel has the same axes and, faint, the points of all sites. Arguments and errors as
     `data`.
     """
-    from matplotlib.figure import Figure
-
     model, task = results.one(model, task)
     frame = data(results, model=model, task=task, methods=methods)
     sites = frame["place"].str.partition(".")[0]
@@ -87,8 +86,10 @@ def figure(
     side = min(len(names), 2 if width < 5 else 4)
     rows = -(-len(names) // side)
     with style.context():
-        height = HEAD + rows * min(width / side, TALLEST)
-        canvas = Figure(figsize=(width, height), layout="constrained")
+        tau = number(frame["tau"][0], 2)
+        lines = [f"τ-b = {tau}; a dot is a point, a panel a site, faint all sites"]
+        height = rows * min(width / side, TALLEST) + 0.2
+        canvas = canvas_of(width, height, f"{model} · {task}", lines)
         panels = canvas.subplots(rows, side, sharex=True, sharey=True, squeeze=False)
         for axes, site in zip_longest(panels.flat, names):
             if site is None:
@@ -98,9 +99,6 @@ def figure(
         letters = int(width / (size / 72 * 0.7)) - 6
         canvas.supxlabel(style.drawable(shorten(frame["method_a"][0], letters)), fontsize=size)
         canvas.supylabel(style.drawable(shorten(frame["method_b"][0], letters)), fontsize=size)
-        title = style.fit(visible(f"{model} · {task}"), width - 0.6, size, bold=True)
-        tau = number(frame["tau"][0], 2)
-        canvas.suptitle(f"{title}\nτ-b = {tau}", x=0.02, ha="left", fontsize=size)
         return style.literal(canvas)
 
 

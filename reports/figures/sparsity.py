@@ -6,6 +6,7 @@ import numpy as np
 
 from reports import style
 from reports.figures.marks import look_of, marker_of
+from reports.figures.panels import canvas_of
 from reports.load import Results
 from reports.palette import base_name
 from reports.tables.sparsity import Curve, curves
@@ -69,8 +70,6 @@ def figure(
     The legend has the area under each curve, best first; dashed is the unsteered model. Errors as
     `data`.
     """
-    from matplotlib.figure import Figure
-
     model, task = results.one(model, task)
     known = _known(results, model, task)
     width = width or WIDTH
@@ -78,7 +77,8 @@ def figure(
     columns = 2 if width > 5 else 1
     rows = int(np.ceil((len(known) + 1) / columns))
     with style.context():
-        canvas = Figure(figsize=(width, PLOT + 0.5 + 0.155 * rows), layout="constrained")
+        lines = ["only the k strongest points are steered; bands: 95 % over prompts"]
+        canvas = canvas_of(width, PLOT + 0.3 + 0.155 * rows, f"{model} · {task}", lines)
         axes = canvas.add_subplot()
         for one in known:
             letters = int(width / columns / (size / 72 * 0.62)) - 12
@@ -94,8 +94,6 @@ def figure(
         axes.set_ylim(top=0.04 * abs(axes.get_ylim()[0]))
         axes.set_xlabel("k strongest points left", fontsize=size)
         axes.set_ylabel("E₀ on test", fontsize=size)
-        title = style.fit(f"{model} · {task}", width - 0.7, style.FONT_SIZE, bold=True)
-        axes.set_title(title, loc="left", fontweight="bold")
         axes.spines[["top", "right"]].set_visible(False)
         canvas.legend(
             loc="outside lower center",

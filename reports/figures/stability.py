@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING
 
 from reports import style
 from reports.figures.marks import draw_point, look_of
+from reports.figures.panels import canvas_of
 from reports.load import Results
 from reports.tables.stability import table
-from reports.text import number, shorten, visible
+from reports.text import number, shorten
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
@@ -38,15 +39,14 @@ def figure(
     width: float | None = None,
 ) -> "Figure":
     """Return tau between the scores of every two seeds, a row a method. Errors as `data`."""
-    from matplotlib.figure import Figure
-
     model, task = results.one(model, task)
     frame = data(results, model=model, task=task)
     methods = list(dict.fromkeys(frame["method"]))
     width = width or WIDTH
     size = style.SMALL if width > 5 else style.TINY
     with style.context():
-        canvas = Figure(figsize=(width, 0.95 + ROW * len(methods)), layout="constrained")
+        lines = ["a mark for every two seeds of a method"]
+        canvas = canvas_of(width, 0.55 + ROW * len(methods), f"{model} · {task}", lines)
         axes = canvas.add_subplot()
         for place, method in enumerate(methods):
             taus = frame[frame["method"] == method]["tau"].dropna().tolist()
@@ -67,8 +67,6 @@ def figure(
         axes.spines[["top", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("Kendall's τ-b between two seeds", fontsize=size)
-        title = style.fit(visible(f"{model} · {task}"), width * 0.6, style.FONT_SIZE, bold=True)
-        axes.set_title(title, loc="left", fontweight="bold")
         return style.literal(canvas)
 
 
