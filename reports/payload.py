@@ -16,7 +16,7 @@ from reports.load import Results, splits_of
 from reports.tables.leaderboard import leaderboard
 from reports.text import visible
 
-BUDGET = 12_000_000
+BUDGET = 10_000_000
 """Bytes of all blocks together, so that the page stays under 20 MB."""
 PARTS = {"maps": "score maps", "sweeps": "sweeps", "stored": "strengths of the evaluation"}
 """What may be left out, the first last."""

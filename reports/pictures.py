@@ -8,7 +8,7 @@ from reports.drawn import Drawn
 from reports.figures import FIGURES
 from reports.text import visible
 
-EMBEDDED = 5_000_000
+EMBEDDED = 8_000_000
 """Bytes of embedded figures (in base64), the small ones of every task before large ones."""
 
 

@@ -106,8 +106,10 @@ def _draw(axes: "Axes", frame: "DataFrame", chosen: Any, title: str) -> None:
     for line in (axes.axhline, axes.axvline):
         line(0, color=style.FAINT, linewidth=0.8, zorder=0)
     dots: dict[str, Any] = {"linestyle": "none", "marker": "o", "markeredgewidth": 0}
-    for part, colour, points in ((frame, style.FAINT, 1.6), (frame[chosen], style.INK, 2.4)):
-        axes.plot(part["score_a"], part["score_b"], color=colour, markersize=points, **dots)
+    everywhere, here = ((part["score_a"], part["score_b"]) for part in (frame, frame[chosen]))
+    # every panel has all dots: as a picture, they do not weigh
+    axes.plot(*everywhere, color=style.FAINT, markersize=1.6, rasterized=True, **dots)
+    axes.plot(*here, color=style.INK, markersize=2.4, **dots)
     axes.set_title(title, loc="left", fontsize=style.SMALL, pad=2)
     axes.spines[["top", "right"]].set_visible(False)
     axes.locator_params(nbins=4)
