@@ -23,6 +23,7 @@ from bench.desk import digest_at_worker
 from bench.keeper import Identities, Orders
 from bench.local_workers import LocalWorkers, shared_gpus
 from bench.options import RunOptions
+from bench.results import LOGS
 from bench.shift import Shift
 from bench.task_files import contents
 from bench.waits import ask, until
@@ -33,7 +34,6 @@ CONNECT_SECONDS = 10
 CLOSE_SECONDS = 10
 SETTLED_SECONDS = 60.0
 """Before what `auto` means is decided, all workers that are there are heard, but not for longer."""
-LOGS = "logs"
 
 
 class Cluster(Crew):

@@ -5,6 +5,7 @@ cells/<cell id>/cell.json         a CellRecord and two digests
 cells/<cell id>/tensors.safetensors
 results.parquet, results.csv      the tidy table; agreement.* beside it
 tables.json                       what the tables were made of, and their digests
+logs/                             what workers said
 set-aside/                        what was damaged or foreign, with the reasons
 report/                           written by `reports`
 """
@@ -64,6 +65,7 @@ CELL_FILE = "cell.json"
 TENSOR_FILE = "tensors.safetensors"
 LOCK_FILE = ".lock"
 OWNER_FILE = ".owner.json"
+LOGS = "logs"
 WHAT_A_RUN_IS = (
     f"A results directory is one that `python -m bench run` wrote: it contains {RUN_FILE} and a "
     "folder cells/."
@@ -332,7 +334,7 @@ def check_may_become_a_run(directory: Path) -> None:
     check_cells_folder(directory)
     if not directory.exists() or (directory / RUN_FILE).exists():
         return
-    ours = {CELLS, SET_ASIDE, LOCK_FILE, OWNER_FILE, TABLES_FILE}
+    ours = {CELLS, LOGS, SET_ASIDE, LOCK_FILE, OWNER_FILE, TABLES_FILE}
     if not directory.is_dir() or not all(
         path.name in ours or path.name.startswith(TEMPORARY) for path in directory.iterdir()
     ):

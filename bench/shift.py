@@ -17,7 +17,7 @@ from bench.cells import PlannedCell
 from bench.compute import Tensors, identity
 from bench.desk import NotHiredError, compute_at_worker
 from bench.keeper import Identities, OtherSuiteError
-from bench.limits import CellTimeoutError
+from bench.limits import CellTimeoutError, LoadTimeoutError
 from bench.local_workers import NoWorkerError
 from bench.provenance import machine
 from bench.records import CellRecord
@@ -29,8 +29,6 @@ from bench.workplace import failure
 GRACE = 1.5
 """A worker that is so many times over the limit of a cell does not answer, and is ended."""
 GRACE_SECONDS = 5.0
-LOADING_SECONDS = 3600.0
-"""What a worker may take to load a model and prepare a task, where cells have a limit at all."""
 RESULT_SECONDS = 600.0
 """What a result may take on the way."""
 NEWS_SECONDS = 0.5
@@ -72,7 +70,7 @@ class Shift:
         self.workers, self.identities = workers, identities
         self.client: Client = workers.client
         self.scores_of, self.watcher = scores_of, watcher
-        self.run_name, self.limit = workers.orders.run, workers.orders.cell_timeout
+        self.run_name = workers.orders.run
         self.waiting = Waiting(cells)
         self.out: dict[str, Out] = {}
         self.losses: dict[str, list[str]] = {}
@@ -231,21 +229,19 @@ class Shift:
 
     def _overdue(self) -> Iterator[Computed]:
         """Ends workers that do not come back from a cell, with the cell."""
-        if self.limit is None:
-            return
-        hard = GRACE * self.limit + GRACE_SECONDS
+        orders = self.workers.orders
         for out in list(self.out.values()):
+            limit = orders.cell_timeout if out.computing else orders.load_timeout
             late = time.monotonic() - out.since
-            if out.taken and late > (hard if out.computing else LOADING_SECONDS):
-                yield from self._ended(out)
+            if out.taken and limit is not None and late > GRACE * limit + GRACE_SECONDS:
+                yield from self._ended(out, limit)
 
-    def _ended(self, out: Out) -> Iterator[Computed]:
+    def _ended(self, out: Out, limit: float) -> Iterator[Computed]:
         """A worker that hangs is ended, with the cell; its record says where it hung."""
-        doing = "and did not stop" if out.computing else "for loading its model"
-        limit = self.limit if out.computing else LOADING_SECONDS
-        error = CellTimeoutError(
-            f"took longer than the limit of {limit:g} s {doing}; its worker was ended. Give more "
-            "with --cell-timeout"
+        kind = CellTimeoutError if out.computing else LoadTimeoutError
+        error = kind(
+            f"took longer than the limit of {limit:g} s and did not stop; its worker was ended. "
+            f"Give more with {kind.flag}"
         )
         log = stacks(self.client, out.future), self.workers.logs.tail(out.worker.name)
         out.future.cancel(force=True)

@@ -354,6 +354,7 @@ def test_what_kills_hangs_or_breaks_is_a_result_with_its_log(
     assert logs["killed"].count("these are my last words") == 3
     assert "ctypes.CDLL(None).sleep(600)" in logs["hung"]  # where it was
     assert "limit of 4 s" in errors["hung"].message  # type: ignore[union-attr]
+    assert "--cell-timeout" in errors["hung"].message  # type: ignore[union-attr]
     kept = [file.read_text() for file in (folder / "run" / "logs").iterdir()]
     assert sum(text.count("these are my last words") for text in kept) == 4
 
