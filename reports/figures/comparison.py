@@ -16,6 +16,7 @@ from reports.figures.layout import LEFT, LINE, RIGHT, ROW_HEAD, Layout
 from reports.figures.parts import key
 from reports.figures.signed import draw_scores
 from reports.figures.sweep import Quantity, draw_sweep, prompt_of
+from reports.generalisation import refit_of
 from reports.load import Results
 from reports.maps import ScoreMap, score_maps
 from reports.text import number, significant
@@ -53,7 +54,8 @@ def figure(
     layout = Layout.of([_maps(row) for row in rows], f"Maps: {key()}. {SWEEP_KEY}", width)
     with style.context():
         canvas = Figure(figsize=(layout.width, layout.height))
-        _head(canvas, layout, rows, model, task)
+        n_draws = len({refit_of(record) for record in results.of(model, task)})
+        _head(canvas, layout, rows, model, task, n_draws)
         for place, row in enumerate(rows):
             _draw_row(canvas, layout, place, row, quantity)
         if missing:
@@ -87,7 +89,10 @@ def data(
     return DataFrame([line for row in rows for line in lines_of(row)])
 
 
-def _head(canvas: "Figure", layout: Layout, rows: Sequence[Row], model: str, task: str) -> None:
+def _head(
+    canvas: "Figure", layout: Layout, rows: Sequence[Row], model: str, task: str, n_draws: int
+) -> None:
+    draw = f" (the first of {n_draws} draws)" if n_draws > 1 else ""
     room = layout.width - LEFT - RIGHT
     size = style.TINY if layout.stacked else style.SMALL
     title = style.fit(f"{model} · {task}", room, style.LARGE, bold=True)
@@ -95,7 +100,7 @@ def _head(canvas: "Figure", layout: Layout, rows: Sequence[Row], model: str, tas
     for line, split in enumerate(("train", "test")):
         prompt = prompt_of(rows[0].cell, split)
         if prompt is not None:
-            text = style.fit(f"{split} prompt: {prompt.clean}", room, size)
+            text = style.fit(f"{split} prompt{draw}: {prompt.clean}", room, size)
             layout.text(canvas, LEFT, 0.40 + LINE * line, text, fontsize=size)
     for line, text in enumerate(layout.key):
         layout.text(canvas, LEFT, 0.72 + LINE * line, text, fontsize=size, color=style.MUTED)

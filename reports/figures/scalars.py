@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 METHOD = "activ_scalar"
 
 
-def _shown(results: Results, model: str, task: str) -> Cell:
-    """The first cell that was trained on a single prompt."""
+def _shown(results: Results, model: str, task: str) -> tuple[Cell, int]:
+    """The first cell that was trained on a single prompt, and how many there are."""
     records = cells_of(results, model, task, METHOD, "The map of one prompt's scalars")
     single = [record for record in records if len(record.prompts.get("train", [])) == 1]
     if not single:
@@ -32,14 +32,14 @@ def _shown(results: Results, model: str, task: str) -> Cell:
             f"{results.store.directory}: no cell of {METHOD} on {model} · {task} was trained on a "
             "single prompt; `prompts: {train: 1}` makes some."
         )
-    return results.cell(single[0].id)
+    return results.cell(single[0].id), len(single)
 
 
 def data(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
     """Return a row a point: cell, place, layer, position, token, alpha (NaN where excluded)."""
     from pandas import DataFrame
 
-    cell = _shown(results, *results.one(model, task))
+    cell, _ = _shown(results, *results.one(model, task))
     grid, prompt = cell.record.grid, cell.record.prompts["train"][0]
     assert grid is not None
     rows = [
@@ -67,15 +67,16 @@ def figure(
     Raises UserInputError where no ActivScalar was trained on a single prompt.
     """
     model, task = results.one(model, task)
-    cell = _shown(results, model, task)
+    cell, n_cells = _shown(results, model, task)
     record = cell.record
     assert record.grid is not None
     prompt = record.prompts["train"][0]
     names = token_names(prompt, record.grid.positions)
     maps = score_maps(record.grid, cell.tensors["scores"], names)
     limit = limit_of(np.asarray(cell.tensors["scores"]))
+    first = f" (the first of {n_cells})" if n_cells > 1 else ""
     lines = [
-        f"prompt: {prompt.clean} · answer{prompt.answer}, foil{prompt.foil}",
+        f"prompt{first}: {prompt.clean} · answer{prompt.answer}, foil{prompt.foil}",
         f"{METHOD} trained on this prompt: {key()}; circles where answer and foil cross",
     ]
     panels = [Panel(3.7, 2.6)] * len(maps) + [Panel(3.0, 2.4)]
