@@ -47,8 +47,8 @@ class Plane:
 
 PLANES: Mapping[str, Plane] = {
     "faithfulness": Plane("F", "faithfulness F (nats)"),
-    "minimality": Plane("count", "minimality: parameters |θ| ≥ 0.01", counts=True),
-    "smallest_k": Plane("smallest", "minimality: parameters of the smallest k", counts=True),
+    "minimality": Plane("count", "parameters |θ| ≥ 0.01", counts=True),
+    "smallest_k": Plane("smallest", "parameters of the smallest k", counts=True),
 }
 
 
