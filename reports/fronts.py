@@ -119,6 +119,13 @@ def grid_points(results: Results, model: str, task: str) -> "DataFrame":
     return found
 
 
+def blind(test: "DataFrame") -> dict[str, int]:
+    """Settings of each method whose count misses what they do: it is 0 or not meaningful, and yet
+    they steer."""
+    missed = test[~(test["count"] > 0) & (test["E_0"] > test["E_0_unsteered"])]
+    return {str(method): len(own) for method, own in missed.groupby("method", sort=False)}
+
+
 def front(e_0: Values, other: Values) -> NDArray[np.bool_]:
     """Which points nothing dominates; both are maximised, and NaN is never on the front."""
     from moocore import is_nondominated

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bench.agreement import kendall
 from bench.records import CellRecord
 from reports.claims.claim import EXACT, Measured, Source
-from reports.fronts import PLANES, Plane, grid_points, resampled_shares, shares
+from reports.fronts import PLANES, Plane, blind, grid_points, resampled_shares, shares
 from reports.load import Results
 from reports.text import number
 from tasks.errors import UserInputError
@@ -42,23 +42,15 @@ def share_of_front(source: Source, plane: str, method: str = "activ_scalar") -> 
         draws.append(resampled_shares(results, found, plane, RESAMPLES)[method])
         cells += list(test["cell"])
         notes.append(f"{model} · {task}: {number(100 * share, 0)} %{_fewest(test, chosen)}")
-        doubts += _unseen(test, chosen)
+        doubts += [
+            f"the count of 0.01 and more is blind: {method} steers where it is 0 or not meaningful"
+            for method in (blind(test) if plane == "minimality" else ())
+        ]
     over = f"{RESAMPLES} draws of test prompts"
     measured = Measured.of_draws(
         float(np.mean(values)), list(np.mean(draws, axis=0)), over, cells, "; ".join(notes)
     )
     return replace(measured, doubt="; ".join(dict.fromkeys(doubts)))
-
-
-def _unseen(test: "DataFrame", plane: Plane) -> list[str]:
-    """Methods whose count misses what they do: it is 0, or not meaningful, and yet they steer."""
-    if plane.column != "count":
-        return []
-    blind = test[~(test["count"] > 0) & (test["E_0"] > test["E_0_unsteered"])]
-    return [
-        f"the count of 0.01 and more is blind: {method} steers where it is 0 or not meaningful"
-        for method in dict.fromkeys(blind["method"])
-    ]
 
 
 def _fewest(test: "DataFrame", plane: Plane) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from reports import style
 from reports.figures.panels import Panel, sheet
-from reports.fronts import PLANES, Plane, front, grid_points, summary
+from reports.fronts import PLANES, Plane, blind, front, grid_points, summary
 from reports.load import Results
 from reports.palette import looks
 from reports.text import number
@@ -63,6 +63,9 @@ def figure(
                 f"hypervolume {number(row.hypervolume, 2)}"
                 for row in own.itertuples()
             ]
+            if name == "minimality":
+                missed = blind(found[found["split"] == "test"])
+                shares += [f"{method}: {n} steer with a count of 0" for method, n in missed.items()]
             room = page.widths[index] - 0.5
             below = [line for text in shares for line in style.wrap(text, room, style.SMALL)]
             axes.set_title(plane.label, fontsize=style.FONT_SIZE)
