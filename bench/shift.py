@@ -92,6 +92,9 @@ class Shift:
                 self.workers.check_refusals()
                 yield from self._next()
                 yield from self._overdue()
+        except Exception as error:
+            self.workers.check_scheduler(error)  # whatever dask says when it is gone
+            raise
         finally:
             with suppress(Exception):  # the scheduler may be gone
                 self.client.unsubscribe_topic(self.run_name)
@@ -162,7 +165,8 @@ class Shift:
             self._again(out, str(error))
         except KilledWorker:
             yield from self._lost(out, "it died")
-        except CancelledError:
+        except CancelledError as error:
+            self.workers.check_scheduler(error)
             yield from self._lost(out, "dask gave it up")
         except Exception as error:
             computed = self._failure(out, error), {}

@@ -129,9 +129,8 @@ class Workers:
         """The workers that the scheduler knows, by their ids."""
         if self.client.status == "connecting":  # dask tries again, and gives up some time
             return {key: {"status": "running", "name": w.name} for key, w in self.known.items()}
+        self.check_scheduler()
         try:
-            if self.client.status != "running":
-                raise OSError(self.client.status)
             known = self.client.sync(
                 self.client.scheduler.identity, callback_timeout=ANSWER_SECONDS
             )
@@ -141,6 +140,11 @@ class Workers:
             facts["id"]: {**facts, "address": address}
             for address, facts in known["workers"].items()
         }
+
+    def check_scheduler(self, error: Exception | None = None) -> None:
+        """Raises ClusterLostError, because of `error`, if dask has given the scheduler up."""
+        if self.client.status not in ("running", "connecting"):
+            raise ClusterLostError(LOST) from error
 
     def _hire(self, key: str, facts: dict[str, Any]) -> Worker:
         address = facts["address"]

@@ -65,7 +65,7 @@ def figure(
             ]
             if name == "minimality":
                 missed = blind(found[found["split"] == "test"])
-                shares += [f"{method}: {n} steer with a count of 0" for method, n in missed.items()]
+                shares += [f"{method}: {n} steer at count 0" for method, n in missed.items()]
             room = page.widths[index] - 0.5
             below = [line for text in shares for line in style.wrap(text, room, style.SMALL)]
             axes.set_title(plane.label, fontsize=style.FONT_SIZE)
