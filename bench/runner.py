@@ -161,7 +161,7 @@ def crew_for(matrix: Matrix, options: RunOptions, directory: Path) -> Crew:
     except ImportError as error:
         raise UserInputError(
             "Workers need dask.distributed, which is not installed "
-            f"({error}): python -m pip install 'attribution-bench[dask]'"
+            f"({error}): python -m pip install distributed"
         ) from error
     return Cluster(matrix, options, directory)
 
