@@ -49,6 +49,23 @@ def shorten(text: str, longest: int) -> str:
     return f"{shown[:head]} … {shown[len(shown) - (longest - 3 - head) :]}"
 
 
+def distinct(names: Sequence[str], longest: int) -> list[str]:
+    """Return names of at most `longest` characters, where they stay different from each other.
+
+    Of `method[corruption=zero,direction=noising]` the values are kept first; names that would still
+    be the same are cut less.
+    """
+    shown = [visible(name) for name in names]
+    if len({shorten(name, longest) for name in shown}) < len(set(shown)):
+        values = [re.sub(r"[^\[\],· ]+=", "", name) for name in shown]
+        shown = values if len(set(values)) == len(set(shown)) else shown
+    while longest < max(map(len, shown), default=0):
+        if len({shorten(name, longest) for name in shown}) == len(set(shown)):
+            break
+        longest += 1
+    return [shorten(name, longest) for name in shown]
+
+
 def number(value: object, digits: int = 3) -> str:
     """Return a number with `digits` decimals and a real minus sign; NaN is 'undefined'.
 

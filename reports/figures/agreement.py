@@ -9,7 +9,7 @@ from reports.figures.panels import headed
 from reports.figures.signed import EVEN, draw_dashes, luminance
 from reports.load import Results
 from reports.tables.agreement import pooled, table
-from reports.text import UNDEFINED, number, shorten
+from reports.text import UNDEFINED, distinct, number
 from reports.text import interval as interval_text
 from tasks.errors import UserInputError
 
@@ -98,7 +98,7 @@ def _draw(pairs: list[dict[Any, Any]], title: str, note: str, width: float | Non
     methods = clustered(pairs)
     narrow = width is not None and width < 5
     size = style.TINY if narrow else style.SMALL
-    labels = [style.drawable(shorten(method, 22 if narrow else 36)) for method in methods]
+    labels = [style.drawable(name) for name in distinct(methods, 22 if narrow else 36)]
     room = max(style.width_of(label, size) for label in labels) + 0.15
     boxes = len(methods) - 1
     slant = 0.72 * room

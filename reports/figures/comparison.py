@@ -5,6 +5,7 @@ Snæbjarnarson, West, Cotterell, Schein; Findings of EMNLP 2024).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,16 +53,18 @@ def figure(
     if not rows:
         raise UserInputError(f"no method of {model} · {task} has scores to show")
     layout = Layout.of([_maps(row) for row in rows], f"Maps: {key()}. {SWEEP_KEY}", width)
+    below = f"Not shown: {'; '.join(missing)}" if missing else ""
+    foot = style.wrap(below, layout.width - LEFT - RIGHT, style.SMALL)
+    layout = replace(layout, foot=len(foot))
     with style.context():
         canvas = Figure(figsize=(layout.width, layout.height))
         n_draws = len({refit_of(record) for record in results.of(model, task)})
         _head(canvas, layout, rows, model, task, n_draws)
         for place, row in enumerate(rows):
             _draw_row(canvas, layout, place, row, quantity)
-        if missing:
-            text = f"Not shown: {'; '.join(missing)}"
+        for line, text in enumerate(reversed(foot)):
             text = style.fit(text, layout.width - LEFT - RIGHT, style.SMALL)
-            y = 0.10 / layout.height
+            y = (0.10 + LINE * line) / layout.height
             canvas.text(LEFT / layout.width, y, text, fontsize=style.SMALL, color=style.MUTED)
         return style.literal(canvas)
 

@@ -7,10 +7,12 @@ from numpy.typing import NDArray
 
 from bench.table import variant_labels
 from reports import style
+from reports.figures.marks import looks_of_names
 from reports.figures.panels import Panel, sheet
 from reports.figures.parts import draw_bar
-from reports.load import Results, plain_name
-from reports.palette import looks
+from reports.figures.signed import draw_dashes
+from reports.load import Results
+from reports.palette import Look
 from reports.text import number
 from tasks.errors import UserInputError
 
@@ -80,8 +82,9 @@ def figure(
     with style.context():
         page = sheet(f"{model} · {task}", lines, panels, max(2.4, 0.26 * len(names)) + 0.6, width)
         bars, faithful, agree = page.axes
-        _draw_bars(bars, found, "E_0", "E₀ on test")
-        _draw_bars(faithful, found, "F", "F on test (nats)")
+        look = looks_of_names(results, dict.fromkeys(found["method"]))
+        _draw_bars(bars, found, "E_0", "E₀ on test", look)
+        _draw_bars(faithful, found, "F", "F on test (nats)", look)
         bars.axvline(found["E_0_unsteered"].mean(), color=style.MUTED, linestyle=":", linewidth=1)
         taus = _taus(results, list(found["label"]), (model, task))
         square = page.widths[-1] - (room if page.leads[-1] else 0) - 0.6
@@ -93,8 +96,9 @@ def figure(
         return style.literal(page.canvas)
 
 
-def _draw_bars(axes: "Axes", found: "DataFrame", name: str, label: str) -> None:
-    look = looks(dict.fromkeys(plain_name(method) for method in found["method"]))
+def _draw_bars(
+    axes: "Axes", found: "DataFrame", name: str, label: str, look: dict[str, Look]
+) -> None:
     named: set[str] = set()
     for place, row in enumerate(found.to_dict("records")):
         method = row["method"]
@@ -124,6 +128,8 @@ def _draw_taus(axes: "Axes", taus: NDArray[np.float64], *, legible: bool) -> Non
     image = axes.imshow(
         np.ma.masked_invalid(taus), cmap=style.diverging(), vmin=-1, vmax=1, aspect="auto"
     )
+    if not legible:
+        draw_dashes(axes, taus)
     for a, b in zip(*np.nonzero(np.isfinite(taus)), strict=True) if legible else ():
         ink = "white" if abs(taus[a, b]) > 0.55 else style.INK
         axes.text(

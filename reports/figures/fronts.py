@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reports import style
+from reports.figures.marks import looks_of_names
 from reports.figures.panels import Panel, sheet
 from reports.fronts import PLANES, Plane, blind, front, grid_points, summary
 from reports.load import Results
-from reports.palette import looks
+from reports.palette import Look
 from reports.text import number
 
 if TYPE_CHECKING:
@@ -52,11 +53,12 @@ def figure(
     found = data(results, model=model, task=task)
     facts = summary(found)
     lines = [KEY, _reference(facts)]
+    look = looks_of_names(results, dict.fromkeys(found["method"]))
     with style.context():
         page = sheet(f"{model} · {task}", lines, PANELS, 3.2, width, stacked=2.7, same_y=True)
         for index, (name, plane) in enumerate(PLANES.items()):
             axes = page.axes[index]
-            _draw(axes, found, plane)
+            _draw(axes, found, plane, look)
             own = facts[facts["plane"] == name]
             shares = [
                 f"{row.method}: {number(100 * row.share, 0)} % of front, "
@@ -87,10 +89,9 @@ def _reference(facts: "DataFrame") -> str:
     )
 
 
-def _draw(axes: "Axes", found: "DataFrame", plane: Plane) -> None:
+def _draw(axes: "Axes", found: "DataFrame", plane: Plane, look: dict[str, Look]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     test, train = (found[found["split"] == split] for split in ("test", "train"))
-    look = looks(dict.fromkeys(found["method"]))
     if plane.counts:
         axes.set_xscale("symlog", linthresh=1)
         axes.invert_xaxis()

@@ -6,10 +6,10 @@ After Table 2 of 'Activation Scaling for Steering and Interpreting Language Mode
 from typing import TYPE_CHECKING
 
 from reports import style
+from reports.figures.marks import look_of
 from reports.figures.panels import Panel, sheet
 from reports.generalisation import SPLITS, table
 from reports.load import Results
-from reports.palette import looks
 from reports.present import split_name
 
 if TYPE_CHECKING:
@@ -40,16 +40,16 @@ def figure(
     with style.context():
         page = sheet(f"{model} · {task}", [KEY], [PANEL] * len(QUANTITIES), 2.5, width)
         for axes, (name, label) in zip(page.axes, QUANTITIES.items(), strict=True):
-            _draw(axes, found, name)
+            _draw(axes, results, found, name)
             axes.set_ylabel(label)
         page.legend()
         return style.literal(page.canvas)
 
 
-def _draw(axes: "Axes", found: "DataFrame", name: str) -> None:
+def _draw(axes: "Axes", results: Results, found: "DataFrame", name: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     methods = [method for method in dict.fromkeys(found["method"]) if method != "(unsteered)"]
-    look = looks(methods)
+    look = {method: look_of(results, method) for method in methods}
     step = 0.7 / max(len(methods), 1)
     for place, split in enumerate(SPLITS):
         own = found[found["split"] == split].set_index("method")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reports import palette, style
+from reports.figures.marks import look_of, marker_of
 from reports.figures.panels import Panel, sheet
 from reports.figures.parts import draw_bar, draw_map, limit_of, token_names
 from reports.heads import (
@@ -21,7 +22,6 @@ from reports.heads import (
     table,
 )
 from reports.load import Results
-from reports.palette import looks
 from reports.text import number
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def figure(
             if model in PAPERS:
                 _draw_named(axes, PAPERS[model])
         if len(methods) > 1:
-            _draw_overlap(page.axes[-1], methods, page.widths[-1] - 0.5)
+            _draw_overlap(page.axes[-1], results, methods, page.widths[-1] - 0.5)
         return style.literal(page.canvas)
 
 
@@ -108,18 +108,15 @@ def _draw_heads(axes: "Axes", one: HeadScores, room: float) -> None:
     draw_bar(image, axes)
 
 
-def _draw_overlap(axes: "Axes", methods: list[HeadScores], room: float) -> None:
+def _draw_overlap(axes: "Axes", results: Results, methods: list[HeadScores], room: float) -> None:
     """Share of the k largest heads that each other method has in common with the first."""
     first, *others = methods
     n_heads = first.scores.size
     ks = sorted({*np.unique(np.geomspace(1, n_heads, 24).astype(int)), min(TOP, n_heads)})
-    look = looks([one.method for one in methods])
     for other in others:
         shares = [overlap(first.scores, other.scores, k) / k for k in ks]
-        how = look[other.method]
-        axes.plot(
-            ks, shares, color=how.colour, label=style.fit(other.method, room - 0.8, style.SMALL)
-        )
+        label = style.fit(other.method, room - 0.8, style.SMALL)
+        axes.plot(ks, shares, label=label, **marker_of(look_of(results, other.method), 2.5))
     chance = [overlap_by_chance(k, n_heads) for k in ks]
     axes.plot(ks, [mean / k for (mean, _), k in zip(chance, ks, strict=True)], "--",
               color=style.MUTED, linewidth=1, label="chance")  # fmt: skip

@@ -35,6 +35,7 @@ class Layout:
     Attributes:
         key: lines that explain the figure, under its title and prompts.
         stacked: the sweeps stand under the maps.
+        foot: how many lines stand under everything.
     """
 
     n_rows: int
@@ -46,6 +47,7 @@ class Layout:
     sweep_height: float
     key: tuple[str, ...]
     stacked: bool
+    foot: int = 0
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[ScoreMap]], key: str, width: float | None) -> "Layout":
@@ -101,7 +103,8 @@ class Layout:
     @property
     def height(self) -> float:
         """Of the figure."""
-        return self.head + self.n_rows * self.row_height + BOTTOM
+        below = LINE * max(self.foot - 1, 0)
+        return self.head + self.n_rows * self.row_height + BOTTOM + below
 
     def top(self, place: int) -> float:
         """Where the maps of a row begin."""

@@ -11,7 +11,7 @@ from reports.load import Results
 from reports.tables.leaderboard import leaderboard
 from reports.tables.untold import says_nothing
 from reports.tables.verdicts import BEATS, BEST, NOT_TOLD_FROM_BEST, WORSE
-from reports.text import UNDEFINED, number, shorten
+from reports.text import UNDEFINED, distinct, number
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def figure(
         "unsteered model: dashed"
     )
     size = style.SMALL if width > 5 else style.TINY
-    names = [style.drawable(shorten(row["method"], 44 if width > 5 else 26)) for row in rows]
+    called = distinct([row["method"] for row in rows], 44 if width > 5 else 26)
+    names = [style.drawable(name) for name in called]
     room = max(style.width_of(name, size) for name in names) + 0.12
     marks = [_mark(row) for row in rows]
     mark_room = max((style.width_of(mark, style.TINY) for mark in marks), default=0) + 0.12

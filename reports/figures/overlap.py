@@ -10,6 +10,7 @@ from reports.figures.panels import canvas_of
 from reports.load import Results
 from reports.palette import METHODS, base_name
 from reports.scores import Scored, overlap, scored, shared, sizes_of
+from reports.text import distinct
 from tasks.errors import UserInputError, nearest
 
 if TYPE_CHECKING:
@@ -81,15 +82,17 @@ def figure(
     size = style.SMALL if width > 4 else style.TINY
     methods = list(dict.fromkeys(frame["method"]))
     first = frame["reference"].iloc[0]
-    columns = 2 if width > 3 else 1
+    letters = int((width / 2 - 0.45) * 72 / (0.6 * size))
+    names = [style.drawable(name) for name in distinct(methods, letters)]
+    fits = all(style.width_of(name, size) <= width / 2 - 0.45 for name in names)
+    columns = 2 if width > 3 and fits else 1
     rows = int(np.ceil((len(methods) + 1) / columns))
     with style.context():
         lines = [f"share of the k largest |scores| that methods have in common with {first}"]
         canvas = canvas_of(width, PLOT + 0.15 * rows, f"{model} · {task}", lines)
         axes = canvas.add_subplot()
-        for method in methods:
+        for method, name in zip(methods, names, strict=True):
             curve = frame[frame["method"] == method]
-            name = style.fit(method, width / columns - 0.45, size)
             look = marker_of(look_of(results, method), 3.5)
             axes.plot(curve["k"], curve["overlap"], label=name, linewidth=1.2, **look)
         axes.plot(*(curve["k"], curve["chance"]), color=style.MUTED, linestyle="--", label="chance")

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reports import style
+from reports.figures.marks import looks_of_names
 from reports.figures.panels import Panel, canvas_of, legend, rows_of, total_of
 from reports.load import Results, plain_name
-from reports.palette import looks
+from reports.palette import Look
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def figure(
     panels = [PANEL] * len(names)
     total = total_of(panels) + LABELS if width is None else width
     blocks = rows_of(panels, total - LABELS)
+    look = looks_of_names(results, dict.fromkeys(found["method"]))
     height = HEIGHT if len(blocks) == 1 else STACKED
     lines = [
         "each varied with the others at their usual value; filled: test prompts, open: train; "
@@ -131,7 +133,7 @@ def figure(
         columns = [
             column
             for part, block in zip(parts, blocks, strict=True)
-            for column in _draw_block(part, found, names[block.start : block.stop])
+            for column in _draw_block(part, found, names[block.start : block.stop], look)
         ]
         for row in zip(*columns, strict=True):
             _same_heights(row)
@@ -140,13 +142,15 @@ def figure(
         return style.literal(canvas)
 
 
-def _draw_block(part: "SubFigure", found: "DataFrame", names: list[str]) -> "list[list[Axes]]":
+def _draw_block(
+    part: "SubFigure", found: "DataFrame", names: list[str], look: dict[str, Look]
+) -> "list[list[Axes]]":
     """A column a hyperparameter, a row a quantity; return the columns."""
     panels = part.subplots(len(QUANTITIES), len(names), sharex="col", squeeze=False)
     for row, (quantity, label) in enumerate(QUANTITIES.items()):
         panels[row, 0].set_ylabel(label)
         for column, name in enumerate(names):
-            _draw(panels[row, column], found[found["hyperparameter"] == name], quantity)
+            _draw(panels[row, column], found[found["hyperparameter"] == name], quantity, look)
             if column:
                 panels[row, column].tick_params(labelleft=False)
     for column, name in enumerate(names):
@@ -162,10 +166,11 @@ def _same_heights(row: "Sequence[Axes]") -> None:
         axes.set_ylim(min(lows), max(highs))
 
 
-def _draw(axes: "Axes", own: "DataFrame", quantity: str) -> None:
+def _draw(axes: "Axes", own: "DataFrame", quantity: str, look: dict[str, Look]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     values = sorted(set(own["value"]), key=_order)
-    for method, how in looks(dict.fromkeys(own["method"])).items():
+    for method in dict.fromkeys(own["method"]):
+        how = look[method]
         for split, filled in (("train", False), ("test", True)):
             part = own[(own["method"] == method) & (own["split"] == split)]
             part = part.sort_values("value", key=lambda column: column.map(_order))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reports.style import drawable
-from reports.text import markdown, number, shorten, significant, spread, token, visible
+from reports.text import distinct, markdown, number, shorten, significant, spread, token, visible
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,18 @@ def test_markdown_is_inert() -> None:
         "| --- |",
         "| &lt;script&gt;\\`x\\`\\\\n\\| |",
     ]
+
+
+def test_shortened_names_stay_different() -> None:
+    names = [
+        f"{method}[corruption={corruption},direction=denoising]"
+        for method in ("activ_patch", "attr_patch")
+        for corruption in ("gaussian", "zero", "counterfactual")
+    ]
+    assert len({shorten(name, 22) for name in names}) < len(names)
+    assert len(set(distinct(names, 22))) == len(names)
+    assert distinct(["dla", "random"], 22) == ["dla", "random"]
+    assert distinct(["a" * 30], 22) == [shorten("a" * 30, 22)]
+    # where the values alone are the same, the settings' names stay
+    alike = ["m[alpha_one=1]", "m[alpha_two=1]"]
+    assert len(set(distinct(alike, 8))) == 2
