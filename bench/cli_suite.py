@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,13 @@ from rich.console import Console
 from bench.config import preset_names
 from bench.estimate import estimated_seconds, in_words
 from bench.options import RunOptions
-from bench.results import RUN_FILE
+from bench.results import RUN_FILE, RunStore
 from bench.show import harmless
 from bench.suite import Suite, load_suite
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
+    from bench.records import CellRecord
     from reports.write import ReportOptions
 
 
@@ -70,24 +72,39 @@ def report_suite(directory: Path, options: ReportOptions) -> Path:
     return write_claims(directory, presets)
 
 
+def _done_cells(directory: Path) -> Callable[[str], CellRecord | None]:
+    """Finds finished cells of a run; what is damaged counts as not done: the run sets it aside."""
+    try:
+        store = RunStore.open(directory)
+    except UserInputError:  # the preset's own run says it
+        return lambda cell_id: None
+
+    def done(cell_id: str) -> CellRecord | None:
+        try:
+            return store.record(cell_id) if store.has(cell_id) else None
+        except UserInputError:
+            return None
+
+    return done
+
+
 def _announcement(suite: Suite) -> str:
     """How many cells are left and how long they take."""
     from bench.bridge import resolve_device
     from bench.cells import expand
     from bench.models import model_digest
     from bench.plugins import install
-    from bench.results import RunStore
 
     left, finished = [], []
     for name, matrix in suite.matrices.items():
-        directory = suite.directory / name
-        store = RunStore.open(directory) if (directory / RUN_FILE).exists() else None
+        finished_cell = _done_cells(suite.directory / name)
         install(matrix.plugins)
         for cell in expand(matrix, model_digest, resolve_device):
-            if store is not None and store.has(cell.id):
-                finished.append(store.record(cell.id))
-            else:
+            record = finished_cell(cell.id)
+            if record is None:
                 left.append(cell)
+            else:
+                finished.append(record)
     done = f"{len(finished)} cells are done already; " if finished else ""
     takes = f", which takes {in_words(estimated_seconds(left, finished))}" if left else ""
     return (

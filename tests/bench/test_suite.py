@@ -70,3 +70,16 @@ def test_runs_of_a_suite_are_compared_one_by_one(suite: Path) -> None:
         CliRunner().invoke(
             app, ["report", str(suite), "--output", "elsewhere"], catch_exceptions=False
         )
+
+
+def test_a_damaged_run_in_a_suite_is_mended_by_the_same_command(
+    suite: Path, tiny_folder: Path
+) -> None:
+    next((suite / "fig8" / "cells").glob("*/cell.json")).write_text("{")
+    (suite / "fig3" / "run.json").write_text("{")
+    arguments = ["run", str(suite.parent / "mine.yaml"), "--model", str(tiny_folder)]
+    arguments += ["--output", str(suite)]
+    mended = CliRunner().invoke(app, arguments)
+    assert mended.exit_code == 0, mended.output
+    again = CliRunner().invoke(app, arguments)
+    assert "8 cells are done already; 0 cells to compute." in again.output
