@@ -21,6 +21,10 @@ class LoadTimeoutError(RuntimeError):
     flag = "--load-timeout"
 
 
+class EscapedError(RuntimeError):
+    """A method, task or model raised what is no Exception: it asked for the process to end."""
+
+
 class _Expired(BaseException):
     """Raised in the thread whose time is up; no `except Exception` on the way keeps it."""
 
@@ -58,6 +62,23 @@ def time_limit(
         raise kind(
             f"took longer than the limit of {seconds:g} s; give more with {kind.flag}"
         ) from expired
+
+
+@contextmanager
+def contained() -> Iterator[None]:
+    """Around code that is not the suite's: what it raises is an Exception, `sys.exit` too.
+
+    The user's interrupt, the closing of a generator and the end of a time limit go through.
+    """
+    try:
+        yield
+    except (Exception, KeyboardInterrupt, GeneratorExit, _Expired):
+        raise
+    except BaseException as error:
+        raise EscapedError(
+            f"it raised {type(error).__name__}({error}), which would end the whole run; "
+            "a method, task or model that cannot go on raises an Exception"
+        ) from error
 
 
 class _Watch:

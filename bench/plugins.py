@@ -23,6 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from bench.limits import contained
 from bench.models import MODELS, ModelEntry
 from methods import METHODS
 from tasks import TASKS
@@ -48,7 +49,8 @@ class PluginEntry(Entry):
             PluginError: if that fails, for whatever reason.
         """
         try:
-            found = super().load()
+            with contained():
+                found = super().load()
         except Exception as error:
             raise _broken(self.origin, self.target, error) from error
         if not isinstance(found, type):
@@ -105,7 +107,8 @@ def _run(source: bytes, path: str, name: str, origin: str) -> ModuleType:
     module.__file__ = path
     sys.modules[name] = module  # dataclasses look their module up
     try:
-        exec(compile(source, path, "exec"), vars(module))
+        with contained():
+            exec(compile(source, path, "exec"), vars(module))
     except Exception as error:
         del sys.modules[name]
         raise _broken(origin, path, error) from error
@@ -128,7 +131,8 @@ def _entry_of_package(kind: str, point: EntryPoint) -> Entry | ModelEntry:
     origin = _origin(point)
     if kind == "MODELS":
         try:
-            value = point.load()
+            with contained():
+                value = point.load()
         except Exception as error:
             raise _broken(origin, point.value, error) from error
         return _model(value, point.name, origin)

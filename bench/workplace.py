@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bench.cells import NamedTask, PlannedCell
 from bench.compute import Tensors, compute_cell, identity
 from bench.config import Matrix, ModelChoice, PromptCounts
-from bench.limits import CellTimeoutError, LoadTimeoutError, time_limit
+from bench.limits import CellTimeoutError, LoadTimeoutError, contained, time_limit
 from bench.models import LoadedModel, load_model
 from bench.prepare import PreparedTask, prepare_task
 from bench.provenance import environment, machine
@@ -112,7 +112,8 @@ class Workplace:
             # The same for every task, whatever was computed before it.
             self.subject.rows_per_forward = PREPARING_ROWS if setting == "auto" else setting
             try:
-                with time_limit(self.load_timeout, LoadTimeoutError), tf32(self.choice.tf32):
+                limit = time_limit(self.load_timeout, LoadTimeoutError)
+                with contained(), limit, tf32(self.choice.tf32):
                     self.tasks[asked] = within_memory(self.subject, prepare)
             except Exception as error:
                 self.tasks[asked] = kept(error)
@@ -126,7 +127,7 @@ class Workplace:
         self.watcher.loading(cell.model.name)
         self.choice = choice = cell.model
         try:
-            with time_limit(self.load_timeout, LoadTimeoutError):
+            with contained(), time_limit(self.load_timeout, LoadTimeoutError):
                 model = load_model(
                     choice.name,
                     dtype=choice.dtype,
@@ -206,7 +207,7 @@ class Workplace:
                 None if parent_scores is None else torch.from_numpy(parent_scores.copy()),
                 others,
             )
-            with time_limit(self.cell_timeout), tf32(cell.model.tf32):
+            with contained(), time_limit(self.cell_timeout), tf32(cell.model.tf32):
                 computed = within_memory(self.subject, compute)
             self.rows[cell.task.label] = self.subject.rows_per_forward
             return computed

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from bench.limits import contained
+
 T = TypeVar("T")
 
 
@@ -37,8 +39,9 @@ def run_checks(
     for check in checks:
         words = (check.__doc__ or check.__name__).strip()
         try:
-            case = case or case_of()
-            check(case)
+            with contained():
+                case = case or case_of()
+                check(case)
             yield words, ""
         except NotConformingError as error:
             yield words, str(error)

@@ -129,3 +129,12 @@ def test_what_is_wrong_with_a_model_is_said_in_words(
     monkeypatch.setitem(models.MODELS, "long", ModelEntry("x" * 91, None, None, folder))
     found = dict(run_checks(lambda: of_models.Case("long"), of_models.CHECKS[:1]))
     assert "that line has 90 characters at most" in found.values()
+
+
+def test_a_check_that_ends_the_process_has_failed() -> None:
+    def leaves(case: str) -> None:
+        """It stays."""
+        raise SystemExit(0)
+
+    ((words, problem),) = run_checks(lambda: "a case", [leaves])
+    assert (words, "SystemExit(0)" in problem) == ("It stays.", True)

@@ -1,6 +1,7 @@
 """Where cells are computed: rows of a forward and precision, stored with what they made."""
 
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,44 @@ def slow(name: str, **how: Any) -> Any:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("load", "kind"), [(broken, "RuntimeError"), (slow, "LoadTimeoutError")])
+def leaving(*arguments: Any, **how: Any) -> Any:
+    sys.exit(0)
+
+
+@pytest.mark.parametrize("part", ["compute_cell", "prepare_task"])
+def test_what_ends_the_process_is_a_failed_cell_and_the_others_go_on(
+    part: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = getattr(module, part)
+    asked: list[object] = []
+
+    def once(*arguments: Any) -> Any:
+        asked.append(arguments)
+        return (leaving if len(asked) == 1 else real)(*arguments)
+
+    monkeypatch.setattr(module, part, once)
+    outcome = run_matrix(matrix_of(tiny_folder, tasks=["ioi", "ccc"]), tmp_path)
+    (failed,) = outcome.failed
+    assert failed.error is not None
+    assert "SystemExit(0)" in failed.error.message
+    assert len(outcome.computed) == 1
+
+
+def test_the_users_interrupt_ends_the_run(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "compute_cell", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_matrix(matrix_of(tiny_folder), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("load", "kind"),
+    [(broken, "RuntimeError"), (slow, "LoadTimeoutError"), (leaving, "EscapedError")],
+)
 def test_a_first_model_that_breaks_fails_its_cells_alone(
     load: Any, kind: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
