@@ -136,7 +136,9 @@ def file_names(pairs: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
 def stem_of(scope: Scope, names: dict[tuple[str, ...], str]) -> str:
     """Return the part of a file's name that says which model and task it is of."""
     parts = tuple(scope[key] for key in ("model", "task") if key in scope)
-    return names[parts] if parts in names else file_names([parts])[parts] if parts else ""
+    if len(parts) == 1:
+        names = file_names(list(dict.fromkeys(pair[:1] for pair in names)))
+    return names[parts] if parts else ""
 
 
 def _write_tables(results: Results, folder: ReportFolder) -> None:

@@ -15,8 +15,8 @@ TABLES: dict[str, TableEntry] = {
         "methods by E_0 on test with all else that was measured",
         shown="reports.present:formatted",
         paper=(
-            *("method", "E₀ test (B)", "95 % over prompts", "F test", "|θ| ≥ 0.01", "smallest k"),
-            *("β*", "forward rows", "verdict"),
+            *("method", "E₀ test (B)", "95 % over prompts", "F test", "smallest k", "mass test"),
+            "verdict",
         ),
     ),
     "paired": TableEntry(
@@ -32,11 +32,13 @@ TABLES: dict[str, TableEntry] = {
     "agreement": TableEntry(
         "reports.tables.agreement:table",
         "Kendall's tau between every two methods, with its interval",
+        paper=("method a", "method b", "tau", "low", "high", "n points", "status"),
     ),
     "agreement_pooled": TableEntry(
         "reports.tables.agreement:pooled",
         "Kendall's tau averaged over a model's tasks",
         per="model",
+        paper=("method a", "method b", "n tasks", "tau", "low", "high", "status"),
     ),
     "sparsity": TableEntry(
         "reports.tables.sparsity:table",

@@ -16,13 +16,13 @@ import pytest
 
 from bench.results import RunStore
 from reports.folder import MANIFEST, ReportFolder
-from reports.latex import latex
+from reports.latex import PAGE, latex
 from reports.load import Results, load
 from reports.present import formatted, strings
 from reports.tables.change import PAPER, Changes
 from reports.tables.leaderboard import leaderboard
 from reports.text import harmless, number
-from reports.write import ReportOptions, file_names, write_report, write_table
+from reports.write import ReportOptions, file_names, stem_of, write_report, write_table
 from tasks.errors import UserInputError
 from tests.reports.conftest import HOSTILE, make_cell, make_failure
 
@@ -234,6 +234,8 @@ def test_file_names_are_safe_and_distinct() -> None:
     pairs = [("org/model", "ccc"), ("org_model", "ccc"), ("../..", "<x>")]
     names = list(file_names(pairs).values())
     assert names == ["org_model-ccc", "org_model-ccc-2", "-x"]
+    stems = [stem_of({"model": model}, file_names(pairs)) for model, _ in pairs]
+    assert stems == ["org_model", "org_model-2", ""]
 
 
 def test_reports_need_neither_torch_nor_much_to_import() -> None:
@@ -270,14 +272,24 @@ def test_the_latex_tables_compile(index: Path, run_directory: Path, tmp_path: Pa
     write_table(changes.frame, strings(changes.frame), folder, "change", "all", PAPER)
     every_letter = "".join(map(chr, (*range(32, 127), *range(0xA1, 0x100), 0x4E2D)))
     (tmp_path / "letters.tex").write_text(latex(["a"], [[every_letter]]), "utf-8")
+    hostile = latex(["[1] task", "n"], [["[x].jsonl", "1"], ["*", "2"], ["[3pt]", "3"]])
+    (tmp_path / "hostile.tex").write_text(hostile, "utf-8")
+    long = "activ_scalar · lambda_f=0, lambda_m=0.001, margin=0"
+    worst = [long, long.replace("=", "≥"), *["[0.123]"] * 4, "1.0000", f"behind the best; {long}"]
+    head = ["method a", "method b", "difference", "low", "high", "p", "p holm", "verdict"]
+    (tmp_path / "long.tex").write_text(latex(head, [worst] * 3), "utf-8")
     tables = [
         *sorted((index.parent / "tables").glob("*.tex")),
-        *(tmp_path / "change" / "tables" / "change.tex", tmp_path / "letters.tex"),
+        *(tmp_path / f"{name}.tex" for name in ("letters", "hostile", "long")),
+        tmp_path / "change" / "tables" / "change.tex",
     ]
     assert len(tables) >= 11
     first_lines = {table.read_text("utf-8").partition("\n")[0] for table in tables}
     (preamble,) = (line.removeprefix("% preamble: ") for line in first_lines)
-    inputs = "\n\n".join(rf"{{\tiny \input{{{table}}}}}" for table in tables)
+    inputs = "\n\n".join(
+        rf"\sbox0{{\footnotesize \input{{{table}}}}}\typeout{{width of {table.stem}: \the\wd0}}"
+        for table in tables
+    )
     (tmp_path / "all.tex").write_text(
         rf"\documentclass{{article}}{preamble}\begin{{document}}{inputs}\end{{document}}"
     )
@@ -291,6 +303,11 @@ def test_the_latex_tables_compile(index: Path, run_directory: Path, tmp_path: Pa
     )
     assert run.returncode == 0, run.stdout[-2000:]
     assert "Missing character" not in run.stdout
+    widths = dict(re.findall(r"width of (\S+): ([\d.]+)pt", run.stdout.replace("\n", "")))
+    assert len(widths) == len(tables)
+    on_a_page = ("leaderboard", "paired", "agreement", "change", "long", "hostile")
+    wide = {name for name, width in widths.items() if float(width) > PAGE}
+    assert not [name for name in wide if name.startswith(on_a_page)], widths
 
 
 def test_latex_markdown_and_csv_have_the_same_numbers(results: Results, index: Path) -> None:
