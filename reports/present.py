@@ -23,7 +23,7 @@ COUNT = "|θ| ≥ 0.01"
 OVER_PROMPTS = "95 % over prompts"
 OVER_SEEDS = "95 % over seeds"
 UNSTEERED = "(unsteered model)"
-WHOLE = ("k", "seed", "seed_a", "seed_b", "draw", "prompts_seed", "layer", "position")
+WHOLE = ("k", "seed", "seed_a", "seed_b", "draw", "prompts_seed", "layer", "position", "dropped")
 """Columns of whole numbers, beside those that begin with n_."""
 SPLIT_LETTERS = {"train": "A", "test": "B", "shifted": "C"}
 
@@ -147,7 +147,9 @@ def _unsteered(rows: list[dict[str, Any]], splits: list[str]) -> dict[str, str]:
 
 
 def strings(frame: "DataFrame") -> "DataFrame":
-    """Return any table as strings: counts whole, p with four decimals, other numbers with three."""
+    """Return any table as strings: counts whole, p with four decimals, a beta with three
+    significant digits, other numbers with three decimals.
+    """
     shown = {
         str(name).replace("_", " "): [_string(str(name), value) for value in frame[name]]
         for name in frame.columns
@@ -162,6 +164,8 @@ def _string(name: str, value: object) -> str:
         return "yes" if value else "no"
     if name.startswith("n_") or name in WHOLE:
         return number(value, 0)
+    if name.startswith("beta_"):
+        return significant(value)
     return number(value, 4 if name in ("p", "p_holm", "friedman_p") else 3)
 
 

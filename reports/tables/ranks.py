@@ -41,6 +41,7 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
     }
     rows = [
         {"method": label, "control": blocks_of[label], "mean_rank": float(rank), **shared}
+        | {"left_out": ""}
         for rank, label in sorted(zip(ranks, complete, strict=True))
     ]
     for label in sorted(set(blocks_of).difference(complete)):
