@@ -10,6 +10,7 @@ from reports.figures.panels import canvas_of
 from reports.load import Results
 from reports.palette import base_name
 from reports.tables.sparsity import Curve, curves
+from reports.tables.tasks import draws_of
 from reports.text import number, shorten
 from tasks.errors import UserInputError
 
@@ -117,8 +118,12 @@ def _draw(axes: "Axes", results: Results, one: Curve, name: str) -> None:
 
 
 def _unsteered(results: Results, model: str, task: str) -> float | None:
-    for record in results.of(model, task):
-        for row in record.metrics:
-            if record.sparsity and row.split == record.sparsity.split:
-                return row.E_0_unsteered
-    return None
+    """Its E_0, averaged over the draws of prompts."""
+    measured = [record for record in results.of(model, task) if record.sparsity]
+    split = measured[0].sparsity.split if measured and measured[0].sparsity else ""
+    values = [
+        next(row.E_0_unsteered for row in record.metrics if row.split == split)
+        for record in draws_of(measured, split)
+        if any(row.split == split for row in record.metrics)
+    ]
+    return float(np.mean(values)) if values else None

@@ -13,7 +13,8 @@ from bench.agreement import COLUMNS
 from bench.results import CELL_FILE, RunStore
 from bench.table import variant_labels
 from reports.load import Results, load
-from reports.present import UNSTEERED, formatted, missing
+from reports.present import UNSTEERED, formatted, missing, strings
+from reports.tables import TABLES
 from reports.tables.leaderboard import leaderboard
 from reports.terminal import terminal_tables
 from reports.text import number
@@ -198,3 +199,34 @@ def test_the_terminal_shows_whole_numbers_and_no_escapes(results: Results, width
     board = leaderboard(results, "smollm2-135m", "ccc")
     for value in board["E_0_shifted"]:
         assert number(value) in text
+
+
+def test_the_unsteered_model_is_averaged_over_draws_of_prompts(small_store: RunStore) -> None:
+    record, tensors = make_cell("ccc", "dla")
+    small_store.write(record, tensors)
+    small_store.write(record.model_copy(update={"id": "same"}), tensors)
+    first = TABLES["tasks"].table(load(small_store.directory)).set_index("split").loc["test"]
+    prompts = {
+        split: [one.model_copy(update={"clean": f"{one.clean}!"}) for one in found]
+        for split, found in record.prompts.items()
+    }
+    changes = {"id": "other", "prompts": prompts}
+    doubled = {
+        name: 2 * value if name.endswith(".ld") else value for name, value in tensors.items()
+    }
+    small_store.write(record.model_copy(update=changes), doubled)
+    both = TABLES["tasks"].table(load(small_store.directory)).set_index("split").loc["test"]
+    assert both["n_prompts"] == 2 * first["n_prompts"]
+    assert both["E_0_unsteered"] == pytest.approx(1.5 * first["E_0_unsteered"])
+
+
+def test_ranks_leave_out_nothing_of_a_ranked_method(results: Results) -> None:
+    ranks = TABLES["ranks"].table(results)
+    ranked = ranks["mean_rank"].notna()
+    assert ranked.any()
+    assert (ranks["left_out"] == "").tolist() == ranked.tolist()
+
+
+def test_betas_have_significant_digits_and_counts_none() -> None:
+    shown = strings(pd.DataFrame({"beta_here": [0.000123], "dropped": [134]}))
+    assert shown.loc[0].tolist() == ["0.000123", "134"]
