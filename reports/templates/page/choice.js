@@ -57,7 +57,8 @@ function chooseMethod() {
 // Methods may have been asked different prompts: each offers its own, and where it has the one that
 // was looked at, that one stays.
 let asked = null;
-const askedOf = (method, split) => (block(current()).asked[method.asked] || {})[split] || [];
+const own = (object, key) => (object && Object.hasOwn(object, key) ? object[key] : undefined);
+const askedOf = (method, split) => own(block(current()).asked[method.asked], split) || [];
 
 function choosePrompt() {
   const { splits, prompts } = block(current());
@@ -80,6 +81,6 @@ const chosenPrompt = () => {
   return [(state.prompt || "").slice(0, cut), Number((state.prompt || "").slice(cut + 1))];
 };
 const sweepOf = (method, split, place) => {
-  const sweep = method.sweeps && method.sweeps[split];
+  const sweep = own(method.sweeps, split);
   return sweep && sweep.prompts.includes(place) ? sweep : null;
 };

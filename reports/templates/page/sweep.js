@@ -7,7 +7,7 @@ function readSweep() {
   const method = chosenMethod();
   const [split, place] = chosenPrompt();
   const found = sweepOf(method, split, place);
-  const stored = found || (method.stored && method.stored[split]);
+  const stored = found || own(method.stored, split);
   if (!stored) return null;
   const beta = [...floats(stored.beta)];
   const row = found ? found.prompts.indexOf(place) : place;

@@ -44,6 +44,18 @@ def test_links_within_the_page_keep_what_is_chosen(page: Any) -> None:
     assert page.find_element("id", "method").get_attribute("value") == "steer_vec"
 
 
+@pytest.mark.parametrize(
+    "said", ["prompt=constructor.x", "prompt=__proto__.0&__proto__=x", "beta=x"]
+)
+def test_a_link_that_names_what_there_is_not_opens_the_page(
+    page: Any, index: Path, said: str
+) -> None:
+    page.get("about:blank")
+    page.get(f"{index.as_uri()}#{said}")
+    assert page.find_element("id", "prompt").get_attribute("value") == "train.0"
+    assert page.find_element("css selector", "#readings dd").text
+
+
 def column_of(page: Any, name: str) -> int:
     header = shown(page).find_elements("css selector", "thead th")
     return next(place for place, cell in enumerate(header) if cell.text.startswith(name))
