@@ -114,5 +114,39 @@ def test_nothing_is_wider_than_the_screen(page: Any, width: int, dark: bool) -> 
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
+BROKEN = """
+const broken = (node) => [...node.data.matchAll(/[^\\s/]+/g)].filter((word) => {
+  const range = document.createRange();
+  range.setStart(node, word.index);
+  range.setEnd(node, word.index + word[0].length);
+  return range.getClientRects().length > 1;
+}).map(String);
+const cells = document.querySelectorAll(".shown .board th, .shown .board .verdict");
+return [...cells].flatMap((cell) => {
+  const walk = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+  const found = [];
+  while (walk.nextNode()) found.push(...broken(walk.currentNode));
+  return found;
+});
+"""
+
+
+@pytest.mark.parametrize(("media", "width"), [("screen", 1300), ("print", 980)])
+def test_the_leaderboard_breaks_no_word_and_fits_on_paper(
+    page: Any, media: str, width: int
+) -> None:
+    """980: between the margins of a sheet of Letter, landscape; A4 is wider."""
+    metrics = {"width": width, "height": 700, "deviceScaleFactor": 1, "mobile": False}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media})
+    try:
+        assert page.execute_script(BROKEN) == []
+        script = "return document.querySelector('.shown .board').getBoundingClientRect().right"
+        assert media == "screen" or page.execute_script(script) <= width
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
 def test_it_prints(page: Any) -> None:
     assert len(page.execute_cdp_cmd("Page.printToPDF", {})["data"]) > 50_000
