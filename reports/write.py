@@ -100,7 +100,7 @@ def _draw(results: Results, folder: ReportFolder, options: ReportOptions) -> Ite
             try:
                 figure = entry.figure(results, width=options.width, **scope)
             except UserInputError as error:
-                yield Drawn(name, scope, stem, missing=str(error))
+                yield Drawn(name, scope, stem, first=name in first, missing=str(error))
                 continue
             _write_csv(entry.numbers(results, **scope), folder.file(f"figures/{stem}.csv"))
             svg = _save(figure, folder, stem)

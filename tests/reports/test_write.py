@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from bench.results import RunStore
+from reports.figures import FIGURES
 from reports.folder import MANIFEST, ReportFolder
 from reports.latex import PAGE, latex
 from reports.load import Results, load
@@ -220,6 +221,29 @@ def test_one_method_with_one_split_has_a_page(small_store: RunStore) -> None:
     small_store.write(record.model_copy(update=changes), tensors)
     page = Page(write_report(small_store.directory).read_text())
     assert "E₀ train (A)" in page.text
+
+
+def test_the_page_says_why_a_figure_of_the_run_is_missing(small_store: RunStore) -> None:
+    small_store.write(*make_cell("ccc", "dla"))
+    page = Page(
+        write_report(small_store.directory, options=ReportOptions(figures=["critical"])).read_text()
+    )
+    (said,) = re.findall("critical: (.+)", page.text)
+    with pytest.raises(UserInputError) as error:
+        FIGURES["critical"].figure(load(small_store.directory))
+    assert said.strip() == str(error.value)
+
+
+def test_the_page_says_how_many_prompts_where_cells_differ(small_store: RunStore) -> None:
+    small_store.write(*make_cell("ccc", "dla"))
+    record, tensors = make_cell("ccc", "attr_patch")
+    prompts = record.prompts | {"train": record.prompts["train"][:1]}
+    small_store.write(record.model_copy(update={"prompts": prompts}), tensors)
+    text = write_report(
+        small_store.directory, options=ReportOptions(figures=["leaderboard"])
+    ).read_text()
+    n_train, n_test = (len(record.prompts[split]) for split in ("train", "test"))
+    assert f"train (A) 1 to {n_train} (varies between cells), test (B) {n_test}," in text
 
 
 def test_what_cannot_be_written_or_read_is_said(run_directory: Path, tmp_path: Path) -> None:
