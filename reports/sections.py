@@ -115,29 +115,36 @@ def _pair(row: dict[str, Any]) -> dict[str, str]:
 
 
 def _facts(records: list[CellRecord]) -> dict[str, str]:
-    """What was asked, of the first finished cell; every method sees the same prompts."""
-    first = next((record for record in records if record.grid and record.prompts), None)
-    if first is None or first.grid is None:
+    """What was asked: numbers of prompts of all finished cells, all else of the first one."""
+    asked = [record for record in records if record.grid and record.prompts]
+    if not asked or asked[0].grid is None:
         return {}
-    grid = first.grid
+    first, grid = asked[0], asked[0].grid
     facts = {
         "prompts": ", ".join(
-            f"{split_name(split)} {len(first.prompts[split])}"
+            f"{split_name(split)} {_range(counts)}"
             for split in splits_of(records)
-            if split in first.prompts
+            if (counts := [len(one.prompts[split]) for one in asked if split in one.prompts])
         ),
         "points": f"{', '.join(grid.sites)} {TIMES} {grid.n_layers} layers {TIMES} "
         f"{len(grid.positions)} positions, {len(grid.excluded)} left out",
     }
-    if first.dropped:
-        dropped = (f"{reason}: {count}" for reason, count in first.dropped.items())
-        facts["dropped prompts"] = "; ".join(dropped)
+    if reasons := dict.fromkeys(reason for one in asked for reason in one.dropped):
+        facts["dropped prompts"] = "; ".join(
+            f"{reason}: {_range([one.dropped.get(reason, 0) for one in asked])}"
+            for reason in reasons
+        )
     for split in ("train", "test", "shifted"):
         if first.prompts.get(split):
             facts[f"{split} prompt"] = _quoted(first.prompts[split][0])
     if first.prompts.get("train"):
         facts["corrupted"] = first.prompts["train"][0].corrupted
     return {key: visible(text) for key, text in facts.items()}
+
+
+def _range(counts: list[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low}" if low == high else f"{low} to {high} (varies between cells)"
 
 
 def _quoted(prompt: PromptRecord) -> str:
