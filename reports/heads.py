@@ -155,6 +155,19 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
     return DataFrame(rows, columns=[*names, "chance_high", "n_heads", "top_a", "top_b"])
 
 
+def scores(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+    """Return a row a method, refit, layer and head: method, refit, cell, layer, head, score."""
+    from pandas import DataFrame
+
+    rows = [
+        (one.method, refit, one.records[refit].id, *place, float(score))
+        for one in head_scores(results, *results.one(model, task))
+        for refit, draw in one.draws.items()
+        for place, score in np.ndenumerate(draw)
+    ]
+    return DataFrame(rows, columns=["method", "refit", "cell", "layer", "head", "score"])
+
+
 def name_of(head: tuple[int, int]) -> str:
     """Return `16.8` for head 8 of layer 16."""
     return f"{head[0]}.{head[1]}"

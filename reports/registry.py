@@ -67,9 +67,11 @@ class FigureEntry(ReportEntry):
 
     Attributes:
         data: "module:function" of the numbers behind it; `data` of the figure's module if empty.
+        more: (name, "module:function") of what else it draws, each a file `<stem>-<name>.csv`.
     """
 
     data: str = ""
+    more: tuple[tuple[str, str], ...] = ()
 
     def figure(self, results: "Results", **options: Any) -> "Figure":
         """Return the drawn figure; raises UserInputError where there is nothing to draw."""
@@ -81,6 +83,10 @@ class FigureEntry(ReportEntry):
         target = self.data or f"{self.target.partition(':')[0]}:data"
         made: DataFrame = _function(target)(results, **options)
         return made
+
+    def further(self, results: "Results", **options: Any) -> "dict[str, DataFrame]":
+        """Return by name the numbers of `more`."""
+        return {name: _function(target)(results, **options) for name, target in self.more}
 
 
 def _function(target: str) -> Callable[..., Any]:

@@ -103,6 +103,8 @@ def _draw(results: Results, folder: ReportFolder, options: ReportOptions) -> Ite
                 yield Drawn(name, scope, stem, first=name in first, missing=str(error))
                 continue
             _write_csv(entry.numbers(results, **scope), folder.file(f"figures/{stem}.csv"))
+            for what, frame in entry.further(results, **scope).items():
+                _write_csv(frame, folder.file(f"figures/{stem}-{what}.csv"))
             svg = _save(figure, folder, stem)
             yield Drawn(name, scope, stem, svg, figure.get_figwidth(), name in first)
 

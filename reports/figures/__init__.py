@@ -67,6 +67,7 @@ FIGURES: dict[str, FigureEntry] = {
     "fig2": FigureEntry(
         "reports.figures.fronts:figure",
         "Pareto fronts over a grid: effectiveness against faithfulness and minimality",
+        more=(("shares", "reports.figures.fronts:shares"),),
     ),
     "fig3": FigureEntry(
         "reports.figures.scalars:figure",
@@ -75,6 +76,7 @@ FIGURES: dict[str, FigureEntry] = {
     "fig4": FigureEntry(
         "reports.figures.vectors:figure",
         "steering vectors over seeds: change of norm, distance from the start, direction",
+        more=(("maps", "reports.figures.vectors:maps"),),
     ),
     "fig5": FigureEntry(
         "reports.figures.dynamic:figure",
@@ -92,6 +94,7 @@ FIGURES: dict[str, FigureEntry] = {
     "fig7": FigureEntry(
         "reports.figures.heads:figure",
         "heads x layers at one position, a map a method, and how far they agree",
+        more=(("maps", "reports.heads:scores"),),
     ),
     "sensitivity": FigureEntry(
         "reports.figures.sensitivity:figure",
@@ -100,5 +103,6 @@ FIGURES: dict[str, FigureEntry] = {
     "corruption": FigureEntry(
         "reports.figures.corruption:figure",
         "patching under every corruption and direction: steering and agreement",
+        more=(("tau", "reports.tables.agreement:table"),),
     ),
 }

@@ -40,6 +40,11 @@ def data(results: Results, *, model: str | None = None, task: str | None = None)
     return found
 
 
+def shares(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+    """Return a row a plane and method: share of the front and hypervolume, as they are printed."""
+    return summary(data(results, model=model, task=task))
+
+
 def figure(
     results: Results, *, model: str | None = None, task: str | None = None,
     width: float | None = None,

@@ -34,6 +34,26 @@ def data(results: Results, *, model: str | None = None, task: str | None = None)
     return table(results, model=model, task=task)
 
 
+def maps(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+    """Return a row a setting, layer and position: the means over seeds that the maps show."""
+    from pandas import DataFrame
+
+    rows = []
+    for seeds in seeds_of(results, *results.one(model, task)):
+        grid = seeds.records[0].grid
+        assert grid is not None
+        shown = (
+            _mean(seeds, seeds.norm_change),
+            _mean(seeds, seeds.distance),
+            seeds.cosine.mean(axis=0)[0],
+        )
+        for layer, column in np.ndindex(shown[0].shape):
+            values = (float(one[layer, column]) for one in shown)
+            rows.append((seeds.label, layer, grid.positions[column], *values))
+    names = ["setting", "layer", "position", "norm_change", "distance", "cosine"]
+    return DataFrame(rows, columns=names)
+
+
 def figure(
     results: Results, *, model: str | None = None, task: str | None = None,
     width: float | None = None,

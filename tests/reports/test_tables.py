@@ -2,6 +2,7 @@
 
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,14 @@ from rich.console import Console
 from bench.agreement import COLUMNS
 from bench.results import CELL_FILE, RunStore
 from bench.table import variant_labels
+from reports.figures import FIGURES
 from reports.load import Results, load
 from reports.present import UNSTEERED, formatted, missing, strings
 from reports.tables import TABLES
 from reports.tables.leaderboard import leaderboard
 from reports.terminal import terminal_tables
 from reports.text import number
+from reports.write import ReportOptions, write_report
 from tasks.errors import UserInputError
 from tests.reports.conftest import make_cell, make_failure
 
@@ -230,3 +233,14 @@ def test_ranks_leave_out_nothing_of_a_ranked_method(results: Results) -> None:
 def test_betas_have_significant_digits_and_counts_none() -> None:
     shown = strings(pd.DataFrame({"beta_here": [0.000123], "dropped": [134]}))
     assert shown.loc[0].tolist() == ["0.000123", "134"]
+
+
+def test_what_else_a_figure_draws_has_a_file_of_its_own(
+    small_store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_store.write(*make_cell("ccc", "dla"))
+    entry = replace(FIGURES["maps"], more=(("board", TABLES["leaderboard"].target),))
+    monkeypatch.setitem(FIGURES, "maps", entry)
+    index = write_report(small_store.directory, options=ReportOptions(figures=["maps"]))
+    written = pd.read_csv(index.parent / "figures" / "maps-smollm2-135m-ccc-board.csv")
+    assert written["method"].tolist() == ["dla"]
