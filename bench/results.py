@@ -66,6 +66,10 @@ TENSOR_FILE = "tensors.safetensors"
 LOCK_FILE = ".lock"
 OWNER_FILE = ".owner.json"
 LOGS = "logs"
+WRITTEN_AT_THE_END = {
+    "report",
+    *(f"{table}.{kind}" for table in ("results", "agreement") for kind in ("parquet", "csv")),
+}
 WHAT_A_RUN_IS = (
     f"A results directory is one that `python -m bench run` wrote: it contains {RUN_FILE} and a "
     "folder cells/."
@@ -329,12 +333,15 @@ class RunStore:
 def check_may_become_a_run(directory: Path) -> None:
     """Raises UserInputError for a directory that holds anything else than a run.
 
-    It may be new, empty, a run, or hold nothing but what a killed run left behind.
+    It may be new, empty, a run, hold nothing but what a killed run left behind, or be a run that
+    lost its run.json: tables and a report could be anybody's, so only beside cells are they ours.
     """
     check_cells_folder(directory)
     if not directory.exists() or (directory / RUN_FILE).exists():
         return
     ours = {CELLS, LOGS, SET_ASIDE, LOCK_FILE, OWNER_FILE, TABLES_FILE}
+    if (directory / CELLS).is_dir():
+        ours |= WRITTEN_AT_THE_END
     if not directory.is_dir() or not all(
         path.name in ours or path.name.startswith(TEMPORARY) for path in directory.iterdir()
     ):

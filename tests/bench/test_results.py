@@ -291,6 +291,19 @@ def test_what_a_run_killed_at_its_start_left_behind_becomes_a_run(tmp_path: Path
     assert RunStore.create(tmp_path, {}).ids() == []
 
 
+def test_a_finished_run_that_lost_its_run_json_takes_its_cells_again(store: RunStore) -> None:
+    store.write(done(), TENSORS)
+    store.write_tables()
+    (store.directory / "report").mkdir()
+    (store.directory / RUN_FILE).unlink()
+    assert RunStore.create(store.directory, {}).ids() == ["a"]
+    (store.directory / "cells" / "a").rename(store.directory / "set-aside")
+    (store.directory / RUN_FILE).unlink()
+    (store.directory / "cells").rmdir()
+    with pytest.raises(UserInputError, match="nothing is written there"):
+        RunStore.create(store.directory, {})
+
+
 @pytest.mark.parametrize("kind", ["file", "full"])
 def test_create_writes_over_nothing(tmp_path: Path, kind: str) -> None:
     directory = tmp_path / "here"
