@@ -26,7 +26,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from bench.files import (
-    MAX_JSON_BYTES,
     SET_ASIDE,
     TEMPORARY,
     DamagedError,
@@ -41,6 +40,7 @@ from bench.files import (
     set_aside,
     set_aside_reasons,
     sync,
+    unseal,
     write_file,
 )
 from bench.records import (
@@ -66,6 +66,8 @@ CELLS = "cells"
 CELL_FILE = "cell.json"
 TENSOR_FILE = "tensors.safetensors"
 SCORES = "scores"
+MAX_RUN_BYTES = 64 * 2**20
+"""Of a run.json: a matrix of 100,000 cells has fewer; what is parsed stays bounded."""
 LOCK_FILE = ".lock"
 OWNER_FILE = ".owner.json"
 LOGS = "logs"
@@ -156,8 +158,9 @@ class RunStore:
             raise UserInputError(f"{directory} {what}. {WHAT_A_RUN_IS}")
         check_cells_folder(directory)
         try:
-            _check_format(file)
-            run = RunRecord.model_validate(parse(read_sealed(file)[0])).model_dump()
+            content = read_file(file, MAX_RUN_BYTES)
+            _check_format(file, content)
+            run = RunRecord.model_validate(parse(unseal(content)[0])).model_dump()
         except (DamagedError, ValidationError, RecursionError) as error:
             what = "is no run of the suite" if isinstance(error, RecursionError) else str(error)
             raise CorruptRunError(
@@ -390,10 +393,10 @@ def writing(directory: Path) -> Iterator[None]:
         ) from error
 
 
-def _check_format(file: Path) -> None:
+def _check_format(file: Path, content: bytes) -> None:
     """Raises UserInputError for a run that another format of the suite wrote."""
     try:
-        run = parse(read_file(file, MAX_JSON_BYTES))
+        run = parse(content)
     except DamagedError:
         return  # the seal says it better
     if run.get("format", FORMAT) != FORMAT:
