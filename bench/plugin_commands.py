@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
+import keyword
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -80,12 +84,42 @@ def new_method(
         raise UserInputError(f'"{name}" is not lower-case letters, digits and _, as my_method.')
     if name in METHODS:
         raise UserInputError(f'There is a method "{name}" already; choose another name.')
+    title = "".join(word.capitalize() for word in name.split("_"))
+    taken = _taken(name, title)
+    if taken:
+        raise UserInputError(f'"{name}" cannot be a method: {taken}. Choose another name.')
     file = folder / f"{name}.py"
     if file.exists():
         raise UserInputError(f"{file} is there already and stays as it is.")
-    title = "".join(word.capitalize() for word in name.split("_"))
     folder.mkdir(parents=True, exist_ok=True)
     file.write_text(METHOD.format(name=name, title=title), "utf-8")
     typer.echo(f"wrote {harmless(str(file))}")
     typer.echo(f"check it:  python -m bench check {name} --plugin {file}")
     typer.echo(f"run it:    python -m bench run MATRIX.yaml --plugin {file}")
+
+
+def _taken(name: str, title: str) -> str | None:
+    """Why no file of a method can have this name, or its class this title; None: it can."""
+    if keyword.iskeyword(name) or keyword.issoftkeyword(name):
+        return "it is a word of Python's own"
+    if not title.isidentifier() or keyword.iskeyword(title):
+        return f'no class can be called "{title}"'
+    text = METHOD.format(name="name", title="Title")
+    imports = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)]
+    if title in {alias.name for node in imports for alias in node.names}:
+        return f"its class would hide {title}, which it needs"
+    if name in sys.stdlib_module_names or _is_installed(name):
+        return f'its file would hide the module "{name}"'
+    return None
+
+
+def _is_installed(name: str) -> bool:
+    """Whether a module has this name, other than a file where we are."""
+    try:
+        found = importlib.util.find_spec(name)
+    except (ImportError, ValueError):  # a module that was made by hand
+        return True
+    if found is None:
+        return False
+    places = [found.origin] if found.origin else list(found.submodule_search_locations or ())
+    return any(Path(place).parent != Path.cwd() for place in places)

@@ -212,6 +212,19 @@ def test_a_new_method_passes_its_checks_and_runs(
     assert mine == pytest.approx(theirs, abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["class", "match", "_", "attribution", "true", "torch", "bench", "reports", "json", "pytest"],
+)
+def test_a_new_method_has_a_name_that_works(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command(monkeypatch, "new-method", name) == 2
+    assert f'"{name}" cannot be a method: ' in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 BAD = '''
 import torch
 from dataclasses import dataclass
