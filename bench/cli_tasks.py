@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.show import harmless
+from bench.stored_tables import spreadsheet_safe
 from tasks.build import build_task
 from tasks.errors import UserInputError
 
@@ -84,7 +85,7 @@ def _text(value: object) -> str:
 def _write(frame: DataFrame, output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     if output.suffix == ".csv":
-        frame.to_csv(output, index=False)
+        spreadsheet_safe(frame).to_csv(output, index=False)
         return
     columns = [name for name in frame.columns if name not in LEFT_OUT_OF_MARKDOWN]
     lines = [_markdown(columns), _markdown(["---"] * len(columns))]

@@ -11,6 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from bench.cli import app
+from bench.cli_tasks import _write
 from bench.models import LoadedModel, load_model
 from bench.runner import run_matrix
 from bench.unsteered import as_frame, every_variety, measure
@@ -113,3 +114,8 @@ def test_an_unknown_format_is_an_error_before_anything_is_measured() -> None:
     result = CliRunner().invoke(app, ["tasks", "--output", "table.xlsx"])
     assert isinstance(result.exception, UserInputError)
     assert "written as .csv or .md" in str(result.exception)
+
+
+def test_a_spreadsheet_runs_nothing_of_the_table(tmp_path: Path) -> None:
+    _write(pd.DataFrame({"task": ["=1+1"], "LD": [-1.5]}), tmp_path / "table.csv")
+    assert (tmp_path / "table.csv").read_text().splitlines()[1] == "'=1+1,-1.5"
