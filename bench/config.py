@@ -36,6 +36,10 @@ Each = Annotated[
 """A value, or a list of values that each get cells of their own: a grid search."""
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+"""What torch draws by, and tables hold."""
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -189,7 +193,7 @@ class Matrix(_Strict):
     controls: Controls = Controls()
     prompts: PromptGrid = PromptGrid()
     objective: ObjectiveGrid = ObjectiveGrid()
-    seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
     grid: Literal["product", "alone"] = "product"
     sweep: Sweep = Sweep()
     sparsity: Sparsity = Sparsity()
@@ -200,7 +204,7 @@ class Matrix(_Strict):
     """Prompts times strengths or points; `auto`: what the memory at hand takes (`bench.rows`)."""
     plugins: list[str] = []
     """Files that add methods, tasks or models (`bench.plugins`); see `bench.trust`."""
-    output: str | None = None
+    output: Annotated[str, Field(pattern=r"^[^\x00]*$")] | None = None
     summary: str = ""
 
     @model_validator(mode="before")

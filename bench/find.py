@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.results import CELL_FILE, CELLS, RunStore
+from bench.results import CELL_FILE, CELLS, RUN_FILE, RunStore
 from tasks.errors import UserInputError, nearest
 
 EVERYWHERE = Path("results")
@@ -30,7 +30,13 @@ def find_cell(text: str, results: Path | None = None) -> tuple[RunStore, str]:
     if results is not None:
         runs = [results]
     else:
-        runs = sorted({folder.parent for folder in EVERYWHERE.glob(f"**/{CELLS}")})
+        runs = sorted(
+            {
+                folder.parent
+                for folder in EVERYWHERE.glob(f"**/{CELLS}")
+                if (folder.parent / RUN_FILE).exists()
+            }
+        )
     found = []
     for run in runs:
         store = RunStore.open(run)

@@ -62,7 +62,8 @@ def save_intervention(
     """Writes an intervention as safetensors, its grid and what it is about in a JSON header.
 
     Raises:
-        UserInputError: for an intervention of another kind than the suite's own.
+        UserInputError: for an intervention of another kind than the suite's own, and a file that
+            cannot be written.
     """
     known = {kind: (name, parameters) for name, (kind, parameters) in KINDS.items()}
     if type(intervention) not in known:
@@ -84,7 +85,11 @@ def save_intervention(
         "about": dict(about or {}),
     }
     tensor = getattr(intervention, parameters).detach().float().cpu().contiguous()
-    save_file({parameters: tensor}, file, metadata={HEADER: json.dumps(header)})
+    try:
+        save_file({parameters: tensor}, file, metadata={HEADER: json.dumps(header)})
+    except (OSError, SafetensorError) as error:
+        missing = "" if file.parent.is_dir() else f"; there is no folder {file.parent}"
+        raise UserInputError(f"{file} cannot be written{missing} ({error}).") from None
 
 
 def load_intervention(file: str | Path) -> Intervention:

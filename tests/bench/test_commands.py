@@ -163,6 +163,7 @@ def test_a_cell_is_found_by_directory_or_part_of_its_id(
     for text in (str(directory), str(directory / CELL_FILE)):
         assert find_cell(text)[1] == name
     (whole / "results").mkdir(exist_ok=True)
+    (whole / "run" / "results" / "other" / "cells").mkdir(parents=True)
     monkeypatch.chdir(whole / "run")
     with pytest.raises(UserInputError, match="no cell"):
         find_cell("activ_scalar")

@@ -60,6 +60,8 @@ def test_a_file_gives_its_name_to_the_results(tmp_path: Path) -> None:
         ({"tasks": "ioi"}, ["\"tasks\" is 'ioi'", "list"]),
         ({"methods": None}, ['"methods" is None', "list"]),
         ({"sweep": {"points": 20}}, ["odd"]),
+        ({"seeds": [0, 10**20]}, ["seeds.1", "less than 9223372036854775808"]),
+        ({"output": "a\0b"}, ['"output"']),
         ({"positions": {"a": 1}}, ["positions"]),
         ({"objective": {"lambda_f": -1}}, ["lambda_f", "greater than or equal to 0"]),
     ],

@@ -259,6 +259,9 @@ def test_export_and_apply_from_the_command_line(
     file = tmp_path / "mine.safetensors"
     assert command(monkeypatch, "export", "activ_scalar", str(file), *place) == 0
     assert load_intervention(file).grid.n_layers == 3
+    nowhere = str(tmp_path / "nowhere" / "x.safetensors")
+    assert command(monkeypatch, "export", "activ_scalar", nowhere, *place) == 2
+    assert "there is no folder" in capsys.readouterr().err
     assert command(monkeypatch, "apply", "activ_scalar", "--beta", "1.5", *place) == 0
     shown = capsys.readouterr().out
     assert "beta = 1.5" in shown
