@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from selenium.webdriver.support.wait import WebDriverWait
 
 from bench.results import RunStore
 from reports import html
@@ -148,10 +149,12 @@ def test_negative_scores_have_a_dash_by_day_and_by_night(page: Any, run_director
         "return [...document.querySelectorAll('#maps rect[fill]')]"
         ".map(rect => rect.getAttribute('fill'))"
     )
-    seen = []
+    seen: list[list[str]] = []
     for scheme in ("light", "dark"):
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        # Chromium tells the page of another scheme some time after the command came back.
+        WebDriverWait(page, 10).until(lambda page: page.execute_script(fills) not in seen)
         assert page.execute_script(count) == np.sum(shares <= -0.1)
         seen.append(page.execute_script(fills))
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
