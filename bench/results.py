@@ -26,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from bench.files import (
+    MAX_JSON_BYTES,
     SET_ASIDE,
     TEMPORARY,
     DamagedError,
@@ -40,7 +41,6 @@ from bench.files import (
     set_aside,
     set_aside_reasons,
     sync,
-    unseal,
     write_file,
 )
 from bench.records import (
@@ -66,8 +66,6 @@ CELLS = "cells"
 CELL_FILE = "cell.json"
 TENSOR_FILE = "tensors.safetensors"
 SCORES = "scores"
-MAX_RUN_BYTES = 64 * 2**20
-"""Of a run.json: a matrix of 100,000 cells has fewer; what is parsed stays bounded."""
 LOCK_FILE = ".lock"
 OWNER_FILE = ".owner.json"
 LOGS = "logs"
@@ -158,9 +156,8 @@ class RunStore:
             raise UserInputError(f"{directory} {what}. {WHAT_A_RUN_IS}")
         check_cells_folder(directory)
         try:
-            content = read_file(file, MAX_RUN_BYTES)
-            _check_format(file, content)
-            run = RunRecord.model_validate(parse(unseal(content)[0])).model_dump()
+            _check_format(file)
+            run = RunRecord.model_validate(parse(read_sealed(file)[0])).model_dump()
         except (DamagedError, ValidationError, RecursionError) as error:
             what = "is no run of the suite" if isinstance(error, RecursionError) else str(error)
             raise CorruptRunError(
@@ -393,10 +390,10 @@ def writing(directory: Path) -> Iterator[None]:
         ) from error
 
 
-def _check_format(file: Path, content: bytes) -> None:
+def _check_format(file: Path) -> None:
     """Raises UserInputError for a run that another format of the suite wrote."""
     try:
-        run = parse(content)
+        run = parse(read_file(file, MAX_JSON_BYTES))
     except DamagedError:
         return  # the seal says it better
     if run.get("format", FORMAT) != FORMAT:

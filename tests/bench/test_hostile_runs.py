@@ -14,7 +14,7 @@ import yaml
 from pyarrow import parquet
 
 from bench.files import dump, seal
-from bench.results import CELL_FILE, MAX_RUN_BYTES, RUN_FILE, TENSOR_FILE, CorruptRunError, RunStore
+from bench.results import CELL_FILE, RUN_FILE, TENSOR_FILE, CorruptRunError, RunStore
 from bench.runner import run_matrix
 from bench.stored_tables import CorruptTableError
 from bench.upkeep import look, only_writer, owner_of, survey, tidy
@@ -337,10 +337,3 @@ def test_a_report_is_not_written_through_links(store: RunStore, elsewhere: Path)
     with pytest.raises(UserInputError, match="tables is a symbolic link"):
         ReportFolder(report)
     assert untouched(elsewhere)
-
-
-def test_a_run_json_larger_than_any_matrix_is_not_parsed(store: RunStore) -> None:
-    with (store.directory / RUN_FILE).open("r+b") as stream:
-        stream.truncate(MAX_RUN_BYTES + 1)
-    with within(5, 50), pytest.raises(CorruptRunError, match="more than any file"):
-        RunStore.open(store.directory)
