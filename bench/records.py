@@ -26,8 +26,6 @@ FORMAT = 2
 """Of a run on disk. 2: files are sealed (see `bench.files`)."""
 NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 MAX_ID_LENGTH = 200
-MAX_POINTS = 2**26
-"""Of a grid; every head of a model of 70 billion parameters at 1,000 positions has fewer."""
 _SAFE_ID = re.compile(r"[A-Za-z0-9_=,-][A-Za-z0-9._=,-]*")
 
 
@@ -153,12 +151,6 @@ class GridRecord(StrictRecord):
     positions: list[int]
     excluded: list[tuple[str, int, int]] = []
     notes: list[str] = []
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Of scores (place, layer, position); nothing is made of that size."""
-        places = sum(self.heads.get(site, 1) for site in self.sites)
-        return places, self.n_layers, len(self.positions)
 
     @property
     def places(self) -> list[PlaceRecord]:
@@ -296,34 +288,3 @@ class CellRecord(StrictRecord):
         if (self.status == "failed") != (self.error is not None):
             raise ValueError("a failed cell has an error, a done cell has none")
         return self
-
-
-def check_sound(record: CellRecord) -> None:
-    """Raises ValueError for a record of the right schema that no cell of the suite has.
-
-    A seal says that nothing was altered since, not that the suite made it.
-    """
-    for name in ("model", "method") if record.status == "done" else ():
-        stated = record.settings.get(name)
-        if not (isinstance(stated, dict) and isinstance(stated.get("name"), str)):
-            raise ValueError(f"its settings name no {name}")
-    seconds = record.provenance.get("seconds")
-    if seconds is not None and not (
-        isinstance(seconds, dict) and all(map(_lasts, seconds.values()))
-    ):
-        raise ValueError("its provenance.seconds are no numbers of seconds")
-    if record.grid is not None:
-        counts = [*record.grid.shape, *record.grid.heads.values()]
-        if min(counts) < 0 or math.prod(record.grid.shape) > MAX_POINTS or max(counts) > MAX_POINTS:
-            raise ValueError(f"its grid of {record.grid.shape} points is of no possible size")
-
-
-def check_scores(record: CellRecord, shape: tuple[int, ...]) -> None:
-    """Raises ValueError for scores of a shape that is not the one of the record's grid."""
-    if record.grid is None or record.grid.shape != shape:
-        grid = "no grid" if record.grid is None else f"a grid of {record.grid.shape} points"
-        raise ValueError(f"holds scores of shape {shape}, but the cell has {grid}")
-
-
-def _lasts(seconds: object) -> bool:
-    return isinstance(seconds, int | float) and math.isfinite(seconds) and seconds >= 0

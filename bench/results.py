@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from bench.files import (
@@ -49,8 +49,6 @@ from bench.records import (
     PlannedRecord,
     RunRecord,
     check_cell_id,
-    check_scores,
-    check_sound,
     plain,
 )
 from bench.stored_tables import TABLES_FILE, StoredTables
@@ -65,7 +63,6 @@ RUN_FILE = "run.json"
 CELLS = "cells"
 CELL_FILE = "cell.json"
 TENSOR_FILE = "tensors.safetensors"
-SCORES = "scores"
 LOCK_FILE = ".lock"
 OWNER_FILE = ".owner.json"
 LOGS = "logs"
@@ -260,12 +257,9 @@ class RunStore:
         if hashlib.sha256(content).hexdigest() != digest:
             _corrupt(file, f"({len(content)} bytes) is not the file that {CELL_FILE} was made for")
         try:
-            tensors = load(content)
+            return Cell(record, load(content))
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             _corrupt(file, f"is no safetensors file that NumPy can hold: {error}")
-        if SCORES in tensors:
-            _check_scores(file, record, tensors[SCORES].shape)
-        return Cell(record, tensors)
 
     def check(self, cell_id: str) -> CellRecord:
         """`record`, with the tensors compared with their digest. Errors as for `read`."""
@@ -279,14 +273,6 @@ class RunStore:
             _corrupt(file, str(error))
         if found != digest:
             _corrupt(file, f"is not the file that {CELL_FILE} was made for")
-        try:
-            with safe_open(file, framework="np") as stored:
-                names = stored.keys()
-                shape = stored.get_slice(SCORES).get_shape() if SCORES in names else None
-        except (SafetensorError, OSError) as error:
-            _corrupt(file, f"is no safetensors file: {error}")
-        if shape is not None:
-            _check_scores(file, record, tuple(shape))
         return record
 
     def _record(self, cell_id: str) -> tuple[CellRecord, str]:
@@ -302,10 +288,6 @@ class RunStore:
             _corrupt(file, str(error))
         except ValidationError as error:
             _corrupt(file, f"does not fit the schema of format {FORMAT}: {error}")
-        try:
-            check_sound(record)
-        except ValueError as error:
-            _corrupt(file, f"is not what the suite wrote: {error}")
         if record.id != cell_id:
             _corrupt(file, f"says it is the cell {record.id!r}")
         return record, digest
@@ -401,13 +383,6 @@ def _check_format(file: Path) -> None:
             f"{file} has format {run.get('format')!r}; this version of attribution-bench reads "
             f"format {FORMAT}. Use the version that wrote it: {run.get('suite_version')!r}."
         )
-
-
-def _check_scores(file: Path, record: CellRecord, shape: tuple[int, ...]) -> None:
-    try:
-        check_scores(record, shape)
-    except ValueError as error:
-        _corrupt(file, str(error))
 
 
 def _corrupt(file: Path, what: str) -> NoReturn:

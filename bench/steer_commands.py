@@ -28,16 +28,16 @@ def export(
 
     store, cell_id = find_cell(cell, results)
     stored = store.read(cell_id)
-    intervention, record = intervention_of(stored), stored.record
+    record = stored.record
     about = {
         "cell": record.id,
         "model": record.settings["model"],
         "task": record.task,
         "method": record.method,
         "beta_star": record.beta.star if record.beta else None,
-        "tokens": record.prompts["train"][0].tokens,
+        "tokens": record.prompts["train"][0].tokens if record.prompts else [],
     }
-    save_intervention(intervention, file, about)
+    save_intervention(intervention_of(stored), file, about)
     typer.echo(f"wrote {harmless(str(file))}")
 
 
@@ -70,9 +70,6 @@ def apply(
     if beta is None:
         beta = record.beta.star if record.beta and record.beta.star is not None else 1.0
     stated = record.settings["model"]
-    unsaid = [key for key in ("dtype", "packed", "digest") if key not in stated]
-    if unsaid:
-        raise UserInputError(f"{record.id} does not say its model's {', '.join(unsaid)}.")
     model = load_model(
         stated["name"], dtype=stated["dtype"], device=device, packed=stated["packed"]
     )

@@ -46,13 +46,7 @@ def done(cell_id: str = "a", **values: Any) -> CellRecord:
         "trained": False,
         "control": False,
         "seed": 0,
-        "settings": {
-            "model": {"name": "tiny"},
-            "method": {"name": "activ_patch"},
-            "sites": ("attn_out",),
-            "margin": np.float32(0.5),
-            "lambda_f": math.inf,
-        },
+        "settings": {"sites": ("attn_out",), "margin": np.float32(0.5), "lambda_f": math.inf},
         "provenance": {
             "seconds": {"fit": 1.5, "tune": 0.25, "evaluate": 2.0},
             "passes": {"forward_rows": 40, "backward_rows": 8},
@@ -395,7 +389,6 @@ def test_every_hyperparameter_is_a_column(store: RunStore) -> None:
     settings = {
         "prompts": {"train": 4, "test": 12, "shifted": 12, "seed": 0},
         "objective": {"margin": 1.0, "lambda_f": 10.0, "lambda_m": 0.0},
-        "model": {"name": "tiny"},
         "method": {"name": "activ_scalar", "learning_rate": 0.01, "batch_size": None},
         "seed": 0,
     }
