@@ -1,19 +1,15 @@
-"""Cells: one model x task x method x seed x settings each, named by what they compute."""
+"""Cells: one model x task x method x seed x settings each, in the order they are computed."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from math import prod
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 from bench.config import (
-    Choice,
     Matrix,
     ModelChoice,
     ObjectiveGrid,
@@ -21,43 +17,13 @@ from bench.config import (
     PromptCounts,
     PromptGrid,
 )
+from bench.identity import cell_id, model_settings, settings_of
+from bench.named import NamedMethod, NamedTask, controls, named_methods, named_task
 from bench.records import PlannedRecord
-from methods import METHODS
 from methods.core.points import check_positions, parse_sites
-from methods.method import Method
-from tasks import TASKS
-from tasks.build import build_task, label_of
 from tasks.errors import UserInputError
-from tasks.fingerprint import fingerprint
-from tasks.registry import Entry, configure, lookup
-from tasks.task import Task
-
-NUMBERS_VERSION = 3
-"""Raised whenever a change of the suite changes numbers: cells of older versions run again."""
 
 MAX_CELLS = 1_000_000
-
-
-@dataclass(frozen=True)
-class NamedTask:
-    """A task with its settings, and how it is called in tables."""
-
-    label: str
-    name: str
-    task: Task
-    data: str
-    """Digest of what it asks (`tasks.fingerprint`)."""
-
-
-@dataclass(frozen=True)
-class NamedMethod:
-    """A method with its settings, and how it is called in tables."""
-
-    label: str
-    name: str
-    method: Method
-    departures: int = 0
-    """How many of its settings that are lists have another value than their first."""
 
 
 @dataclass(frozen=True)
@@ -126,50 +92,63 @@ def expand(
     """
     parse_sites(matrix.sites)
     check_positions(matrix.positions)
-    tasks = [_named_task(choice) for choice in matrix.tasks]
-    transfer = [_named_task(choice) for choice in matrix.transfer]
-    grids = [_named_methods(choice) for choice in matrix.methods]
+    tasks = [named_task(choice) for choice in matrix.tasks]
+    transfer = [named_task(choice) for choice in matrix.transfer]
+    grids = [named_methods(choice) for choice in matrix.methods]
     methods = [method for grid in grids for method in grid]
-    methods += _controls(methods, [grid[0] for grid in grids], matrix.controls.draws)
+    methods += controls(methods, [grid[0] for grid in grids], matrix.controls.draws)
     _check_number(matrix, len(methods))
     _check_names(matrix, tasks, transfer, methods)
 
-    cells = []
-    for model in matrix.models:
-        identity = _model_settings(model, digest_of, device_of)
-        for task, seed, prompts in product(tasks, matrix.seeds, matrix.prompts.each):
-            for objective in matrix.objective.each:
-                known: dict[str, str] = {}
-                for method in methods:
-                    if not _takes_part(method, matrix, prompts, objective):
-                        continue
-                    others = _others(method, task, transfer)
-                    settings = _settings(matrix, identity, task, method, seed) | {
-                        "prompts": prompts.model_dump(),
-                        "objective": objective.model_dump(),
-                    }
-                    if others:
-                        settings["transfer"] = [
-                            {**_task_settings(other), "data": other.data} for other in others
-                        ]
-                    parent = _parent_id(method, known)
-                    settings["parent"] = parent and content_of(parent)
-                    cell = PlannedCell(
-                        _cell_id(model.name, task.label, method, seed, settings),
-                        model,
-                        task,
-                        method,
-                        seed,
-                        settings,
-                        parent,
-                        objective,
-                        prompts,
-                        _varied(matrix, settings),
-                        others,
-                    )
-                    known.setdefault(method.label, cell.id)
-                    cells.append(cell)
-    return cells
+    return [
+        cell
+        for model in matrix.models
+        for identity in [model_settings(model, digest_of, device_of)]
+        for task, seed, prompts, objective in product(
+            tasks, matrix.seeds, matrix.prompts.each, matrix.objective.each
+        )
+        for cell in _cells_of(
+            matrix, model, identity, task, seed, prompts, objective, methods, transfer
+        )
+    ]
+
+
+def _cells_of(
+    matrix: Matrix,
+    model: ModelChoice,
+    identity: Mapping[str, Any],
+    task: NamedTask,
+    seed: int,
+    prompts: PromptCounts,
+    objective: ObjectiveWeights,
+    methods: Sequence[NamedMethod],
+    transfer: Sequence[NamedTask],
+) -> Iterator[PlannedCell]:
+    """A cell a method that takes part, all else being the same."""
+    known: dict[str, str] = {}
+    for method in methods:
+        if not _takes_part(method, matrix, prompts, objective):
+            continue
+        others = _others(method, task, transfer)
+        parent = _parent_id(method, known)
+        settings = settings_of(
+            matrix, identity, task, method, seed, prompts, objective, others, parent
+        )
+        name = cell_id(model.name, task.label, method, seed, settings)
+        known.setdefault(method.label, name)
+        yield PlannedCell(
+            id=name,
+            model=model,
+            task=task,
+            method=method,
+            seed=seed,
+            settings=settings,
+            parent=parent,
+            objective=objective,
+            prompts=prompts,
+            varied=_varied(matrix, settings),
+            transfer=others,
+        )
 
 
 def _check_names(
@@ -187,21 +166,6 @@ def _check_names(
     for grid in (matrix.prompts, matrix.objective):
         for name, values in _lists(grid).items():
             _check_unique(name, [f"{value:g}" for value in values])
-
-
-def _model_settings(
-    model: ModelChoice, digest_of: Callable[[str], str], device_of: Callable[[str], str]
-) -> dict[str, Any]:
-    """What of a model decides numbers; a GPU's number does not."""
-    return {
-        "name": model.name,
-        "digest": digest_of(model.name),
-        "dtype": model.dtype,
-        "device": device_of(model.device).partition(":")[0],
-        "packed": model.packed,
-        "autocast": model.autocast,
-        "tf32": model.tf32,
-    }
 
 
 def _parent_id(method: NamedMethod, known: Mapping[str, str]) -> str | None:
@@ -275,134 +239,7 @@ def _lists(grid: PromptGrid | ObjectiveGrid) -> dict[str, list[float]]:
     return {name: values for name, values in fields.items() if isinstance(values, list)}
 
 
-def _named_task(choice: Choice) -> NamedTask:
-    name, task = build_task(choice.name, choice.settings)
-    return NamedTask(label_of(name, task), name, task, fingerprint(task))
-
-
-def _named_methods(choice: Choice) -> list[NamedMethod]:
-    """A method once for every combination of the settings that are given as lists."""
-    loaded = lookup(METHODS, choice.name, "method").load()
-    where = f'method "{choice.name}"'
-    hints = get_type_hints(loaded, include_extras=True)
-    grid = [
-        name
-        for name, value in choice.settings.items()
-        if isinstance(value, list) and not _takes_a_list(hints.get(name))
-    ]
-    empty = [name for name in grid if not choice.settings[name]]
-    if empty:
-        raise UserInputError(
-            f'{where}: the setting "{empty[0]}" is a list of no values; a grid needs at least one.'
-        )
-    found = []
-    for one in choice.over(grid):
-        method: Method = configure(loaded, one.settings, where)
-        departures = sum(one.settings[name] != choice.settings[name][0] for name in grid)
-        found.append(NamedMethod(label_of(choice.name, method), choice.name, method, departures))
-    return found
-
-
-def _takes_a_list(annotation: object) -> bool:
-    """Whether a list is one value of a setting with this annotation."""
-    if get_origin(annotation) in (list, tuple, Sequence):
-        return True
-    return any(_takes_a_list(argument) for argument in get_args(annotation))
-
-
-def _controls(
-    methods: list[NamedMethod], parents: list[NamedMethod], draws: int
-) -> list[NamedMethod]:
-    """Random, and the scores of every untrained method of `parents` shuffled, `draws` times each.
-
-    Draws that the matrix lists itself are not made twice.
-    """
-    untrained = [
-        method.label
-        for method in parents
-        if not type(method.method).trained and not type(method.method).control
-    ]
-    choices = [{"name": "random", "draw": draw} for draw in range(draws)]
-    for label in untrained:
-        choices += [{"name": "shuffled", "of": label, "draw": draw} for draw in range(draws)]
-    controls = [_named_methods(Choice.model_validate(choice))[0] for choice in choices]
-    listed = {(method.label, method.method.number_of_draw) for method in methods}
-    return [c for c in controls if (c.label, c.method.number_of_draw) not in listed]
-
-
 def _check_unique(key: str, labels: list[str]) -> None:
     twice = sorted(label for label, count in Counter(labels).items() if count > 1)
     if twice:
         raise UserInputError(f"{key}: {', '.join(twice)} stands there more than once.")
-
-
-def _settings(
-    matrix: Matrix, model: Mapping[str, Any], task: NamedTask, method: NamedMethod, seed: int
-) -> dict[str, Any]:
-    """Everything that decides a cell's numbers, but the values of the matrix's own grids."""
-    return {
-        "numbers_version": NUMBERS_VERSION,
-        "model": dict(model),
-        "task": _task_settings(task),
-        "task_data": task.data,
-        "method": {"name": method.name, **asdict(method.method)},  # type: ignore[call-overload]
-        **_code(TASKS[task.name], METHODS[method.name]),
-        "seed": seed,
-        "sites": [site.value for site in parse_sites(matrix.sites)],
-        "positions": matrix.positions,
-        "keep_final_residual": matrix.keep_final_residual,
-        "sweep": matrix.sweep.model_dump(),
-        **({"sparsity": matrix.sparsity.model_dump()} if matrix.sparsity.points else {}),
-        "rows_per_forward": matrix.rows_per_forward,
-    }
-
-
-def _task_settings(task: NamedTask) -> dict[str, Any]:
-    return {"name": task.name, **asdict(task.task)}  # type: ignore[call-overload]
-
-
-def _code(*entries: Entry) -> dict[str, list[str]]:
-    """Which code plug-ins are; the suite's own is known by NUMBERS_VERSION."""
-    versions = [entry.version for entry in entries if entry.version]
-    return {"plugins": versions} if versions else {}
-
-
-def content_of(cell_id: str) -> str:
-    """The digest at the end of an id: cells that have it in common have the same numbers."""
-    return cell_id.rpartition("-")[2]
-
-
-def same_content(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two cells' settings are those of the same numbers; what is no settings is not."""
-    try:
-        return _content(one) == _content(other)
-    except (AttributeError, KeyError, TypeError):
-        return False
-
-
-def _content(settings: Mapping[str, Any]) -> str:
-    """Everything that decides the numbers as text.
-
-    What a model is called and where a task's file lies, be it a part of a mixture or one that is
-    taken to, are not part of it.
-    """
-    model = {key: value for key, value in settings["model"].items() if key != "name"}
-    tasks = {key: _without_paths(settings[key]) for key in ("task", "transfer") if key in settings}
-    return json.dumps({**settings, "model": model, **tasks}, sort_keys=True)
-
-
-def _without_paths(data: Any) -> Any:
-    if isinstance(data, Mapping):
-        return {key: _without_paths(value) for key, value in data.items() if key != "path"}
-    return [_without_paths(item) for item in data] if isinstance(data, list | tuple) else data
-
-
-def _cell_id(
-    model: str, task: str, method: NamedMethod, seed: int, settings: Mapping[str, Any]
-) -> str:
-    """A readable name with a digest of the content, safe as a directory's name."""
-    digest = hashlib.sha256(_content(settings).encode()).hexdigest()[:16]
-    called, draw = model.rstrip("/").rsplit("/")[-1], method.method.number_of_draw
-    words = f"{called}-{task}-{method.label}-{draw}-s{seed}"
-    readable = re.sub(r"[^A-Za-z0-9_=,-]+", "_", words).strip("_")[:120]
-    return f"{readable}-{digest}"

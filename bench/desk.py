@@ -18,8 +18,8 @@ from distributed import get_worker
 from numpy.typing import NDArray
 
 from bench import __version__
-from bench.cells import NUMBERS_VERSION
 from bench.compute import Tensors
+from bench.identity import NUMBERS_VERSION
 from bench.keeper import Identities, Keeper, Orders, OtherSuiteError
 from bench.models import model_digest
 from bench.plugins import uninstall

@@ -18,9 +18,10 @@ from distributed import get_worker
 from numpy.typing import NDArray
 
 from bench import __version__
-from bench.cells import NUMBERS_VERSION, PlannedCell, expand
+from bench.cells import PlannedCell, expand
 from bench.compute import Tensors
 from bench.config import parse
+from bench.identity import NUMBERS_VERSION
 from bench.plugins import install, install_source, uninstall
 from bench.task_files import unpacked
 from bench.workplace import Workplace

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.cells import NamedTask
 from bench.config import Matrix, PromptCounts
 from bench.models import LoadedModel
+from bench.named import NamedTask
 from bench.records import GridRecord, PromptRecord
 from bench.split import Split
 from methods.core.points import HEAD_SITES, PointGrid, make_grid

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.cells import PlannedCell, content_of, expand, same_content
+from bench.cells import PlannedCell, expand
 from bench.config import Matrix, load_config, parse
+from bench.identity import content_of, same_content
 from bench.models import model_digest
 from bench.plugins import install
 from bench.records import CellRecord

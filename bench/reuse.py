@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.cells import PlannedCell, content_of, same_content
+from bench.cells import PlannedCell
 from bench.compute import identity
+from bench.identity import content_of, same_content
 from bench.records import CellRecord
 from bench.results import CorruptCellError, RunStore
 from bench.upkeep import NOT_KEPT

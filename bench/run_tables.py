@@ -7,7 +7,7 @@ import hashlib
 import json
 
 from bench.agreement import agreement_table
-from bench.cells import NUMBERS_VERSION
+from bench.identity import NUMBERS_VERSION
 from bench.records import CellRecord
 from bench.results import RunStore, writing
 from bench.upkeep import NOT_KEPT

@@ -14,11 +14,12 @@ from typing import Any, Protocol
 import torch
 from numpy.typing import NDArray
 
-from bench.cells import NamedTask, PlannedCell
+from bench.cells import PlannedCell
 from bench.compute import Tensors, compute_cell, identity
 from bench.config import Matrix, ModelChoice, PromptCounts
 from bench.limits import CellTimeoutError, LoadTimeoutError, contained, time_limit
 from bench.models import LoadedModel, load_model
+from bench.named import NamedTask
 from bench.prepare import PreparedTask, prepare_task
 from bench.provenance import environment, machine
 from bench.records import CellError, CellRecord

@@ -4,8 +4,9 @@ from collections import Counter
 
 import pytest
 
-from bench.cells import PlannedCell, content_of, expand, same_content
+from bench.cells import PlannedCell, expand
 from bench.config import Matrix, parse
+from bench.identity import content_of, same_content
 from tasks import ccc
 from tasks.errors import UserInputError
 

@@ -206,7 +206,7 @@ def test_a_cell_that_comes_out_otherwise_says_where(
 def test_a_cell_that_would_be_another_one_today_says_why(
     whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
 ) -> None:
-    monkeypatch.setattr("bench.cells.NUMBERS_VERSION", 77)
+    monkeypatch.setattr("bench.identity.NUMBERS_VERSION", 77)
     assert command(monkeypatch, "reproduce", "random", "-r", str(whole / "run")) == 2
     assert "numbers_version was" in capsys.readouterr().err
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.cells import content_of, expand
+from bench.cells import expand
 from bench.config import load_config, parse
+from bench.identity import content_of
 from bench.task_files import contents, unpacked
 from bench.worker_logs import MAX_LINES, WorkerLogs
 from tasks.from_file import MAX_FILE
