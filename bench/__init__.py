@@ -53,13 +53,14 @@ def run(
         config: a preset's name, a path of a YAML file, or the matrix as a mapping.
         output: the results directory; the config's own if None.
         plugins: files that add methods, tasks or models; a YAML file's own have to be among them.
-        options: fields of `bench.options.RunOptions`, such as `workers=4` or `cell_timeout=600`.
+        options: fields of `bench.matrix.options.RunOptions`, such as `workers=4` or
+            `cell_timeout=600`.
 
     Raises:
         UserInputError: for a mistake in the config, before anything is computed.
     """
-    from bench.config import load_config
-    from bench.options import RunOptions
+    from bench.matrix.config import load_config
+    from bench.matrix.options import RunOptions
     from bench.runner import run_matrix
 
     matrix = load_config(config, plugins=[Path(file) for file in plugins])

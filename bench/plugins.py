@@ -6,7 +6,7 @@ A package names them as entry points:
     my_method = "my_package.my_method:MyMethod"
 
 and likewise `attribution_bench.tasks` (a task's class) and `attribution_bench.models` (a
-`bench.models.ModelEntry`). A file holds tables: `METHODS = {"my_method": MyMethod}`, `TASKS`,
+`bench.models.load.ModelEntry`). A file holds tables: `METHODS = {"my_method": MyMethod}`, `TASKS`,
 `MODELS`. Their code runs with the rights of whoever starts the suite, as any installed package's.
 """
 
@@ -23,8 +23,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bench.limits import contained
-from bench.models import MODELS, ModelEntry
+from bench.models.load import MODELS, ModelEntry
+from bench.running.limits import contained
 from methods import METHODS
 from tasks import TASKS
 from tasks.errors import UserInputError
@@ -163,7 +163,7 @@ def package_digest(name: str) -> str:
 
 def _model(value: object, name: str, origin: str) -> ModelEntry:
     if not isinstance(value, ModelEntry):
-        raise PluginError(f'{origin}: the model "{name}" has to be a bench.models.ModelEntry.')
+        raise PluginError(f'{origin}: the model "{name}" has to be a bench.models.load.ModelEntry.')
     return value
 
 

@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.cells import PlannedCell, expand
-from bench.config import Matrix, load_config, parse
-from bench.identity import content_of, same_content
-from bench.models import model_digest
+from bench.harmless import harmless
+from bench.matrix.cells import PlannedCell, expand
+from bench.matrix.config import load_config
+from bench.matrix.identity import content_of, same_content
+from bench.matrix.parse import parse
+from bench.matrix.schema import Matrix
+from bench.matrix.trust import trusted
+from bench.models.load import model_digest
 from bench.plugins import install
-from bench.records import CellRecord
-from bench.results import RUN_FILE, Cell, RunStore
 from bench.runner import threads
-from bench.show import harmless
-from bench.trust import trusted
-from bench.workplace import Workplace
+from bench.running.workplace import Workplace
+from bench.store.records import CellRecord
+from bench.store.results import RUN_FILE, Cell, RunStore
 from tasks.errors import UserInputError
 
 OF_A_MOMENT = (

@@ -12,19 +12,19 @@ import torch
 from numpy.typing import NDArray
 
 from bench import __version__
-from bench.alone import Alone, Crew, CrewWatcher
-from bench.cells import PlannedCell, expand
-from bench.config import Matrix
-from bench.options import RunOptions
-from bench.plan import Plan
+from bench.evaluation.rows import sharing, used_rows
+from bench.matrix.cells import PlannedCell, expand
+from bench.matrix.options import RunOptions
+from bench.matrix.schema import Matrix
 from bench.plugins import install
-from bench.records import CellRecord
-from bench.results import RunStore
-from bench.reuse import runs, take_over
-from bench.rows import sharing, used_rows
-from bench.run_tables import write_tables
-from bench.upkeep import Survey, claim, look, tidy
-from bench.workplace import Nobody, Workplace
+from bench.running.alone import Alone, Crew, CrewWatcher
+from bench.running.plan import Plan
+from bench.running.reuse import runs, take_over
+from bench.running.tables import write_tables
+from bench.running.workplace import Nobody, Workplace
+from bench.store.records import CellRecord
+from bench.store.results import RunStore
+from bench.store.upkeep import Survey, claim, look, tidy
 from tasks.errors import UserInputError
 
 
@@ -157,7 +157,7 @@ def crew_for(matrix: Matrix, options: RunOptions, directory: Path) -> Crew:
         )
         return Alone(place)
     try:
-        from bench.cluster import Cluster
+        from bench.cluster.crew import Cluster
     except ImportError as error:
         raise UserInputError(
             "Workers need dask.distributed, which is not installed "

@@ -19,15 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.bridge import boot_bridge
-from bench.quiet import quiet_transformers
-from bench.stored_interventions import (
+from bench.models.bridge import boot_bridge
+from bench.models.quiet import quiet_transformers
+from bench.models.tiny import tiny_tokenizer
+from bench.store.interventions import (
     UNKNOWN,
     intervention_of,
     load_intervention,
     save_intervention,
 )
-from bench.tiny import tiny_tokenizer
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.hooks import layer_hooks
 from methods.core.intervention import Intervention

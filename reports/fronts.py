@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.records import CellRecord, MetricRow
-from bench.table import variant_labels
+from bench.store.records import CellRecord, MetricRow
+from bench.store.tidy import variant_labels
 from reports.load import Results, plain_name
 from tasks.errors import UserInputError
 

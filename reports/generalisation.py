@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from bench.records import CellRecord
-from bench.table import variant_labels
+from bench.store.records import CellRecord
+from bench.store.tidy import variant_labels
 from reports.intervals import AT_MOST_0, t_interval
 from reports.load import Results
 from tasks.errors import UserInputError

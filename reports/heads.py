@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.agreement import kendall
-from bench.records import CellRecord
-from bench.table import variant_labels
+from bench.agreement.table import kendall
+from bench.store.records import CellRecord
+from bench.store.tidy import variant_labels
 from reports.generalisation import refit_of
 from reports.load import Results
 from tasks.errors import UserInputError

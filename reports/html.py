@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.records import CellRecord, strict_json
+from bench.store.records import CellRecord, strict_json
 from reports import palette
 from reports.drawn import Drawn
 from reports.load import Results

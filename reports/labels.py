@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from bench.records import CellRecord
-from bench.table import variant_labels
+from bench.store.records import CellRecord
+from bench.store.tidy import variant_labels
 from reports.load import Results
 from reports.missing import FAILED, Missing
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from bench.agreement import COLUMNS
-from bench.records import CellRecord
-from bench.results import Cell, RunStore, Tensors
-from bench.table import tidy_table, variant_labels
+from bench.agreement.table import COLUMNS
+from bench.store.records import CellRecord
+from bench.store.results import Cell, RunStore, Tensors
+from bench.store.tidy import tidy_table, variant_labels
 from reports.missing import Missing, read
 from tasks.errors import UserInputError, nearest
 
@@ -43,7 +43,7 @@ class Results:
 
     @property
     def table(self) -> "DataFrame":
-        """The tidy table: one row a cell x split x beta kind (columns: `bench.table.COLUMNS`)."""
+        """The tidy table: one row a cell x split x beta kind (`bench.store.tidy.COLUMNS`)."""
         return tidy_table(self.records)
 
     @property

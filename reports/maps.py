@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.records import GridRecord
+from bench.store.records import GridRecord
 
 
 @dataclass(frozen=True)

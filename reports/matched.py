@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
-from bench.records import CellRecord
-from bench.table import flat_settings
+from bench.store.records import CellRecord
+from bench.store.tidy import flat_settings
 from reports.load import Results, parent_of, plain_name
 
 Pair = tuple[CellRecord | None, CellRecord | None]

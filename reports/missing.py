@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.records import CellRecord, PlannedRecord
-from bench.results import CorruptCellError, RunStore
+from bench.store.records import CellRecord, PlannedRecord
+from bench.store.results import CorruptCellError, RunStore
 
 FAILED = "failed"
 DAMAGED = "damaged"

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.records import CellRecord
+from bench.store.records import CellRecord
 from reports.labels import group_cells
 from reports.load import Results, splits_of
 

@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from typing import Any
 
-from bench.records import CellRecord, PromptRecord
+from bench.store.records import CellRecord, PromptRecord
 from reports.arrays import SHOWN_PROMPTS, Strings, entry_of
 from reports.labels import group_cells
 from reports.load import Results, splits_of

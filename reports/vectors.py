@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.agreement import kendall
-from bench.records import CellRecord
-from bench.table import variant_labels
+from bench.agreement.table import kendall
+from bench.store.records import CellRecord
+from bench.store.tidy import variant_labels
 from reports.load import Results
 from tasks.errors import UserInputError
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from bench.models import LoadedModel
+    from bench.models.load import LoadedModel
 
 
 settings.register_profile("fuzz", max_examples=2000)
@@ -29,7 +29,7 @@ def no_plug_in_stays() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def smollm2() -> "LoadedModel":
     """The embedded default model in fp32 on the CPU; tests leave it as they found it."""
-    from bench.models import load_model
+    from bench.models.load import load_model
 
     return load_model("smollm2-135m", device="cpu")
 
@@ -37,7 +37,7 @@ def smollm2() -> "LoadedModel":
 @pytest.fixture(scope="session")
 def smollm2_tokenizer() -> Any:
     """The tokenizer of the embedded default model alone, without its weights."""
-    from bench.models import load_tokenizer
+    from bench.models.load import load_tokenizer
 
     return load_tokenizer("smollm2-135m")[0]
 

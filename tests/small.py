@@ -3,7 +3,8 @@
 from itertools import islice
 from pathlib import Path
 
-from bench.config import Matrix, parse
+from bench.matrix.parse import parse
+from bench.matrix.schema import Matrix
 from tasks import TASKS
 
 

@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 import methods
-from bench.cells import expand
-from bench.config import parse
+from bench.evaluation.unsteered import every_variety
+from bench.matrix.cells import expand
+from bench.matrix.parse import parse
 from bench.runner import run_matrix
-from bench.unsteered import every_variety
 from reports.figures import FIGURES
 from reports.tables import TABLES
 from tasks import TASKS

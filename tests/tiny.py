@@ -1,6 +1,6 @@
-"""The tiny models of `bench.tiny`, under the name that tests know them by."""
+"""The tiny models of `bench.models.tiny`, under the name that tests know them by."""
 
-from bench.tiny import (
+from bench.models.tiny import (
     ARCHITECTURES,
     BOS,
     D_HEAD,

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.alone import Alone, Computed, CrewWatcher, ScoresOf
-from bench.cells import PlannedCell
-from bench.compute import identity
-from bench.config import Matrix
-from bench.workplace import Workplace
+from bench.evaluation.compute import identity
+from bench.matrix.cells import PlannedCell
+from bench.matrix.schema import Matrix
+from bench.running.alone import Alone, Computed, CrewWatcher, ScoresOf
+from bench.running.workplace import Workplace
 from tests.small import small_matrix
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from bench.limits import contained
+from bench.running.limits import contained
 
 T = TypeVar("T")
 

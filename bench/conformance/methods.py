@@ -11,7 +11,7 @@ import torch
 from bench.conformance.check import NotConformingError, check_line, require
 from bench.conformance.left import left_as_found
 from bench.conformance.small import N_PROMPTS, grid_on, tiny_prompts, tiny_subject
-from bench.tiny import ARCHITECTURES
+from bench.models.tiny import ARCHITECTURES
 from methods import METHODS
 from methods.core.intervention import Intervention
 from methods.core.objective import Objective

@@ -8,7 +8,7 @@ import torch
 
 from bench.conformance.check import check_line, require
 from bench.conformance.left import left_as_found
-from bench.models import MODELS, load_model, model_digest
+from bench.models.load import MODELS, load_model, model_digest
 from methods.core.hooks import Recorder
 from methods.core.objective import Objective
 from methods.core.points import Site, make_grid

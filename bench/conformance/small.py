@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from bench.tiny import tiny_bridge
+from bench.models.tiny import tiny_bridge
 from methods.core.points import PointGrid, make_grid
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from bench.records import CellRecord
+from bench.store.records import CellRecord
 from reports.claims.claim import Measured, Source
 from reports.generalisation import refit_of
 from reports.heads import table

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.agreement import kendall
-from bench.records import CellRecord
+from bench.agreement.table import kendall
+from bench.store.records import CellRecord
 from reports.claims.claim import EXACT, Measured, Source
 from reports.fronts import PLANES, Plane, blind, grid_points, resampled_shares, shares
 from reports.load import Results

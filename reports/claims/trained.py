@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.records import CellRecord
+from bench.store.records import CellRecord
 from reports.claims.claim import Measured, Source
 from reports.figures.transfer import scores
 from reports.generalisation import by_refit

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.records import CellRecord
+from bench.store.records import CellRecord
 from reports import style
 from reports.figures.comparison_rows import Row, collect, lines_of, on_test, tick_names
 from reports.figures.layout import LEFT, LINE, RIGHT, ROW_HEAD, Layout

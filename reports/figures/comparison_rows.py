@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.records import CellRecord, MetricRow
-from bench.results import Cell
-from bench.table import variant_labels
+from bench.store.records import CellRecord, MetricRow
+from bench.store.results import Cell
+from bench.store.tidy import variant_labels
 from reports import style
 from reports.figures.sweep import crossings_of, prompt_of, swept_prompt
 from reports.labels import missing_by_label

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.table import variant_labels
+from bench.store.tidy import variant_labels
 from reports import style
 from reports.figures.marks import looks_of_names
 from reports.figures.panels import Panel, sheet

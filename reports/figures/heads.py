@@ -133,7 +133,7 @@ def _draw_overlap(axes: "Axes", results: Results, methods: list[HeadScores], roo
 
 def table_line(methods: list[HeadScores]) -> str:
     """Return tau and the overlap of the first two methods, as they stand in the figure."""
-    from bench.agreement import kendall
+    from bench.agreement.table import kendall
 
     one, other = methods[:2]
     k = min(TOP, one.scores.size)

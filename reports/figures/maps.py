@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.records import GridRecord
+from bench.store.records import GridRecord
 from reports import palette, style
 from reports.figures.overlap import ordered
 from reports.figures.panels import headed

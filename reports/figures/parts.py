@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.records import CellRecord, PromptRecord
+from bench.store.records import CellRecord, PromptRecord
 from reports import palette, style
 from reports.figures.signed import draw_scores
 from reports.load import Results, plain_name

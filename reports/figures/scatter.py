@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from bench.agreement import kendall
+from bench.agreement.table import kendall
 from reports import style
 from reports.figures.overlap import ordered
 from reports.figures.panels import canvas_of

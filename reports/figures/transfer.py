@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.records import CellRecord
+from bench.store.records import CellRecord
 from reports import palette, style
 from reports.figures.panels import canvas_of
 from reports.figures.parts import draw_bar

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.records import CellRecord
-from bench.table import variant_labels
+from bench.store.records import CellRecord
+from bench.store.tidy import variant_labels
 from reports.load import Results
 from reports.matched import matched, settings_changed
 from reports.outcomes import Prompt, outcomes

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.records import CellRecord, MetricRow
+from bench.store.records import CellRecord, MetricRow
 from reports.labels import group_cells, missing_by_label
 from reports.load import Results, splits_of
 from reports.missing import FAILED, NOT_COMPUTED, Missing, by_status

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.records import CellRecord
+from bench.store.records import CellRecord
 from reports.labels import group_cells
 from reports.load import Results
 from reports.outcomes import Prompt, prompts_of

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.cells import expand
-from bench.models import LoadedModel, load_model
-from bench.prepare import PreparedTask, prepare_task
+from bench.evaluation.prepare import PreparedTask, prepare_task
+from bench.matrix.cells import expand
+from bench.models.load import LoadedModel, load_model
 from methods.core.subject import SubjectModel
 from tests.small import small_matrix
 

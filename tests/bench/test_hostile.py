@@ -12,11 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.cells import expand
-from bench.config import Matrix, load_config, parse
-from bench.results import CELL_FILE, TENSOR_FILE, RunStore
+from bench.matrix.cells import expand
+from bench.matrix.config import load_config
+from bench.matrix.parse import parse
+from bench.matrix.schema import Matrix
 from bench.runner import run_matrix
-from bench.upkeep import survey
+from bench.store.results import CELL_FILE, TENSOR_FILE, RunStore
+from bench.store.upkeep import survey
 from tasks.errors import UserInputError
 from tests.small import small_matrix
 

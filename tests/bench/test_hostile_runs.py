@@ -13,17 +13,17 @@ import pytest
 import yaml
 from pyarrow import parquet
 
-from bench.files import dump, seal
-from bench.results import CELL_FILE, RUN_FILE, TENSOR_FILE, CorruptRunError, RunStore
 from bench.runner import run_matrix
-from bench.stored_tables import CorruptTableError
-from bench.upkeep import look, only_writer, owner_of, survey, tidy
+from bench.store.files import dump, seal
+from bench.store.results import CELL_FILE, RUN_FILE, TENSOR_FILE, CorruptRunError, RunStore
+from bench.store.tables import CorruptTableError
+from bench.store.upkeep import look, only_writer, owner_of, survey, tidy
 from reports.folder import ReportFolder
 from reports.write import write_report
 from tasks.errors import UserInputError
-from tests.bench.test_cli import command
+from tests.bench.cli.test_cli import command
+from tests.bench.store.test_results import TENSORS, done
 from tests.bench.test_hostile import within
-from tests.bench.test_results import TENSORS, done
 from tests.small import small_matrix
 
 

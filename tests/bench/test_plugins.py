@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from bench import models, plugins
-from bench.cells import expand
-from bench.models import load_model
+from bench import plugins
+from bench.matrix.cells import expand
+from bench.models import load as models
+from bench.models.load import load_model
 from bench.plugins import PluginError, install
-from bench.results import RunStore
 from bench.runner import run_matrix
+from bench.store.results import RunStore
 from methods import METHODS
 from tasks import TASKS
-from tests.bench.test_cli import command
+from tests.bench.cli.test_cli import command
 from tests.small import small_matrix
 
 METHOD = '''
@@ -59,7 +60,7 @@ def test_a_packages_method_task_and_model_run_in_a_matrix(
         + f'''
 from pathlib import Path
 from tasks.ioi import IOI
-from bench.models import ModelEntry
+from bench.models.load import ModelEntry
 
 @dataclass(frozen=True)
 class Theirs(IOI):

@@ -7,14 +7,14 @@ import pytest
 import torch
 import yaml
 
-from bench.config import parse
-from bench.find import find_cell
-from bench.options import RunOptions
+from bench.matrix.options import RunOptions
+from bench.matrix.parse import parse
 from bench.reproduce import compare, compute_again, planned
-from bench.results import RunStore
 from bench.runner import run_matrix
-from tests.bench.test_cli import command
-from tests.bench.test_commands import fails
+from bench.store.find import find_cell
+from bench.store.results import RunStore
+from tests.bench.cli.test_cli import command
+from tests.bench.cli.test_commands import fails
 from tests.small import small_matrix
 
 Shown = pytest.CaptureFixture[str]

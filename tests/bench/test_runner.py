@@ -8,12 +8,13 @@ import pytest
 import torch
 
 import bench
-from bench import runner, workplace
-from bench.cells import PlannedCell
-from bench.config import Matrix
-from bench.records import CellRecord
-from bench.results import Cell, RunStore
+from bench import runner
+from bench.matrix.cells import PlannedCell
+from bench.matrix.schema import Matrix
 from bench.runner import Outcome, run_matrix
+from bench.running import workplace
+from bench.store.records import CellRecord
+from bench.store.results import Cell, RunStore
 from methods import METHODS
 from methods.controls import Random
 from methods.core.subject import SubjectModel

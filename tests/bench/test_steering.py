@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from bench.bridge import boot_bridge
-from bench.find import find_cell
-from bench.results import Cell, RunStore
+from bench.models.bridge import boot_bridge
+from bench.models.tiny import ARCHITECTURES, tiny_model, tiny_tokenizer
 from bench.runner import run_matrix
 from bench.steering import intervention_of, load_intervention, save_intervention, steered
-from bench.tiny import ARCHITECTURES, tiny_model, tiny_tokenizer
+from bench.store.find import find_cell
+from bench.store.results import Cell, RunStore
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.intervention import Intervention
 from methods.core.points import PointGrid, Site, make_grid
@@ -21,7 +21,7 @@ from methods.core.static_scaling import StaticScaling
 from methods.core.steering_vectors import SteeringVectors
 from methods.core.subject import SubjectModel
 from tasks.errors import UserInputError
-from tests.bench.test_cli import command
+from tests.bench.cli.test_cli import command
 from tests.small import small_matrix
 
 LENGTH = 7
@@ -226,7 +226,7 @@ def test_an_applied_cell_gives_the_stored_numbers(run: RunStore, method: str) ->
 
 def check_stored_numbers(cell: Cell, intervention: Intervention) -> None:
     """The logits of answer and foil are those that the cell stored at its own strength."""
-    from bench.models import load_model
+    from bench.models.load import load_model
 
     beta = cell.record.beta.star if cell.record.beta and cell.record.beta.star else 1.0
     model = load_model(cell.record.model, device="cpu")

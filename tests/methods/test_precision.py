@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from bench.agreement import kendall
-from bench.models import load_model
+from bench.agreement.table import kendall
+from bench.models.load import load_model
 from methods import METHODS
 from methods.core.points import make_grid
 from methods.core.prompts import Prompts

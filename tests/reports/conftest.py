@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from bench.records import CellRecord
-from bench.results import RunStore
+from bench.store.records import CellRecord
+from bench.store.results import RunStore
 from reports.registry import Scope
 
 LAYERS, POSITIONS, SITES = 30, 23, ("attn_out", "mlp_out")
@@ -222,7 +222,7 @@ def make_failure(task: str, method: str, message: str) -> CellRecord:
 
 
 def make_agreement(task: str, methods: Sequence[str]) -> pd.DataFrame:
-    """Return the rows that `bench.agreement` would make; the last pair is undefined."""
+    """Return the rows that `bench.agreement.table` would make; the last pair is undefined."""
     generator = np.random.default_rng(7)
     rows: list[dict[str, Any]] = []
     for place, method_a in enumerate(methods):

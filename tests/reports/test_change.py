@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.records import CellRecord, PlannedRecord
-from bench.results import RunStore
+from bench.store.records import CellRecord, PlannedRecord
+from bench.store.results import RunStore
 from reports.load import Results, load
 from reports.tables import change
 from reports.text import number

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.results import RunStore
+from bench.store.results import RunStore
 from reports.claims import CLAIMS
 from reports.claims.claim import Above, Below, Claim, Measured, Within
 from reports.claims.table import HEADER, PaperResults, judge, judged, lines

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from bench.results import TENSOR_FILE, RunStore
+from bench.store.results import TENSOR_FILE, RunStore
 from reports import palette, style
 from reports.figures import FIGURES, agreement, comparison, sweep
 from reports.load import Results, load

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.files import set_aside
-from bench.records import PlannedRecord
-from bench.results import CELL_FILE, TENSOR_FILE, RunStore
+from bench.store.files import set_aside
+from bench.store.records import PlannedRecord
+from bench.store.results import CELL_FILE, TENSOR_FILE, RunStore
 from reports.labels import missing_by_label
 from reports.load import Results, load
 from reports.present import formatted

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from bench.results import RunStore
+from bench.store.results import RunStore
 from reports.figures import FIGURES
 from reports.load import Results, load
 from reports.tables import TABLES

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from bench.agreement import COLUMNS
-from bench.results import CELL_FILE, RunStore
-from bench.table import variant_labels
+from bench.agreement.table import COLUMNS
+from bench.store.results import CELL_FILE, RunStore
+from bench.store.tidy import variant_labels
 from reports.figures import FIGURES
 from reports.load import Results, load
 from reports.present import UNSTEERED, formatted, missing, strings

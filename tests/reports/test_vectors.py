@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bench.results import RunStore
+from bench.store.results import RunStore
 from reports.load import load
 from reports.vectors import seeds_of, table
 from tests.reports.conftest import LAYERS, POSITIONS, SITES, make_cell

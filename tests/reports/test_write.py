@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.results import RunStore
+from bench.store.results import RunStore
 from reports.figures import FIGURES
 from reports.folder import MANIFEST, ReportFolder
 from reports.latex import PAGE, latex

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from bench.embedded import embedded_folder
-from bench.models import LoadedModel, load_model
+from bench.models.embedded import embedded_folder
+from bench.models.load import LoadedModel, load_model
 from methods.core.points import PointGrid, make_grid
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from bench.models import LoadedModel
-from bench.split import Split, respond
+from bench.evaluation.split import Split, respond
+from bench.models.load import LoadedModel
 from methods import METHODS
 from methods.core.objective import Objective
 from methods.core.static_scaling import StaticScaling

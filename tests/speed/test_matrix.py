@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from bench.config import Matrix
-from bench.results import RunStore
+from bench.matrix.schema import Matrix
 from bench.runner import run_matrix
+from bench.store.results import RunStore
 from reports.load import load
 from tests.small import task_texts
 from tests.speed.conftest import REGRESSION

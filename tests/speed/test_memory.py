@@ -9,13 +9,13 @@ SCRIPT = """
 import resource
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
-from bench.bridge import boot_bridge
+from bench.models.bridge import boot_bridge
 from methods.core.objective import Objective
 from methods.core.points import make_grid
 from methods.core.subject import SubjectModel
 from methods.method import Setting
 from methods.steer_vec import SteerVec
-from bench.rows import rows_at_hand
+from bench.evaluation.rows import rows_at_hand
 from tests.speed.conftest import random_prompts
 from tests.tiny import tiny_tokenizer
 

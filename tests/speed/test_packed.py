@@ -2,7 +2,7 @@
 
 import torch
 
-from bench.models import LoadedModel
+from bench.models.load import LoadedModel
 from methods.activ_scalar import ActivScalar
 from methods.core.objective import Objective
 from methods.core.subject import SubjectModel

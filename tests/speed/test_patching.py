@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformer_lens import patching
 
-from bench.models import LoadedModel
+from bench.models.load import LoadedModel
 from methods.activ_patch import ActivPatch
 from methods.core.objective import Objective
 from methods.core.subject import SubjectModel

@@ -4,11 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.embedded import embedded_folder
+from bench.models.embedded import embedded_folder
 from tests.speed.conftest import Comparison
 
 ROOT = Path(__file__).parents[2]
-OURS = "from bench.models import load_model; load_model('smollm2-135m', device='cpu')"
+OURS = "from bench.models.load import load_model; load_model('smollm2-135m', device='cpu')"
 THEIRS = """
 import torch
 from transformer_lens.model_bridge import TransformerBridge

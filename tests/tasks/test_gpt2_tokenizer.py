@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from bench.cells import expand
-from bench.suite import load_suite
+from bench.matrix.cells import expand
+from bench.matrix.suite import load_suite
 from tasks import TASKS
 from tasks.arithmetic import Arithmetic
 from tasks.encoding import encode

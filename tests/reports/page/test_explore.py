@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from selenium.webdriver.support.wait import WebDriverWait
 
-from bench.results import RunStore
+from bench.store.results import RunStore
 from reports import html
 from reports.load import load
 from reports.text import number, significant

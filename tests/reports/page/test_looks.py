@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench.results import RunStore
+from bench.store.results import RunStore
 from reports.write import ReportOptions, write_report
 from tests.reports.conftest import HOSTILE, make_cell
 from tests.reports.page.steps import TAB, choose, press

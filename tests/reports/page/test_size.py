@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench.results import RunStore
+from bench.store.results import RunStore
 from reports import html
 from reports.drawn import Drawn
 from reports.load import Results, load

@@ -1,0 +1,1 @@
+"""How far methods agree about the points of a grid."""

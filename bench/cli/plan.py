@@ -1,0 +1,101 @@
+"""The command `plan`: what a run would do, of a matrix or of every preset of a suite."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.cli.stored import PluginOption, show_failures
+from bench.harmless import harmless
+from bench.matrix.config import load_config
+from bench.matrix.options import RunOptions
+from bench.matrix.schema import Matrix
+from bench.matrix.sizes import SMALL
+from bench.matrix.suite import is_suite, load_suite
+from bench.running.estimate import in_words
+from tasks.errors import UserInputError
+
+if TYPE_CHECKING:
+    from bench.running.plan import Plan
+
+
+def plan(
+    matrix: Annotated[str, typer.Argument(help="A preset's name or the path of a YAML file.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The results directory.")
+    ] = None,
+    model: Annotated[list[str] | None, typer.Option(help="As for run.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="As for run.")] = None,
+    size: Annotated[str, typer.Option(help="As for run.")] = SMALL,
+    only: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, as for run.")] = None,
+    reuse: Annotated[list[Path] | None, typer.Option(help="As for run.")] = None,
+    plugin: PluginOption = None,
+    keep_failed: Annotated[bool, typer.Option("--keep-failed", help="As for run.")] = False,
+) -> None:
+    """Shows what a run would compute, what is done, what failed, and how long it takes.
+
+    Writes nothing.
+    """
+    from bench.runner import results_directory
+
+    options = RunOptions(
+        only=tuple(only or ()), reuse=tuple(reuse or ()), retry_failed=not keep_failed
+    )
+    if not is_suite(matrix):
+        config = load_config(
+            matrix, size=size, models=model or (), tasks=task or (), plugins=plugin or ()
+        )
+        directory = results_directory(config, output)
+        describe(planned(config, directory, options), directory, options)
+        return
+    if task:
+        raise UserInputError(f"{matrix} is presets with tasks of their own: leave out --task.")
+    suite = load_suite(matrix, output, size=size, models=model or (), plugins=plugin or ())
+    plans = []
+    for name, config in suite.matrices.items():
+        plans.append(planned(config, suite.directory / name, options))
+        typer.echo(f"{name}:")
+        describe(plans[-1], suite.directory / name, options)
+    seconds = [one.seconds for one in plans]
+    known = None if None in seconds else sum(filter(None, seconds))
+    left = sum(len(one.left) for one in plans)
+    typer.echo(
+        f"{suite.name}: {len(plans)} presets, {sum(len(one.cells) for one in plans)} cells, "
+        f"{left} would run" + (f", {in_words(known)} in one process" if left else "")
+    )
+
+
+def planned(config: Matrix, directory: Path, options: RunOptions) -> Plan:
+    """What a run of a matrix into a directory would do; reads, and writes nothing."""
+    from bench.matrix.cells import expand
+    from bench.models.bridge import resolve_device
+    from bench.models.load import model_digest
+    from bench.plugins import install
+    from bench.running.plan import Plan
+    from bench.running.reuse import runs
+    from bench.store.upkeep import look
+
+    install(config.plugins)
+    cells = expand(config, model_digest, resolve_device)
+    return Plan.of(cells, look(directory)[1], options, runs(directory, options.reuse))
+
+
+def describe(plan: Plan, directory: Path, options: RunOptions) -> None:
+    """Prints a plan."""
+    rows = Counter((cell.model.name, cell.task.label, cell.method.label) for cell in plan.left)
+    for (model, task, method), count in rows.items():
+        typer.echo(f"  would run {count:4d}  {harmless(f'{model}  {task}  {method}')}")
+    having = plan.found.having("failed") - set(plan.elsewhere)
+    failed = [plan.found.cells[cell.id] for cell in plan.cells if cell.id in having]
+    show_failures(failed)
+    for reason in plan.found.problems.values():
+        typer.echo(f"  damaged: {harmless(reason)}")
+    takes = f", {in_words(plan.seconds)} in one process" if plan.left else ""
+    typer.echo(f"{harmless(str(directory))}: {len(plan.cells)} cells in the matrix")
+    typer.echo(f"  done       {len(plan.done)}")
+    typer.echo(f"  failed     {len(failed)} ({'tried again' if options.retry_failed else 'kept'})")
+    typer.echo(f"  taken over {len(plan.elsewhere)}")
+    typer.echo(f"  would run  {len(plan.left)}{takes}")

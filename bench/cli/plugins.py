@@ -1,0 +1,125 @@
+"""Commands for those who write methods, tasks and models: `check` and `new-method`."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import keyword
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.cli.templates import METHOD
+from bench.harmless import harmless
+from tasks.errors import UserInputError, nearest
+
+
+def check(
+    name: Annotated[str, typer.Argument(help="A method's, a task's or a model's name.")],
+    plugin: Annotated[
+        list[Path] | None, typer.Option(help="A file that adds methods, tasks or models.")
+    ] = None,
+) -> None:
+    """Runs the conformance tests on a method, task or model, and says in words what fails.
+
+    Exit code 0: all passed. 1: some failed.
+    """
+    from bench.conformance.check import run_checks
+    from bench.plugins import install
+
+    install(plugin or ())
+    failed = 0
+    for kind, case_of, checks in _suites(name):
+        typer.echo(f"{kind} {harmless(name)}:")
+        for words, problem in run_checks(partial(case_of, name), checks):
+            typer.echo(f"{'FAILED' if problem else 'passed'}  {words}")
+            if problem:
+                failed += 1
+                typer.echo(f"        {harmless(problem)}")
+    shown = harmless(name)
+    typer.echo(f"{shown}: {failed} checks failed." if failed else f"{shown}: all checks passed.")
+    raise typer.Exit(1 if failed else 0)
+
+
+def _suites(name: str) -> list[tuple[str, Callable[[str], Any], Sequence[Callable[[Any], None]]]]:
+    """What a name stands for, how it is made ready, and its checks.
+
+    Raises:
+        UserInputError: if it stands for nothing, or its plug-in is broken.
+    """
+    from bench.conformance import methods, models, tasks
+    from bench.models.load import MODELS
+    from methods import METHODS
+    from tasks import TASKS
+
+    found: list[tuple[str, Callable[[str], Any], Sequence[Callable[[Any], None]]]] = []
+    if name in METHODS:
+        METHODS[name].load()
+        found.append(("method", methods.Case, methods.CHECKS))
+    if name in TASKS:
+        TASKS[name].load()
+        found.append(("task", tasks.Case, tasks.CHECKS))
+    if name in MODELS or "/" in name:
+        found.append(("model", models.Case, models.CHECKS))
+    if not found:
+        known = [*METHODS, *TASKS, *MODELS]
+        raise UserInputError(
+            f'There is no method "{name}", nor a task or model.{nearest(name, known)}'
+        )
+    return found
+
+
+def new_method(
+    name: Annotated[str, typer.Argument(help="In lower case, such as my_method.")],
+    folder: Annotated[Path, typer.Option(help="Where to write it.")] = Path(),
+) -> None:
+    """Writes a working method as a file to start from."""
+    from methods import METHODS
+
+    if not name.isidentifier() or name != name.lower():
+        raise UserInputError(f'"{name}" is not lower-case letters, digits and _, as my_method.')
+    if name in METHODS:
+        raise UserInputError(f'There is a method "{name}" already; choose another name.')
+    title = "".join(word.capitalize() for word in name.split("_"))
+    taken = _taken(name, title)
+    if taken:
+        raise UserInputError(f'"{name}" cannot be a method: {taken}. Choose another name.')
+    file = folder / f"{name}.py"
+    if file.exists():
+        raise UserInputError(f"{file} is there already and stays as it is.")
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(METHOD.format(name=name, title=title), "utf-8")
+    typer.echo(f"wrote {harmless(str(file))}")
+    typer.echo(f"check it:  python -m bench check {name} --plugin {file}")
+    typer.echo(f"run it:    python -m bench run MATRIX.yaml --plugin {file}")
+
+
+def _taken(name: str, title: str) -> str | None:
+    """Why no file of a method can have this name, or its class this title; None: it can."""
+    if keyword.iskeyword(name) or keyword.issoftkeyword(name):
+        return "it is a word of Python's own"
+    if not title.isidentifier() or keyword.iskeyword(title):
+        return f'no class can be called "{title}"'
+    text = METHOD.format(name="name", title="Title")
+    imports = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)]
+    if title in {alias.name for node in imports for alias in node.names}:
+        return f"its class would hide {title}, which it needs"
+    if name in sys.stdlib_module_names or _is_installed(name):
+        return f'its file would hide the module "{name}"'
+    return None
+
+
+def _is_installed(name: str) -> bool:
+    """Whether a module has this name, other than a file where we are."""
+    try:
+        found = importlib.util.find_spec(name)
+    except (ImportError, ValueError):  # a module that was made by hand
+        return True
+    if found is None:
+        return False
+    places = [found.origin] if found.origin else list(found.submodule_search_locations or ())
+    return any(Path(place).parent != Path.cwd() for place in places)

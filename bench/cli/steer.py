@@ -1,0 +1,106 @@
+"""Commands that take a fitted intervention elsewhere: `export` and `apply`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.cli.stored import CellArgument, PluginOption, ResultsOption
+from bench.harmless import harmless
+from bench.store.find import find_cell
+from tasks.errors import UserInputError
+
+if TYPE_CHECKING:
+    from methods.core.intervention import Intervention
+
+SHOWN = 10
+
+
+def export(
+    cell: CellArgument,
+    file: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
+    results: ResultsOption = None,
+) -> None:
+    """Writes a cell's intervention as a safetensors file with a JSON header."""
+    from bench.steering import intervention_of, save_intervention
+
+    store, cell_id = find_cell(cell, results)
+    stored = store.read(cell_id)
+    record = stored.record
+    about = {
+        "cell": record.id,
+        "model": record.settings["model"],
+        "task": record.task,
+        "method": record.method,
+        "beta_star": record.beta.star if record.beta else None,
+        "tokens": record.prompts["train"][0].tokens if record.prompts else [],
+    }
+    save_intervention(intervention_of(stored), file, about)
+    typer.echo(f"wrote {harmless(str(file))}")
+
+
+def apply(
+    cell: CellArgument,
+    prompt: Annotated[
+        str | None, typer.Option(help="The prompt; the cell's first train prompt by default.")
+    ] = None,
+    beta: Annotated[
+        float | None,
+        typer.Option(help="Strength; beta* by default (1 for a trained method)."),
+    ] = None,
+    results: ResultsOption = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    plugin: PluginOption = None,
+) -> None:
+    """Steers a cell's model on a prompt, and shows the most likely next tokens before and after."""
+    from bench.models.load import load_model
+    from bench.plugins import install
+    from bench.steering import intervention_of
+
+    install(plugin or ())
+
+    store, cell_id = find_cell(cell, results)
+    stored = store.read(cell_id)
+    record = stored.record
+    intervention = intervention_of(stored)
+    if prompt is None:
+        prompt = record.prompts["train"][0].clean
+    if beta is None:
+        beta = record.beta.star if record.beta and record.beta.star is not None else 1.0
+    stated = record.settings["model"]
+    model = load_model(
+        stated["name"], dtype=stated["dtype"], device=device, packed=stated["packed"]
+    )
+    content = record.provenance.get("model_content", model.content)
+    if (model.digest, model.content) != (stated["digest"], content):
+        raise UserInputError(
+            f'Model "{stated["name"]}" has the digest {model.digest} and holds {model.content}, '
+            f"but the cell is about {stated['digest']}, which held {content}: it was changed since."
+        )
+    ids = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    tokens = [*([] if model.bos_id is None else [model.bos_id]), *ids]
+    typer.echo(f"prompt: {harmless(prompt)}")
+    typer.echo(f"{harmless(record.method)} on {harmless(record.task)}, beta = {beta:g}")
+    before, after = _probabilities(model, intervention, tokens, beta)
+    decode: Any = model.tokenizer.decode
+    for title, probabilities in (("before", before), ("after", after)):
+        typer.echo(f"{title}:")
+        values, top = probabilities.topk(min(SHOWN, len(probabilities)))
+        for value, token in zip(values.tolist(), top.tolist(), strict=True):
+            typer.echo(f"  {value:7.4f}  {harmless(repr(decode([token])))}")
+
+
+def _probabilities(model: Any, intervention: Intervention, tokens: list[int], beta: float) -> Any:
+    """Next-token probabilities without and with the intervention."""
+    import torch
+
+    from bench.steering import steered
+
+    row = torch.tensor([tokens], device=model.device)
+    with torch.no_grad():
+        before = model.bridge(row)[0, -1].float().softmax(-1)
+        with steered(model.bridge, intervention, beta):
+            after = model.bridge(row)[0, -1].float().softmax(-1)
+    return before, after

@@ -1,0 +1,1 @@
+"""Cells computed by workers: processes of this machine, or a dask.distributed cluster."""

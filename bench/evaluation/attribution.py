@@ -1,0 +1,63 @@
+"""What a method gave, looked at before it is used: shapes, numbers, means; and as it is stored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from bench.store.results import Tensors
+from methods.core.intervention import Intervention
+from methods.core.points import PointGrid
+from methods.method import Attribution
+
+
+class BadScoresError(ValueError):
+    """A method's scores cannot be used: its adapter is wrong, or the model gave no numbers."""
+
+
+def checked(attribution: Attribution, grid: PointGrid, n_prompts: int) -> Attribution:
+    """The attribution on the CPU with NaN where points are left out.
+
+    Raises:
+        BadScoresError: for scores of the wrong shape, scores that are no numbers, or scores that
+            are not the mean of those per prompt.
+    """
+    scores = _masked(attribution.scores, "scores", grid, grid.shape)
+    per_prompt = attribution.prompt_scores
+    if per_prompt is not None:
+        per_prompt = _masked(per_prompt, "prompt_scores", grid, (n_prompts, *grid.shape))
+        mean = per_prompt.mean(dim=0)
+        scale = float(scores.nan_to_num().abs().max())
+        if not torch.allclose(mean, scores, rtol=1e-3, atol=1e-4 * scale, equal_nan=True):
+            raise BadScoresError("the method's scores are not the mean of its prompt_scores")
+    extras = {
+        name: _masked(extra, name, grid, grid.shape) for name, extra in attribution.extras.items()
+    }
+    return replace(attribution, scores=scores, prompt_scores=per_prompt, extras=extras)
+
+
+def _masked(values: Tensor, name: str, grid: PointGrid, shape: tuple[int, ...]) -> Tensor:
+    """`values` as fp32 on the CPU, NaN at the points that are left out."""
+    if tuple(values.shape) != shape:
+        raise BadScoresError(
+            f"the method's {name} have shape {tuple(values.shape)} instead of {shape}: "
+            f"(place, layer, position) of the grid is {grid.shape}"
+        )
+    values = values.detach().float().cpu()
+    if not bool(torch.isfinite(values[..., grid.included]).all()):
+        raise BadScoresError(f"the method's {name} hold NaN or infinite values")
+    return values.masked_fill(~grid.included, torch.nan)
+
+
+def method_tensors(attribution: Attribution, intervention: Intervention) -> Tensors:
+    """What the method gave and what is plugged into the model."""
+    named: dict[str, Tensor] = {"scores": attribution.scores}
+    named |= {
+        f"intervention.{name}": parameter for name, parameter in intervention.named_parameters()
+    }
+    named |= {f"extra.{name}": extra for name, extra in attribution.extras.items()}
+    if attribution.prompt_scores is not None:
+        named["prompt_scores"] = attribution.prompt_scores
+    return {name: tensor.detach().float().cpu().numpy() for name, tensor in named.items()}

@@ -1,0 +1,210 @@
+"""One cell, from fit to record: fit, tune beta (untrained only), evaluate, sweep, count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from bench.evaluation.attribution import checked, method_tensors
+from bench.evaluation.beta import tune_beta
+from bench.evaluation.evaluate import minimality_of
+from bench.evaluation.prepare import PreparedTask
+from bench.evaluation.provenance import Clock, environment, peak_memory
+from bench.evaluation.response import Response
+from bench.evaluation.responses import evaluate_splits, sweeps
+from bench.evaluation.sparsity import sparsity_curve
+from bench.evaluation.split import Split
+from bench.evaluation.transfer import evaluate_elsewhere
+from bench.matrix.cells import PlannedCell
+from bench.matrix.schema import Sparsity, Sweep
+from bench.models.load import LoadedModel
+from bench.store.records import BetaRecord, CellRecord
+from bench.store.results import Tensors as Tensors
+from methods import METHODS
+from methods.core.intervention import Intervention
+from methods.core.objective import Objective
+from methods.core.points import PointGrid
+from methods.core.static_scaling import StaticScaling
+from methods.core.subject import Passes, SubjectModel
+from methods.method import Attribution, Method, Setting
+from tasks.errors import UserInputError
+
+
+class UnsupportedSiteError(UserInputError):
+    """A method cannot score one of the grid's sites."""
+
+
+class SeveralLengthsError(UserInputError):
+    """A method that is tied to positions is given prompts of several lengths."""
+
+
+SWEPT_SPLITS = ("train", "test")
+
+
+def compute_cell(
+    cell: PlannedCell,
+    model: LoadedModel,
+    subject: SubjectModel,
+    task: PreparedTask,
+    objective: Objective,
+    sweep: Sweep,
+    sparsity: Sparsity,
+    parent_scores: Float[Tensor, "place layer position"] | None,
+    others: Mapping[str, PreparedTask] = MappingProxyType({}),
+) -> tuple[CellRecord, Tensors]:
+    """Computes a cell.
+
+    Args:
+        cell: what to compute.
+        model: the model as loaded, for its tokenizer and digest.
+        subject: the same model as methods see it.
+        task: the cell's task for this model.
+        objective: margin and weights, for training and for tuning beta.
+        sweep: the beta sweep for display.
+        sparsity: at how many sizes the sparsity curve is measured.
+        parent_scores: scores of the cell that this one starts from.
+        others: tasks that what is trained is taken to, by label.
+
+    Raises:
+        UserInputError: what a method or the model at hand cannot do.
+        BadScoresError: scores that cannot be used.
+    """
+    started, clock = datetime.now(UTC), Clock()
+    subject.passes = Passes()
+    method = cell.method.method
+    _check_sites(cell, task.grid)
+    _check_lengths(cell, task.encoded.lengths)
+    with clock("fit"):
+        setting = Setting(objective, cell.seed, parent_scores)
+        attribution, intervention = _fit(method, subject, task, setting)
+    fit_passes = Passes(subject.passes.forward, subject.passes.backward)
+    beta, known = BetaRecord(), dict[str, Response]()
+    if attribution.intervention is None:
+        with clock("tune"):
+            beta, known = _tune(subject, task.train, intervention, objective)
+    scale = 1.0 if beta.star is None else beta.star
+    with clock("evaluate"):
+        metrics, responses = evaluate_splits(
+            subject, task, intervention, objective, beta.star, known
+        )
+        in_full = not (type(method).control and method.number_of_draw)
+        swept, top_tokens = sweeps(
+            subject, model, task, intervention, sweep, scale, SWEPT_SPLITS if in_full else ()
+        )
+        minimality = minimality_of(
+            subject, task.train, intervention, scale, attribution.reach, search=in_full
+        )
+        elsewhere = evaluate_elsewhere(subject, intervention, others, objective)
+    curve = None
+    if sparsity.points:
+        with clock("sparsity"):
+            curve, of_prompts = sparsity_curve(
+                subject,
+                task.train,
+                task.splits["test"],
+                intervention,
+                attribution.scores,
+                objective,
+                sparsity.points,
+            )
+            responses |= of_prompts
+    record = CellRecord(
+        **identity(cell),
+        status="done",
+        provenance={
+            **environment(model, subject),
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": clock.seconds,
+            "passes": _counted(subject.passes, fit_passes),
+            "steps": attribution.steps,
+            "peak_memory_bytes": peak_memory(subject.device),
+        },
+        grid=task.grid_record,
+        prompts=task.prompt_records | elsewhere.prompts,
+        dropped=task.encoded.dropped,
+        beta=beta,
+        metrics=[*metrics, *elsewhere.metrics],
+        minimality=minimality,
+        sparsity=curve,
+        top_tokens=top_tokens,
+        notes=[*task.grid.notes, *attribution.notes, *elsewhere.notes],
+    )
+    of_method = method_tensors(attribution, intervention)
+    return record, of_method | responses | elsewhere.tensors | swept
+
+
+def _fit(
+    method: Method, subject: SubjectModel, task: PreparedTask, setting: Setting
+) -> tuple[Attribution, Intervention]:
+    """What the method found, and what is plugged into the model: its own, or Eq. 5 of its scores.
+
+    Raises:
+        BadScoresError: as `bench.evaluation.attribution.checked`.
+    """
+    fitted = method.fit(subject, task.train.prompts, task.grid, setting)
+    attribution = checked(fitted, task.grid, len(task.train.prompts))
+    intervention = attribution.intervention
+    if intervention is None:
+        intervention = StaticScaling.from_scores(task.grid, attribution.scores)
+    return attribution, intervention.to(subject.device)
+
+
+def _tune(
+    subject: SubjectModel, train: Split, intervention: Intervention, objective: Objective
+) -> tuple[BetaRecord, dict[str, Response]]:
+    """beta* of untrained scores, and the responses that it was found on, by split."""
+    tuning = tune_beta(subject, train, intervention, objective)
+    record = BetaRecord(star=tuning.star, grid=list(tuning.beta), objective=list(tuning.objective))
+    return record, {train.name: tuning.response}
+
+
+def _counted(passes: Passes, fit: Passes) -> dict[str, int]:
+    """Rows that went through the model, in all and for the fit."""
+    return {
+        "forward_rows": passes.forward,
+        "backward_rows": passes.backward,
+        "fit_forward_rows": fit.forward,
+        "fit_backward_rows": fit.backward,
+    }
+
+
+def identity(cell: PlannedCell) -> dict[str, Any]:
+    """What a record says of a cell before anything is computed."""
+    method = cell.method.method
+    return {
+        "id": cell.id,
+        "model": cell.model.name,
+        "task": cell.task.label,
+        "method": cell.method.label,
+        "trained": type(method).trained,
+        "control": type(method).control,
+        "draw": method.number_of_draw,
+        "seed": cell.seed,
+        "settings": cell.settings,
+    }
+
+
+def _check_sites(cell: PlannedCell, grid: PointGrid) -> None:
+    method: type[Method] = type(cell.method.method)
+    missing = [site.value for site in grid.sites if site not in method.sites]
+    if missing:
+        known = ", ".join(sorted(site.value for site in method.sites))
+        raise UnsupportedSiteError(
+            f"{cell.method.label} cannot score {', '.join(missing)}; its sites are {known}."
+        )
+
+
+def _check_lengths(cell: PlannedCell, lengths: tuple[int, ...]) -> None:
+    if len(lengths) > 1 and not type(cell.method.method).any_length:
+        able = sorted(name for name, entry in METHODS.items() if entry.load().any_length)
+        raise SeveralLengthsError(
+            f"{cell.method.label} is tied to positions, and the prompts of the task "
+            f'"{cell.task.label}" have {", ".join(map(str, lengths))} tokens. {", ".join(able)} '
+            'works at any length; a task with the setting "lengths" has prompts of one length '
+            'with "lengths: one".'
+        )

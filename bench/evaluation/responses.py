@@ -1,0 +1,92 @@
+"""What is measured of a fitted intervention and stored: every split, the sweeps for display."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bench.evaluation.evaluate import metric_row, strengths
+from bench.evaluation.prepare import PreparedTask
+from bench.evaluation.response import Response
+from bench.evaluation.split import Split, respond
+from bench.matrix.schema import Sweep
+from bench.models.load import LoadedModel
+from bench.store.records import MetricRow
+from bench.store.results import Tensors
+from methods.core.intervention import Intervention
+from methods.core.objective import Objective
+from methods.core.subject import SubjectModel
+
+
+def evaluate_splits(
+    subject: SubjectModel,
+    task: PreparedTask,
+    intervention: Intervention,
+    objective: Objective,
+    star: float | None,
+    known: dict[str, Response],
+) -> tuple[list[MetricRow], Tensors]:
+    """Metrics of every split at beta = 1 and beta*, and what is stored of every prompt.
+
+    Args:
+        star: beta* of untrained scores.
+        known: responses that tuning has run already, by split.
+    """
+    kinds = [("one", 1.0)] + ([] if star is None else [("star", star)])
+    metrics: list[MetricRow] = []
+    tensors: Tensors = {}
+    for split in task.splits.values():
+        at = strengths(star)
+        if split.name in known:
+            response = known[split.name].select(at)
+        else:
+            response = respond(subject, split, intervention, at)
+        tensors |= _stored(f"split.{split.name}", response, ("ld", "kl", "p_answer", "p_foil"))
+        metrics += [
+            metric_row(split, response, kind, strength, intervention, objective)
+            for kind, strength in kinds
+        ]
+    return metrics, tensors
+
+
+def sweeps(
+    subject: SubjectModel,
+    model: LoadedModel,
+    task: PreparedTask,
+    intervention: Intervention,
+    sweep: Sweep,
+    scale: float,
+    splits: Sequence[str],
+) -> tuple[Tensors, dict[str, str]]:
+    """The sweeps of some splits, and the strings of the tokens that are likely in them, by id."""
+    tensors: Tensors = {}
+    strings: dict[str, str] = {}
+    for split in splits:
+        tensors |= _sweep(subject, task.splits[split], intervention, sweep, scale)
+        strings |= _token_strings(model, tensors[f"sweep.{split}.top_ids"])
+    return tensors, strings
+
+
+def _sweep(
+    subject: SubjectModel, split: Split, intervention: Intervention, sweep: Sweep, scale: float
+) -> Tensors:
+    """The response of the displayed prompts on a grid of strengths around 0."""
+    shown = split.take(range(min(sweep.prompts, len(split.prompts))))
+    beta = torch.linspace(-sweep.reach, sweep.reach, sweep.points) * abs(scale)
+    beta[sweep.points // 2] = 0
+    response = respond(subject, shown, intervention, beta)
+    fields = ("logit_answer", "logit_foil", "ld", "p_answer", "p_foil", "kl", "top_ids", "top_p")
+    stored = _stored(f"sweep.{split.name}", response, fields)
+    return {**stored, f"sweep.{split.name}.prompt": np.arange(len(shown.prompts))}
+
+
+def _stored(prefix: str, response: Response, fields: tuple[str, ...]) -> Tensors:
+    return {f"{prefix}.{field}": getattr(response, field).numpy() for field in ("beta", *fields)}
+
+
+def _token_strings(model: LoadedModel, ids: NDArray[np.int64]) -> dict[str, str]:
+    decode: Callable[[list[int]], str] = model.tokenizer.decode
+    return {str(token): decode([int(token)]) for token in np.unique(ids)}

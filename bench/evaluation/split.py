@@ -1,0 +1,114 @@
+"""The prompts of a split, the unsteered model on them, and its response to an intervention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bench.evaluation.response import Response, read
+from methods.core.intervention import Intervention
+from methods.core.objective import effectiveness
+from methods.core.points import PointGrid
+from methods.core.prefix import Prefix
+from methods.core.prompts import Prompts
+from methods.core.subject import SubjectModel
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The prompts of a split and the unsteered model on them.
+
+    Attributes:
+        name: train, test or shifted.
+        prompts: on the model's device.
+        reference: log-probabilities of the unsteered model.
+        unsteered: its response, at the one strength 0.
+        prefixes: what is shared before the first position of a grid, by that position.
+    """
+
+    name: str
+    prompts: Prompts
+    reference: Float[Tensor, "prompt vocab"]
+    unsteered: Response
+    prefixes: dict[int, Prefix] = field(default_factory=dict)
+
+    @staticmethod
+    def of(name: str, prompts: Prompts, subject: SubjectModel) -> Split:
+        """Measures the unsteered model.
+
+        Raises:
+            NonFiniteLogitsError: if it gives NaN or infinite logits.
+        """
+        logits = subject.unsteered_logits(prompts.tokens, mask=prompts.mask)
+        reference = torch.log_softmax(logits, dim=-1)
+        unsteered = Response.of_rows([read(logits, prompts, reference)], torch.zeros(1))
+        return Split(name, prompts, reference, unsteered)
+
+    @property
+    def unsteered_e_0(self) -> float:
+        """E_0 of the unsteered model: minus the mean of |LD|."""
+        ld = self.unsteered.ld[:, 0]
+        return float(effectiveness(ld, ld, 0.0))
+
+    def prefix(self, subject: SubjectModel, grid: PointGrid) -> Prefix:
+        """The positions before the first one of the grid, run once for all that is asked of it."""
+        first = min(grid.positions)
+        if first not in self.prefixes:
+            self.prefixes[first] = Prefix.of(subject, self.prompts, grid)
+        return self.prefixes[first]
+
+    def take(self, prompts: Sequence[int]) -> Split:
+        """Some of the prompts, in that order."""
+        rows = list(prompts)
+        return Split(
+            self.name,
+            self.prompts.take(rows),
+            self.reference[rows],
+            self.unsteered.take(rows),
+            {first: prefix.take(rows) for first, prefix in self.prefixes.items()},
+        )
+
+
+@torch.no_grad()
+def respond(
+    subject: SubjectModel,
+    split: Split,
+    intervention: Intervention,
+    beta: Float[Tensor, " beta"],
+) -> Response:
+    """The response of every prompt at every strength, from rows of common forwards.
+
+    At beta = 0 an intervention leaves the model as it is, so that column is the unsteered
+    response and is not run again.
+
+    Args:
+        subject: the model.
+        split: prompts of the length that the intervention was made for.
+        intervention: what is done to activations.
+        beta: strengths, in any order.
+    """
+    steered = beta[beta != 0]
+    found = [split.unsteered]
+    if len(steered):
+        found.append(_respond_by_rows(subject, split, intervention, steered))
+    return Response.join(found).select(beta)
+
+
+def _respond_by_rows(
+    subject: SubjectModel, split: Split, intervention: Intervention, beta: Tensor
+) -> Response:
+    """Runs a row a prompt and strength."""
+    device = split.reference.device
+    prompt_of_row = torch.arange(len(split.prompts), device=device).repeat_interleave(len(beta))
+    beta_of_row = beta.to(torch.float32).repeat(len(split.prompts)).to(device)
+    prefix = split.prefix(subject, intervention.grid)
+    parts = []
+    for rows in subject.chunks(len(prompt_of_row)):
+        index = prompt_of_row[rows]
+        logits = prefix.steer(subject, index, intervention, beta_of_row[rows])
+        parts.append(read(logits, split.prompts.take(index), split.reference[index]))
+    return Response.of_rows(parts, beta)

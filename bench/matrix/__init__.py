@@ -1,0 +1,1 @@
+"""What is to be computed: the matrix as data, its cells and what identifies them."""

@@ -1,0 +1,245 @@
+"""Cells: one model x task x method x seed x settings each, in the order they are computed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import Any
+
+from bench.matrix.identity import cell_id, model_settings, settings_of
+from bench.matrix.named import NamedMethod, NamedTask, controls, named_methods, named_task
+from bench.matrix.schema import (
+    Matrix,
+    ModelChoice,
+    ObjectiveGrid,
+    ObjectiveWeights,
+    PromptCounts,
+    PromptGrid,
+)
+from bench.store.records import PlannedRecord
+from methods.core.points import check_positions, parse_sites
+from tasks.errors import UserInputError
+
+MAX_CELLS = 1_000_000
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A cell that is to be computed.
+
+    Attributes:
+        id: names the cell's directory; ends in a digest of the settings (`content_of`).
+        settings: everything that decides the numbers, in plain types.
+        parent: id of the cell whose scores this one starts from.
+        objective: margin and weights, for training and for tuning beta.
+        prompts: how many each split has.
+        varied: which of the objective's and prompts' values tell the matrix's cells apart.
+        transfer: other tasks on which what is trained is evaluated too.
+        rows: rows of a forward that finished cells of its model and task had; None if there are
+            none.
+    """
+
+    id: str
+    model: ModelChoice
+    task: NamedTask
+    method: NamedMethod
+    seed: int
+    settings: dict[str, Any]
+    parent: str | None
+    objective: ObjectiveWeights
+    prompts: PromptCounts
+    varied: dict[str, float]
+    transfer: tuple[NamedTask, ...] = ()
+    rows: int | None = None
+
+    @property
+    def planned(self) -> PlannedRecord:
+        """What the store keeps of it before it is computed."""
+        kind = type(self.method.method)
+        return PlannedRecord(
+            id=self.id,
+            model=self.model.name,
+            task=self.task.label,
+            method=self.method.label,
+            trained=kind.trained,
+            control=kind.control,
+            draw=self.method.method.number_of_draw,
+            seed=self.seed,
+            varied=self.varied,
+        )
+
+
+def expand(
+    matrix: Matrix, digest_of: Callable[[str], str], device_of: Callable[[str], str]
+) -> list[PlannedCell]:
+    """All cells of a matrix, every parent before what starts from it.
+
+    A grid over the objective or the prompts multiplies the trained methods; an untrained method is
+    computed once for all lambda_m, which its tuning does not know, and controls are computed for
+    the first value of every list. In a grid of values varied alone a cell has at most one value
+    that is not the first of its list.
+
+    Args:
+        matrix: the matrix.
+        digest_of: model name -> digest of its weights.
+        device_of: device setting -> the kind of device that is used.
+
+    Raises:
+        UserInputError: for unknown models, tasks, methods, sites or settings.
+    """
+    parse_sites(matrix.sites)
+    check_positions(matrix.positions)
+    tasks = [named_task(choice) for choice in matrix.tasks]
+    transfer = [named_task(choice) for choice in matrix.transfer]
+    grids = [named_methods(choice) for choice in matrix.methods]
+    methods = [method for grid in grids for method in grid]
+    methods += controls(methods, [grid[0] for grid in grids], matrix.controls.draws)
+    _check_number(matrix, len(methods))
+    _check_names(matrix, tasks, transfer, methods)
+
+    return [
+        cell
+        for model in matrix.models
+        for identity in [model_settings(model, digest_of, device_of)]
+        for task, seed, prompts, objective in product(
+            tasks, matrix.seeds, matrix.prompts.each, matrix.objective.each
+        )
+        for cell in _cells_of(
+            matrix, model, identity, task, seed, prompts, objective, methods, transfer
+        )
+    ]
+
+
+def _cells_of(
+    matrix: Matrix,
+    model: ModelChoice,
+    identity: Mapping[str, Any],
+    task: NamedTask,
+    seed: int,
+    prompts: PromptCounts,
+    objective: ObjectiveWeights,
+    methods: Sequence[NamedMethod],
+    transfer: Sequence[NamedTask],
+) -> Iterator[PlannedCell]:
+    """A cell a method that takes part, all else being the same."""
+    known: dict[str, str] = {}
+    for method in methods:
+        if not _takes_part(method, matrix, prompts, objective):
+            continue
+        others = _others(method, task, transfer)
+        parent = _parent_id(method, known)
+        settings = settings_of(
+            matrix, identity, task, method, seed, prompts, objective, others, parent
+        )
+        name = cell_id(model.name, task.label, method, seed, settings)
+        known.setdefault(method.label, name)
+        yield PlannedCell(
+            id=name,
+            model=model,
+            task=task,
+            method=method,
+            seed=seed,
+            settings=settings,
+            parent=parent,
+            objective=objective,
+            prompts=prompts,
+            varied=_varied(matrix, settings),
+            transfer=others,
+        )
+
+
+def _check_names(
+    matrix: Matrix,
+    tasks: list[NamedTask],
+    transfer: list[NamedTask],
+    methods: list[NamedMethod],
+) -> None:
+    """Nothing stands twice in a list of the matrix."""
+    _check_unique("tasks", [task.label for task in tasks])
+    _check_unique("methods", [f"{one.label} {one.method.number_of_draw}" for one in methods])
+    _check_unique("transfer", [task.label for task in transfer])
+    _check_unique("models", [model.name for model in matrix.models])
+    _check_unique("seeds", [str(seed) for seed in matrix.seeds])
+    for grid in (matrix.prompts, matrix.objective):
+        for name, values in _lists(grid).items():
+            _check_unique(name, [f"{value:g}" for value in values])
+
+
+def _parent_id(method: NamedMethod, known: Mapping[str, str]) -> str | None:
+    """Id of the cell whose scores a method starts from, of those known by label.
+
+    Raises:
+        UserInputError: if there is none of that label.
+    """
+    parent = method.method.parent
+    if parent is None:
+        return None
+    if parent not in known:
+        raise UserInputError(
+            f'methods: "{method.label}" starts from the scores of "{parent}", '
+            f"which has to stand before it; there are {', '.join(known)}."
+        )
+    return known[parent]
+
+
+def _check_number(matrix: Matrix, methods: int) -> None:
+    """Raises UserInputError for more cells than could ever be computed or listed."""
+    lists = [*_lists(matrix.prompts).values(), *_lists(matrix.objective).values()]
+    sizes = [len(matrix.models), len(matrix.tasks), len(matrix.seeds), *map(len, lists)]
+    number = methods * prod(sizes)
+    if number > MAX_CELLS:
+        raise UserInputError(
+            f"The matrix has up to {number} cells, more than {MAX_CELLS}: shorter lists are needed."
+        )
+
+
+def _others(
+    method: NamedMethod, task: NamedTask, transfer: Sequence[NamedTask]
+) -> tuple[NamedTask, ...]:
+    """The tasks that what a method has trained on `task` is taken to."""
+    if not type(method.method).trained:
+        return ()
+    return tuple(other for other in transfer if other.label != task.label)
+
+
+def _takes_part(
+    method: NamedMethod, matrix: Matrix, prompts: PromptCounts, objective: ObjectiveWeights
+) -> bool:
+    """Whether a method is computed for these values of the matrix's grids (see `expand`)."""
+    kind = type(method.method)
+    departures = method.departures + sum(
+        getattr(chosen, name) != values[0]
+        for grid, chosen in ((matrix.prompts, prompts), (matrix.objective, objective))
+        for name, values in _lists(grid).items()
+        if name != "seed"  # other prompts of the same task repeat a cell, they do not change it
+    )
+    if kind.control and departures > method.departures:
+        return False
+    if matrix.grid == "alone" and departures > 1:
+        return False
+    return kind.trained or objective.lambda_m == matrix.objective.lambda_m[0]
+
+
+def _varied(matrix: Matrix, settings: Mapping[str, Any]) -> dict[str, float]:
+    """The values of a cell in the matrix's grids over prompts and objective."""
+    return {
+        f"{part}.{name}": settings[part][name]
+        for part, grid in (("prompts", matrix.prompts), ("objective", matrix.objective))
+        for name, values in _lists(grid).items()
+        if len(values) > 1
+    }
+
+
+def _lists(grid: PromptGrid | ObjectiveGrid) -> dict[str, list[float]]:
+    """The values of everything in the grid that may have several."""
+    fields = {name: getattr(grid, name) for name in type(grid).model_fields}
+    return {name: values for name, values in fields.items() if isinstance(values, list)}
+
+
+def _check_unique(key: str, labels: list[str]) -> None:
+    twice = sorted(label for label, count in Counter(labels).items() if count > 1)
+    if twice:
+        raise UserInputError(f"{key}: {', '.join(twice)} stands there more than once.")

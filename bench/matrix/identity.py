@@ -1,0 +1,126 @@
+"""What a cell is: everything that decides its numbers, and the id that follows from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from bench.matrix.named import NamedMethod, NamedTask
+from bench.matrix.schema import Matrix, ModelChoice, ObjectiveWeights, PromptCounts
+from methods import METHODS
+from methods.core.points import parse_sites
+from tasks import TASKS
+from tasks.registry import Entry
+
+NUMBERS_VERSION = 3
+"""Raised whenever a change of the suite changes numbers: cells of older versions run again."""
+
+
+def model_settings(
+    model: ModelChoice, digest_of: Callable[[str], str], device_of: Callable[[str], str]
+) -> dict[str, Any]:
+    """What of a model decides numbers; a GPU's number does not."""
+    return {
+        "name": model.name,
+        "digest": digest_of(model.name),
+        "dtype": model.dtype,
+        "device": device_of(model.device).partition(":")[0],
+        "packed": model.packed,
+        "autocast": model.autocast,
+        "tf32": model.tf32,
+    }
+
+
+def settings_of(
+    matrix: Matrix,
+    model: Mapping[str, Any],
+    task: NamedTask,
+    method: NamedMethod,
+    seed: int,
+    prompts: PromptCounts,
+    objective: ObjectiveWeights,
+    transfer: Sequence[NamedTask],
+    parent: str | None,
+) -> dict[str, Any]:
+    """Everything that decides a cell's numbers, in plain types.
+
+    Args:
+        model: see `model_settings`.
+        transfer: tasks that what is trained is taken to.
+        parent: id of the cell whose scores this one starts from.
+    """
+    elsewhere = [{**_task_settings(other), "data": other.data} for other in transfer]
+    return {
+        "numbers_version": NUMBERS_VERSION,
+        "model": dict(model),
+        "task": _task_settings(task),
+        "task_data": task.data,
+        "method": {"name": method.name, **asdict(method.method)},  # type: ignore[call-overload]
+        **_code(TASKS[task.name], METHODS[method.name]),
+        "seed": seed,
+        "sites": [site.value for site in parse_sites(matrix.sites)],
+        "positions": matrix.positions,
+        "keep_final_residual": matrix.keep_final_residual,
+        "sweep": matrix.sweep.model_dump(),
+        **({"sparsity": matrix.sparsity.model_dump()} if matrix.sparsity.points else {}),
+        "rows_per_forward": matrix.rows_per_forward,
+        "prompts": prompts.model_dump(),
+        "objective": objective.model_dump(),
+        **({"transfer": elsewhere} if elsewhere else {}),
+        "parent": parent and content_of(parent),
+    }
+
+
+def _task_settings(task: NamedTask) -> dict[str, Any]:
+    return {"name": task.name, **asdict(task.task)}  # type: ignore[call-overload]
+
+
+def _code(*entries: Entry) -> dict[str, list[str]]:
+    """Which code plug-ins are; the suite's own is known by NUMBERS_VERSION."""
+    versions = [entry.version for entry in entries if entry.version]
+    return {"plugins": versions} if versions else {}
+
+
+def content_of(cell_id: str) -> str:
+    """The digest at the end of an id: cells that have it in common have the same numbers."""
+    return cell_id.rpartition("-")[2]
+
+
+def same_content(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two cells' settings are those of the same numbers; what is no settings is not."""
+    try:
+        return _content(one) == _content(other)
+    except (AttributeError, KeyError, TypeError):
+        return False
+
+
+def _content(settings: Mapping[str, Any]) -> str:
+    """Everything that decides the numbers as text.
+
+    What a model is called and where a task's file lies, be it a part of a mixture or one that is
+    taken to, are not part of it.
+    """
+    model = {key: value for key, value in settings["model"].items() if key != "name"}
+    tasks = {key: _without_paths(settings[key]) for key in ("task", "transfer") if key in settings}
+    return json.dumps({**settings, "model": model, **tasks}, sort_keys=True)
+
+
+def _without_paths(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {key: _without_paths(value) for key, value in data.items() if key != "path"}
+    return [_without_paths(item) for item in data] if isinstance(data, list | tuple) else data
+
+
+def cell_id(
+    model: str, task: str, method: NamedMethod, seed: int, settings: Mapping[str, Any]
+) -> str:
+    """A readable name with a digest of the content, safe as a directory's name."""
+    digest = hashlib.sha256(_content(settings).encode()).hexdigest()[:16]
+    called, draw = model.rstrip("/").rsplit("/")[-1], method.method.number_of_draw
+    words = f"{called}-{task}-{method.label}-{draw}-s{seed}"
+    readable = re.sub(r"[^A-Za-z0-9_=,-]+", "_", words).strip("_")[:120]
+    return f"{readable}-{digest}"

@@ -1,0 +1,203 @@
+"""The matrix as data: every key that a YAML file or a mapping may have, and what it may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+
+T = TypeVar("T")
+Each = Annotated[
+    list[T],
+    Field(min_length=1),
+    BeforeValidator(lambda value: value if isinstance(value, list) else [value]),
+    PlainSerializer(lambda values: values[0] if len(values) == 1 else values),
+]
+"""A value, or a list of values that each get cells of their own: a grid search."""
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+"""What torch draws by, and tables hold."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ModelChoice(_Strict):
+    """A model by name, hub id or directory, and how it is run."""
+
+    name: str
+    dtype: str = "float32"
+    device: str = "auto"
+    packed: bool = True
+    """Linear layers on the CPU run from oneDNN's packed weights (see `bench.models.packed`)."""
+    autocast: Literal["none", "bfloat16", "float16"] = "none"
+    """Matrix products of an fp32 model in this dtype (`torch.autocast`), from plain weights."""
+    tf32: bool = False
+    """Matrix products on CUDA with ten bits of mantissa."""
+    digest: str | None = None
+    """What the weights have to be, as `show` prints it (`model_digest` or `model_content`)."""
+
+
+class Choice(BaseModel):
+    """A task or a method by name; every other key is one of its own settings."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that were given."""
+        return dict(self.model_extra or {})
+
+    def over(self, names: Sequence[str]) -> list[Choice]:
+        """This choice once for every combination of values of the settings in `names`."""
+        return [
+            self.model_copy(update=dict(zip(names, values, strict=True)))
+            for values in product(*(self.settings[name] for name in names))
+        ]
+
+
+class PromptCounts(_Strict):
+    """How many prompts each split of a cell has, and the seed that draws them."""
+
+    train: int
+    test: int
+    shifted: int
+    seed: int
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Prompts a split."""
+        return {"train": self.train, "test": self.test, "shifted": self.shifted}
+
+
+class PromptGrid(_Strict):
+    """Prompts a split; a list for `train` or `seed` is a grid."""
+
+    train: Each[Annotated[int, Field(ge=1)]] = [4]
+    test: Annotated[int, Field(ge=1)] = 12
+    shifted: Annotated[int, Field(ge=0)] = 12
+    seed: Each[int] = [0]
+
+    @property
+    def each(self) -> list[PromptCounts]:
+        """The prompt counts of the grid, one after the other."""
+        return [
+            PromptCounts(train=train, test=self.test, shifted=self.shifted, seed=seed)
+            for train, seed in product(self.train, self.seed)
+        ]
+
+
+class ObjectiveWeights(_Strict):
+    """Margin and weights of a cell's Psi (Eq. 9)."""
+
+    margin: float
+    lambda_f: float
+    lambda_m: float
+
+
+Weight = Annotated[float, Field(ge=0)]
+
+
+class ObjectiveGrid(_Strict):
+    """Margin and weights of Psi (Eq. 9); a list is a grid."""
+
+    margin: Each[Weight] = [1.0]
+    lambda_f: Each[Weight] = [1.0]
+    lambda_m: Each[Weight] = [1e-3]
+
+    @property
+    def each(self) -> list[ObjectiveWeights]:
+        """The objectives of the grid, one after the other."""
+        return [
+            ObjectiveWeights(margin=margin, lambda_f=lambda_f, lambda_m=lambda_m)
+            for margin, lambda_f, lambda_m in product(self.margin, self.lambda_f, self.lambda_m)
+        ]
+
+
+class Controls(_Strict):
+    """Draws of each control; 0 leaves the controls out."""
+
+    draws: Annotated[int, Field(ge=0, le=10_000)] = 5
+
+
+class Sweep(_Strict):
+    """The beta sweep for display: on the first prompts of train and test."""
+
+    points: Annotated[int, Field(ge=3, le=10_001)] = 21
+    prompts: Annotated[int, Field(ge=1)] = 1
+    reach: Annotated[float, Field(gt=0)] = 2.0
+    """The largest |beta| of the sweep, in multiples of the strength that steers (|beta*| or 1)."""
+
+    @model_validator(mode="after")
+    def _odd(self) -> Sweep:
+        if self.points % 2 == 0:
+            raise ValueError(f"points has to be odd, so that beta = 0 is one; got {self.points}")
+        return self
+
+
+class Sparsity(_Strict):
+    """Sparsity curves (`bench.evaluation.sparsity`): at how many sizes k; 0 leaves them out.
+
+    Each size costs one tuning of beta: about 36 forward rows a train prompt, 2 a test prompt.
+    """
+
+    points: Annotated[int, Field(ge=0)] = 0
+
+
+class Agreement(_Strict):
+    """Intervals of Kendall's tau."""
+
+    resamples: Annotated[int, Field(ge=0)] = 200
+
+
+class Matrix(_Strict):
+    """Models x tasks x methods x seeds x hyperparameters, and what all cells share.
+
+    A list for a setting of a method, a weight of the objective or the number of prompts to train
+    on stands for one cell a value; several lists for every combination (`grid: product`), or for
+    each value with all others at their first (`grid: alone`).
+    """
+
+    models: Annotated[list[ModelChoice], Field(min_length=1)]
+    tasks: Annotated[list[Choice], Field(min_length=1)]
+    methods: Annotated[list[Choice], Field(min_length=1)]
+    transfer: list[Choice] = []
+    """Tasks on whose test prompts trained interventions that fit any length are evaluated too."""
+    sites: Annotated[list[str], Field(min_length=1)] = ["attn_out", "mlp_out"]
+    positions: str | list[int] = "all"
+    keep_final_residual: bool = False
+    controls: Controls = Controls()
+    prompts: PromptGrid = PromptGrid()
+    objective: ObjectiveGrid = ObjectiveGrid()
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
+    grid: Literal["product", "alone"] = "product"
+    sweep: Sweep = Sweep()
+    sparsity: Sparsity = Sparsity()
+    agreement: Agreement = Agreement()
+    figures: list[str] = []
+    """Which figures its report draws (`reports.figures.FIGURES`); all if none are named."""
+    rows_per_forward: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Prompts times strengths or points; `auto`: what memory takes (`evaluation.rows`)."""
+    plugins: list[str] = []
+    """Files that add methods, tasks or models (`bench.plugins`); see `trust`."""
+    output: Annotated[str, Field(pattern=r"^[^\x00]*$")] | None = None
+    summary: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_alone(cls, data: Any) -> Any:
+        """A name alone stands for {name: ...}."""
+        if not isinstance(data, Mapping):
+            return data
+        named = {
+            key: [{"name": item} if isinstance(item, str) else item for item in data[key]]
+            for key in ("models", "tasks", "methods", "transfer")
+            if isinstance(data.get(key), list)
+        }
+        return {**data, **named}

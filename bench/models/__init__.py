@@ -1,0 +1,1 @@
+"""Where models come from: the wheel, the hub, a folder; and the bridge around them."""

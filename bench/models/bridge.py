@@ -1,0 +1,112 @@
+"""TransformerLens's bridge around a model: read from a folder, or already in memory."""
+
+import copy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.models.quiet import first_line, quiet_transformers
+from tasks.errors import UserInputError, nearest
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+DTYPES = ("float32", "float16", "bfloat16", "float64")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def device_kind(device: str) -> str:
+    """Return a device's name without its number; it need not be on this machine.
+
+    Raises:
+        UserInputError: for a device that no machine has.
+    """
+    kind, _, index = device.partition(":")
+    if kind not in DEVICES or (index and not (kind == "cuda" and index.isdigit())):
+        raise UserInputError(f'Unknown device "{device}".{nearest(device, [*DEVICES, "cuda:0"])}')
+    return kind
+
+
+def resolve_device(device: str) -> str:
+    """Return the device to use: "auto" is resolved, any other has to be there.
+
+    Raises:
+        UserInputError: no such device, or no device of that name here.
+    """
+    kind, index = device_kind(device), device.partition(":")[2]
+    import torch
+
+    cuda_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if kind == "auto":
+        return "cuda" if cuda_devices else "cpu"
+    if kind == "cuda" and int(index or 0) >= cuda_devices:
+        raise UserInputError(
+            f'Device "{device}" is not there: torch {torch.__version__} sees {cuda_devices} CUDA '
+            'devices here. "auto" takes a CUDA device where there is one, else the CPU.'
+        )
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise UserInputError('Device "mps" is not there: torch sees no Apple GPU here.')
+    return device
+
+
+def read_bridge(
+    name: str, folder: Path, tokenizer: Any, dtype: str, device: str
+) -> "TransformerBridge":
+    """Read a causal LM from a folder onto a device, and put a frozen bridge around it.
+
+    Raises:
+        UserInputError: the folder's model cannot be read by transformers (without running code
+            that comes with it) or by TransformerLens, or some of its weights are not there.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    auto: Any = AutoModelForCausalLM  # its types leave out the report
+    try:
+        with quiet_transformers():
+            model, report = auto.from_pretrained(
+                folder,
+                dtype=getattr(torch, dtype),
+                attn_implementation="eager",  # what the bridge's hooks need; set from the start
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+            if report["missing_keys"]:  # transformers would go on with random values
+                raise ValueError(
+                    f"weights are missing: {', '.join(sorted(report['missing_keys']))}"
+                )
+            return boot_bridge(model.to(device), tokenizer, str(folder))
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UserInputError(
+            f'Model "{name}" cannot be loaded from {folder}: {first_line(error)}'
+        ) from error
+
+
+def boot_bridge(model: Any, tokenizer: Any, label: str) -> "TransformerBridge":
+    """Put a frozen TransformerBridge around a Hugging Face model in memory, asking no hub.
+
+    Args:
+        model: a causal LM, where it shall stay and in its final dtype.
+        tokenizer: its tokenizer, which is not changed.
+        label: a name for messages.
+
+    Raises:
+        ValueError: TransformerLens has no adapter for the architecture.
+    """
+    from transformer_lens.model_bridge import TransformerBridge
+
+    # The bridge loads a tokenizer again by its name unless it is known to add a BOS. It is told so
+    # on a copy, which it may change as it likes: the suite passes token ids.
+    own = copy.deepcopy(tokenizer)
+    own.init_kwargs = {**own.init_kwargs, "name_or_path": label, "add_bos_token": True}
+    bridge = TransformerBridge.boot_transformers(
+        label,
+        hf_model=model,
+        tokenizer=own,
+        device=str(model.device),
+        dtype=model.dtype,
+        trust_remote_code=False,
+    )
+    bridge.eval().requires_grad_(False)
+    return bridge

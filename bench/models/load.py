@@ -1,0 +1,225 @@
+"""Models by name: where their weights come from, how they are checked, which BOS they get.
+
+Nothing heavy is imported until a model is loaded.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from bench.models.bridge import DTYPES, read_bridge, resolve_device
+from bench.models.embedded import WEIGHTS_DIGEST, embedded_folder
+from bench.models.hub import HUB_ID, checked_files, hub_commit, hub_folder
+from bench.models.tokenizer import END_OF_TEXT, bos_of, read_tokenizer
+from tasks.errors import UserInputError, nearest
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+# What a local folder's digest covers: configuration, tokenizer and weights, in either format.
+IDENTIFYING_FILES = (
+    "config.json",
+    "tokenizer*.json",
+    "tokenizer.model",
+    "vocab.*",
+    "merges.txt",
+    "special_tokens_map.json",
+    "*.safetensors",
+    "*.bin",
+)
+OFFLINE = (
+    'Without the hub there are: "smollm2-135m", which installs like a package, and any local '
+    "directory with a config.json, a tokenizer and weights."
+)
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A named model.
+
+    Attributes:
+        summary: one line for `list`.
+        hub_id: "owner/name" on the hub; None for the embedded model.
+        bos: the token that stands before every prompt.
+        folder: where the model is on this machine, of a plug-in that brings its own.
+    """
+
+    summary: str
+    hub_id: str | None
+    bos: str | None = END_OF_TEXT
+    folder: Path | None = None
+
+
+MODELS: dict[str, ModelEntry] = {
+    "smollm2-135m": ModelEntry(
+        "SmolLM2-135M-Instruct: 30 layers, d_model 576, 3 of 9 heads for keys; no hub needed", None
+    ),
+    "gpt2": ModelEntry("GPT2-Small: 12 layers, d_model 768", "openai-community/gpt2"),
+    "gpt2-xl": ModelEntry(
+        "GPT2-XL, the paper's model: 48 layers, d_model 1600", "openai-community/gpt2-xl"
+    ),
+    "pythia-1.4b": ModelEntry(
+        "Pythia-1.4B: 24 layers, d_model 2048, attention and MLP in parallel",
+        "EleutherAI/pythia-1.4b",
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model ready for measuring: frozen, in eval mode.
+
+    Attributes:
+        name: as the user wrote it.
+        bridge: the model behind TransformerLens's hooks. Its own tokenizer may add tokens; give
+            it token ids, never strings.
+        tokenizer: the Hugging Face tokenizer.
+        bos_id: the token that goes in front of every prompt, None where the tokenizer has none.
+        bos_rule: where `bos_id` comes from.
+        digest: what identifies the weights, see `model_digest`.
+        content: sha256 of what was read: of a hub model, whose digest is the name of a commit, that
+            of the commit's files as they are here; else `digest` itself.
+        dtype: one of `bench.models.bridge.DTYPES`.
+        device: where it is ("cpu", "cuda", "cuda:1", ...), never "auto".
+        packed_layers: how many linear layers run from packed weights, see `bench.models.packed`.
+    """
+
+    name: str
+    bridge: "TransformerBridge"
+    tokenizer: Any
+    bos_id: int | None
+    bos_rule: str
+    digest: str
+    content: str
+    dtype: str
+    device: str
+    packed_layers: int = 0
+
+
+def load_model(
+    name: str,
+    *,
+    dtype: str = "float32",
+    device: str = "auto",
+    packed: bool = True,
+    cache_dir: Path | None = None,
+) -> LoadedModel:
+    """Load a model: a name of `MODELS`, a hub id ("owner/name") or a local directory.
+
+    Code that comes with a model is never run.
+
+    Args:
+        name: what to load.
+        dtype: one of `bench.models.bridge.DTYPES`; float32 is what the suite is tested with.
+        device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:N" or "mps".
+        packed: let linear layers on the CPU run from oneDNN's packed weights.
+        cache_dir: where the embedded model is kept instead of `embedded.default_cache()`.
+
+    Raises:
+        UserInputError: unknown name, dtype or device, no hub at hand, a damaged file, or a model
+            that transformers or TransformerLens cannot read.
+    """
+    if dtype not in DTYPES:
+        raise UserInputError(f'Unknown dtype "{dtype}".{nearest(dtype, DTYPES)}')
+    _source(name)  # a wrong name is said before torch is imported to look for devices
+    place = resolve_device(device)
+    folder = _folder(name, cache_dir)
+    digest, content = _digests(name, folder)  # before anything in it is read
+    tokenizer = read_tokenizer(name, folder)
+    bos_id, bos_rule = bos_of(tokenizer, _stated_bos(name))
+    bridge = read_bridge(name, folder, tokenizer, dtype, place)
+    from bench.models.allocator import keep_freed_memory
+    from bench.models.packed import pack_linear_layers
+
+    layers = pack_linear_layers(bridge.original_model) if packed else 0
+    if place == "cpu":
+        keep_freed_memory()
+    return LoadedModel(
+        name, bridge, tokenizer, bos_id, bos_rule, digest, content, dtype, place, layers
+    )
+
+
+def load_tokenizer(name: str, cache_dir: Path | None = None) -> tuple[Any, int | None]:
+    """Return a model's tokenizer and BOS id, as `load_model` gives them, without its weights."""
+    tokenizer = read_tokenizer(name, _folder(name, cache_dir, weights=False))
+    return tokenizer, bos_of(tokenizer, _stated_bos(name))[0]
+
+
+def model_digest(name: str) -> str:
+    """Return what identifies a model's weights, without loading torch.
+
+    The embedded model: the digest of its tensors that is written in the code. A local directory:
+    the sha256 over its configuration, tokenizer and weights. A hub model: the hash of its commit.
+
+    Raises:
+        UserInputError: as in `load_model`.
+    """
+    source = _source(name)
+    if source is None:
+        return WEIGHTS_DIGEST
+    if isinstance(source, str):
+        return hub_commit(name, source, OFFLINE)
+    return _folder_digest(source)
+
+
+def _source(name: str) -> Path | str | None:
+    """Where a model comes from: a local directory, a hub id, or None for the embedded one."""
+    if name in MODELS and MODELS[name].folder is None:
+        return MODELS[name].hub_id
+    path = (MODELS[name].folder if name in MODELS else None) or Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise UserInputError(
+                f'Model "{name}": the directory has no config.json. A model directory is what '
+                "`save_pretrained` of model and tokenizer writes."
+            )
+        return path
+    if name.startswith((".", "/", "~")):
+        raise UserInputError(f'Model "{name}": there is no such directory.')
+    if not HUB_ID.fullmatch(name):
+        raise UserInputError(
+            f'Unknown model "{name}".{nearest(name, MODELS)} A hub id ("owner/name") or a local '
+            "directory is taken as well."
+        )
+    return name
+
+
+def _stated_bos(name: str) -> str | None:
+    return MODELS[name].bos if name in MODELS else None
+
+
+def _folder(name: str, cache_dir: Path | None, *, weights: bool = True) -> Path:
+    source = _source(name)
+    if source is None:
+        return embedded_folder(cache_dir, weights=weights)
+    if isinstance(source, str):
+        return hub_folder(name, source, OFFLINE, weights=weights)
+    return source
+
+
+def _digests(name: str, folder: Path) -> tuple[str, str]:
+    """`model_digest` of what was loaded from `folder`, though the hub may have moved on; content.
+
+    Raises:
+        UserInputError: if a file of the hub's is not what the hub sent.
+    """
+    if isinstance(_source(name), str):
+        return folder.name, _folder_digest(folder, checked_files(name, folder))
+    digest = model_digest(name)
+    return digest, digest
+
+
+def _folder_digest(folder: Path, known: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The sha256 over the files that identify a model; `known` has that of some by name."""
+    digest = hashlib.sha256()
+    paths = {path for pattern in IDENTIFYING_FILES for path in folder.glob(pattern)}
+    for path in sorted(paths):
+        content = known.get(path.name)
+        if content is None:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{path.name} {content}\n".encode())
+    return digest.hexdigest()

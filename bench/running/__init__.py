@@ -1,0 +1,1 @@
+"""Cells in the making: where they are computed, planned, estimated and counted."""

@@ -1,0 +1,106 @@
+"""Cells computed in this process, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from bench.evaluation.compute import Tensors
+from bench.matrix.cells import PlannedCell
+from bench.models.bridge import resolve_device
+from bench.models.load import model_digest
+from bench.running.workplace import Watcher, Workplace
+from bench.store.records import CellRecord
+from tasks.errors import UserInputError
+
+Computed = tuple[PlannedCell, CellRecord, Tensors]
+ScoresOf = Callable[[str], NDArray[Any] | None]
+"""Id of a cell -> its stored scores, None if it failed."""
+
+
+class CrewWatcher(Watcher, Protocol):
+    """Who wants to know how a crew gets on."""
+
+    def interrupted(self, cell: PlannedCell, why: str) -> None:
+        """A cell that was being computed waits again."""
+
+
+class Crew(AbstractContextManager["Crew"], Protocol):
+    """Who computes cells: this process, or workers.
+
+    Attributes:
+        contents: what models have to hold, by digest: what the run's finished cells were made with.
+    """
+
+    contents: dict[str, str]
+
+    def model_digest(self, name: str) -> str:
+        """What identifies a model's weights, where cells are computed."""
+
+    def device(self, setting: str) -> str:
+        """The device that a setting means, where cells are computed."""
+
+    def check(self, cells: Sequence[PlannedCell]) -> None:
+        """Raises UserInputError, before anything is written, for what is wrong with all cells."""
+
+    def compute(
+        self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: CrewWatcher
+    ) -> Iterator[Computed]:
+        """Yields every cell once it is computed or has failed, every parent before its children.
+
+        Whoever takes one stores it before asking for the next, so that `scores_of` knows it.
+        """
+
+
+class Alone(Crew):
+    """This process."""
+
+    def __init__(self, workplace: Workplace) -> None:
+        self.workplace = workplace
+        self.contents = workplace.contents
+
+    def __exit__(self, *exception: object) -> None:
+        self.workplace.leave()
+
+    def model_digest(self, name: str) -> str:
+        """Read or asked from here."""
+        return model_digest(name)
+
+    def device(self, setting: str) -> str:
+        """Of this machine."""
+        return resolve_device(setting)
+
+    def check(self, cells: Sequence[PlannedCell]) -> None:
+        """Opens the first cell, so that a mistake in the matrix shows before anything is written.
+
+        Raises:
+            UserInputError: if what is wrong with it is wrong with all cells. What is no mistake of
+                the user's becomes the reason why cells failed, and the others go on.
+        """
+        first = cells[0]
+        try:
+            self.workplace.open(first)
+        except UserInputError:
+            shared = [cell for cell in cells if cell.model == first.model]
+            if self.workplace.problem is None:
+                shared = [
+                    cell
+                    for cell in shared
+                    if (cell.task, cell.prompts) == (first.task, first.prompts)
+                ]
+            if len(shared) == len(cells):
+                raise
+        except Exception:
+            return  # the same again when the cell is computed, as its result
+
+    def compute(
+        self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: CrewWatcher
+    ) -> Iterator[Computed]:
+        """One after the other, in the order of the matrix."""
+        self.workplace.watcher = watcher
+        for cell in cells:
+            scores = None if cell.parent is None else scores_of(cell.parent)
+            yield cell, *self.workplace.compute(cell, scores)

@@ -1,0 +1,128 @@
+"""What a run would do: cells that are done, that failed, that are left, and how long they take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.matrix.cells import PlannedCell
+from bench.matrix.options import RunOptions
+from bench.running.estimate import estimated_seconds
+from bench.running.reuse import Source, sources
+from bench.store.records import CellRecord
+from bench.store.upkeep import Survey
+from tasks.errors import UserInputError, nearest
+
+KEYS = ("model", "task", "method", "seed", "draw")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells of a matrix beside what is stored of them.
+
+    Attributes:
+        cells: all cells of the matrix, every parent before what starts from it.
+        found: what the directory holds.
+        done: ids of the cells that are done.
+        kept: records of the cells that failed and are not tried again.
+        elsewhere: where other runs have cells that are not done here, by id.
+        left: the cells to compute, chosen ones and their parents only.
+    """
+
+    cells: list[PlannedCell]
+    found: Survey
+    done: list[str]
+    kept: list[CellRecord]
+    elsewhere: dict[str, Source]
+    left: list[PlannedCell]
+
+    @staticmethod
+    def of(
+        cells: list[PlannedCell], found: Survey, options: RunOptions, runs: Sequence[Path] = ()
+    ) -> Plan:
+        """The plan of a matrix.
+
+        Args:
+            cells: of the matrix.
+            found: what the directory holds.
+            options: what was asked for.
+            runs: directories whose finished cells are taken over.
+
+        Raises:
+            UserInputError: for an `--only` that names nothing, and a directory that is no run.
+        """
+        done, failed = found.having("done"), found.having("failed")
+        chosen = {cell.id for cell in select(cells, options.only, done)}
+        again = set() if options.retry_failed else failed
+        missing = [cell for cell in cells if cell.id in chosen - done]
+        elsewhere = sources(missing, runs)
+        again -= set(elsewhere)
+        return Plan(
+            cells,
+            found,
+            [cell.id for cell in cells if cell.id in done],
+            [found.cells[cell.id] for cell in cells if cell.id in again & chosen],
+            elsewhere,
+            [cell for cell in missing if cell.id not in again and cell.id not in elsewhere],
+        )
+
+    @property
+    def seconds(self) -> float | None:
+        """About how long the cells that are left take in one process; None: nobody knows.
+
+        By what finished cells took, here and where others are taken over from.
+        """
+        known = [*self.found.cells.values()]
+        known += [source.record for source in self.elsewhere.values()]
+        return estimated_seconds(self.left, known)
+
+
+def select(
+    cells: Sequence[PlannedCell], only: Iterable[str], done: Iterable[str] = ()
+) -> list[PlannedCell]:
+    """The cells that `only` names, and those that they start from unless these are done.
+
+    Args:
+        cells: all cells, parents first.
+        only: `key=value` each: values of one key are alternatives, different keys must all hold.
+            A task or method goes by its name, its label or its class.
+        done: ids of the finished cells.
+
+    Raises:
+        UserInputError: for a key or a value that no cell has; names the nearest.
+    """
+    wanted: dict[str, set[str]] = {}
+    for choice in only:
+        key, equals, value = choice.partition("=")
+        if key not in KEYS or not equals:
+            raise UserInputError(
+                f'--only: "{choice}" is not KEY=VALUE such as method=activ_scalar.'
+                f"{nearest(key, KEYS)}"
+            )
+        names = {name for cell in cells for name in _names(cell)[key]}
+        if value not in names:
+            raise UserInputError(f'--only: no cell has the {key} "{value}".{nearest(value, names)}')
+        wanted.setdefault(key, set()).add(value)
+    chosen = {
+        cell.id
+        for cell in cells
+        if all(values.intersection(_names(cell)[key]) for key, values in wanted.items())
+    }
+    finished = set(done)
+    for cell in reversed(cells):
+        if cell.id in chosen and cell.parent and cell.parent not in finished:
+            chosen.add(cell.parent)
+    return [cell for cell in cells if cell.id in chosen]
+
+
+def _names(cell: PlannedCell) -> dict[str, tuple[str, ...]]:
+    """What a cell may be called by, for each key."""
+    method, task = cell.method, cell.task
+    return {
+        "model": (cell.model.name,),
+        "task": (task.label, task.name, type(task.task).__name__),
+        "method": (method.label, method.name, type(method.method).__name__),
+        "seed": (str(cell.seed),),
+        "draw": (str(method.method.number_of_draw),),
+    }

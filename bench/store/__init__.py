@@ -1,0 +1,1 @@
+"""What is stored of a run: records, files, tables; sealed, whole or not there."""

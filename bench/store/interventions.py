@@ -1,0 +1,165 @@
+"""Fitted interventions on disk: out of a stored cell, and as a safetensors file with a header."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bench.store.records import CellRecord, GridRecord
+from bench.store.results import Cell
+from methods.core.dynamic_scaling import DynamicScaling
+from methods.core.intervention import Intervention
+from methods.core.points import Heads, PointGrid, Site
+from methods.core.static_scaling import StaticScaling
+from methods.core.steering_vectors import SteeringVectors
+from tasks.errors import UserInputError
+
+FORMAT = 1
+KINDS: Mapping[str, tuple[type[Any], str]] = {
+    "static_scaling": (StaticScaling, "alpha"),
+    "steering_vectors": (SteeringVectors, "vectors"),
+    "dynamic_scaling": (DynamicScaling, "gates"),
+}
+"""Name in a file -> class, and what its parameters are called."""
+HEADER = "attribution_bench"
+UNKNOWN = 0
+"""The width of a head, where scalars do not need it."""
+
+
+def intervention_of(cell: Cell) -> Intervention:
+    """What a stored cell steers with.
+
+    Raises:
+        UserInputError: if the cell failed, or is of a kind that cannot be taken elsewhere.
+    """
+    record, tensors = cell.record, cell.tensors
+    if record.grid is None or not record.prompts.get("train"):
+        raise UserInputError(f"{record.id} failed, so there is nothing to steer with.")
+    for kind, name in KINDS.values():
+        if f"intervention.{name}" in tensors:
+            parameters = torch.from_numpy(tensors[f"intervention.{name}"].copy())
+            grid = _grid(record, record.grid, kind, parameters)
+            return _build(kind, grid, parameters)
+    raise UserInputError(f"{record.id} holds no intervention that is known here.")
+
+
+def save_intervention(
+    intervention: Intervention, file: Path, about: Mapping[str, object] | None = None
+) -> None:
+    """Writes an intervention as safetensors, its grid and what it is about in a JSON header.
+
+    Raises:
+        UserInputError: for an intervention of another kind than the suite's own, and a file that
+            cannot be written.
+    """
+    known = {kind: (name, parameters) for name, (kind, parameters) in KINDS.items()}
+    if type(intervention) not in known:
+        raise UserInputError(f"{type(intervention).__name__} is of no kind that a file can hold.")
+    name, parameters = known[type(intervention)]
+    grid = intervention.grid
+    header = {
+        "format": FORMAT,
+        "kind": name,
+        "grid": {
+            "sites": [site.value for site in grid.sites],
+            "n_layers": grid.n_layers,
+            "positions": list(grid.positions),
+            "n_positions": grid.n_positions,
+            "keep_final_residual": grid.keep_final_residual,
+            "has_bos": grid.has_bos,
+            "heads": None if grid.heads is None else vars(grid.heads),
+        },
+        "about": dict(about or {}),
+    }
+    tensor = getattr(intervention, parameters).detach().float().cpu().contiguous()
+    try:
+        save_file({parameters: tensor}, file, metadata={HEADER: json.dumps(header)})
+    except (OSError, SafetensorError) as error:
+        missing = "" if file.parent.is_dir() else f"; there is no folder {file.parent}"
+        raise UserInputError(f"{file} cannot be written{missing} ({error}).") from None
+
+
+def load_intervention(file: str | Path) -> Intervention:
+    """Reads an intervention that `save_intervention` wrote.
+
+    Raises:
+        UserInputError: if the file is not there or holds anything else.
+    """
+    try:
+        with safe_open(file, framework="pt") as stored:
+            header = json.loads((stored.metadata() or {})[HEADER])
+            kind, name = KINDS[header["kind"]]
+            parameters = stored.get_tensor(name)
+        if header["format"] != FORMAT:
+            raise ValueError(f"format {header['format']}")
+        stated = header["grid"]
+        heads = None if stated["heads"] is None else Heads(**stated["heads"])
+        sites = tuple(Site(site) for site in stated["sites"])
+        grid = PointGrid(
+            **{**stated, "sites": sites, "positions": tuple(stated["positions"]), "heads": heads}
+        )
+        expected = grid.shape[:2] if kind is DynamicScaling else grid.shape
+        if tuple(parameters.shape[: len(expected)]) != expected:
+            raise ValueError(f"{name} of shape {tuple(parameters.shape)}")
+        return _build(kind, grid, parameters)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, UserInputError):
+            raise
+        raise UserInputError(
+            f"{file} is no intervention of the suite ({type(error).__name__}: {error}). "
+            "`python -m bench export CELL FILE` writes one."
+        ) from None
+
+
+def _grid(record: CellRecord, stored: GridRecord, kind: type[Any], parameters: Tensor) -> PointGrid:
+    """The points that a cell's parameters belong to."""
+    counts = {Site(site): count for site, count in stored.heads.items()}
+    queries = counts.get(Site.Z) or counts.get(Site.O) or 1
+    heads = Heads(queries, counts.get(Site.V, queries), UNKNOWN) if counts else None
+    grid = PointGrid(
+        tuple(Site(site) for site in stored.sites),
+        stored.n_layers,
+        tuple(stored.positions),
+        len(record.prompts["train"][0].token_ids),
+        not stored.excluded,
+        record.provenance.get("bos_id") is not None,
+        heads,
+    )
+    if heads is None or kind is StaticScaling:
+        return grid
+    return replace(grid, heads=replace(heads, d_head=_d_head(record, grid, kind, parameters)))
+
+
+def _d_head(record: CellRecord, grid: PointGrid, kind: type[Any], parameters: Tensor) -> int:
+    """The width of a head: what is left of the parameters that the cell counted, a head's point.
+
+    Raises:
+        UserInputError: if the cell's count does not fit its parameters.
+    """
+    included = grid.included.sum(dim=(1, 2)).tolist()
+    points = included if kind is SteeringVectors else [grid.n_layers] * len(grid.places)
+    narrow = [place.site in (Site.V, Site.Z) for place in grid.places]
+    width = int(parameters.shape[-1])
+    if all(narrow) or not any(narrow):
+        return width if all(narrow) else UNKNOWN
+    wide = sum(count for count, own in zip(points, narrow, strict=True) if not own) * width
+    counted = record.minimality.n_parameters if record.minimality else 0
+    d_head, rest = divmod(counted - wide, sum(points) - wide // width)
+    if rest or not 0 < d_head <= width:
+        raise UserInputError(
+            f"{record.id} counts {counted} parameters, which do not fit its heads of any width."
+        )
+    return int(d_head)
+
+
+def _build(kind: type[Any], grid: PointGrid, parameters: Tensor) -> Intervention:
+    found: Intervention = kind(grid, parameters)
+    return found.requires_grad_(False)

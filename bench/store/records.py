@@ -1,0 +1,290 @@
+"""What a cell's `cell.json` says: one schema, checked when written and when read.
+
+A cell is one model x task x method x seed x settings. Everything in this file is torch-free, so
+that reports can read a run without a model. Numbers that are not finite are legal values (an
+undefined correlation, a diverged objective) and are stored as the strings "NaN", "Infinity" and
+"-Infinity": valid JSON that comes back as the same number.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+import numpy as np
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+FORMAT = 2
+"""Of a run on disk. 2: files are sealed (see `bench.store.files`)."""
+NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+MAX_ID_LENGTH = 200
+_SAFE_ID = re.compile(r"[A-Za-z0-9_=,-][A-Za-z0-9._=,-]*")
+
+
+def check_cell_id(cell_id: str) -> str:
+    """Return `cell_id` if it can name a directory inside a run directory on any file system.
+
+    Raises ValueError for anything but letters, digits and `._=,-`, for a leading dot (so also
+    for `.` and `..`) and for more than 200 characters.
+    """
+    if len(cell_id) > MAX_ID_LENGTH or not _SAFE_ID.fullmatch(cell_id):
+        raise ValueError(
+            f"{cell_id!r} cannot name a cell: a cell id has 1 to {MAX_ID_LENGTH} characters, only "
+            "letters, digits and ._=,- and does not start with a dot"
+        )
+    return cell_id
+
+
+def plain(value: object) -> Any:
+    """Return `value` in JSON's own types: dict with string keys, list, str, int, float, bool, None.
+
+    Tuples become lists, NumPy numbers Python's, and the three strings that stand for numbers that
+    are not finite become these numbers. Raises ValueError for any other type, naming it.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, str):
+        return NON_FINITE.get(value, str(value))
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    raise ValueError(f"{value!r} ({type(value).__name__}) cannot be stored as JSON")
+
+
+def strict_json(value: object) -> Any:
+    """Return `plain(value)` with numbers that are not finite as strings: ready for `json.dumps`."""
+    value = value if isinstance(value, str) else plain(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {key: strict_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [strict_json(item) for item in value]
+    return value
+
+
+PlainDict = Annotated[dict[str, Any], BeforeValidator(plain)]
+
+
+class StrictRecord(BaseModel):
+    """Frozen; a key that the schema does not know is an error. JSON as in `strict_json`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+
+
+class RunRecord(StrictRecord):
+    """What a `run.json` says: the resolved matrix, and its cells.
+
+    `cells` is None where the run does not say which cells are its own; `plan` has what the matrix
+    says of each of them (`PlannedRecord` without the id), or nothing.
+    """
+
+    format: int = FORMAT
+    suite_version: str = ""
+    config: PlainDict
+    cells: list[Annotated[str, AfterValidator(check_cell_id)]] | None = None
+    plan: list[tuple[str, str, str, bool, bool, int, int, dict[str, float]]] = []
+
+
+class CellError(StrictRecord):
+    """Why a cell failed: the exception's class, its message, and the log around it."""
+
+    kind: str
+    message: str
+    log: str = ""
+
+
+class PlaceRecord(NamedTuple):
+    """One entry of the first axis of scores: a site of width d_model, or a head of a site."""
+
+    site: str
+    head: int | None = None
+
+    @property
+    def label(self) -> str:
+        """Return `attn_out`, or `o.3` for head 3."""
+        return self.site if self.head is None else f"{self.site}.{self.head}"
+
+
+class PlannedRecord(NamedTuple):
+    """What a matrix says of one of its cells, stored or not: names those that are missing.
+
+    Attributes:
+        method: the label, with the settings that are not the default.
+        varied: values in the matrix's grids over prompts and objective: `objective.lambda_f` ...
+    """
+
+    id: str
+    model: str
+    task: str
+    method: str
+    trained: bool
+    control: bool
+    draw: int
+    seed: int
+    varied: dict[str, float]
+
+
+class GridRecord(StrictRecord):
+    """The intervention points of a cell. `scores` has shape (place, layer, position) over it.
+
+    A place is a site, or one head of a site that `heads` gives a number of heads for.
+    `positions` are indices into the prompt's tokens (0 is the first, the BOS where there is one);
+    `excluded` lists points left out as (label of the place, layer, position), each with its reason
+    in `notes`.
+    """
+
+    sites: list[str]
+    heads: dict[str, int] = {}
+    n_layers: int
+    positions: list[int]
+    excluded: list[tuple[str, int, int]] = []
+    notes: list[str] = []
+
+    @property
+    def places(self) -> list[PlaceRecord]:
+        """The first axis of scores."""
+        return [
+            PlaceRecord(site, head)
+            for site in self.sites
+            for head in (range(self.heads[site]) if site in self.heads else (None,))
+        ]
+
+
+class PromptRecord(StrictRecord):
+    """One prompt as the model saw it. `tokens` are the readable strings of the clean prompt.
+
+    Where a task has several lengths, shorter prompts have "" and the id -1 in front (padding).
+    """
+
+    clean: str
+    corrupted: str
+    answer: str
+    foil: str
+    entity: str
+    tokens: list[str]
+    token_ids: list[int]
+    corrupted_ids: list[int]
+    answer_id: int
+    foil_id: int
+
+
+class BetaRecord(StrictRecord):
+    """The tuning of beta on the train split; `star` is None for trained methods."""
+
+    star: float | None = None
+    grid: list[float] = []
+    objective: list[float] = []
+
+
+class MetricRow(StrictRecord):
+    """One split at one strength, paper Eq. 6-9; `E_0` etc. are <= 0, shares and mass in [0, 1].
+
+    `beta_kind` is "one" (beta = 1) or "star" (beta = beta*).
+    """
+
+    split: str
+    beta_kind: Literal["one", "star"]
+    beta: float
+    n_prompts: int
+    E_0: float
+    E_0_unsteered: float
+    E_m: float
+    F: float
+    M_1: float
+    Psi: float
+    flips_plus: float
+    flips_minus: float
+    mass: float
+    mass_unsteered: float
+
+
+class MinimalityRecord(StrictRecord):
+    """How many parameters a method needs: the paper's count of |theta| >= threshold, and ours.
+
+    Where `meaningful` is False the count says nothing (too few optimiser steps to reach the
+    threshold) and must be shown as such, never as a number. `smallest_k` counts `unit`s; where
+    `searched` is False nobody looked for it (further draws of a control).
+    """
+
+    count: int
+    n_parameters: int
+    meaningful: bool
+    smallest_k: int | None = None
+    searched: bool = True
+    threshold: float = 0.01
+    unit: str = "scalar"
+
+
+class SparsityRecord(StrictRecord):
+    """E_0 and F when only the `k` points of largest |score| are left (`bench.evaluation.sparsity`).
+
+    `beta` is tuned on train at every k; `E_0` and `F` are of `split`; `area` is E_0 averaged over
+    log k, in logits.
+    """
+
+    split: str
+    k: list[int]
+    beta: list[float]
+    E_0: list[float]
+    F: list[float]
+    E_0_train: list[float]
+    area: float
+
+
+class CellRecord(StrictRecord):
+    """Everything about a cell but its tensors.
+
+    `settings` is all that decides the numbers; `provenance` what was around while they were made:
+    seconds {fit, tune, evaluate}, passes {forward_rows, backward_rows}, peak_memory_bytes.
+    """
+
+    format: Literal[2] = 2
+    id: str
+    status: Literal["done", "failed"]
+    error: CellError | None = None
+    model: str
+    task: str
+    method: str
+    trained: bool
+    control: bool
+    draw: int = 0
+    seed: int
+    settings: PlainDict
+    provenance: PlainDict = Field(default_factory=dict)
+    grid: GridRecord | None = None
+    prompts: dict[str, list[PromptRecord]] = {}
+    dropped: dict[str, int] = {}
+    beta: BetaRecord | None = None
+    metrics: list[MetricRow] = []
+    minimality: MinimalityRecord | None = None
+    sparsity: SparsityRecord | None = None
+    top_tokens: dict[str, str] = {}
+    notes: list[str] = []
+
+    @property
+    def seconds(self) -> float:
+        """What the cell took, all stages together; 0 where it does not say."""
+        return float(sum((self.provenance.get("seconds") or {}).values()))
+
+    @field_validator("id")
+    @classmethod
+    def _id_is_safe(cls, cell_id: str) -> str:
+        return check_cell_id(cell_id)
+
+    @model_validator(mode="after")
+    def _failed_says_why(self) -> Self:
+        if (self.status == "failed") != (self.error is not None):
+            raise ValueError("a failed cell has an error, a done cell has none")
+        return self

@@ -1,0 +1,215 @@
+"""plan, status, rm, show and reproduce, as their user has them."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bench.harmless import harmless
+from bench.matrix.options import RunOptions
+from bench.runner import run_matrix
+from bench.store.find import find_cell
+from bench.store.results import CELL_FILE, RunStore
+from bench.store.upkeep import only_writer
+from methods.grad_scalar import GradScalar
+from tasks.errors import UserInputError
+from tests.bench.cli.test_cli import command
+from tests.small import small_matrix
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of four cells, and its matrix beside it."""
+    folder = tmp_path_factory.mktemp("commands")
+    matrix = small_matrix(tiny_folder, output=str(folder / "run"))
+    (folder / "mine.yaml").write_text(yaml.safe_dump(matrix.model_dump()))
+    run_matrix(matrix)
+    return folder
+
+
+@pytest.fixture
+def folder(whole: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be changed."""
+    shutil.copytree(whole / "run", tmp_path / "run")
+    text = (whole / "mine.yaml").read_text().replace(str(whole), str(tmp_path))
+    (tmp_path / "mine.yaml").write_text(text)
+    return tmp_path
+
+
+Shown = pytest.CaptureFixture[str]
+
+
+def fails(monkeypatch: pytest.MonkeyPatch, message: str) -> None:
+    def fit(*arguments: object) -> None:
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(GradScalar, "fit", fit)
+
+
+def test_a_plan_says_what_would_run_and_writes_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+) -> None:
+    text = (folder / "mine.yaml").read_text().replace("- 0\n", "- 0\n- 1\n", 1)
+    (folder / "mine.yaml").write_text(text)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert command(monkeypatch, "plan", str(folder / "mine.yaml")) == 0
+    shown = capsys.readouterr().out
+    assert "done       4" in shown
+    assert re.search(r"would run  4, about \d+ s in one process", shown)
+    assert "would run    1" in shown
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+    only = ["plan", str(folder / "mine.yaml"), "--only", "method=GradScalar"]
+    assert command(monkeypatch, *only) == 0
+    assert "would run  1" in capsys.readouterr().out
+    elsewhere = ["plan", str(folder / "mine.yaml"), "-o", str(folder / "new")]
+    assert command(monkeypatch, *elsewhere, "--reuse", str(folder / "run")) == 0
+    assert "taken over 4" in capsys.readouterr().out
+
+
+def test_failures_are_shown_kept_and_tried_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+) -> None:
+    run = ["run", str(folder / "mine.yaml"), "-o", str(folder / "other")]
+    with monkeypatch.context() as patch:
+        fails(patch, "no \x1b[31mgradient\x07 today")
+        assert command(patch, *run) == 1
+    shown = capsys.readouterr().out
+    assert f"python -m bench status {folder / 'other'}" in shown.replace("\n", "")
+    assert "\x1b" not in shown
+
+    assert command(monkeypatch, "status", str(folder / "other")) == 0
+    shown = capsys.readouterr().out
+    assert "failed  2" in shown
+    assert "RuntimeError: no \\x1b[31mgradient\\x07 today" in shown
+
+    failed = find_cell("grad_scalar-0", folder / "other")[1]
+    assert command(monkeypatch, "show", failed, "-r", str(folder / "other")) == 0
+    shown = capsys.readouterr().out
+    assert "Traceback" in shown
+    assert "method: grad_scalar" in shown
+    assert "\x1b" not in shown
+
+    assert command(monkeypatch, *run, "--keep-failed") == 1
+    assert "2 cells failed" in capsys.readouterr().out
+    assert command(monkeypatch, *run) == 0
+    assert len(RunStore.open(folder / "other").ids()) == 4
+
+
+def test_only_runs_what_it_names_and_what_that_starts_from(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    matrix = small_matrix(tiny_folder)
+    chosen = RunOptions(only=("method=shuffled", "seed=0"))
+    outcome = run_matrix(matrix, tmp_path / "run", options=chosen)
+    methods = {outcome.store.record(name).method for name in outcome.computed}
+    assert methods == {"grad_scalar", "shuffled[of=grad_scalar]"}
+    for wrong, words in (("method=dlaa", "Known: ActivScalar"), ("metod=dla", '"method"')):
+        with pytest.raises(UserInputError, match=words):
+            run_matrix(matrix, tmp_path / "run", options=RunOptions(only=(wrong,)))
+
+
+def test_finished_cells_of_another_run_are_taken_over(
+    whole: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    moved = shutil.copytree(tiny_folder, tmp_path / "same-model")
+    options = RunOptions(reuse=(whole / "run",))
+    matrix = small_matrix(moved, methods=["grad_scalar", "dla"])
+    outcome = run_matrix(matrix, tmp_path / "run", options=options)
+    reused = {outcome.store.record(name).method for name in outcome.reused}
+    assert reused == {"grad_scalar", "random", "shuffled[of=grad_scalar]"}
+    assert len(outcome.computed) == 2
+    record = outcome.store.record(outcome.reused[0])
+    assert record.model == str(moved)
+    assert record.provenance["reused_from"] == str(whole / "run")
+
+
+def test_a_damaged_cell_is_not_taken_over(folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    for file in (folder / "run" / "cells").glob(f"*/{CELL_FILE}"):
+        file.write_bytes(file.read_bytes()[:50])
+    options = RunOptions(reuse=(folder / "run",))
+    outcome = run_matrix(small_matrix(tiny_folder), tmp_path / "fresh", options=options)
+    assert (len(outcome.reused), len(outcome.computed)) == (0, 4)
+
+
+def test_rm_removes_what_it_is_told_and_no_more(
+    folder: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+) -> None:
+    run = folder / "run"
+    run_matrix(small_matrix(tiny_folder, methods=["grad_scalar"]), run)
+    assert command(monkeypatch, "status", str(run)) == 0
+    assert "1 cells of earlier matrices" in capsys.readouterr().out
+    assert command(monkeypatch, "rm", str(run)) == 2
+    assert command(monkeypatch, "rm", str(run), "--stale", "--dry-run") == 0
+    assert "would remove" in capsys.readouterr().out
+    assert len(RunStore.open(run).stored()) == 4
+    assert command(monkeypatch, "rm", str(run), "--stale") == 0
+    assert {RunStore.open(run).record(name).method for name in RunStore.open(run).stored()} == {
+        "grad_scalar", "random", "shuffled[of=grad_scalar]"
+    }  # fmt: skip
+    with only_writer(run):
+        assert command(monkeypatch, "rm", str(run), "--failed", "--set-aside") == 2
+    assert "being written by process" in capsys.readouterr().err
+
+
+def test_a_cell_is_found_by_directory_or_part_of_its_id(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = find_cell("activ_scalar", whole / "run")[1]
+    directory = whole / "run" / "cells" / name
+    for text in (str(directory), str(directory / CELL_FILE)):
+        assert find_cell(text)[1] == name
+    (whole / "results").mkdir(exist_ok=True)
+    (whole / "run" / "results" / "other" / "cells").mkdir(parents=True)
+    monkeypatch.chdir(whole / "run")
+    with pytest.raises(UserInputError, match="no cell"):
+        find_cell("activ_scalar")
+    with pytest.raises(UserInputError, match="4 cells"):
+        find_cell("tiny", whole / "run")
+
+
+def test_show_gives_the_record_as_json_too(
+    whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+) -> None:
+    assert command(monkeypatch, "show", "random", "-r", str(whole / "run"), "--json") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["method"] == "random"
+    provenance = record["provenance"]
+    for key in ("versions", "git", "device", "device_name", "threads", "dtype", "seconds",
+                "peak_memory_bytes", "started"):  # fmt: skip
+        assert key in provenance
+    assert len(provenance["git"]["commit"]) == 40
+    assert record["seed"] == 0
+
+
+@pytest.mark.parametrize("method", ["activ_scalar", "shuffled"])
+def test_a_reproduced_cell_has_the_same_bits(
+    whole: Path, method: str, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+) -> None:
+    assert command(monkeypatch, "reproduce", method, "-r", str(whole / "run")) == 0
+    assert "the same bits" in capsys.readouterr().out
+
+
+def test_a_cell_that_comes_out_otherwise_says_where(
+    whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+) -> None:
+    monkeypatch.setattr("bench.evaluation.compute.SWEPT_SPLITS", ("test",))
+    assert command(monkeypatch, "reproduce", "grad_scalar-0", "-r", str(whole / "run")) == 1
+    shown = capsys.readouterr().out
+    assert "other numbers" in shown
+    assert "sweep.train.ld: only in one of the two" in shown
+
+
+def test_a_cell_that_would_be_another_one_today_says_why(
+    whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+) -> None:
+    monkeypatch.setattr("bench.matrix.identity.NUMBERS_VERSION", 77)
+    assert command(monkeypatch, "reproduce", "random", "-r", str(whole / "run")) == 2
+    assert "numbers_version was" in capsys.readouterr().err
+
+
+def test_text_is_harmless_in_a_terminal() -> None:
+    assert harmless("a\x1b[2Jb\nc\u202ed\x00é ") == "a\\x1b[2Jb\\nc\\u202ed\\x00é "

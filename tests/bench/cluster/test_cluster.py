@@ -1,0 +1,453 @@
+"""Workers are real processes; one is killed in the middle of a cell, one hangs, one has failed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from distributed import Client, LocalCluster, Scheduler
+
+from bench.cluster.crew import ClusterLostError
+from bench.matrix.cells import PlannedCell
+from bench.matrix.options import RunOptions
+from bench.runner import Outcome, Silent, run_matrix
+from bench.store.records import CellRecord
+from bench.store.results import RunStore
+from tasks.errors import UserInputError
+from tests.bench.store.test_upkeep import numbers
+from tests.small import small_matrix
+
+ROOT = Path(__file__).parents[3]
+PLUGIN = '''
+"""Methods that go wrong in ways that only processes can."""
+import ctypes, os, signal, sys, time
+from dataclasses import dataclass
+from pathlib import Path
+from methods.grad_scalar import GradScalar
+
+@dataclass(frozen=True)
+class Killed(GradScalar):
+    """Killed in the middle of a cell, as often as it says."""
+    marks: str = ""
+    times: int = 1
+
+    def fit(self, *arguments):
+        marks = Path(self.marks)
+        marks.mkdir(exist_ok=True)
+        if len(list(marks.iterdir())) < self.times:
+            (marks / str(time.time_ns())).touch()
+            print("these are my last words", flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().fit(*arguments)
+
+@dataclass(frozen=True)
+class Hung(GradScalar):
+    """Waits in a call that cannot be interrupted."""
+    def fit(self, *arguments):
+        ctypes.CDLL(None).sleep(600)
+
+@dataclass(frozen=True)
+class Broken(GradScalar):
+    """Raises."""
+    def fit(self, *arguments):
+        raise RuntimeError("no gradient today")
+
+METHODS = {"killed": Killed, "hung": Hung, "broken": Broken}
+'''
+MINE = '''
+"""A method of the same name as somebody else's."""
+import logging
+from dataclasses import dataclass
+from methods.grad_scalar import GradScalar
+
+@dataclass(frozen=True)
+class Mine(GradScalar):
+    """Scales what gradients say."""
+    factor: float = FACTOR
+    def fit(self, *arguments):
+        logging.getLogger("methods").warning("scaled by %g", self.factor)
+        return super().fit(*arguments)
+
+METHODS = {"mine": Mine}
+'''
+
+
+class Noting(Silent):
+    """Keeps who was started and finished."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.loaded: list[str] = []
+        self.interruptions: list[str] = []
+        self.records: list[CellRecord] = []
+
+    def loading(self, model: str) -> None:
+        self.loaded.append(model)
+
+    def starting(self, cell: PlannedCell) -> None:
+        self.started.append(cell.id)
+
+    def interrupted(self, cell: PlannedCell, why: str) -> None:
+        self.interruptions.append(cell.method.label)
+
+    def finished(self, cell: PlannedCell, record: CellRecord) -> None:
+        self.records.append(record)
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("plugins") / "unlucky.py"
+    file.write_text(PLUGIN)
+    return file
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "alone"
+    run_matrix(small_matrix(tiny_folder, seeds=[0, 1]), folder, options=RunOptions(threads=1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A cluster of two workers that somebody else has started, in another folder, for all runs."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    with LocalCluster(
+        n_workers=0, host="127.0.0.1", dashboard_address=None, silence_logs=50
+    ) as cluster:
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address]
+        options = ["--no-nanny", "--nthreads", "2", "--memory-limit", "0", "--no-dashboard"]
+        workers = [
+            subprocess.Popen(
+                [*command, *options],
+                cwd=elsewhere,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stderr=subprocess.DEVNULL,
+            )
+            for _ in range(2)
+        ]
+        yield cluster.scheduler_address
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+
+
+def test_workers_of_a_cluster_give_the_numbers_of_one_process(
+    alone: Path, tiny_folder: Path, tmp_path: Path, scheduler: str
+) -> None:
+    noting = Noting()
+    matrix = small_matrix(tiny_folder, seeds=[0, 1])
+    with Client(scheduler) as client:
+        client.wait_for_workers(2, timeout=120)
+    options = RunOptions(scheduler=scheduler, threads=1)
+    outcome = run_matrix(matrix, tmp_path / "run", noting, options)
+    again = run_matrix(matrix, tmp_path / "run", options=options)
+    assert not outcome.failed
+    assert not again.computed
+    assert numbers(outcome.store.directory) == numbers(alone)
+    assert set(noting.started) == set(outcome.computed)
+    assert len(noting.loaded) <= 2  # once a worker
+    processes = {record.provenance["process"] for record in noting.records}
+    assert len(processes) <= 2
+    assert {record.provenance["threads"] for record in noting.records} == {1}
+    logs = list((tmp_path / "run" / "logs").glob("tcp-127.0.0.1-*.log"))
+    assert sum(file.read_text().count("starting") for file in logs) == len(outcome.computed)
+
+
+def test_runs_on_one_scheduler_leave_each_other_alone(
+    tiny_folder: Path, tmp_path: Path, scheduler: str
+) -> None:
+    outcomes: dict[int, Outcome] = {}
+
+    def run(factor: int) -> None:
+        # The files have one name, and a method of one name: neither is the other run's.
+        file = tmp_path / str(factor) / "mine.py"
+        file.parent.mkdir()
+        file.write_text(MINE.replace("FACTOR", str(factor)))
+        matrix = small_matrix(tiny_folder, methods=["mine"], plugins=[str(file)])
+        output = tmp_path / str(factor) / "run"
+        code = f"bench.run({matrix.model_dump()!r}, {str(output)!r}, scheduler={scheduler!r})"
+        done = subprocess.run(
+            [sys.executable, "-c", f"import bench; {code}"],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        outcomes[factor] = Outcome(RunStore.open(output))
+
+    threads = [threading.Thread(target=run, args=(factor,)) for factor in (2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for factor, outcome in outcomes.items():
+        records = [outcome.store.record(name) for name in outcome.store.ids()]
+        assert {record.status for record in records} == {"done"}
+        said = "".join(f.read_text() for f in (outcome.store.directory / "logs").iterdir())
+        assert f"WARNING methods: scaled by {factor}" in said
+        assert f"scaled by {5 - factor}" not in said
+    assert len(outcomes) == 2
+    with Client(scheduler) as client:
+        assert set(client.run(keepers).values()) == {0}
+        plugins = client.run_on_scheduler(
+            lambda dask_scheduler: list(dask_scheduler.worker_plugins)
+        )
+        assert not [name for name in plugins if "attribution" in name]
+
+
+def plugins(dask_scheduler: Scheduler) -> list[str]:
+    """Runs on the scheduler: what it has every worker do."""
+    return list(dask_scheduler.worker_plugins)
+
+
+def keepers() -> int:
+    """Runs on a worker: for how many runs it holds a model."""
+    from bench.cluster.desk import DESK
+
+    return len(DESK.keepers)
+
+
+def test_files_of_tasks_and_plug_ins_travel_to_workers_that_do_not_see_them(
+    tiny_folder: Path, tmp_path: Path, scheduler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the workers are elsewhere: a relative path means nothing there
+    for name in ("mine", "other", "third"):
+        rows = [
+            {
+                "clean": f"When John and Mary saw {name} {place}",
+                "corrupted": f"When Mary and John saw {name} {place}",
+                "answer": " Mary",
+                "foil": " John",
+                "entity": f"{name} {place}",
+            }
+            for place in range(8)
+        ]
+        Path(f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    Path("mine.py").write_text(MINE.replace("FACTOR", "1"))
+    matrix = small_matrix(
+        tiny_folder,
+        tasks=["mine.jsonl", {"name": "mixture", "of": ["other.jsonl", "third.jsonl"]}],
+        methods=["mine"],
+        plugins=["mine.py"],
+        prompts={"train": 2, "test": 2, "shifted": 0},
+        controls={"draws": 0},
+    )
+    outcome = run_matrix(matrix, "run", options=RunOptions(scheduler=scheduler))
+    assert not outcome.failed, [record.error for record in outcome.failed]
+    records = [outcome.store.record(name) for name in outcome.computed]
+    assert len(records) == 2
+    paths = [record.settings["task"].get("path") for record in records]
+    assert "mine.jsonl" in paths  # as the matrix has it, not as the worker
+    again = run_matrix(matrix, "run")
+    assert not again.computed
+
+
+def test_a_cell_that_could_not_be_taken_over_is_computed(
+    tiny_folder: Path, alone: Path, tmp_path: Path, scheduler: str
+) -> None:
+    shutil.copytree(alone, tmp_path / "other")
+    for file in (tmp_path / "other").glob("cells/*/tensors.safetensors"):
+        file.write_bytes(b"damaged")
+    matrix = small_matrix(tiny_folder, seeds=[0, 1], methods=["grad_scalar"])
+    options = RunOptions(scheduler=scheduler, threads=1, reuse=(tmp_path / "other",))
+    outcome = run_matrix(matrix, tmp_path / "run", options=options)
+    assert not outcome.failed
+    assert not outcome.reused
+    assert len(outcome.computed) == len(outcome.store.ids())
+
+
+def test_after_ctrl_c_nothing_of_the_run_is_left_on_workers(
+    tiny_folder: Path, tmp_path: Path, scheduler: str
+) -> None:
+    class Interrupting(Noting):
+        def starting(self, cell: PlannedCell) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_matrix(
+            small_matrix(tiny_folder),
+            tmp_path / "run",
+            Interrupting(),
+            RunOptions(scheduler=scheduler),
+        )
+    with Client(scheduler) as client:
+        deadline = time.monotonic() + 60
+        while set(client.run(keepers).values()) != {0} and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert set(client.run(keepers).values()) == {0}
+
+
+def test_a_kind_of_device_that_no_worker_has_is_one_sentence(
+    tiny_folder: Path, tmp_path: Path, scheduler: str
+) -> None:
+    matrix = small_matrix(tiny_folder, models=[{"name": str(tiny_folder), "device": "cuda"}])
+    options = RunOptions(scheduler=scheduler, patience=3)
+    with pytest.raises(ClusterLostError, match=r"No worker computes on cuda .*\(cpu\)"):
+        run_matrix(matrix, tmp_path / "run", options=options)
+
+
+def test_a_worker_with_another_suite_says_so(
+    tiny_folder: Path, tmp_path: Path, scheduler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.cluster.keeper.Orders.__init__.__defaults__", (("0.0.9", 1),))
+    with pytest.raises(UserInputError, match=r"has attribution-bench 0.1.0 .* with 0.0.9"):
+        run_matrix(
+            small_matrix(tiny_folder), tmp_path / "run", options=RunOptions(scheduler=scheduler)
+        )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def unlucky(
+    tiny_folder: Path, plugin: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Outcome, Path, Noting]:
+    folder = tmp_path_factory.mktemp("unlucky")
+    methods = [
+        {"name": "killed", "marks": str(folder / "once")},
+        {"name": "killed", "marks": str(folder / "always"), "times": 100},
+        "broken",
+        "grad_scalar",
+        "hung",
+    ]
+    matrix = small_matrix(
+        tiny_folder, methods=methods, plugins=[str(plugin)], controls={"draws": 0}
+    )
+    noting = Noting()
+    options = RunOptions(workers=2, threads=1, cell_timeout=4)
+    return run_matrix(matrix, folder / "run", noting, options), folder, noting
+
+
+def test_a_killed_workers_cell_is_computed_by_another(
+    unlucky: tuple[Outcome, Path, Noting], alone: Path
+) -> None:
+    outcome, folder, noting = unlucky
+    done = {outcome.store.record(name).method: name for name in outcome.computed}
+    assert len(done) == 2, [record.error for record in outcome.failed]
+    once = next(name for label, name in done.items() if "once" in label)
+    assert len(list((folder / "once").iterdir())) == 1
+    assert sum("once" in label for label in noting.interruptions) == 1
+    same = outcome.store.read(done["grad_scalar"]).tensors
+    found = outcome.store.read(once).tensors
+    assert all((found[name] == same[name]).all() for name in ("scores", "split.test.ld"))
+
+
+def test_what_kills_hangs_or_breaks_is_a_result_with_its_log(
+    unlucky: tuple[Outcome, Path, Noting],
+) -> None:
+    outcome, folder, _ = unlucky
+    errors = {record.method.partition("[")[0]: record.error for record in outcome.failed}
+    kinds = {name: error.kind for name, error in errors.items() if error}
+    assert kinds == {
+        "killed": "WorkerDiedError", "hung": "CellTimeoutError", "broken": "RuntimeError"
+    }  # fmt: skip
+    assert len(list((folder / "always").iterdir())) == 3
+    logs = {name: error.log for name, error in errors.items() if error}
+    assert "no gradient today" in logs["broken"]
+    assert logs["killed"].count("these are my last words") == 3
+    assert "ctypes.CDLL(None).sleep(600)" in logs["hung"]  # where it was
+    assert "limit of 4 s" in errors["hung"].message  # type: ignore[union-attr]
+    assert "--cell-timeout" in errors["hung"].message  # type: ignore[union-attr]
+    kept = [file.read_text() for file in (folder / "run" / "logs").iterdir()]
+    assert sum(text.count("these are my last words") for text in kept) == 4
+
+
+def test_no_scheduler_and_no_worker_are_one_sentence(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.cluster.crew.CONNECT_SECONDS", 1)
+    with pytest.raises(ClusterLostError, match="No dask scheduler answers"):
+        run_matrix(
+            small_matrix(tiny_folder),
+            tmp_path / "run",
+            options=RunOptions(scheduler="tcp://127.0.0.1:9"),
+        )
+    with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=None) as empty:
+        options = RunOptions(scheduler=empty.scheduler_address, patience=2)
+        with pytest.raises(ClusterLostError, match=r"No worker is there within 2 s.*: none"):
+            run_matrix(small_matrix(tiny_folder), tmp_path / "run", options=options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_scheduler_that_is_lost_ends_the_run_and_finished_cells_stay(
+    tiny_folder: Path, tmp_path: Path, plugin: Path
+) -> None:
+    file = tmp_path / "scheduler.json"
+    options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", file]
+    command = [sys.executable, "-m"]
+    there = subprocess.Popen(
+        [*command, "distributed.cli.dask_scheduler", *map(str, options)], stderr=subprocess.DEVNULL
+    )
+    worker = subprocess.Popen(
+        [*command, "distributed.cli.dask_worker", "--scheduler-file", str(file), "--no-nanny"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.DEVNULL,
+    )
+
+    class Killing(Noting):
+        def starting(self, cell: PlannedCell) -> None:
+            super().starting(cell)
+            if cell.method.name == "hung":
+                there.kill()
+
+    noting = Killing()
+    matrix = small_matrix(
+        tiny_folder, methods=["grad_scalar", "hung"], plugins=[str(plugin)], controls={"draws": 0}
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not file.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        address = json.loads(file.read_text())["address"]
+        with pytest.raises(ClusterLostError, match=r"the dask scheduler is lost\. Finished cells"):
+            run_matrix(matrix, tmp_path / "run", noting, RunOptions(scheduler=address))
+    finally:
+        for process in (there, worker):
+            process.kill()
+            process.wait()
+    assert len(noting.started) == 2
+    assert len(RunStore.open(tmp_path / "run").ids()) == 1
+
+
+def test_a_worker_may_be_a_thread_of_this_process(
+    alone: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    matrix = small_matrix(tiny_folder, methods=["grad_scalar"], controls={"draws": 0})
+    with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
+        options = RunOptions(scheduler=cluster.scheduler_address, threads=1, cell_timeout=500)
+        outcome = run_matrix(matrix, tmp_path / "run", options=options)
+    assert not outcome.failed
+    assert keepers() == 0
+    of_one_process = RunStore.open(alone).read(outcome.computed[0]).tensors
+    mine = outcome.store.read(outcome.computed[0]).tensors
+    assert all((mine[name] == of_one_process[name]).all() for name in ("scores", "split.test.ld"))
+
+
+def test_one_process_needs_no_dask_and_workers_say_how_to_get_it(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "bench.cluster.crew", None)
+    with pytest.raises(UserInputError, match="pip install distributed"):
+        run_matrix(small_matrix(tiny_folder), tmp_path / "run", options=RunOptions(workers=2))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"workers": 1, "scheduler": "tcp://x:1"}, "give one"),
+        ({"workers": 0}, "--workers is 0"),
+        ({"cell_timeout": -1.0}, "--cell-timeout is -1"),
+        ({"threads": 0}, "--threads is 0"),
+        ({"patience": 0}, "--patience is 0"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, object], words: str) -> None:
+    with pytest.raises(UserInputError, match=words):
+        RunOptions(**options)  # type: ignore[arg-type]

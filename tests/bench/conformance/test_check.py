@@ -1,0 +1,141 @@
+"""`check` on tasks and models: the suite's own pass, and what is wrong is said in words."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from bench import plugins
+from bench.conformance import models as of_models
+from bench.conformance import tasks as of_tasks
+from bench.conformance.check import run_checks
+from bench.models import load as models
+from bench.models.load import ModelEntry
+from tasks import TASKS
+from tests.bench.cli.test_cli import command
+from tests.small import task_texts
+from tests.tiny import save_tiny
+
+Shown = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays() -> Iterator[None]:
+    yield
+    plugins.uninstall()
+
+
+OWN = [name for name in TASKS if name != "file"]
+"""A file is no task before it is there."""
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_the_suites_own_tasks_conform(name: str) -> None:
+    found = dict(run_checks(lambda: of_tasks.Case(name), of_tasks.CHECKS))
+    assert {words: problem for words, problem in found.items() if problem} == {}
+    assert len(found) == len(of_tasks.CHECKS)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox", "gemma3"])
+@pytest.mark.parametrize("check", of_models.CHECKS, ids=lambda check: check.__name__)
+def test_models_conform(
+    architecture: str, check: Callable[[of_models.Case], None],
+    tmp_path_factory: pytest.TempPathFactory, cases: dict[str, of_models.Case],
+) -> None:  # fmt: skip
+    if architecture not in cases:
+        folder = tmp_path_factory.mktemp("check") / architecture
+        save_tiny(folder, architecture, task_texts())
+        cases[architecture] = of_models.Case(str(folder))
+    check(cases[architecture])
+
+
+@pytest.fixture(scope="module")
+def cases() -> dict[str, of_models.Case]:
+    """Models are loaded once for all checks."""
+    return {}
+
+
+BAD_TASK = '''
+import random
+from dataclasses import dataclass
+from tasks.task import PromptPair
+
+@dataclass
+class Bad:
+    """Wrong in every way."""
+    name = "another"
+
+    def entities(self):
+        return ["Ann", "Bob", "Cid", "Dan", "Ann"]
+
+    def probe(self, split, entity):
+        return PromptPair(f"I saw {entity} and", f"I saw {entity} and", " he", " he", "Ann")
+
+    def candidates(self, split, entities, seed):
+        while True:
+            yield self.probe(split, random.choice(list(entities) or ["Ann"]))
+
+TASKS = {"bad": Bad}
+'''
+
+
+def test_what_is_wrong_with_a_task_is_said_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+) -> None:
+    monkeypatch.setattr(of_tasks, "MAX_CANDIDATES", 1000)
+    file = tmp_path / "bad.py"
+    file.write_text(BAD_TASK)
+    assert command(monkeypatch, "check", "bad", "--plugin", str(file)) == 1
+    shown = capsys.readouterr().out
+    for words in (
+        'the class has to say name = "bad"',
+        "has to be frozen",
+        "entities() names one twice",
+        "has to be about that entity",
+        "again before all others",
+        "two calls with one seed differ",
+        "candidates() does not come to an end",
+    ):
+        assert words in shown, words
+    file.write_text(BAD_TASK.replace("def probe", "def prob"))
+    assert command(monkeypatch, "check", "bad", "--plugin", str(file)) == 1
+    assert "the class has no method probe()" in capsys.readouterr().out
+
+
+def test_what_is_wrong_with_a_model_is_said_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+) -> None:
+    """Of a plug-in; by its own name, with weights that are no numbers."""
+    folder = save_tiny(tmp_path / "model", "llama", task_texts())
+    code = (
+        "from pathlib import Path\nfrom bench.models.load import ModelEntry\n"
+        f"MODELS = {{'theirs': ModelEntry('a small one', None, None, Path({str(folder)!r}))}}\n"
+    )
+    (tmp_path / "theirs.py").write_text(code)
+    arguments = ["check", "theirs", "--plugin", str(tmp_path / "theirs.py")]
+    assert command(monkeypatch, *arguments) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("passed  ") == len(of_models.CHECKS)
+    assert "theirs: all checks passed." in shown
+
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        model.lm_head.weight[3] = torch.nan
+    model.save_pretrained(folder)
+    assert command(monkeypatch, *arguments) == 1
+    assert "NaN or infinite logits" in capsys.readouterr().out
+    plugins.uninstall()
+    monkeypatch.setitem(models.MODELS, "long", ModelEntry("x" * 91, None, None, folder))
+    found = dict(run_checks(lambda: of_models.Case("long"), of_models.CHECKS[:1]))
+    assert "that line has 90 characters at most" in found.values()
+
+
+def test_a_check_that_ends_the_process_has_failed() -> None:
+    def leaves(case: str) -> None:
+        """It stays."""
+        raise SystemExit(0)
+
+    ((words, problem),) = run_checks(lambda: "a case", [leaves])
+    assert (words, "SystemExit(0)" in problem) == ("It stays.", True)

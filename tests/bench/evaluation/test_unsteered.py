@@ -1,0 +1,121 @@
+"""The table of tasks: numbers against those of a run's own record, and what is not there."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from bench.cli.app import app
+from bench.cli.tasks import _write
+from bench.evaluation.unsteered import as_frame, every_variety, measure
+from bench.models.load import LoadedModel, load_model
+from bench.runner import run_matrix
+from tasks import TASKS
+from tasks.build import build_task
+from tasks.errors import UserInputError
+from tasks.ioi import IOI
+from tasks.ioi_varied import IOIVaried
+from tests.small import small_matrix
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_folder: Path) -> LoadedModel:
+    return load_model(str(tiny_folder), device="cpu")
+
+
+def test_numbers_are_those_of_a_run(tiny: LoadedModel, tiny_folder: Path, tmp_path: Path) -> None:
+    (row,) = measure(tiny, [("ioi", IOI())], n_prompts=6)
+    matrix = small_matrix(
+        tiny_folder,
+        methods=["grad_scalar"],
+        controls={"draws": 0},
+        prompts={"train": 2, "test": 6, "shifted": 6},
+    )
+    outcome = run_matrix(matrix, tmp_path / "run")
+    cell = outcome.store.read(outcome.computed[0])
+    metrics = {metric.split: metric for metric in cell.record.metrics}
+    ld = cell.tensors["split.test.ld"][:, 0]
+    assert cell.tensors["split.test.beta"][0] == 0
+    assert row.ld == pytest.approx((ld.mean(), ld.std(ddof=1) / math.sqrt(6)), rel=1e-5)
+    assert pytest.approx(metrics["test"].E_0_unsteered, rel=1e-5) == row.E_0
+    assert row.mass == pytest.approx(metrics["test"].mass_unsteered, rel=1e-5)
+    assert row.answer_ahead == pytest.approx((ld > 0).mean())
+    assert row.shifted == pytest.approx(cell.tensors["split.shifted.ld"][:, 0].mean(), rel=1e-5)
+    assert row.example[0] == cell.record.prompts["test"][0].clean
+    assert row.lengths == (12, 12)
+    assert (row.n_prompts, row.n_entities) == (6, (217, 217))
+    assert set(row.corrupted) == {"swap", "third_name", "fresh_names"}
+
+
+def test_corrupted_prompts_are_measured_one_by_one(tiny: LoadedModel) -> None:
+    (row,) = measure(tiny, [("ioi_varied", IOIVaried())], n_prompts=5)
+    assert row.lengths[0] < row.lengths[1]
+    from tasks.encoding import encode
+
+    task = IOIVaried(corruption="third_name")
+    sizes = {"train": 2, "test": 5, "shifted": 5}
+    batch = encode(task, tiny.tokenizer, sizes, tiny.bos_id, seed=0).batches["test"]
+    found = []
+    for tokens, answer, foil in zip(batch.corrupted, batch.answers, batch.foils, strict=True):
+        with torch.no_grad():
+            logits = tiny.bridge.original_model(torch.from_numpy(tokens[tokens >= 0])[None]).logits[
+                0, -1
+            ]
+        found.append(float(logits[answer] - logits[foil]))
+    assert row.corrupted["third_name"] == pytest.approx(np.mean(found), abs=1e-4)
+
+
+def test_every_task_is_there_in_all_its_varieties() -> None:
+    found = every_variety()
+    assert {name for name, _ in found} == set(TASKS) - {"file"}
+    tasks: list[Any] = [task for _, task in found]
+    assert len({task.template for task in tasks if task.name == "ccc"}) == 8
+    assert len({task.family for task in tasks if task.name == "fact_conflict"}) == 4
+    assert len(tasks) == len(set(tasks))
+    assert all(
+        getattr(task, "lengths", "") != "several" or task.name == "ioi_varied" for task in tasks
+    )
+
+
+def test_a_task_that_cannot_be_asked_says_why(tiny: LoadedModel, tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text('{"clean": "a", "corrupted": "b", "answer": " c", "foil": " d"}')
+    row, other = measure(tiny, [build_task(str(path), {}), ("ioi", IOI())], n_prompts=2)
+    assert 'Task "own.jsonl": the split "train" was to have 2 prompts, but only 0' in row.problem
+    assert not other.problem
+    frame = as_frame([row, other])
+    assert list(frame["task"]) == ["own.jsonl", "ioi"]
+    assert math.isnan(frame["LD"][0])
+
+
+def test_the_command_prints_and_writes_the_table(tiny_folder: Path, tmp_path: Path) -> None:
+    run = CliRunner()
+    arguments = ["tasks", "--model", str(tiny_folder), "--task", "ccc", "--task", "docstring"]
+    for ending in ("csv", "md"):
+        out = tmp_path / f"table.{ending}"
+        result = run.invoke(app, [*arguments, "--prompts", "2", "-o", str(out)])
+        assert result.exit_code == 0, result.output
+        assert "docstring" in result.output
+    frame = pd.read_csv(tmp_path / "table.csv")
+    assert list(frame["task"]) == ["ccc", "docstring"]
+    assert list(frame["prompts"]) == [2, 2]
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    assert len(lines) == 4
+    assert {line.count(" | ") for line in lines} == {lines[0].count(" | ")}
+    assert lines[3].startswith("| docstring | 2 | ")
+
+
+def test_an_unknown_format_is_an_error_before_anything_is_measured() -> None:
+    result = CliRunner().invoke(app, ["tasks", "--output", "table.xlsx"])
+    assert isinstance(result.exception, UserInputError)
+    assert "written as .csv or .md" in str(result.exception)
+
+
+def test_a_spreadsheet_runs_nothing_of_the_table(tmp_path: Path) -> None:
+    _write(pd.DataFrame({"task": ["=1+1"], "LD": [-1.5]}), tmp_path / "table.csv")
+    assert (tmp_path / "table.csv").read_text().splitlines()[1] == "'=1+1,-1.5"

@@ -1,0 +1,228 @@
+"""Cells: named by what they compute, controls for every untrained method, parents first."""
+
+from collections import Counter
+
+import pytest
+
+from bench.matrix.cells import PlannedCell, expand
+from bench.matrix.identity import content_of, same_content
+from bench.matrix.parse import parse
+from bench.matrix.schema import Matrix
+from tasks import ccc
+from tasks.errors import UserInputError
+
+
+def matrix(**changes: object) -> Matrix:
+    base = {
+        "models": ["m"],
+        "tasks": ["ioi"],
+        "methods": ["activ_patch", "activ_scalar"],
+        "controls": {"draws": 2},
+    }
+    return parse({**base, **changes}, "test")
+
+
+def cells(digest: str = "d", device: str = "cpu", **changes: object) -> list[PlannedCell]:
+    return expand(matrix(**changes), lambda name: digest, lambda setting: device)
+
+
+def test_controls_are_drawn_for_untrained_methods_only() -> None:
+    labels = [cell.method.label for cell in cells()]
+    assert (
+        labels
+        == ["activ_patch", "activ_scalar"] + ["random"] * 2 + ["shuffled[of=activ_patch]"] * 2
+    )
+    assert [cell.method.label for cell in cells(controls={"draws": 0})] == labels[:2]
+
+
+def test_a_parent_stands_before_what_starts_from_it() -> None:
+    found = cells()
+    shuffled = [cell for cell in found if cell.parent]
+    assert {cell.parent for cell in shuffled} == {found[0].id}
+    assert all(cell.settings["parent"] == content_of(found[0].id) for cell in shuffled)
+
+
+def test_ids_are_unique_and_stable() -> None:
+    found = [cell.id for cell in cells(seeds=[0, 1], tasks=["ioi", "ccc"])]
+    assert len(set(found)) == len(found) == 2 * 2 * 6
+    assert found == [cell.id for cell in cells(seeds=[0, 1], tasks=["ioi", "ccc"])]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"prompts": {"train": 5}},
+        {"sites": ["mlp_out"]},
+        {"positions": "last"},
+        {"objective": {"margin": 0}},
+        {"tasks": [{"name": "ioi", "order": "BABA"}]},
+        {"rows_per_forward": 8},
+        {"seeds": [3]},
+        {"models": [{"name": "m", "dtype": "bfloat16"}]},
+        {"models": [{"name": "m", "packed": False}]},
+        {"digest": "e"},
+        {"device": "cuda"},
+    ],
+)
+def test_whatever_decides_the_numbers_is_part_of_the_id(changes: dict[str, object]) -> None:
+    plain = {cell.id for cell in cells()}
+    assert not plain & {cell.id for cell in cells(**changes)}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"output": "elsewhere"}, {"summary": "words"}, {"agreement": {"resamples": 3}}],
+)
+def test_what_does_not_decide_the_numbers_is_not(changes: dict[str, object]) -> None:
+    assert [cell.id for cell in cells()] == [cell.id for cell in cells(**changes)]
+
+
+def test_the_name_of_a_model_and_the_number_of_a_gpu_are_no_content() -> None:
+    ours, theirs = cells(device="cuda:0"), cells(device="cuda:1", models=["elsewhere/m"])
+    assert [content_of(cell.id) for cell in ours] == [content_of(cell.id) for cell in theirs]
+    assert all(same_content(a.settings, b.settings) for a, b in zip(ours, theirs, strict=True))
+    assert not same_content(ours[0].settings, ours[1].settings)
+
+
+def test_other_data_of_a_task_makes_other_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {content_of(cell.id) for cell in cells(tasks=["ccc"])}
+    monkeypatch.setitem(ccc.TEMPLATES, "stem", ccc.TEMPLATES["stem"] + " now")
+    assert not before & {content_of(cell.id) for cell in cells(tasks=["ccc"])}
+
+
+def test_adding_a_method_leaves_the_others_as_they_are() -> None:
+    more = {cell.id for cell in cells(methods=["activ_patch", "activ_scalar", "dla"])}
+    assert {cell.id for cell in cells()} < more
+
+
+def test_labels_show_settings_that_are_not_the_default() -> None:
+    found = cells(
+        tasks=[{"name": "ccc", "template": "paper"}],
+        methods=[{"name": "activ_patch", "direction": "denoising"}],
+        controls={"draws": 1},
+    )
+    assert found[0].task.label == "ccc[template=paper]"
+    assert [cell.method.label for cell in found] == [
+        "activ_patch[direction=denoising]",
+        "random",
+        "shuffled[of=activ_patch[direction=denoising]]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"methods": ["activ_pach"]}, ['no method "activ_pach"', 'mean "activ_patch"']),
+        ({"tasks": ["ioy"]}, ['no task "ioy"', 'mean "ioi"']),
+        ({"sites": ["atn_out"]}, ['no site "atn_out"', 'mean "attn_out"']),
+        (
+            {"tasks": [{"name": "ccc", "template": "sten"}]},
+            ['task "ccc"', '"sten"', 'mean "stem"'],
+        ),
+        (
+            {"methods": [{"name": "activ_patch", "directon": "noising"}]},
+            ['method "activ_patch"', '"directon"', 'mean "direction"'],
+        ),
+        ({"methods": [{"name": "activ_scalar", "epochs": 0}]}, ["epochs", "greater than 0"]),
+        (
+            {"methods": [{"name": "attr_patch", "corruption": "zero", "direction": "denoising"}]},
+            ["denoising", "zero", "counterfactual"],
+        ),
+        ({"methods": ["dla", "dla"]}, ["dla", "more than once"]),
+        ({"seeds": [1, 1]}, ["seeds", "more than once"]),
+        ({"methods": [{"name": "shuffled", "of": "dla"}]}, ['"dla"', "stand before"]),
+    ],
+)
+def test_mistakes_name_what_would_be_right(changes: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(UserInputError) as caught:
+        cells(**changes)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_controls_that_are_listed_are_not_made_twice() -> None:
+    labels = [cell.method.label for cell in cells(methods=["random", "dla"])]
+    assert labels == ["random", "dla", "random"] + ["shuffled[of=dla]"] * 2
+
+
+def test_an_unknown_word_for_positions_names_the_nearest() -> None:
+    with pytest.raises(UserInputError, match=r'no choice "lst".*Did you mean "last"'):
+        cells(positions="lst")
+
+
+GRID = {"margin": [0, 1], "lambda_f": [0, 10], "lambda_m": [0, 1e-3]}
+
+
+def test_a_list_stands_for_one_cell_a_value_and_lists_for_every_combination() -> None:
+    methods = [{"name": "activ_scalar", "learning_rate": [1e-2, 1e-1], "epochs": [1, 2, 3]}]
+    found = cells(methods=methods, controls={"draws": 0}, objective=GRID, prompts={"train": [2, 4]})
+    assert len({cell.id for cell in found}) == len(found) == 6 * 8 * 2
+    assert len({cell.method.label for cell in found}) == 6
+    settings = [(*cell.objective.model_dump().values(), cell.prompts.train) for cell in found]
+    assert len(set(settings)) == 8 * 2
+    for cell in found:
+        assert cell.settings["objective"] == cell.objective.model_dump()
+        assert cell.settings["prompts"] == cell.prompts.model_dump()
+        assert cell.varied == {
+            "prompts.train": cell.prompts.train,
+            **{f"objective.{name}": getattr(cell.objective, name) for name in GRID},
+        }
+
+
+def test_a_cell_of_a_grid_is_the_cell_of_its_values() -> None:
+    alone = cells(objective={"margin": 1, "lambda_f": 10, "lambda_m": 0}, controls={"draws": 0})
+    grid = cells(objective=GRID, controls={"draws": 0})
+    assert {cell.id for cell in alone} < {cell.id for cell in grid}
+    assert alone[0].varied == {}
+
+
+def test_a_grid_multiplies_untrained_methods_by_what_tunes_them_and_controls_not_at_all() -> None:
+    found = cells(objective=GRID, prompts={"train": [2, 4]})
+    counts = Counter(cell.method.name for cell in found)
+    assert counts == {"activ_patch": 2 * 2 * 2, "activ_scalar": 16, "random": 2, "shuffled": 2}
+    ids = {cell.id for cell in found}
+    assert {cell.parent for cell in found if cell.parent} < ids
+
+
+def test_controls_shuffle_the_first_value_of_a_methods_list() -> None:
+    methods = [{"name": "activ_patch", "corruption": ["mean", "zero"]}]
+    found = cells(methods=methods, controls={"draws": 1})
+    assert [cell.method.label for cell in found] == [
+        "activ_patch[corruption=mean]",
+        "activ_patch[corruption=zero]",
+        "random",
+        "shuffled[of=activ_patch[corruption=mean]]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": []}, r'"epochs" is a list of no values'),
+        ({"epochs": [3, 0]}, r'"epochs" is 0, but input should be greater than 0'),
+        ({"epochs": [3, 3]}, r"epochs=3.* more than once"),
+        ({"epoch": [3, 4]}, r'no setting "epoch".*Did you mean "epochs"'),
+    ],
+)
+def test_mistakes_in_a_grid(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(UserInputError, match=message):
+        cells(methods=[{"name": "activ_scalar", **settings}])
+
+
+def test_the_same_value_twice_in_the_objective_is_a_mistake() -> None:
+    with pytest.raises(UserInputError, match=r"margin.*more than once"):
+        cells(objective={"margin": [0, 0]})
+
+
+def test_values_varied_alone_leave_all_others_at_their_first() -> None:
+    methods = [{"name": "activ_scalar", "learning_rate": [1e-2, 1e-1], "epochs": [1, 2, 3]}]
+    prompts = {"train": [2, 4], "seed": [0, 1]}
+    found = cells(methods=methods, grid="alone", objective=GRID, prompts=prompts)
+    trained = [cell for cell in found if cell.method.name == "activ_scalar"]
+    assert len(trained) == 2 * (1 + 1 + 2 + 1 + 1 + 1 + 1)
+    assert sum(cell.method.name == "random" for cell in found) == 2 * 2
+    for cell in trained:
+        settings = cell.settings["method"]
+        changed = [settings["learning_rate"] != 1e-2, settings["epochs"] != 1]
+        changed += [cell.prompts.train != 2, cell.objective.margin != 0]
+        changed += [cell.objective.lambda_f != 0, cell.objective.lambda_m != 0]
+        assert sum(changed) <= 1

@@ -1,0 +1,107 @@
+"""The matrix as data: presets are valid, and every mistake names what would be right."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.matrix.config import load_config, preset_names
+from bench.matrix.parse import parse
+from tasks.errors import UserInputError
+
+SMALL = {"models": ["smollm2-135m"], "tasks": ["ioi"], "methods": ["dla"]}
+
+
+@pytest.mark.parametrize("name", sorted({*preset_names()} - {"paper"}))
+def test_presets_are_valid_and_say_what_they_are(name: str) -> None:
+    assert load_config(name).output == f"results/{name}"
+    assert preset_names()[name]
+
+
+def test_a_list_of_presets_is_no_matrix() -> None:
+    with pytest.raises(UserInputError, match=r"lists presets.*python -m bench run paper"):
+        load_config("paper")
+
+
+def test_quick_is_what_the_readme_says() -> None:
+    quick = load_config("quick")
+    assert [model.name for model in quick.models] == ["smollm2-135m"]
+    assert [task.name for task in quick.tasks] == ["ccc", "ioi"]
+    assert len(quick.methods) == 7
+    (prompts,) = quick.prompts.each
+    assert prompts.sizes == {"train": 8, "test": 16, "shifted": 16}
+    assert quick.controls.draws == 5
+
+
+def test_a_name_alone_is_a_choice_without_settings() -> None:
+    matrix = parse({**SMALL, "tasks": ["ioi", {"name": "ccc", "template": "paper"}]}, "here")
+    assert [(task.name, task.settings) for task in matrix.tasks] == [
+        ("ioi", {}),
+        ("ccc", {"template": "paper"}),
+    ]
+
+
+def test_a_file_gives_its_name_to_the_results(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("models: [smollm2-135m]\ntasks: [ioi]\nmethods: [dla]\n")
+    assert load_config(file).output == "results/mine"
+    assert load_config(str(file)) == load_config(file)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"site": ["attn_out"]}, ['"site"', 'Did you mean "sites"']),
+        ({"prompts": {"tran": 3}}, ['"prompts.tran"', 'Did you mean "train"']),
+        ({"models": [{"name": "gpt2", "dtyp": "float32"}]}, ["models.0.dtyp", 'mean "dtype"']),
+        ({"prompts": {"train": 0}}, ['"prompts.train" is 0', "greater than or equal to 1"]),
+        ({"prompts": {"train": "many"}}, ["'many'", "integer"]),
+        ({"prompts": {"train": []}}, ['"prompts.train" is []', "at least 1"]),
+        ({"objective": {"margin": [0, -1]}}, ['"objective.margin.1" is -1']),
+        ({"tasks": []}, ['"tasks" is []', "at least 1"]),
+        ({"tasks": "ioi"}, ["\"tasks\" is 'ioi'", "list"]),
+        ({"methods": None}, ['"methods" is None', "list"]),
+        ({"sweep": {"points": 20}}, ["odd"]),
+        ({"seeds": [0, 10**20]}, ["seeds.1", "less than 9223372036854775808"]),
+        ({"output": "a\0b"}, ['"output"']),
+        ({"positions": {"a": 1}}, ["positions"]),
+        ({"objective": {"lambda_f": -1}}, ["lambda_f", "greater than or equal to 0"]),
+    ],
+)
+def test_mistakes_say_where_and_what_would_be_right(
+    changes: dict[str, object], words: list[str]
+) -> None:
+    with pytest.raises(UserInputError) as caught:
+        parse({**SMALL, **changes}, "my.yaml")
+    message = str(caught.value)
+    assert message.startswith("my.yaml: ")
+    assert all(word in message for word in words), message
+    assert "\n" not in message
+
+
+def test_a_missing_key_is_named() -> None:
+    with pytest.raises(UserInputError, match=r'the key "tasks" is missing'):
+        parse({"models": ["gpt2"], "methods": ["dla"]}, "here")
+
+
+def test_an_unknown_preset_names_the_nearest() -> None:
+    with pytest.raises(UserInputError, match=r'"quik".*Did you mean "quick"'):
+        load_config("quik")
+
+
+@pytest.mark.parametrize("content", ["a: [1", "\tkey: 1", "- 1\n- 2", "", "!!python/object:os.x"])
+def test_what_is_not_a_mapping_in_yaml_is_refused(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "broken.yaml"
+    file.write_text(content)
+    with pytest.raises(UserInputError, match=r"broken\.yaml"):
+        load_config(file)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "bytes.yaml"
+    file.write_bytes(b"\xff\xfe\x00models")
+    with pytest.raises(UserInputError, match=r"bytes\.yaml is not YAML"):
+        load_config(file)
+
+
+def test_a_mapping_needs_no_file() -> None:
+    assert load_config(SMALL).output is None

@@ -1,0 +1,116 @@
+"""The paper's presets: valid, complete, and each draws its figures from what it stores."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.matrix.cells import expand
+from bench.matrix.config import find_file, load_config, preset_names, read_file
+from bench.matrix.parse import parse
+from bench.matrix.schema import Matrix
+from bench.matrix.sizes import of_size
+from bench.matrix.suite import is_suite, load_suite
+from bench.runner import run_matrix
+from reports.figures import FIGURES
+from reports.load import load
+from reports.style import TINY, WIDTHS
+from tests.reports.test_figures import assert_legible, texts
+from tests.small import task_texts
+from tests.tiny import ARCHITECTURES, save_tiny
+
+PAPER = tuple(load_suite("paper").matrices)
+SMALLER: dict[str, dict[str, Any]] = {
+    "table1": {"tasks": ["ccc", "ioi"]},
+    "fig2": {"tasks": ["ioi"], "objective": {"margin": 1, "lambda_f": [0, 1, 10], "lambda_m": 0}},
+    "fig3": {"prompts": {"train": 1, "test": 2, "shifted": 0, "seed": [0, 1]}},
+    "fig4": {"prompts": {"train": [2, 1], "test": 2, "shifted": 0}, "seeds": [0, 1]},
+    "fig5": {"transfer": ["ioi"]},
+    "fig6": {
+        "tasks": ["ccc", "ioi", {"name": "mixture", "of": ["ccc", "ioi"]}],
+        "transfer": ["ccc", "ioi"],
+    },
+    "fig8": {"tasks": ["fact_conflict"]},  # the tiny tokenizer knows nothing of the iPhone
+    "sensitivity": {
+        "methods": [{"name": "activ_scalar", "epochs": [2, 1], "batch_size": [None, 1]}],
+        "objective": {"lambda_m": [1e-3, 0]},
+        "prompts": {"train": 2, "test": 2, "shifted": 0},
+    },
+    "corruption": {
+        "methods": [
+            {"name": "attr_patch", "direction": ["noising", "denoising"]},
+            {"name": "attr_patch", "corruption": "zero"},
+        ]
+    },
+}
+
+
+def smaller(name: str, folder: Path) -> Matrix:
+    """The preset on a tiny model: as it stands, but for its size."""
+    data = of_size(read_file(find_file(name)), "small", name) | SMALLER.get(name, {})
+    data |= {"models": [{"name": str(folder), "device": "cpu"}], "sweep": {"points": 5}}
+    if "prompts" not in SMALLER.get(name, {}):
+        data["prompts"] = {"train": 2, "test": 2, "shifted": 2, "seed": [0, 1]}
+    matrix = parse(data, name)
+    methods = [_quick(choice.model_dump()) for choice in matrix.methods]
+    return parse({**data, "methods": methods}, name)
+
+
+def _quick(method: dict[str, Any]) -> dict[str, Any]:
+    trained = method["name"] in ("activ_scalar", "steer_vec", "dyn_scalar")
+    return {"epochs": 2, **method} if trained else method
+
+
+@pytest.mark.parametrize("size", ["small", "paper"])
+@pytest.mark.parametrize("name", PAPER)
+def test_a_preset_expands_into_cells_and_names_figures_that_there_are(name: str, size: str) -> None:
+    matrix = load_config(name, size=size)
+    cells = expand(matrix, lambda model: "digest", lambda device: "cpu")
+    assert cells
+    assert len({cell.id for cell in cells}) == len(cells)
+    assert matrix.figures
+    assert set(matrix.figures) <= set(FIGURES)
+    models = {cell.model.name for cell in cells}
+    assert (models == {"smollm2-135m"}) == (size == "small")
+
+
+def test_paper_runs_every_preset_that_is_of_the_paper() -> None:
+    assert set(PAPER) == set(preset_names()) - {"quick", "paper"}
+    assert is_suite("paper")
+    assert not is_suite("quick")
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_a_preset_draws_its_figures_from_what_it_stores(
+    name: str, tiny_folder: Path, tmp_path: Path
+) -> None:
+    outcome = run_matrix(smaller(name, tiny_folder), tmp_path / "run")
+    assert not outcome.failed
+    results = load(tmp_path / "run")
+    for figure in outcome.store.config["figures"]:
+        entry = FIGURES[figure]
+        for scope in entry.scopes(results):
+            if "task" in scope and scope["task"].startswith("mixture"):
+                continue
+            for width in (None, *WIDTHS.values()):
+                drawn = entry.figure(results, width=width, **scope)
+                drawn.canvas.draw()
+                assert_legible(drawn)
+                assert len(texts(drawn)) > 5
+                assert min(text.get_fontsize() for text in texts(drawn)) >= TINY
+            assert len(entry.numbers(results, **scope))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_heads_and_the_comparison_run_on_every_architecture(
+    architecture: str, tmp_path: Path
+) -> None:
+    folder = save_tiny(tmp_path / "model", architecture, task_texts())
+    for name in ("fig7", "fig9"):
+        matrix = smaller(name, folder)
+        one = matrix.model_dump() | {"prompts": {"train": 1, "test": 1, "shifted": 0}}
+        outcome = run_matrix(parse(one, name), tmp_path / name)
+        assert not outcome.failed
+        results = load(tmp_path / name)
+        FIGURES[matrix.figures[0]].figure(results).canvas.draw()
+        assert len(FIGURES["comparison"].numbers(results))

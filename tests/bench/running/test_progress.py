@@ -1,0 +1,51 @@
+"""Progress as a terminal and as a log file see it."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bench.evaluation.provenance import machine
+from bench.matrix.cells import PlannedCell, expand
+from bench.running.progress import TerminalProgress
+from bench.running.workplace import failure
+from tests.small import small_matrix
+
+
+@pytest.fixture
+def cells(tiny_folder: Path) -> list[PlannedCell]:
+    return expand(small_matrix(tiny_folder), lambda name: name, lambda device: device)
+
+
+def shown(cells: list[PlannedCell], *, terminal: bool) -> str:
+    """What a run of these cells writes, of which the first is interrupted and then fails."""
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=terminal, width=200, color_system=None)
+    with TerminalProgress(console) as progress:
+        progress.planned(cells, 0, 5.0)
+        progress.loading("tiny")
+        progress.starting(cells[0])
+        progress.interrupted(cells[0], "tcp://10.0.0.1:1: it \x1b[31mdied")
+        for cell in cells:
+            progress.starting(cell)
+            progress.finished(cell, failure(cell, RuntimeError("no\x07good"), machine()))
+    return text.getvalue()
+
+
+def test_a_log_file_has_a_line_a_cell_and_no_control_characters(cells: list[PlannedCell]) -> None:
+    text = shown(cells, terminal=False)
+    lines = text.splitlines()
+    assert len(lines) == 2 + len(cells)
+    assert lines[0] == "4 cells to compute, which takes about 5 s."
+    assert "waits again: tcp://10.0.0.1:1: it \\x1b[31mdied  (0 of 4 done)" in lines[1]
+    assert lines[2].endswith("failed: no\\x07good  (0 of 4 done, 1 failed)")
+    assert lines[-1].endswith("(0 of 4 done, 4 failed)")
+    assert not set(text) & {"\r", "\x1b", "\x07"}
+
+
+def test_a_terminal_has_a_bar_with_the_counts(cells: list[PlannedCell]) -> None:
+    text = shown(cells, terminal=True)
+    assert "0 of 4 done, 4 failed" in text
+    assert "no\\x07good" in text
+    assert "\x1b[31m" not in text

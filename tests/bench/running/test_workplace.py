@@ -1,0 +1,221 @@
+"""Where cells are computed: rows of a forward and precision, stored with what they made."""
+
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bench.matrix.cells import expand
+from bench.matrix.options import RunOptions
+from bench.matrix.schema import Matrix
+from bench.models.load import model_digest
+from bench.runner import Outcome, run_matrix
+from bench.running import workplace as module
+from bench.running.workplace import tf32
+from bench.store.results import Cell
+from tests.small import small_matrix
+
+
+def matrix_of(folder: Path, **changes: Any) -> Matrix:
+    changes = {"methods": ["grad_scalar"], "controls": {"draws": 0}, **changes}
+    matrix: Matrix = small_matrix(folder, **changes)
+    return matrix
+
+
+def only_cell(outcome: Outcome) -> Cell:
+    (cell_id,) = outcome.store.ids()
+    return outcome.store.read(cell_id)
+
+
+def rows_of(outcome: Outcome) -> list[int]:
+    store = outcome.store
+    return [store.record(name).provenance["rows_per_forward"] for name in store.ids()]
+
+
+def test_rows_follow_from_memory_unless_the_matrix_says_them(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "rows_at_hand", lambda subject, n_positions: 7)
+    assert rows_of(run_matrix(matrix_of(tiny_folder), tmp_path / "auto")) == [7]
+    said = matrix_of(tiny_folder, rows_per_forward=3)
+    assert rows_of(run_matrix(said, tmp_path / "said")) == [3]
+
+
+def test_what_is_added_has_the_rows_of_what_is_there(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a run in two goes has the numbers of a run in one, to the bit."""
+    monkeypatch.setattr(module, "rows_at_hand", lambda subject, n_positions: 5)
+    run_matrix(matrix_of(tiny_folder), tmp_path)
+    monkeypatch.setattr(module, "rows_at_hand", lambda subject, n_positions: 9)
+    added = run_matrix(matrix_of(tiny_folder, methods=["grad_scalar", "dla"]), tmp_path)
+    assert len(added.computed) == 1
+    assert rows_of(added) == [5, 5]
+
+
+def test_a_cell_that_runs_out_of_memory_goes_on_with_half_the_rows(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, tried = module.compute_cell, []
+
+    def greedy(cell: Any, model: Any, subject: Any, *rest: Any) -> Any:
+        tried.append(subject.rows_per_forward)
+        if subject.rows_per_forward > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(cell, model, subject, *rest)
+
+    monkeypatch.setattr(module, "compute_cell", greedy)
+    monkeypatch.setattr(module, "rows_at_hand", lambda subject, n_positions: 16)
+    outcome = run_matrix(matrix_of(tiny_folder, methods=["grad_scalar", "dla"]), tmp_path)
+    assert not outcome.failed
+    assert tried == [16, 8, 4, 4]
+    assert rows_of(outcome) == [4, 4]
+
+
+def test_autocast_is_a_setting_of_the_model(tiny_folder: Path, tmp_path: Path) -> None:
+    """Other numbers, about the same scores, and said in the cell's settings."""
+    found = {}
+    for dtype in ("none", "bfloat16"):
+        model = {"name": str(tiny_folder), "autocast": dtype}
+        outcome = run_matrix(matrix_of(tiny_folder, models=[model]), tmp_path / dtype)
+        assert not outcome.failed
+        cell = only_cell(outcome)
+        assert cell.record.settings["model"]["autocast"] == dtype
+        found[dtype] = cell.tensors["scores"]
+    exact, rough = found["none"], found["bfloat16"]
+    assert not np.array_equal(exact, rough)
+    size = np.nanmax(np.abs(exact))
+    assert np.nanmax(np.abs(exact - rough)) < 0.1 * size
+
+
+def test_tf32_is_allowed_within_the_block_only() -> None:
+    before = torch.backends.cuda.matmul.allow_tf32
+    with tf32(True):
+        assert torch.backends.cuda.matmul.allow_tf32
+        with tf32(False):
+            assert not torch.backends.cuda.matmul.allow_tf32
+    assert torch.backends.cuda.matmul.allow_tf32 == before
+
+
+def test_a_model_that_cannot_be_loaded_fails_every_cell_with_its_reason(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory that runs out while the second model is loaded, say."""
+    real, asked = module.load_model, []
+
+    def greedy(name: str, **how: Any) -> Any:
+        asked.append(name)
+        if len(asked) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(name, **how)
+
+    monkeypatch.setattr(module, "load_model", greedy)
+    other = shutil.copytree(tiny_folder, tmp_path / "other")
+    models = [str(tiny_folder), str(other)]
+    outcome = run_matrix(
+        matrix_of(tiny_folder, models=models, methods=["grad_scalar", "dla"]), tmp_path / "run"
+    )
+    assert len(outcome.computed) == 2
+    kinds = [record.error.kind for record in outcome.failed if record.error]
+    assert kinds == ["OutOfMemoryError"] * 2
+
+
+def test_another_model_than_was_planned_is_refused(tiny_folder: Path) -> None:
+    """Its folder was changed between planning and loading, or is another one on a worker."""
+    matrix = matrix_of(tiny_folder)
+    cell = expand(matrix, lambda name: "what it was", lambda device: "cpu")[0]
+    place = module.Workplace(matrix)
+    for _ in range(2):
+        with pytest.raises(module.OtherModelError, match="was planned with what it was"):
+            place.open(cell)
+    pinned = matrix_of(tiny_folder, models=[{"name": str(tiny_folder), "digest": "another"}])
+    cell = expand(pinned, model_digest, lambda device: "cpu")[0]
+    with pytest.raises(module.OtherModelError, match="asks for the digest another"):
+        module.Workplace(pinned).open(cell)
+
+
+def broken(name: str, **how: Any) -> Any:
+    raise RuntimeError("the disk gave nonsense")
+
+
+def slow(name: str, **how: Any) -> Any:
+    for _ in range(2000):
+        time.sleep(0.01)
+
+
+def leaving(*arguments: Any, **how: Any) -> Any:
+    sys.exit(0)
+
+
+@pytest.mark.parametrize("part", ["compute_cell", "prepare_task"])
+def test_what_ends_the_process_is_a_failed_cell_and_the_others_go_on(
+    part: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = getattr(module, part)
+    asked: list[object] = []
+
+    def once(*arguments: Any) -> Any:
+        asked.append(arguments)
+        return (leaving if len(asked) == 1 else real)(*arguments)
+
+    monkeypatch.setattr(module, part, once)
+    outcome = run_matrix(matrix_of(tiny_folder, tasks=["ioi", "ccc"]), tmp_path)
+    (failed,) = outcome.failed
+    assert failed.error is not None
+    assert "SystemExit(0)" in failed.error.message
+    assert len(outcome.computed) == 1
+
+
+def test_the_users_interrupt_ends_the_run(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "compute_cell", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_matrix(matrix_of(tiny_folder), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("load", "kind"),
+    [(broken, "RuntimeError"), (slow, "LoadTimeoutError"), (leaving, "EscapedError")],
+)
+def test_a_first_model_that_breaks_fails_its_cells_alone(
+    load: Any, kind: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried once, every cell says why, and the log does not grow from cell to cell."""
+    real, asked = module.load_model, []
+    other = shutil.copytree(tiny_folder, tmp_path / "other")
+
+    def first_breaks(name: str, **how: Any) -> Any:
+        asked.append(name)
+        return (real if name == str(tiny_folder) else load)(name, **how)
+
+    monkeypatch.setattr(module, "load_model", first_breaks)
+    matrix = matrix_of(tiny_folder, models=[str(other), str(tiny_folder)],
+                       methods=["grad_scalar", "dla", "attr_patch"])  # fmt: skip
+    real(str(tiny_folder))  # its imports take no time of the limit's
+    outcome = run_matrix(matrix, tmp_path / "run", options=RunOptions(load_timeout=5))
+    assert asked == [str(other), str(tiny_folder)]
+    assert len(outcome.computed) == 3
+    errors = [record.error for record in outcome.failed if record.error]
+    assert [error.kind for error in errors] == [kind] * 3
+    assert all("first_breaks" in error.log for error in errors)
+    assert len({len(error.log) for error in errors}) == 1
+
+
+def test_a_task_that_cannot_be_prepared_in_time_fails_its_cells(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "prepare_task", lambda *rest: slow(""))
+    outcome = run_matrix(
+        matrix_of(tiny_folder), tmp_path / "run", options=RunOptions(load_timeout=3)
+    )
+    assert [r.error.kind for r in outcome.failed if r.error] == ["LoadTimeoutError"]
+    assert "--load-timeout" in outcome.failed[0].error.message  # type: ignore[union-attr]

@@ -1,0 +1,322 @@
+"""Crash safety with the real parts: kill -9, a full disk, altered bytes, two writers."""
+
+import multiprocessing
+import os
+import random
+import resource
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.runner import Silent, run_matrix
+from bench.store.results import CELL_FILE, TENSOR_FILE, NotWritableError, RunStore
+from bench.store.upkeep import (
+    BusyError,
+    claim,
+    is_busy,
+    look,
+    only_writer,
+    owner_of,
+    survey,
+    tidy,
+)
+from tasks.errors import UserInputError
+from tests.small import small_matrix
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    run_matrix(small_matrix(tiny_folder), folder)
+    return folder
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be damaged."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def numbers(folder: Path) -> dict[str, object]:
+    """Everything of a run but timings and the time."""
+    store = RunStore.open(folder)
+    found = {}
+    for cell_id in store.ids():
+        cell = store.read(cell_id)
+        record = cell.record.model_dump_json(exclude={"provenance"})
+        found[cell_id] = (record, {name: t.tobytes() for name, t in cell.tensors.items()})
+    return found
+
+
+class Noting(Silent):
+    """Keeps what was said to be set aside."""
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+
+    def set_aside(self, sentences: list[str]) -> None:
+        self.sentences += sentences
+
+
+def stored_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
+
+
+def test_200_altered_bytes_at_random_places_are_each_noticed(run: Path) -> None:
+    draw = random.Random(7)
+    files = stored_files(run)
+    for _ in range(200):
+        file = draw.choice(files)
+        content = file.read_bytes()
+        at = draw.randrange(len(content))
+        altered = content[:at] + bytes([content[at] ^ (1 << draw.randrange(8))]) + content[at + 1 :]
+        file.write_bytes(altered)
+        try:
+            problems = survey(RunStore.open(run)).problems
+        except ValueError as error:
+            assert str(file) in str(error)  # noqa: PT017 (run.json: the run does not open)
+        else:
+            named = " ".join(problems.values())
+            assert str(file) in named, (file, at)
+        file.write_bytes(content)
+    assert not survey(RunStore.open(run)).problems
+
+
+def test_damaged_and_foreign_files_are_named_set_aside_and_recomputed(
+    run: Path, tiny_folder: Path
+) -> None:
+    whole = numbers(run)
+    first, second, third, _ = sorted((run / "cells").iterdir())
+    (first / CELL_FILE).write_bytes((first / CELL_FILE).read_bytes()[:100])
+    (second / TENSOR_FILE).unlink()
+    (third / "notes.txt").write_text("mine")
+    (run / "cells" / "stray").write_text("?")
+    (run / "results.csv").write_text("model,E_0\n")
+    (run / "cells" / ".DS_Store").write_text("a file manager's")
+    (run / ".writing-1-run.json").write_text("half")
+    (run / ".writing-2").mkdir()
+
+    told = Noting()
+    outcome = run_matrix(small_matrix(tiny_folder), run, told)
+    assert set(outcome.computed) == {first.name, second.name}
+    said = "\n".join(told.sentences)
+    for path in (first, second, third / "notes.txt", run / "cells" / "stray", run / "results.csv"):
+        assert str(path) in said
+    kept = {path.name for path in (run / "set-aside").iterdir()}
+    assert kept == {
+        first.name, second.name, "stray", f"{third.name}--notes.txt", "reasons.jsonl"
+    }  # fmt: skip
+    assert not list(run.glob(".writing*"))
+    assert numbers(run) == whole
+    assert len((run / "results.csv").read_text().splitlines()) > 10
+
+    quiet = Noting()
+    assert not run_matrix(small_matrix(tiny_folder), run, quiet).computed
+    assert not quiet.sentences
+
+
+def test_an_altered_run_file_does_not_end_a_run(run: Path, tiny_folder: Path) -> None:
+    content = (run / "run.json").read_bytes()
+    (run / "run.json").write_bytes(content[: len(content) // 2])
+    told = Noting()
+    outcome = run_matrix(small_matrix(tiny_folder), run, told)
+    assert (len(outcome.known), outcome.computed) == (4, [])
+    assert (run / "set-aside" / "run.json").is_file()
+    (said,) = told.sentences
+    assert str(run / "run.json") in said
+
+
+def test_a_run_without_its_cells_is_computed_again(
+    finished: Path, run: Path, tiny_folder: Path
+) -> None:
+    shutil.rmtree(run / "cells")
+    assert RunStore.open(run).ids() == []
+    assert len(run_matrix(small_matrix(tiny_folder), run).computed) == 4
+    assert numbers(run) == numbers(finished)
+
+
+def test_kill_9_at_20_random_moments_loses_nothing(
+    finished: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """A run in a forked process, killed again and again, is in the end the uninterrupted one."""
+    context = multiprocessing.get_context("fork")  # the imports are there: a start takes no time
+    folder, draw = tmp_path / "run", random.Random(3)
+    matrix = small_matrix(tiny_folder)
+    duration = 0.0
+    for kill in range(21):
+        start = time.perf_counter()
+        process = context.Process(target=run_matrix, args=(matrix, folder))
+        process.start()
+        if kill:
+            process.join(draw.uniform(0, duration))
+            process.kill()
+            process.join()
+            if process.exitcode == 0:
+                shutil.rmtree(folder)  # it was done: the next one starts from nothing
+        else:
+            process.join()
+            duration = time.perf_counter() - start
+            shutil.rmtree(folder)
+    told = Noting()
+    run_matrix(matrix, folder, told)
+    assert not told.sentences
+    assert numbers(folder) == numbers(finished)
+    assert not list(folder.glob(".writing*"))
+
+
+def test_kill_9_at_every_write_of_the_tables_loses_nothing(
+    finished: Path, run: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """The cells are done; whoever makes the tables is killed at its first write, its second ..."""
+    context = multiprocessing.get_context("fork")
+    matrix, names = small_matrix(tiny_folder), ("results.csv", "agreement.csv")
+    writes = 0
+    while True:
+        (run / "tables.json").unlink(missing_ok=True)
+        process = context.Process(target=_run_and_die, args=(matrix, run, writes))
+        process.start()
+        process.join()
+        if process.exitcode == 0:
+            break
+        told = Noting()
+        assert not run_matrix(matrix, run, told).computed
+        assert not told.sentences
+        for name in names:
+            assert (run / name).read_bytes() == (finished / name).read_bytes()
+        assert not list(run.glob(".writing*"))
+        writes += 1
+    assert writes >= 10
+
+
+def _run_and_die(matrix: object, folder: Path, writes: int) -> None:
+    """Runs a matrix, and ends like a process that is killed when it has written so often."""
+    real, done = os.fsync, [0]
+
+    def fsync(descriptor: int) -> None:
+        if done[0] == writes:
+            os.kill(os.getpid(), signal.SIGKILL)
+        done[0] += 1
+        real(descriptor)
+
+    os.fsync = fsync
+    run_matrix(matrix, folder)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("room", [1_000, 20_000])
+def test_a_full_disk_is_said_and_the_rest_is_done_when_there_is_room(
+    finished: Path, tiny_folder: Path, tmp_path: Path, room: int
+) -> None:
+    """The disk is a limit on the size of files, which the system enforces on every write."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    folder = tmp_path / "run"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        for _ in range(2):  # the same command again, before there is room
+            with pytest.raises(NotWritableError, match="File too large"):
+                run_matrix(small_matrix(tiny_folder), folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(folder.glob(".writing*"))
+    run_matrix(small_matrix(tiny_folder), folder)
+    assert numbers(folder) == numbers(finished)
+
+
+def test_a_finished_run_on_a_full_disk_says_so_too(run: Path, tiny_folder: Path) -> None:
+    """Not even who writes it can be written; nor can what is damaged be set aside."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        with pytest.raises(NotWritableError, match="make room"):
+            run_matrix(small_matrix(tiny_folder), run)
+        (run / "cells" / "stray").write_text("?")
+        store, found = look(run)
+        with pytest.raises(NotWritableError, match="make room"):
+            tidy(store, found)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not run_matrix(small_matrix(tiny_folder), run).computed
+
+
+def test_a_new_directory_is_its_owners_before_a_model_is_loaded(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two runs started together, the second one says so before it has done any work."""
+    monkeypatch.setattr("bench.running.workplace.load_model", None)
+    monkeypatch.setattr("bench.running.alone.model_digest", None)
+    with claim(tmp_path / "new"), pytest.raises(BusyError, match="is being written by process"):
+        run_matrix(small_matrix(tiny_folder), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_mistake_leaves_no_directory_behind(tiny_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserInputError, match="99 is outside"):
+        run_matrix(small_matrix(tiny_folder, positions=[99]), tmp_path / "some" / "where")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_second_writer_says_who_the_first_is(run: Path, tiny_folder: Path) -> None:
+    assert not is_busy(run)
+    with only_writer(run):
+        assert is_busy(run)
+        with pytest.raises(BusyError, match=f"process {os.getpid()} on .* --reuse"):
+            run_matrix(small_matrix(tiny_folder), run)
+    run_matrix(small_matrix(tiny_folder), run)
+
+
+def test_two_runs_at_once_leave_one_whole_run(
+    finished: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    context = multiprocessing.get_context("fork")
+    folder, matrix = tmp_path / "run", small_matrix(tiny_folder)
+    both = [context.Process(target=_run_or_busy, args=(matrix, folder)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert {process.exitcode for process in both} <= {0, 3}
+    assert 0 in {process.exitcode for process in both}
+    assert numbers(folder) == numbers(finished)
+
+
+def _run_or_busy(matrix: object, folder: Path) -> None:
+    try:
+        run_matrix(matrix, folder)  # type: ignore[arg-type]
+    except BusyError:
+        os._exit(3)
+
+
+def test_a_lock_of_a_killed_process_holds_nobody_up(run: Path) -> None:
+    process = multiprocessing.get_context("fork").Process(target=_lock_and_wait, args=(run,))
+    process.start()
+    while not is_busy(run):
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    assert not is_busy(run)
+    with only_writer(run):
+        assert str(os.getpid()) in owner_of(run)
+
+
+def _lock_and_wait(run: Path) -> None:
+    with only_writer(run):
+        time.sleep(60)
+
+
+def test_a_survey_tells_done_from_failed(run: Path) -> None:
+    store = RunStore.open(run)
+    record = store.record(store.ids()[0])
+    error = {"kind": "MemoryError", "message": "full"}
+    failed = record.model_validate(
+        {**record.model_dump(), "id": "other", "status": "failed", "error": error}
+    )
+    store.write(failed, {"scores": np.zeros(1)})
+    found = survey(store)
+    assert found.having("failed") == {"other"}
+    assert len(found.having("done")) == 4
+    assert found.cells["other"].error == failed.error
+    assert tidy(store, found) == []
