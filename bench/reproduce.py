@@ -21,8 +21,10 @@ from bench.models.load import model_digest
 from bench.plugins import install
 from bench.runner import threads
 from bench.running.workplace import Workplace
+from bench.store.cells import Cell
+from bench.store.layout import RUN_FILE
 from bench.store.records import CellRecord
-from bench.store.results import RUN_FILE, Cell, RunStore
+from bench.store.results import RunStore
 from tasks.errors import UserInputError
 
 OF_A_MOMENT = (

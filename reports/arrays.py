@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.store.cells import Tensors
 from bench.store.records import CellRecord
-from bench.store.results import Tensors
 from reports.load import Results
 from reports.maps import ScoreMap, score_maps
 from reports.text import token, visible

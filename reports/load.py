@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from bench.agreement.table import COLUMNS
+from bench.store.cells import Cell, Tensors
 from bench.store.records import CellRecord
-from bench.store.results import Cell, RunStore, Tensors
+from bench.store.results import RunStore
 from bench.store.tidy import tidy_table, variant_labels
 from reports.missing import Missing, read
 from tasks.errors import UserInputError, nearest

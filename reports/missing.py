@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.store.cells import CorruptCellError
 from bench.store.records import CellRecord, PlannedRecord
-from bench.store.results import CorruptCellError, RunStore
+from bench.store.results import RunStore
 
 FAILED = "failed"
 DAMAGED = "damaged"

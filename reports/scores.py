@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.agreement.table import Point, compared_points, kendall
+from bench.store.cells import Cell
 from bench.store.records import CellRecord
-from bench.store.results import Cell
 from reports.labels import group_cells
 from reports.load import Results
 from reports.outcomes import prompts_of

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.agreement.kendall import Scores
+from bench.store.cells import Cell
 from bench.store.records import CellRecord
-from bench.store.results import Cell
 from tasks.errors import UserInputError
 
 Point = tuple[str, int, int]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from bench.agreement.kendall import TOLERANCE, Scores, kendall, problem_of, rounded, tau_of
 from bench.agreement.points import FIT_SPLIT, Point, at_points, compared_points, points_of
+from bench.store.cells import Cell
 from bench.store.records import CellRecord
-from bench.store.results import Cell
 from bench.store.tidy import variant_labels
 
 if TYPE_CHECKING:

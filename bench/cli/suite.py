@@ -14,7 +14,8 @@ from bench.matrix.config import preset_names
 from bench.matrix.options import RunOptions
 from bench.matrix.suite import Suite, load_suite
 from bench.running.estimate import estimated_seconds, in_words
-from bench.store.results import RUN_FILE, RunStore
+from bench.store.layout import RUN_FILE
+from bench.store.results import RunStore
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from bench.matrix.options import RunOptions
 from bench.matrix.schema import Matrix
 from bench.models.bridge import device_kind
 from bench.running.alone import Computed, Crew, CrewWatcher, ScoresOf
-from bench.store.results import LOGS
+from bench.store.layout import LOGS
 
 CONNECT_SECONDS = 10
 CLOSE_SECONDS = 10

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from bench.store.results import Tensors
+from bench.store.cells import Tensors
 from methods.core.intervention import Intervention
 from methods.core.points import PointGrid
 from methods.method import Attribution

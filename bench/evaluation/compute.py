@@ -23,8 +23,8 @@ from bench.evaluation.transfer import evaluate_elsewhere
 from bench.matrix.cells import PlannedCell
 from bench.matrix.schema import Sparsity, Sweep
 from bench.models.load import LoadedModel
+from bench.store.cells import Tensors as Tensors
 from bench.store.records import BetaRecord, CellRecord
-from bench.store.results import Tensors as Tensors
 from methods import METHODS
 from methods.core.intervention import Intervention
 from methods.core.objective import Objective

@@ -14,8 +14,8 @@ from bench.evaluation.response import Response
 from bench.evaluation.split import Split, respond
 from bench.matrix.schema import Sweep
 from bench.models.load import LoadedModel
+from bench.store.cells import Tensors
 from bench.store.records import MetricRow
-from bench.store.results import Tensors
 from methods.core.intervention import Intervention
 from methods.core.objective import Objective
 from methods.core.subject import SubjectModel

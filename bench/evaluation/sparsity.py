@@ -19,8 +19,8 @@ from torch import Tensor
 
 from bench.evaluation.beta import tune_beta
 from bench.evaluation.split import Split, respond
+from bench.store.cells import Tensors
 from bench.store.records import SparsityRecord
-from bench.store.results import Tensors
 from methods.core.intervention import Intervention
 from methods.core.objective import Objective, effectiveness, faithfulness
 from methods.core.subject import SubjectModel

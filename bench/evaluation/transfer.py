@@ -13,8 +13,8 @@ import numpy as np
 from bench.evaluation.evaluate import metric_row, strengths
 from bench.evaluation.prepare import PreparedTask
 from bench.evaluation.split import Split, respond
+from bench.store.cells import Tensors
 from bench.store.records import MetricRow, PromptRecord
-from bench.store.results import Tensors
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.intervention import Intervention
 from methods.core.objective import Objective

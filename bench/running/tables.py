@@ -8,8 +8,9 @@ import json
 
 from bench.agreement.table import agreement_table
 from bench.matrix.identity import NUMBERS_VERSION
+from bench.store.layout import writing
 from bench.store.records import CellRecord
-from bench.store.results import RunStore, writing
+from bench.store.results import RunStore
 from bench.store.upkeep import NOT_KEPT
 
 

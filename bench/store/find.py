@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.store.results import CELL_FILE, CELLS, RUN_FILE, RunStore
+from bench.store.layout import CELL_FILE, CELLS, RUN_FILE
+from bench.store.results import RunStore
 from tasks.errors import UserInputError, nearest
 
 EVERYWHERE = Path("results")

@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from bench.store.cells import Cell
 from bench.store.records import CellRecord, GridRecord
-from bench.store.results import Cell
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.intervention import Intervention
 from methods.core.points import Heads, PointGrid, Site

@@ -1,106 +1,50 @@
-"""The store: one directory a run, one directory a cell, whole or not at all. Torch-free.
+"""The store: a run directory (`bench.store.layout`) with its cells and tables. Torch-free."""
 
-run.json                          the resolved matrix and the suite's version
-cells/<cell id>/cell.json         a CellRecord and two digests
-cells/<cell id>/tensors.safetensors
-results.parquet, results.csv      the tidy table; agreement.* beside it
-tables.json                       what the tables were made of, and their digests
-logs/                             what workers said
-set-aside/                        what was damaged or foreign, with the reasons
-report/                           written by `reports`
-"""
-
-import hashlib
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
+from bench.store.cells import CellStore
 from bench.store.files import (
     MAX_JSON_BYTES,
-    SET_ASIDE,
-    TEMPORARY,
     DamagedError,
     dump,
-    file_digest,
     parse,
     read_file,
     read_sealed,
     replace_file,
     seal,
-    seal_of,
     set_aside,
     set_aside_reasons,
-    sync,
-    write_file,
 )
-from bench.store.records import (
-    FORMAT,
-    CellRecord,
-    PlannedRecord,
-    RunRecord,
-    check_cell_id,
-    plain,
+from bench.store.layout import (
+    CELLS,
+    RUN_FILE,
+    WHAT_A_RUN_IS,
+    check_cells_folder,
+    check_may_become_a_run,
+    writing,
 )
-from bench.store.tables import TABLES_FILE, StoredTables
+from bench.store.records import FORMAT, CellRecord, PlannedRecord, RunRecord, plain
+from bench.store.tables import StoredTables
 from bench.store.tidy import tidy_table
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-Tensors = dict[str, NDArray[Any]]
-RUN_FILE = "run.json"
-CELLS = "cells"
-CELL_FILE = "cell.json"
-TENSOR_FILE = "tensors.safetensors"
-LOCK_FILE = ".lock"
-OWNER_FILE = ".owner.json"
-LOGS = "logs"
-WRITTEN_AT_THE_END = {
-    "report",
-    *(f"{table}.{kind}" for table in ("results", "agreement") for kind in ("parquet", "csv")),
-}
-WHAT_A_RUN_IS = (
-    f"A results directory is one that `python -m bench run` wrote: it contains {RUN_FILE} and a "
-    "folder cells/."
-)
-
-
-class CorruptCellError(UserInputError):
-    """A stored cell is truncated, altered or not a cell; the message names the file."""
-
 
 class CorruptRunError(UserInputError):
     """The run.json of a run is truncated or altered."""
 
 
-class NotWritableError(UserInputError):
-    """The disk is full, or results cannot be written for another reason that is not the cell's."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A record and its tensors, by name (see `bench.store.records` for the first)."""
-
-    record: CellRecord
-    tensors: Tensors
-
-
-class RunStore:
+class RunStore(CellStore):
     """Reads and writes one run directory. Get one by `RunStore.create` or `RunStore.open`."""
 
     def __init__(self, directory: Path, run: dict[str, Any]) -> None:
-        self.directory = directory
+        super().__init__(directory)
         self.run = run
         self.tables = StoredTables(directory)
 
@@ -184,10 +128,6 @@ class RunStore:
         """Why cells (and files) of the run were set aside, by the name that they had."""
         return set_aside_reasons(self.directory)
 
-    def cell_directory(self, cell_id: str) -> Path:
-        """Where a cell lives; raises ValueError for an id that is not safe as a name."""
-        return self.directory / CELLS / check_cell_id(cell_id)
-
     def ids(self) -> list[str]:
         """Return the ids of the run's stored cells, failed ones too.
 
@@ -197,100 +137,6 @@ class RunStore:
         stored = self.stored()
         planned = self.planned
         return sorted(stored) if planned is None else [name for name in planned if name in stored]
-
-    def stored(self) -> set[str]:
-        """The ids of all cells in the directory, of whatever matrix."""
-        return {file.parent.name for file in (self.directory / CELLS).glob(f"*/{CELL_FILE}")}
-
-    def has(self, cell_id: str, *, failed: bool = False) -> bool:
-        """Whether the cell is done (or, with `failed`, is stored at all).
-
-        Raises CorruptCellError where its record cannot be read: nothing is lost silently.
-        """
-        if not (self.cell_directory(cell_id) / CELL_FILE).is_file():
-            return False
-        return failed or self.record(cell_id).status == "done"
-
-    def write(self, record: CellRecord, tensors: Mapping[str, NDArray[Any]]) -> None:
-        """Store a cell whole or not at all; a failed cell that is there is replaced.
-
-        Raises FileExistsError where the cell is already done, and leaves it as it is;
-        NotWritableError where the disk is full or refuses it.
-        """
-        target = self.cell_directory(record.id)
-        if self.has(record.id):
-            raise FileExistsError(f"{target} is a finished cell and stays as it is")
-        content = save({name: np.asarray(array, order="C") for name, array in tensors.items()})
-        body = seal(record.model_dump_json(indent=1), hashlib.sha256(content).hexdigest())
-        with writing(self.directory):
-            self._write(target, {TENSOR_FILE: content, CELL_FILE: body})
-
-    def _write(self, target: Path, files: Mapping[str, bytes]) -> None:
-        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=self.directory))
-        try:
-            new = temporary / "new"
-            new.mkdir()
-            for name, content in files.items():
-                write_file(new / name, content)
-            sync(new)
-            if target.exists():  # a rename cannot replace a directory that is not empty
-                target.rename(temporary / "old")
-            new.rename(target)
-            sync(target.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-    def record(self, cell_id: str) -> CellRecord:
-        """Read a cell without its tensors. Errors as for `read`."""
-        return self._record(cell_id)[0]
-
-    def read(self, cell_id: str) -> Cell:
-        """Read a cell. Raises UserInputError for none, CorruptCellError for an altered one."""
-        record, digest = self._record(cell_id)
-        file = self.cell_directory(cell_id) / TENSOR_FILE
-        try:
-            content = read_file(file)
-        except FileNotFoundError:
-            _corrupt(file, "is missing")
-        except DamagedError as error:
-            _corrupt(file, str(error))
-        if hashlib.sha256(content).hexdigest() != digest:
-            _corrupt(file, f"({len(content)} bytes) is not the file that {CELL_FILE} was made for")
-        try:
-            return Cell(record, load(content))
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            _corrupt(file, f"is no safetensors file that NumPy can hold: {error}")
-
-    def check(self, cell_id: str) -> CellRecord:
-        """`record`, with the tensors compared with their digest. Errors as for `read`."""
-        record, digest = self._record(cell_id)
-        file = self.cell_directory(cell_id) / TENSOR_FILE
-        try:
-            found = file_digest(file)
-        except FileNotFoundError:
-            _corrupt(file, "is missing")
-        except DamagedError as error:
-            _corrupt(file, str(error))
-        if found != digest:
-            _corrupt(file, f"is not the file that {CELL_FILE} was made for")
-        return record
-
-    def _record(self, cell_id: str) -> tuple[CellRecord, str]:
-        file = self.cell_directory(cell_id) / CELL_FILE
-        if not (file.exists() or file.is_symlink()):
-            raise UserInputError(f"{self.directory} holds no cell {cell_id!r}")
-        if file.parent.is_symlink():
-            _corrupt(file.parent, "is a symbolic link: it is not followed")
-        try:
-            text, digest = read_sealed(file)
-            record = CellRecord.model_validate_json(text)
-        except DamagedError as error:
-            _corrupt(file, str(error))
-        except ValidationError as error:
-            _corrupt(file, f"does not fit the schema of format {FORMAT}: {error}")
-        if record.id != cell_id:
-            _corrupt(file, f"says it is the cell {record.id!r}")
-        return record, digest
 
     def table(self) -> "DataFrame":
         """Return the tidy table: a row a cell x split x beta kind, one row a failed cell."""
@@ -325,52 +171,6 @@ class RunStore:
         """
         return self.tables.read(name)
 
-    def version_of(self, cell_id: str) -> str:
-        """The digest that the cell's file bears: another one after the cell was written again."""
-        return seal_of(self.cell_directory(cell_id) / CELL_FILE)
-
-
-def check_may_become_a_run(directory: Path) -> None:
-    """Raises UserInputError for a directory that holds anything else than a run.
-
-    It may be new, empty, a run, hold nothing but what a killed run left behind, or be a run that
-    lost its run.json: tables and a report could be anybody's, so only beside cells are they ours.
-    """
-    check_cells_folder(directory)
-    if not directory.exists() or (directory / RUN_FILE).exists():
-        return
-    ours = {CELLS, LOGS, SET_ASIDE, LOCK_FILE, OWNER_FILE, TABLES_FILE}
-    if (directory / CELLS).is_dir():
-        ours |= WRITTEN_AT_THE_END
-    if not directory.is_dir() or not all(
-        path.name in ours or path.name.startswith(TEMPORARY) for path in directory.iterdir()
-    ):
-        raise UserInputError(
-            f"{directory} exists and is not a results directory, so nothing is written there. "
-            f"{WHAT_A_RUN_IS} Give an empty or a new directory."
-        )
-
-
-def check_cells_folder(directory: Path) -> None:
-    """Raises UserInputError where the cells would be somewhere else than in the run."""
-    if (directory / CELLS).is_symlink():
-        raise UserInputError(
-            f"{directory / CELLS} is a symbolic link: cells are neither read nor written where it "
-            "leads. A run is moved as a whole; its own directory may be a link."
-        )
-
-
-@contextmanager
-def writing(directory: Path) -> Iterator[None]:
-    """What goes wrong with the disk in the block is said as NotWritableError."""
-    try:
-        yield
-    except OSError as error:
-        raise NotWritableError(
-            f"Results cannot be written to {directory}: {error.strerror or error}. Finished cells "
-            "are safe; make room and give the same command again."
-        ) from error
-
 
 def _check_format(file: Path) -> None:
     """Raises UserInputError for a run that another format of the suite wrote."""
@@ -383,9 +183,3 @@ def _check_format(file: Path) -> None:
             f"{file} has format {run.get('format')!r}; this version of attribution-bench reads "
             f"format {FORMAT}. Use the version that wrote it: {run.get('suite_version')!r}."
         )
-
-
-def _corrupt(file: Path, what: str) -> NoReturn:
-    raise CorruptCellError(
-        f"{file} {what}. The next `python -m bench run` sets it aside and computes the cell again."
-    )

@@ -14,6 +14,7 @@ from typing import Any
 from filelock import BaseFileLock, FileLock, Timeout
 
 from bench.harmless import harmless
+from bench.store.cells import CorruptCellError
 from bench.store.files import (
     TEMPORARY,
     DamagedError,
@@ -24,21 +25,19 @@ from bench.store.files import (
     replace_file,
     set_aside,
 )
-from bench.store.records import CellRecord, check_cell_id
-from bench.store.results import (
+from bench.store.layout import (
     CELL_FILE,
     CELLS,
     LOCK_FILE,
     OWNER_FILE,
     RUN_FILE,
     TENSOR_FILE,
-    CorruptCellError,
-    CorruptRunError,
-    RunStore,
     check_cells_folder,
     check_may_become_a_run,
     writing,
 )
+from bench.store.records import CellRecord, check_cell_id
+from bench.store.results import CorruptRunError, RunStore
 from bench.store.tables import CorruptTableError
 from tasks.errors import UserInputError
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.store.cells import Cell
 from bench.store.records import CellRecord, MetricRow
-from bench.store.results import Cell
 from bench.store.tidy import variant_labels
 from reports import style
 from reports.figures.sweep import crossings_of, prompt_of, swept_prompt

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from bench.store.cells import Cell
 from bench.store.records import CellRecord, MetricRow, PromptRecord
-from bench.store.results import Cell
 from reports import palette, style
 from reports.figures.panels import Panel, sheet
 from reports.figures.parts import cells_of, draw_bar, draw_map, limit_of, token_names

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.store.results import Cell
+from bench.store.cells import Cell
 from reports import style
 from reports.figures.panels import Panel, sheet
 from reports.figures.parts import cells_of, draw_bar, draw_map, key, limit_of, token_names

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.store.cells import Cell
 from bench.store.records import CellRecord, PromptRecord
-from bench.store.results import Cell
 from reports import palette, style
 from reports.text import token
 

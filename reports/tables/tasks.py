@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.store.cells import Tensors
 from bench.store.records import CellRecord, PromptRecord
-from bench.store.results import Tensors
 from reports.load import Results
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from bench.matrix.config import load_config
 from bench.matrix.parse import parse
 from bench.matrix.schema import Matrix
 from bench.runner import run_matrix
-from bench.store.results import CELL_FILE, TENSOR_FILE, RunStore
+from bench.store.layout import CELL_FILE, TENSOR_FILE
+from bench.store.results import RunStore
 from bench.store.upkeep import survey
 from tasks.errors import UserInputError
 from tests.small import small_matrix

@@ -15,7 +15,8 @@ from pyarrow import parquet
 
 from bench.runner import run_matrix
 from bench.store.files import dump, seal
-from bench.store.results import CELL_FILE, RUN_FILE, TENSOR_FILE, CorruptRunError, RunStore
+from bench.store.layout import CELL_FILE, RUN_FILE, TENSOR_FILE
+from bench.store.results import CorruptRunError, RunStore
 from bench.store.tables import CorruptTableError
 from bench.store.upkeep import look, only_writer, owner_of, survey, tidy
 from reports.folder import ReportFolder

@@ -13,8 +13,9 @@ from bench.matrix.cells import PlannedCell
 from bench.matrix.schema import Matrix
 from bench.runner import Outcome, run_matrix
 from bench.running import workplace
+from bench.store.cells import Cell
 from bench.store.records import CellRecord
-from bench.store.results import Cell, RunStore
+from bench.store.results import RunStore
 from methods import METHODS
 from methods.controls import Random
 from methods.core.subject import SubjectModel

@@ -10,7 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from bench.store.results import TENSOR_FILE, RunStore
+from bench.store.layout import TENSOR_FILE
+from bench.store.results import RunStore
 from reports import palette, style
 from reports.figures import FIGURES, agreement, comparison, sweep
 from reports.load import Results, load

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from bench.store.files import set_aside
+from bench.store.layout import CELL_FILE, TENSOR_FILE
 from bench.store.records import PlannedRecord
-from bench.store.results import CELL_FILE, TENSOR_FILE, RunStore
+from bench.store.results import RunStore
 from reports.labels import missing_by_label
 from reports.load import Results, load
 from reports.present import formatted

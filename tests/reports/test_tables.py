@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from bench.agreement.table import COLUMNS
-from bench.store.results import CELL_FILE, RunStore
+from bench.store.layout import CELL_FILE
+from bench.store.results import RunStore
 from bench.store.tidy import variant_labels
 from reports.figures import FIGURES
 from reports.load import Results, load

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from bench.agreement import table as agreement
 from bench.agreement.table import COLUMNS, kendall
+from bench.store.cells import Cell
 from bench.store.records import CellRecord, GridRecord, PromptRecord
-from bench.store.results import Cell
 
 SITES, N_LAYERS, POSITIONS = ["attn_out", "mlp_out"], 3, [1, 2, 3]
 SHAPE = (len(SITES), N_LAYERS, len(POSITIONS))

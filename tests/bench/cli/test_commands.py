@@ -12,7 +12,8 @@ from bench.harmless import harmless
 from bench.matrix.options import RunOptions
 from bench.runner import run_matrix
 from bench.store.find import find_cell
-from bench.store.results import CELL_FILE, RunStore
+from bench.store.layout import CELL_FILE
+from bench.store.results import RunStore
 from bench.store.upkeep import only_writer
 from methods.grad_scalar import GradScalar
 from tasks.errors import UserInputError

@@ -14,7 +14,7 @@ from bench.evaluation.split import respond
 from bench.matrix.cells import expand
 from bench.runner import run_matrix
 from bench.running.estimate import forward_rows
-from bench.store.results import Cell
+from bench.store.cells import Cell
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.intervention import Intervention
 from methods.core.objective import Objective

@@ -11,7 +11,7 @@ from bench.evaluation.split import respond
 from bench.evaluation.transfer import TIED, evaluate_elsewhere
 from bench.matrix.cells import expand
 from bench.runner import run_matrix
-from bench.store.results import Cell
+from bench.store.cells import Cell
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.objective import Objective
 from methods.core.static_scaling import StaticScaling

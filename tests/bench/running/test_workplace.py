@@ -17,7 +17,7 @@ from bench.models.load import model_digest
 from bench.runner import Outcome, run_matrix
 from bench.running import workplace as module
 from bench.running.workplace import tf32
-from bench.store.results import Cell
+from bench.store.cells import Cell
 from tests.small import small_matrix
 
 

@@ -14,17 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from bench.store.cells import CorruptCellError
 from bench.store.files import read_sealed, seal
+from bench.store.layout import CELL_FILE, RUN_FILE, TENSOR_FILE, NotWritableError
 from bench.store.records import CellRecord, check_cell_id, plain, strict_json
-from bench.store.results import (
-    CELL_FILE,
-    RUN_FILE,
-    TENSOR_FILE,
-    CorruptCellError,
-    CorruptRunError,
-    NotWritableError,
-    RunStore,
-)
+from bench.store.results import CorruptRunError, RunStore
 from bench.store.tidy import COLUMNS, variant_labels
 from tasks.errors import UserInputError
 

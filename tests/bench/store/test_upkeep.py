@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from bench.runner import Silent, run_matrix
-from bench.store.results import CELL_FILE, TENSOR_FILE, NotWritableError, RunStore
+from bench.store.layout import CELL_FILE, TENSOR_FILE, NotWritableError
+from bench.store.results import RunStore
 from bench.store.upkeep import (
     BusyError,
     claim,
