@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from reports import palette, style
 from reports.drawn import Drawn
 from reports.figures import FIGURES
-from reports.folder import INDEX, ReportFolder
+from reports.folder import INDEX, ReportFolder, alone
 from reports.html import page
 from reports.latex import latex
 from reports.load import Results, load
@@ -73,8 +73,9 @@ def write_report(
     own = results.store.directory / "report"
     if out is None and own.is_symlink():
         raise UserInputError(f"{own} is a symbolic link: give the folder itself with --output.")
-    folder = ReportFolder(own if out is None else Path(out))
-    with palette.using(options.palette):
+    path = own if out is None else Path(out)
+    with alone(path), palette.using(options.palette):
+        folder = ReportFolder(path)
         drawn = list(_draw(results, folder, options))
         _write_tables(results, folder)
         changes = None
@@ -84,7 +85,7 @@ def write_report(
             write_table(changes.frame, strings(changes.frame), folder, "change", note, PAPER)
         index = folder.file(INDEX)
         index.write_text(page(results, drawn, changes), encoding="utf-8")
-    folder.finish()
+        folder.finish()
     return index
 
 

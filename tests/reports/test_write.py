@@ -16,7 +16,7 @@ import pytest
 
 from bench.store.results import RunStore
 from reports.figures import FIGURES
-from reports.folder import MANIFEST, ReportFolder
+from reports.folder import MANIFEST, ReportFolder, alone
 from reports.latex import PAGE, latex
 from reports.load import Results, load
 from reports.present import formatted, strings
@@ -95,6 +95,7 @@ def test_every_file_is_there(index: Path) -> None:
     assert names == sorted(
         [
             "index.html",
+            ".lock",
             "files.txt",
             *(f"figures/{name}.{kind}" for name in figures for kind in FORMATS),
             *(f"tables/{name}.{kind}" for name in tables for kind in ("csv", "md", "tex")),
@@ -431,10 +432,42 @@ def test_the_manifest_names_files_of_the_report_alone(tmp_path: Path) -> None:
     assert (folder.path / "tables").is_dir()
 
 
-def test_a_report_of_before_the_manifest_is_written_anew(
+def test_a_report_whose_manifest_is_missing_or_cut_off_is_written_anew(
     small_store: RunStore, tmp_path: Path
 ) -> None:
     small_store.write(make_failure("ccc", "dla", "out of memory"), {})
     index = write_report(small_store.directory, tmp_path / "report")
-    (index.parent / MANIFEST).unlink()
+    manifest = index.parent / MANIFEST
+    whole = manifest.read_text()
+    manifest.unlink()
     assert write_report(small_store.directory, tmp_path / "report") == index
+    for cut_off in ("", whole[:20]):
+        manifest.write_text(cut_off)
+        assert write_report(small_store.directory, tmp_path / "report") == index
+        assert manifest.read_text() == whole
+
+
+def test_a_cut_while_the_manifest_is_written_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = ReportFolder(tmp_path)
+    folder.file("tables/a.csv").write_text("1")
+    before = (tmp_path / MANIFEST).read_text()
+
+    def cut(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", cut)
+    with pytest.raises(KeyboardInterrupt):
+        folder.finish()
+    assert (tmp_path / MANIFEST).read_text() == before
+
+
+def test_a_report_waits_for_the_one_that_is_written(
+    small_store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_store.write(make_failure("ccc", "dla", "out of memory"), {})
+    monkeypatch.setattr("reports.folder.PATIENCE_SECONDS", 0.1)
+    with alone(tmp_path), pytest.raises(UserInputError, match="written by another process"):
+        write_report(small_store.directory, tmp_path)
+    assert write_report(small_store.directory, tmp_path).is_file()
