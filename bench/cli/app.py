@@ -214,14 +214,19 @@ def _run_suite(suite: Suite, options: RunOptions) -> int:
         _check_figures(matrix.figures)
     console = Console()
     try:
-        failed, broken, page = run_suite(suite, options, console)
+        ended = run_suite(suite, options, console)
     except KeyboardInterrupt:
         print("Interrupted. Finished cells are stored; the same command goes on.", file=sys.stderr)
         return INTERRUPTED
-    print_paths(console, {"results": suite.directory, "claims": page})
-    if failed:
-        console.print(f"{failed} cells failed; the reports of their presets say why.", style="red")
-    return USER_ERROR if broken else FAILED_CELLS if failed else 0
+    print_paths(console, {"results": suite.directory, "claims": ended.page})
+    lines = [
+        f"{name}: {count} cells failed: python -m bench status {suite.directory / name}"
+        for name, count in ended.failed.items()
+    ]
+    lines += [f"{name}: could not be run; its error stands above." for name in ended.broken]
+    for line in lines:
+        console.print(harmless(line), style="red", markup=False, soft_wrap=True, highlight=False)
+    return USER_ERROR if ended.broken else FAILED_CELLS if ended.failed else 0
 
 
 def _check_figures(names: list[str]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.cli.stored import PluginOption, show_failures
+from bench.cli.suite import chosen
 from bench.harmless import harmless
 from bench.matrix.config import load_config
 from bench.matrix.options import RunOptions
@@ -55,8 +57,13 @@ def plan(
         raise UserInputError(f"{matrix} is presets with tasks of their own: leave out --task.")
     suite = load_suite(matrix, output, size=size, models=model or (), plugins=plugin or ())
     plans = []
+    parts = chosen(suite, options.only)
     for name, config in suite.matrices.items():
-        plans.append(planned(config, suite.directory / name, options))
+        if name not in parts:
+            typer.echo(f"{name}: has no such cell")
+            continue
+        own = replace(options, only=parts[name])
+        plans.append(planned(config, suite.directory / name, own))
         typer.echo(f"{name}:")
         describe(plans[-1], suite.directory / name, options)
     seconds = [one.seconds for one in plans]

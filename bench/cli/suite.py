@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,39 +20,95 @@ from bench.store.results import RunStore
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
+    from bench.matrix.cells import PlannedCell
     from bench.store.records import CellRecord
     from reports.write import ReportOptions
 
 
-def run_suite(suite: Suite, options: RunOptions, console: Console) -> tuple[int, int, Path]:
+@dataclass(frozen=True)
+class Ended:
+    """How a suite ended: failed cells by preset, presets that could not be run, the first page."""
+
+    failed: dict[str, int]
+    broken: list[str]
+    page: Path
+
+
+def run_suite(suite: Suite, options: RunOptions, console: Console) -> Ended:
     """Runs every preset of a suite, writes its report, and then the suite's first page.
 
     What is wrong with one preset leaves the others alone. Finished cells are not computed again.
 
     Returns:
-        How many cells failed, how many presets could not be run, and the first page.
+        What failed, and the first page.
+
+    Raises:
+        UserInputError: where `options.only` names nothing in any preset.
     """
     from bench.runner import run_matrix
     from bench.running.progress import TerminalProgress
     from reports.claims.write import write_claims
     from reports.write import ReportOptions, write_report
 
-    console.print(_announcement(suite), soft_wrap=True, highlight=False)
-    failed = broken = 0
-    for place, (name, matrix) in enumerate(suite.matrices.items(), start=1):
-        console.print(f"[bold]{name}[/bold] ({place} of {len(suite.matrices)})", highlight=False)
+    parts = chosen(suite, options.only)
+    left_out = [name for name in suite.matrices if name not in parts]
+    presets = {name: suite.matrices[name] for name in parts}
+    announcement = _announcement(replace(suite, matrices=presets))
+    console.print(announcement, soft_wrap=True, highlight=False)
+    if left_out:
+        console.print(f"Without such a cell: {', '.join(left_out)}.", soft_wrap=True)
+    failed: dict[str, int] = {}
+    broken = []
+    for place, (name, matrix) in enumerate(presets.items(), start=1):
+        console.print(f"[bold]{name}[/bold] ({place} of {len(presets)})", highlight=False)
         directory = suite.directory / name
         try:
             with TerminalProgress(console) as progress:
-                outcome = run_matrix(matrix, directory, progress, options)
-            failed += len(outcome.failed)
+                outcome = run_matrix(
+                    matrix, directory, progress, replace(options, only=parts[name])
+                )
+            if outcome.failed:
+                failed[name] = len(outcome.failed)
             write_report(directory, options=ReportOptions(figures=matrix.figures))
         except UserInputError as error:
-            broken += 1
+            broken.append(name)
             print(f"Error in {name}: {harmless(str(error))}", file=sys.stderr)
     suite.directory.mkdir(parents=True, exist_ok=True)
     page = write_claims(suite.directory, list(suite.matrices))
-    return failed, broken, page
+    return Ended(failed, broken, page)
+
+
+def chosen(suite: Suite, only: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The presets that have cells which `only` names, each with the part of it that it knows.
+
+    A preset whose cells cannot be told is among them: its run says what is wrong with it.
+
+    Raises:
+        UserInputError: if no preset has such a cell, or something in `only` names nothing at all.
+    """
+    if not only:
+        return dict.fromkeys(suite.matrices, ())
+    from bench.matrix.cells import expand
+    from bench.models.bridge import resolve_device
+    from bench.models.load import model_digest
+    from bench.plugins import install
+    from bench.running.plan import known_choices, select
+
+    cells: dict[str, list[PlannedCell]] = {}
+    broken: dict[str, tuple[str, ...]] = {}
+    for name, matrix in suite.matrices.items():
+        try:
+            install(matrix.plugins)
+            cells[name] = expand(matrix, model_digest, resolve_device)
+        except UserInputError:
+            broken[name] = tuple(only)
+    if cells:
+        select([cell for own in cells.values() for cell in own], only)
+    known = {name: known_choices(own, only) for name, own in cells.items()} | broken
+    found = {name: known[name] for name in suite.matrices if known[name]}
+    if not found:
+        raise UserInputError(f"--only: no preset of {suite.name} has a cell with all of it.")
+    return found
 
 
 def runs_of_suite(directory: Path) -> list[str]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 
 class CellTimeoutError(RuntimeError):
@@ -33,32 +36,33 @@ DELIVERY_SECONDS = 1.0
 """An interruption that was sent at the last moment arrives within this time or never."""
 
 
-@contextmanager
-def time_limit(
-    seconds: float | None, kind: type[CellTimeoutError | LoadTimeoutError] = CellTimeoutError
-) -> Iterator[None]:
-    """Ends the block with an error of `kind` once it took `seconds`; None sets no limit.
+def limited(
+    work: Callable[[], Result],
+    seconds: float | None,
+    kind: type[CellTimeoutError | LoadTimeoutError] = CellTimeoutError,
+) -> Result:
+    """What `work()` gives; an error of `kind` once it took `seconds`. None sets no limit.
 
-    The block is interrupted between two steps of Python: a single call into a library that does
-    not return is not ended by this (worker processes are, see `bench.cluster.shift`).
+    It is interrupted between two steps of Python: a single call into a library that does not
+    return is not ended by this (worker processes are, see `bench.cluster.shift`). A function and no
+    context manager: an interruption may arrive at every step, and none may be outside the `try`.
     """
     if seconds is None:
-        yield
-        return
+        return work()
     watch = _Watch(threading.get_ident())
     timer = threading.Timer(seconds, watch.expire)
     timer.daemon = True
-    timer.start()
     try:
         try:
-            yield
+            timer.start()
+            return work()
         except _Expired:
             watch.delivered = True
             raise
         finally:
             timer.cancel()
             watch.end()
-    except _Expired as expired:  # its trace says where the block was
+    except _Expired as expired:  # its trace says where the work was
         raise kind(
             f"took longer than the limit of {seconds:g} s; give more with {kind.flag}"
         ) from expired

@@ -116,6 +116,17 @@ def select(
     return [cell for cell in cells if cell.id in chosen]
 
 
+def known_choices(cells: Sequence[PlannedCell], only: Sequence[str]) -> tuple[str, ...]:
+    """What of `only` names something in these cells; nothing where no cell is named by it all."""
+    parts = [choice.partition("=") for choice in only]
+    has = {(key, name) for cell in cells for key in KEYS for name in _names(cell)[key]}
+    known = [(key, value) for key, _, value in parts if (key, value) in has]
+    if {key for key, _ in known} != {key for key, _, _ in parts}:
+        return ()
+    found = tuple(f"{key}={value}" for key, value in known)
+    return found if select(cells, found) else ()
+
+
 def _names(cell: PlannedCell) -> dict[str, tuple[str, ...]]:
     """What a cell may be called by, for each key."""
     method, task = cell.method, cell.task

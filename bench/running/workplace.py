@@ -22,7 +22,7 @@ from bench.matrix.cells import PlannedCell
 from bench.matrix.named import NamedTask
 from bench.matrix.schema import Matrix, ModelChoice, PromptCounts
 from bench.models.load import LoadedModel, load_model
-from bench.running.limits import CellTimeoutError, LoadTimeoutError, contained, time_limit
+from bench.running.limits import CellTimeoutError, LoadTimeoutError, contained, limited
 from bench.store.records import CellError, CellRecord
 from methods.core.objective import Objective
 from methods.core.subject import SubjectModel
@@ -113,9 +113,9 @@ class Workplace:
             # The same for every task, whatever was computed before it.
             self.subject.rows_per_forward = PREPARING_ROWS if setting == "auto" else setting
             try:
-                limit = time_limit(self.load_timeout, LoadTimeoutError)
-                with contained(), limit, tf32(self.choice.tf32):
-                    self.tasks[asked] = within_memory(self.subject, prepare)
+                with contained(), tf32(self.choice.tf32):
+                    work = partial(within_memory, self.subject, prepare)
+                    self.tasks[asked] = limited(work, self.load_timeout, LoadTimeoutError)
             except Exception as error:
                 self.tasks[asked] = kept(error)
         task = self.tasks[asked]
@@ -126,21 +126,25 @@ class Workplace:
     def _load(self, cell: PlannedCell) -> None:
         self.leave()
         self.watcher.loading(cell.model.name)
-        self.choice = choice = cell.model
+        self.choice = cell.model
         try:
-            with contained(), time_limit(self.load_timeout, LoadTimeoutError):
-                model = load_model(
-                    choice.name,
-                    dtype=choice.dtype,
-                    device=choice.device,
-                    packed=choice.packed and choice.autocast == "none",
-                )
-                self._check_model(model, cell)
-                autocast = None if choice.autocast == "none" else getattr(torch, choice.autocast)
-                self.subject = SubjectModel(model.bridge, autocast=autocast)
-                self.model = model
+            with contained():
+                work = partial(self._loaded, cell)
+                self.model, self.subject = limited(work, self.load_timeout, LoadTimeoutError)
         except Exception as error:
-            self.model, self.subject, self.problem = None, None, kept(error)
+            self.problem = kept(error)
+
+    def _loaded(self, cell: PlannedCell) -> tuple[LoadedModel, SubjectModel]:
+        choice = cell.model
+        model = load_model(
+            choice.name,
+            dtype=choice.dtype,
+            device=choice.device,
+            packed=choice.packed and choice.autocast == "none",
+        )
+        self._check_model(model, cell)
+        autocast = None if choice.autocast == "none" else getattr(torch, choice.autocast)
+        return model, SubjectModel(model.bridge, autocast=autocast)
 
     def _check_model(self, model: LoadedModel, cell: PlannedCell) -> None:
         """Raises OtherModelError for another model than was planned, pinned, or used before."""
@@ -208,8 +212,9 @@ class Workplace:
                 None if parent_scores is None else torch.from_numpy(parent_scores.copy()),
                 others,
             )
-            with contained(), time_limit(self.cell_timeout), tf32(cell.model.tf32):
-                computed = within_memory(self.subject, compute)
+            with contained(), tf32(cell.model.tf32):
+                work = partial(within_memory, self.subject, compute)
+                computed = limited(work, self.cell_timeout)
             self.rows[cell.task.label] = self.subject.rows_per_forward
             return computed
         except Exception as error:

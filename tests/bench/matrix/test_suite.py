@@ -83,3 +83,30 @@ def test_a_damaged_run_in_a_suite_is_mended_by_the_same_command(
     assert mended.exit_code == 0, mended.output
     again = CliRunner().invoke(app, arguments)
     assert "8 cells are done already; 0 cells to compute." in again.output
+
+
+def test_only_some_cells_of_a_suite(suite: Path, tiny_folder: Path) -> None:
+    arguments = ["run", str(suite.parent / "mine.yaml"), "--model", str(tiny_folder)]
+    arguments += ["--output", str(suite), "--only"]
+    some = CliRunner().invoke(app, [*arguments, "method=dla"])
+    assert some.exit_code == 0, some.output
+    assert "Without such a cell: fig3." in some.output
+    wrong = CliRunner().invoke(app, [*arguments, "method=dlaa"])
+    assert 'no cell has the method "dlaa"' in str(wrong.exception)
+
+
+def test_the_last_lines_say_how_to_see_what_failed(suite: Path, tiny_folder: Path) -> None:
+    arguments = ["run", str(suite.parent / "mine.yaml"), "--output", str(suite.parent / "failed")]
+    failed = CliRunner().invoke(
+        app, [*arguments, "--model", str(tiny_folder), "--cell-timeout", "0.001"]
+    )
+    assert failed.exit_code == 1, failed.output
+    for line, (name, count) in zip(
+        failed.output.splitlines()[-2:], {"fig3": 5, "fig8": 3}.items(), strict=True
+    ):
+        folder = suite.parent / "failed" / name
+        assert line == f"{name}: {count} cells failed: python -m bench status {folder}"
+    broken = CliRunner().invoke(app, [*arguments, "--model", "nobody/nothing"])
+    assert broken.exit_code == 2
+    for line, name in zip(broken.output.splitlines()[-2:], ("fig3", "fig8"), strict=True):
+        assert line == f"{name}: could not be run; its error stands above."

@@ -3,10 +3,11 @@
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
-from bench.running.limits import CellTimeoutError, time_limit
+from bench.running.limits import CellTimeoutError, limited
 
 
 def busy(seconds: float) -> int:
@@ -19,15 +20,14 @@ def busy(seconds: float) -> int:
 
 def test_what_takes_too_long_is_ended() -> None:
     start = time.monotonic()
-    with pytest.raises(CellTimeoutError, match=r"limit of 0.1 s.*--cell-timeout"), time_limit(0.1):
-        busy(20)
+    with pytest.raises(CellTimeoutError, match=r"limit of 0.1 s.*--cell-timeout"):
+        limited(partial(busy, 20), 0.1)
     assert time.monotonic() - start < 10
 
 
 def test_what_is_done_in_time_is_left_alone() -> None:
     for limit in (None, 0.2):
-        with time_limit(limit):
-            assert busy(0.01)
+        assert limited(partial(busy, 0.01), limit)
     busy(0.3)  # no interruption comes afterwards
 
 
@@ -39,28 +39,33 @@ def stubborn() -> None:
 
 
 def test_a_method_that_swallows_exceptions_is_ended_too() -> None:
-    with pytest.raises(CellTimeoutError), time_limit(0.1):
-        stubborn()
+    with pytest.raises(CellTimeoutError):
+        limited(stubborn, 0.1)
 
 
 def test_another_error_within_the_limit_stays_itself() -> None:
-    with pytest.raises(ZeroDivisionError), time_limit(5):
-        _ = 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        limited(lambda: 1 / 0, 5)
 
 
 def test_at_the_last_moment_it_is_either_ended_or_not() -> None:
     done, ended = 0, 0
     for _ in range(20):
         try:
-            with time_limit(0.02):
-                busy(0.02)
+            limited(partial(busy, 0.02), 0.02)
             done += 1
         except CellTimeoutError:
             ended += 1
     busy(0.05)  # what was sent too late would arrive here
     assert done + ended == 20
-    with pytest.raises(CellTimeoutError), time_limit(0.02):  # and the next limit is a whole one
-        busy(20)
+    with pytest.raises(CellTimeoutError):  # and the next limit is a whole one
+        limited(partial(busy, 20), 0.02)
+
+
+def test_a_limit_that_is_over_before_the_work_begins_is_the_same_error() -> None:
+    for _ in range(200):
+        with pytest.raises(CellTimeoutError):
+            limited(partial(busy, 20), 1e-9)
 
 
 def test_it_works_in_a_thread_that_is_not_the_main_one() -> None:
@@ -68,8 +73,7 @@ def test_it_works_in_a_thread_that_is_not_the_main_one() -> None:
 
     def work() -> None:
         try:
-            with time_limit(0.1):
-                busy(20)
+            limited(partial(busy, 20), 0.1)
         except CellTimeoutError as error:
             caught.append(error)
 
