@@ -28,16 +28,17 @@ def export(
 
     store, cell_id = find_cell(cell, results)
     stored = store.read(cell_id)
-    record = stored.record
+    intervention, record = intervention_of(stored), stored.record
+    train = record.prompts.get("train", [])
     about = {
         "cell": record.id,
         "model": record.settings["model"],
         "task": record.task,
         "method": record.method,
         "beta_star": record.beta.star if record.beta else None,
-        "tokens": record.prompts["train"][0].tokens if record.prompts else [],
+        "tokens": train[0].tokens if train else [],
     }
-    save_intervention(intervention_of(stored), file, about)
+    save_intervention(intervention, file, about)
     typer.echo(f"wrote {harmless(str(file))}")
 
 
@@ -66,10 +67,16 @@ def apply(
     record = stored.record
     intervention = intervention_of(stored)
     if prompt is None:
-        prompt = record.prompts["train"][0].clean
+        train = record.prompts.get("train", [])
+        if not train:
+            raise UserInputError(f"{record.id} holds no train prompt: give one with --prompt.")
+        prompt = train[0].clean
     if beta is None:
         beta = record.beta.star if record.beta and record.beta.star is not None else 1.0
     stated = record.settings["model"]
+    unsaid = [key for key in ("dtype", "packed", "digest") if key not in stated]
+    if unsaid:
+        raise UserInputError(f"{record.id} does not say its model's {', '.join(unsaid)}.")
     model = load_model(
         stated["name"], dtype=stated["dtype"], device=device, packed=stated["packed"]
     )

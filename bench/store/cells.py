@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from bench.store.files import (
@@ -27,6 +27,7 @@ from bench.store.files import (
 )
 from bench.store.layout import CELL_FILE, CELLS, TENSOR_FILE, writing
 from bench.store.records import FORMAT, CellRecord, check_cell_id
+from bench.store.sound import SCORES, check_record, check_scores
 from tasks.errors import UserInputError
 
 Tensors = dict[str, NDArray[Any]]
@@ -113,9 +114,12 @@ class CellStore:
         if hashlib.sha256(content).hexdigest() != digest:
             _corrupt(file, f"({len(content)} bytes) is not the file that {CELL_FILE} was made for")
         try:
-            return Cell(record, load(content))
+            tensors = load(content)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             _corrupt(file, f"is no safetensors file that NumPy can hold: {error}")
+        if SCORES in tensors:
+            _check_scores(file, record, tensors[SCORES].shape)
+        return Cell(record, tensors)
 
     def check(self, cell_id: str) -> CellRecord:
         """`record`, with the tensors compared with their digest. Errors as for `read`."""
@@ -129,6 +133,13 @@ class CellStore:
             _corrupt(file, str(error))
         if found != digest:
             _corrupt(file, f"is not the file that {CELL_FILE} was made for")
+        try:
+            with safe_open(file, framework="np") as stored:
+                shape = stored.get_slice(SCORES).get_shape() if SCORES in stored.keys() else None  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            _corrupt(file, f"is no safetensors file: {error}")
+        if shape is not None:
+            _check_scores(file, record, tuple(shape))
         return record
 
     def _record(self, cell_id: str) -> tuple[CellRecord, str]:
@@ -140,10 +151,13 @@ class CellStore:
         try:
             text, digest = read_sealed(file)
             record = CellRecord.model_validate_json(text)
+            check_record(record)
         except DamagedError as error:
             _corrupt(file, str(error))
         except ValidationError as error:
             _corrupt(file, f"does not fit the schema of format {FORMAT}: {error}")
+        except ValueError as error:
+            _corrupt(file, f"is not what the suite wrote: {error}")
         if record.id != cell_id:
             _corrupt(file, f"says it is the cell {record.id!r}")
         return record, digest
@@ -151,6 +165,13 @@ class CellStore:
     def version_of(self, cell_id: str) -> str:
         """The digest that the cell's file bears: another one after the cell was written again."""
         return seal_of(self.cell_directory(cell_id) / CELL_FILE)
+
+
+def _check_scores(file: Path, record: CellRecord, shape: tuple[int, ...]) -> None:
+    try:
+        check_scores(record, shape)
+    except ValueError as error:
+        _corrupt(file, str(error))
 
 
 def _corrupt(file: Path, what: str) -> NoReturn:

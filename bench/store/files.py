@@ -22,8 +22,8 @@ TEMPORARY = ".writing-"
 """How names of what is being written begin; what bears one when nobody writes was abandoned."""
 SET_ASIDE = "set-aside"
 REASONS = "reasons.jsonl"
-MAX_JSON_BYTES = 256 * 2**20
-"""More is not read: no cell of the suite comes near it, and memory stays bounded."""
+MAX_JSON_BYTES = 64 * 2**20
+"""More is not read: a run.json of 100,000 cells has less, and memory stays bounded."""
 MAX_BYTES = 2 * 2**30
 """Of the other files of a run: a vector at every point of a model of 70 billion parameters fits."""
 

@@ -46,6 +46,11 @@ def intervention_of(cell: Cell) -> Intervention:
     for kind, name in KINDS.values():
         if f"intervention.{name}" in tensors:
             parameters = torch.from_numpy(tensors[f"intervention.{name}"].copy())
+            expected = record.grid.shape[:2] if kind is DynamicScaling else record.grid.shape
+            if tuple(parameters.shape[: len(expected)]) != expected:
+                raise UserInputError(
+                    f"{record.id}: {name} of shape {tuple(parameters.shape)} do not fit its grid."
+                )
             grid = _grid(record, record.grid, kind, parameters)
             return _build(kind, grid, parameters)
     raise UserInputError(f"{record.id} holds no intervention that is known here.")
@@ -110,7 +115,7 @@ def load_intervention(file: str | Path) -> Intervention:
         if tuple(parameters.shape[: len(expected)]) != expected:
             raise ValueError(f"{name} of shape {tuple(parameters.shape)}")
         return _build(kind, grid, parameters)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, UserInputError):
             raise
         raise UserInputError(

@@ -153,6 +153,12 @@ class GridRecord(StrictRecord):
     notes: list[str] = []
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of scores (place, layer, position); nothing is made of that size."""
+        places = sum(self.heads.get(site, 1) for site in self.sites)
+        return places, self.n_layers, len(self.positions)
+
+    @property
     def places(self) -> list[PlaceRecord]:
         """The first axis of scores."""
         return [

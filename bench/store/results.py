@@ -1,5 +1,6 @@
 """The store: a run directory (`bench.store.layout`) with its cells and tables. Torch-free."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +14,11 @@ from bench.store.files import (
     dump,
     parse,
     read_file,
-    read_sealed,
     replace_file,
     seal,
     set_aside,
     set_aside_reasons,
+    unseal,
 )
 from bench.store.layout import (
     CELLS,
@@ -34,6 +35,9 @@ from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+_FORMAT = re.compile(rb'\s*{\s*"format": (\d{1,9})\b')
+"""How every format of a run.json begins, sealed or not."""
 
 
 class CorruptRunError(UserInputError):
@@ -97,8 +101,7 @@ class RunStore(CellStore):
             raise UserInputError(f"{directory} {what}. {WHAT_A_RUN_IS}")
         check_cells_folder(directory)
         try:
-            _check_format(file)
-            run = RunRecord.model_validate(parse(read_sealed(file)[0])).model_dump()
+            run = RunRecord.model_validate(_parsed(file)).model_dump()
         except (DamagedError, ValidationError, RecursionError) as error:
             what = "is no run of the suite" if isinstance(error, RecursionError) else str(error)
             raise CorruptRunError(
@@ -172,14 +175,25 @@ class RunStore(CellStore):
         return self.tables.read(name)
 
 
-def _check_format(file: Path) -> None:
-    """Raises UserInputError for a run that another format of the suite wrote."""
+def _parsed(file: Path) -> dict[str, Any]:
+    """What a run.json says; parsed once its seal fits, or as far as its format stands in front.
+
+    Raises:
+        UserInputError: for a run that another format of the suite wrote.
+        DamagedError: as `parse` and `read_sealed`.
+    """
+    content = read_file(file, MAX_JSON_BYTES)
     try:
-        run = parse(read_file(file, MAX_JSON_BYTES))
+        run = parse(unseal(content)[0])
+        stated = run.get("format", FORMAT)
     except DamagedError:
-        return  # the seal says it better
-    if run.get("format", FORMAT) != FORMAT:
+        found = _FORMAT.match(content[:100])
+        if found is None or int(found[1]) == FORMAT:
+            raise
+        stated = int(found[1])
+    if stated != FORMAT:
         raise UserInputError(
-            f"{file} has format {run.get('format')!r}; this version of attribution-bench reads "
-            f"format {FORMAT}. Use the version that wrote it: {run.get('suite_version')!r}."
+            f"{file} has format {stated!r}; this version of attribution-bench reads format "
+            f"{FORMAT}. Use the version that wrote it."
         )
+    return run

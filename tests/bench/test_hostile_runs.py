@@ -14,7 +14,7 @@ import yaml
 from pyarrow import parquet
 
 from bench.runner import run_matrix
-from bench.store.files import dump, seal
+from bench.store.files import MAX_JSON_BYTES, dump, seal
 from bench.store.layout import CELL_FILE, RUN_FILE, TENSOR_FILE
 from bench.store.results import CorruptRunError, RunStore
 from bench.store.tables import CorruptTableError
@@ -243,6 +243,31 @@ def test_a_table_comes_back_as_pandas_would_read_it(store: RunStore) -> None:
         store.frame("results")
 
 
+GRID = {"sites": ["attn_out"], "n_layers": 2, "positions": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"settings": {}},
+        {"settings": {"model": {"name": "m"}, "method": {}}},
+        {"provenance": {"seconds": [1]}},
+        {"provenance": {"seconds": {"fit": "NaN"}}},
+        {"grid": None},
+        {"grid": GRID | {"n_layers": 10**9}},
+        {"grid": GRID | {"heads": {"attn_out": 10**9}}},
+        {"grid": GRID | {"n_layers": 3}},
+    ],
+    ids=str,
+)
+def test_a_sealed_cell_that_no_suite_wrote_is_damage(store: RunStore, said: dict) -> None:  # type: ignore[type-arg]
+    store.write(done("c", **said), TENSORS)
+    with within(5, 50):
+        with pytest.raises(UserInputError, match="cells/c/"):
+            store.read("c")
+        assert list(survey(store).problems) == [store.cell_directory("c")]
+
+
 def test_a_run_of_somebody_else_with_a_link_is_not_run(
     store: RunStore, elsewhere: Path, tiny_folder: Path
 ) -> None:
@@ -313,3 +338,10 @@ def test_a_report_is_not_written_through_links(store: RunStore, elsewhere: Path)
     with pytest.raises(UserInputError, match="tables is a symbolic link"):
         ReportFolder(report)
     assert untouched(elsewhere)
+
+
+def test_a_run_json_larger_than_any_matrix_is_not_parsed(store: RunStore) -> None:
+    with (store.directory / RUN_FILE).open("r+b") as stream:
+        stream.truncate(MAX_JSON_BYTES + 1)
+    with within(5, 50), pytest.raises(CorruptRunError, match="more than any file"):
+        RunStore.open(store.directory)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from bench.models.bridge import boot_bridge
 from bench.models.tiny import ARCHITECTURES, tiny_model, tiny_tokenizer
@@ -162,6 +163,13 @@ def test_a_file_gives_back_what_was_saved(kind: str, tmp_path: Path) -> None:
         pass
     with safe_open(file, framework="pt") as stored:
         assert json.loads(stored.metadata()["attribution_bench"])["about"] == {"method": "mine"}
+
+
+def test_a_header_that_is_nested_deeply_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    save_file({"alpha": torch.ones(1)}, file, metadata={"attribution_bench": "[" * 100_000})
+    with pytest.raises(UserInputError, match="is no intervention of the suite"):
+        load_intervention(file)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"\xff" * 9, b"{}" * 50])

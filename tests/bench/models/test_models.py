@@ -1,5 +1,6 @@
 """Models are found, checked, cached and loaded; what cannot be had is said at once."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -102,10 +103,10 @@ def test_tensor_digest_sees_names_shapes_types_and_values() -> None:
         {"a": array + 1},
         {"a": array, "b": array},
     ]
-    assert len({embedded.tensor_digest(variant) for variant in variants}) == len(variants)
-    assert embedded.tensor_digest({"a": array, "b": array}) == embedded.tensor_digest(
-        {"b": array, "a": array.astype(">f4")}
-    )
+    digests = {embedded.tensor_digest(variant.items()) for variant in variants}
+    assert len(digests) == len(variants)
+    big_endian = {"a": array.astype(">f4"), "b": array}
+    assert embedded.tensor_digest(big_endian.items()) in digests
 
 
 # --- its cache ------------------------------------------------------------------------------
@@ -157,6 +158,26 @@ def test_a_changed_file_is_named_and_refused(cache: Path, name: str) -> None:
     replace_file(folder / name, bytes(content))
     with pytest.raises(UserInputError, match=rf"{name} was changed.*Delete the folder {folder}"):
         load_model("smollm2-135m", device="cpu", cache_dir=cache)
+
+
+def test_a_manifest_made_anew_does_not_vouch_for_other_weights(cache: Path) -> None:
+    (folder,) = cache.iterdir()
+    weights, manifest = folder / "model.safetensors", folder / "manifest.json"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    replace_file(weights, bytes(content))
+    said = json.loads(manifest.read_text())
+    said["files"][weights.name] = hashlib.sha256(content).hexdigest()
+    replace_file(manifest, json.dumps(said).encode())
+    with pytest.raises(UserInputError, match=r"model.safetensors was changed.*Delete the folder"):
+        load_model("smollm2-135m", device="cpu", cache_dir=cache)
+
+
+def test_a_file_that_the_suite_did_not_make_is_refused(cache: Path) -> None:
+    (folder,) = cache.iterdir()
+    (folder / "adapter_config.json").write_text("{}")  # transformers would apply an adapter
+    with pytest.raises(UserInputError, match=r"adapter_config.json is no file of the embedded"):
+        load_tokenizer("smollm2-135m", cache)
 
 
 def test_a_lost_file_is_named(cache: Path) -> None:

@@ -9,7 +9,6 @@ import signal
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from bench.runner import Silent, run_matrix
@@ -315,7 +314,7 @@ def test_a_survey_tells_done_from_failed(run: Path) -> None:
     failed = record.model_validate(
         {**record.model_dump(), "id": "other", "status": "failed", "error": error}
     )
-    store.write(failed, {"scores": np.zeros(1)})
+    store.write(failed, {})
     found = survey(store)
     assert found.having("failed") == {"other"}
     assert len(found.having("done")) == 4
