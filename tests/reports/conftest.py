@@ -92,6 +92,11 @@ def _sweep(generator: np.random.Generator, ld: float, gain: float) -> dict[str, 
     }
 
 
+def asked(method: str = "any", **settings: Any) -> dict[str, Any]:
+    """Settings of a cell, with what none is without."""
+    return {"model": {"name": "smollm2-135m"}, "method": {"name": method}, **settings}
+
+
 def make_cell(
     task: str, method: str, *, seed: int = 0, draw: int = 0, **changes: Any
 ) -> tuple[CellRecord, dict[str, NDArray[Any]]]:
@@ -135,7 +140,7 @@ def make_cell(
         "control": control,
         "draw": draw,
         "seed": seed,
-        "settings": {"margin": 1.0, "lambda_f": 1.0, "sites": SITES, "seed": seed, "draw": draw},
+        "settings": asked(margin=1.0, lambda_f=1.0, sites=SITES, seed=seed, draw=draw),
         "provenance": {
             "seconds": {"fit": 10.5, "tune": 0.0 if trained else 4.25, "evaluate": 6.0},
             "passes": {"forward_rows": 5520, "backward_rows": 100 if trained else 0},

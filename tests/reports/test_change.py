@@ -117,7 +117,10 @@ def _with(method: str, name: str, **settings: Any) -> tuple[CellRecord, dict[str
     record, tensors = make_cell("ccc", method)
     seed = settings.pop("prompts_seed", 0)
     shown = ",".join(f"{key}={value}" for key, value in settings.items())
-    whole = record.settings | {"method": settings, "prompts": {"train": 4, "seed": seed}}
+    whole = record.settings | {
+        "method": {"name": method, **settings},
+        "prompts": {"train": 4, "seed": seed},
+    }
     changes = {"id": name, "settings": whole, "method": f"{method}[{shown}]" if shown else method}
     if seed:
         changes["prompts"] = {

@@ -18,7 +18,7 @@ from reports.intervals import t_interval
 from reports.load import load
 from reports.text import number
 from tasks.errors import UserInputError
-from tests.reports.conftest import make_cell, make_failure
+from tests.reports.conftest import asked, make_cell, make_failure
 
 REPEATED = range(4)
 
@@ -58,7 +58,7 @@ def cell(store: RunStore, method: str, draw: int, e_0: dict[str, float], **chang
     """A cell of one draw of prompts with the given E_0 a split."""
     record, tensors = make_cell("ccc", method, seed=draw)
     metrics = [row.model_copy(update={"E_0": e_0.get(row.split, -1.0)}) for row in record.metrics]
-    settings = {"method": {"name": method}, "prompts": {"seed": draw}}
+    settings = asked(method, prompts={"seed": draw})
     fields = {"seed": 0, "metrics": metrics, "settings": settings, **changes}
     store.write(record.model_copy(update=fields), tensors)
 
@@ -87,7 +87,7 @@ def directory(tmp_path: Path) -> Path:
                 "seconds": {"fit": seconds + 0.1 * draw},
                 "passes": {"fit_forward_rows": 10 * seconds, "fit_backward_rows": 0},
             }
-            settings = {"method": {"name": method}, "prompts": {"seed": draw}}
+            settings = asked(method, prompts={"seed": draw})
             changes = {"seed": 0, "metrics": metrics, "provenance": provenance}
             store.write(record.model_copy(update={**changes, "settings": settings}), tensors)
     return tmp_path
@@ -222,14 +222,15 @@ def known(tmp_path: Path) -> PaperResults:
         "steer_vec": [(-0.1, -0.05, -2.0), (-0.3, -0.3, -2.5), (-0.25, -0.2, -1.5)],
     }
     grid = RunStore.create(tmp_path / "fig2", {})
-    for method, settings in chosen.items():
-        for place, (seen, e_0, f) in enumerate(settings):
+    for method, reached in chosen.items():
+        for place, (seen, e_0, f) in enumerate(reached):
             record, tensors = make_cell("ccc", method, seed=place)
             values = {"train": {"E_0": seen}, "test": {"E_0": e_0, "F": f}}
             rows = [row.model_copy(update=values.get(row.split, {})) for row in record.metrics]
-            asked = {"method": {"name": method}, "objective": {"lambda_f": place}}
+            settings = asked(method, objective={"lambda_f": place})
             grid.write(
-                record.model_copy(update={"metrics": rows, "settings": asked, "seed": 0}), tensors
+                record.model_copy(update={"metrics": rows, "settings": settings, "seed": 0}),
+                tensors,
             )
     tokens = RunStore.create(tmp_path / "fig3", {})
     for draw in REPEATED:
@@ -242,7 +243,7 @@ def known(tmp_path: Path) -> PaperResults:
         tensors["scores"][:, :, record.grid.positions.index(8)] = -0.2
         changes = {
             "prompts": record.prompts | {"train": [one.model_copy(update=ids)]},
-            "settings": {"method": {"name": "activ_scalar"}, "prompts": {"seed": draw}},
+            "settings": asked("activ_scalar", prompts={"seed": draw}),
         }
         tokens.write(record.model_copy(update=changes), tensors)
     moved = RunStore.create(tmp_path / "fig6", {})
@@ -254,8 +255,8 @@ def known(tmp_path: Path) -> PaperResults:
                 row.model_copy(update={"split": split, "E_0": e_0 - 0.01 * draw, **UNSTEERED})
                 for split, e_0 in zip(("ccc", "ioi"), found, strict=True)
             ]
-            asked = {"method": {"name": "dyn_scalar"}, "transfer": ["ccc", "ioi"]}
-            moved.write(record.model_copy(update={"metrics": rows, "settings": asked}), tensors)
+            settings = asked("dyn_scalar", transfer=["ccc", "ioi"])
+            moved.write(record.model_copy(update={"metrics": rows, "settings": settings}), tensors)
     last = RunStore.create(tmp_path / "fig7", {})
     for draw in REPEATED:
         cell(last, "activ_scalar", draw, {"test": -0.34 - 0.01 * draw})
@@ -314,8 +315,8 @@ def test_every_model_has_rows_of_its_own(directory: Path) -> None:
             record, tensors = make_cell("ccc", method, seed=draw)
             rows = [row.model_copy(update={"E_0": e_0 - 0.01 * draw}) for row in record.metrics]
             changes = {"model": "other", "id": f"other-{method}-{draw}", "metrics": rows}
-            asked = {"method": {"name": method}, "prompts": {"seed": draw}}
-            store.write(record.model_copy(update={**changes, "settings": asked}), tensors)
+            settings = asked(method, prompts={"seed": draw})
+            store.write(record.model_copy(update={**changes, "settings": settings}), tensors)
     rows = judged(PaperResults(directory), [named("dynamic_generalises")])
     assert {row.model: row.verdict for row in rows} == {
         "smollm2-135m": "holds",
@@ -334,8 +335,8 @@ def test_heads_are_paired_by_their_refits(tmp_path: Path) -> None:
         for draw in refits:
             record, tensors = make_cell("ccc", method, seed=draw, grid=grid)
             tensors["scores"] = np.random.default_rng(draw).normal(size=(4, 5, 1))
-            asked = {"method": {"name": method}, "prompts": {"seed": draw}}
-            changes = {"settings": asked, "seed": 0}
+            settings = asked(method, prompts={"seed": draw})
+            changes = {"settings": settings, "seed": 0}
             store.write(record.model_copy(update=changes), tensors)
     found = table(load(tmp_path))
     assert list(found["refit"]) == ["seed 0, prompts 1", "seed 0, prompts 2"]

@@ -15,7 +15,7 @@ from reports.tables import missing
 from reports.tables.leaderboard import leaderboard
 from reports.terminal import terminal_tables
 from reports.write import ReportOptions, write_report
-from tests.reports.conftest import make_cell, make_failure
+from tests.reports.conftest import asked, make_cell, make_failure
 
 MODEL = "smollm2-135m"
 
@@ -124,7 +124,7 @@ def test_a_cell_never_computed_goes_with_those_of_its_grid_values(tmp_path: Path
         for draw in (0, 1):
             record, tensors = make_cell("ccc", "activ_scalar")
             prompts = {"train": 4, "seed": draw}
-            settings = {"objective": {"lambda_f": weight}, "prompts": prompts}
+            settings = asked(objective={"lambda_f": weight}, prompts=prompts)
             name = f"{weight:g}-{draw}"
             varied = {"objective.lambda_f": weight, "prompts.seed": draw}
             plan.append(planned(name, "activ_scalar", trained=True, varied=varied))

@@ -23,7 +23,7 @@ from reports.terminal import terminal_tables
 from reports.text import number
 from reports.write import ReportOptions, write_report
 from tasks.errors import UserInputError
-from tests.reports.conftest import make_cell, make_failure
+from tests.reports.conftest import asked, make_cell, make_failure
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,8 @@ def test_disagreement_on_the_unsteered_model_shows(small_store: RunStore) -> Non
 
 def test_cells_with_other_settings_get_their_own_rows(small_store: RunStore) -> None:
     for rate in (0.01, 0.001):
-        settings = {"method": {"learning_rate": rate}, "margin": 1.0}
+        settings = asked(margin=1.0)
+        settings["method"]["learning_rate"] = rate
         for seed in (0, 1):
             record, tensors = make_cell("ccc", "activ_scalar", seed=seed)
             settings_of_cell = settings | {"seed": seed}

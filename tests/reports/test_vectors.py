@@ -5,7 +5,7 @@ import numpy as np
 from bench.store.results import RunStore
 from reports.load import load
 from reports.vectors import seeds_of, table
-from tests.reports.conftest import LAYERS, POSITIONS, SITES, make_cell
+from tests.reports.conftest import LAYERS, POSITIONS, SITES, asked, make_cell
 
 
 def test_draws_of_prompts_are_no_seeds(small_store: RunStore) -> None:
@@ -14,7 +14,7 @@ def test_draws_of_prompts_are_no_seeds(small_store: RunStore) -> None:
         for seed in (0, 1):
             generator = np.random.default_rng([draw, seed])
             record, _ = make_cell("ccc", "steer_vec", seed=seed)
-            settings = {"method": {"name": "steer_vec"}, "prompts": {"train": 4, "seed": draw}}
+            settings = asked("steer_vec", prompts={"train": 4, "seed": draw})
             changes = {"id": f"{draw}-{seed}", "settings": settings}
             tensors = {
                 "extra.norm_change": generator.normal(size=shape),

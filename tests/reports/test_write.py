@@ -211,7 +211,7 @@ def test_an_empty_run_has_a_page(small_store: RunStore) -> None:
 
 
 def test_one_method_with_one_split_has_a_page(small_store: RunStore) -> None:
-    record, tensors = make_cell("ccc", "dla")
+    record, _ = make_cell("ccc", "dla")
     changes = {
         "metrics": [row for row in record.metrics if row.split == "train"],
         "minimality": None,
@@ -219,7 +219,7 @@ def test_one_method_with_one_split_has_a_page(small_store: RunStore) -> None:
         "prompts": {},
         "grid": None,
     }
-    small_store.write(record.model_copy(update=changes), tensors)
+    small_store.write(record.model_copy(update=changes), {})
     page = Page(write_report(small_store.directory).read_text())
     assert "E₀ train (A)" in page.text
 
