@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.build import FILE_ENDINGS
-from tasks.from_file import MAX_FILE
+from tasks.rows import MAX_FILE
 
 KEYS = ("tasks", "transfer")
 """Of a matrix: where tasks are."""

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks import from_file
+from tasks import rows
 from tasks.build import build_task, label_of
 from tasks.encoding import encode
 from tasks.errors import UserInputError
@@ -242,7 +242,7 @@ def test_a_line_of_many_megabytes_ends_in_an_error_in_little_memory(
 
 def test_too_many_rows_and_too_long_a_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "20001 characters as clean" in error_of(jsonl(tmp_path, [row(0, clean="a" * 20_001)]))
-    monkeypatch.setattr(from_file, "MAX_ROWS", 3)
+    monkeypatch.setattr(rows, "MAX_ROWS", 3)
     assert "it has more than 3 rows" in error_of(jsonl(tmp_path, [row(i) for i in range(4)]))
 
 

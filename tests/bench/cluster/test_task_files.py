@@ -10,7 +10,7 @@ from bench.matrix.cells import expand
 from bench.matrix.config import load_config
 from bench.matrix.identity import content_of
 from bench.matrix.parse import parse
-from tasks.from_file import MAX_FILE
+from tasks.rows import MAX_FILE
 from tests.small import small_matrix
 
 ROW = '{"clean": "a b", "corrupted": "c d", "answer": " e", "foil": " f"}\n'

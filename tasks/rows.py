@@ -1,0 +1,232 @@
+"""Pairs of prompts read from a JSONL or CSV file.
+
+A file is not trusted: it is read line by line with bounds on everything, and nothing in it is
+evaluated.
+"""
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tasks.errors import UserInputError, nearest
+from tasks.task import SPLITS, PromptPair
+
+REQUIRED = ("clean", "corrupted", "answer", "foil")
+OPTIONAL = ("split", "entity")
+MAX_FILE = 64 * 2**20
+MAX_LINE = 100_000
+"""Bytes of a line."""
+MAX_TEXT = 20_000
+"""Characters of a value."""
+MAX_ROWS = 100_000
+SHOWN_PROBLEMS = 10
+
+
+@dataclass(frozen=True)
+class Row:
+    """One pair of the file; `split` is None where the file has no such column."""
+
+    pair: PromptPair
+    split: str | None
+
+
+def read_rows(path: Path) -> tuple[str, tuple[Row, ...]]:
+    """Return the sha256 and the rows of a file.
+
+    Raises `UserInputError` for a file that cannot be read or has rows that are no pairs of
+    prompts: names the rows, and what would be right.
+    """
+    where = f'Task file "{path}"'
+    if not path.is_file():
+        raise UserInputError(f"{where}: there is no such file.")
+    if path.stat().st_size > MAX_FILE:
+        raise UserInputError(
+            f"{where} has {path.stat().st_size / 2**20:.0f} MiB; at most {MAX_FILE // 2**20} MiB "
+            "are read."
+        )
+    digest, problems = hashlib.sha256(), _Problems()
+    records = _csv_records if path.suffix.lower() == ".csv" else _json_records
+    try:
+        with path.open("rb") as file:
+            rows = tuple(_sound_rows(records(_lines(file, digest)), problems))
+    except _BadFileError as error:
+        raise UserInputError(f"{where}: {error}.") from None
+    except OSError as error:
+        raise UserInputError(f"{where} cannot be read: {error.strerror}.") from None
+    if problems.count:
+        raise UserInputError(f"{where}: {problems}.")
+    if not rows:
+        raise UserInputError(
+            f"{where} has no rows; each needs {', '.join(REQUIRED)}, and may have "
+            f"{' and '.join(OPTIONAL)}."
+        )
+    return digest.hexdigest(), rows
+
+
+def _sound_rows(records: Iterable[tuple[int, object]], problems: "_Problems") -> Iterator[Row]:
+    """The rows of records (line, record); what is wrong with the others goes to `problems`."""
+    seen: dict[PromptPair, int] = {}
+    with_split: bool | None = None
+    for number, (line, record) in enumerate(records, 1):
+        if number > MAX_ROWS:
+            raise _BadFileError(f"it has more than {MAX_ROWS} rows")
+        try:
+            row = _row(record, number)
+            first = seen.setdefault(row.pair, number)
+            if first != number:
+                raise _BadRowError(f"is row {first} again")
+            has_split = row.split is not None
+            if with_split not in (None, has_split):
+                had = ("has a split, as others have not", "has no split, as others have")
+                raise _BadRowError(had[with_split is True])
+        except _BadRowError as error:
+            problems.add(f"row {number} (line {line}) {error}")
+        else:
+            with_split = has_split
+            yield row
+
+
+@dataclass
+class _Problems:
+    """What is wrong with rows: the first few in words, all of them counted."""
+
+    count: int = 0
+    shown: list[str] = field(default_factory=list)
+
+    def add(self, problem: str) -> None:
+        self.count += 1
+        if self.count <= SHOWN_PROBLEMS:
+            self.shown.append(problem)
+
+    def __str__(self) -> str:
+        more = self.count - len(self.shown)
+        return "; ".join(self.shown) + (f"; and {more} more" if more else "")
+
+
+class _BadFileError(Exception):
+    """What ends the reading of a file."""
+
+
+class _BadRowError(Exception):
+    """What is wrong with a row; the others are still looked at."""
+
+
+def _lines(file: BinaryIO, digest: Any) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a file with their numbers, none longer than `MAX_LINE` bytes."""
+    number = 0
+    while line := file.readline(MAX_LINE + 1):
+        number += 1
+        if len(line) > MAX_LINE:
+            raise _BadFileError(f"line {number} is longer than {MAX_LINE} bytes")
+        digest.update(line)
+        try:
+            yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise _BadFileError(
+                f"line {number} is not UTF-8 (byte {error.start + 1} of the line)"
+            ) from None
+
+
+def _json_records(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, object]]:
+    """Yield (line, value) of every line that is not empty."""
+    for number, line in lines:
+        if not line.strip():
+            continue
+        try:
+            yield number, json.loads(line, object_pairs_hook=_without_repeats)
+        except _BadRowError as error:
+            yield number, error
+        except (ValueError, RecursionError) as error:
+            what = "it is nested too deeply" if isinstance(error, RecursionError) else error
+            yield number, _BadRowError(f"is not JSON: {what}")
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _BadRowError(f'has the column "{twice[:80]}" twice')
+    return found
+
+
+def _csv_records(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, object]]:
+    """Yield (line, mapping) of every row below the header."""
+    reader = csv.reader((line for _, line in lines), strict=True)
+    try:
+        header = next(reader, [])
+        missing = [name for name in REQUIRED if name not in header]
+        if missing:
+            raise _BadFileError(
+                f"its first line has no column {', '.join(missing)}; it names the columns: "
+                f"{', '.join(REQUIRED)}, and {' and '.join(OPTIONAL)} if wanted"
+            )
+        if len(set(header)) < len(header):
+            raise _BadFileError("its first line names a column twice")
+        for values in reader:
+            if not values:
+                continue
+            if len(values) == len(header):
+                yield reader.line_num, dict(zip(header, values, strict=True))
+            else:
+                problem = f"has {len(values)} values for {len(header)} columns"
+                yield reader.line_num, _BadRowError(problem)
+    except csv.Error as error:
+        raise _BadFileError(f"line {reader.line_num} is not CSV: {error}") from None
+
+
+def _row(record: object, number: int) -> Row:
+    """Check one row."""
+    if isinstance(record, _BadRowError):
+        raise record
+    if not isinstance(record, Mapping):
+        raise _BadRowError(f"is {type(record).__name__}, not an object with {', '.join(REQUIRED)}")
+    for name in record:
+        if name not in REQUIRED + OPTIONAL:
+            raise _BadRowError(f'has a column "{name[:80]}".{nearest(name, REQUIRED + OPTIONAL)}')
+    missing = [name for name in REQUIRED if name not in record]
+    if missing:
+        raise _BadRowError(f"has no {', '.join(missing)}")
+    text = {name: _text(name, value) for name, value in record.items()}
+    if text["answer"] == text["foil"]:
+        raise _BadRowError(f'has "{text["answer"][:80]}" as answer and as foil')
+    if text["clean"] == text["corrupted"]:
+        raise _BadRowError("has the clean prompt as the corrupted one")
+    split = text.get("split")
+    if split is not None and split not in SPLITS:
+        raise _BadRowError(f'has the split "{split[:80]}".{nearest(split, SPLITS)}')
+    pair = PromptPair(
+        clean=text["clean"],
+        corrupted=text["corrupted"],
+        answer=text["answer"],
+        foil=text["foil"],
+        entity=text.get("entity", f"row {number}"),
+    )
+    return Row(pair, split)
+
+
+def _text(name: str, value: object) -> str:
+    """Check one value."""
+    if not isinstance(value, str):
+        shown = json.dumps(value)[:80]
+        raise _BadRowError(f"has {shown} as {name}, which is not text; write it in quotes")
+    if not value.strip():
+        raise _BadRowError(f"has an empty {name}")
+    if len(value) > MAX_TEXT:
+        raise _BadRowError(f"has {len(value)} characters as {name}; at most {MAX_TEXT} are taken")
+    for at, character in enumerate(value):
+        surrogate = "\ud800" <= character <= "\udfff"
+        if surrogate or (not character.isprintable() and character in _CONTROLS):
+            raise _BadRowError(
+                f"has the character U+{ord(character):04X} in {name} (place {at + 1}), which no "
+                "prompt can have"
+            )
+    return value
+
+
+_CONTROLS = frozenset(map(chr, (*range(9), 11, 12, *range(14, 32), 127, *range(128, 160))))
+"""Control characters but tab, line feed and carriage return."""
