@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.store.records import CellRecord, strict_json
+from bench.store.plain import strict_json
+from bench.store.records import CellRecord
 from reports import palette
 from reports.drawn import Drawn
 from reports.load import Results

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from bench.harmless import harmless
-from bench.store.records import CellRecord, strict_json
+from bench.store.plain import strict_json
+from bench.store.records import CellRecord
 
 
 def describe(record: CellRecord) -> Iterator[str]:

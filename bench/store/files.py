@@ -15,7 +15,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bench.store.records import strict_json
+from bench.store.plain import strict_json
 from tasks.errors import UserInputError
 
 TEMPORARY = ".writing-"

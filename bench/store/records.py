@@ -1,30 +1,26 @@
 """What a cell's `cell.json` says: one schema, checked when written and when read.
 
 A cell is one model x task x method x seed x settings. Everything in this file is torch-free, so
-that reports can read a run without a model. Numbers that are not finite are legal values (an
-undefined correlation, a diverged objective) and are stored as the strings "NaN", "Infinity" and
-"-Infinity": valid JSON that comes back as the same number.
+that reports can read a run without a model. Numbers that are not finite are legal values, stored as
+`bench.store.plain` says.
 """
 
-import math
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
-import numpy as np
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     field_validator,
     model_validator,
 )
 
+from bench.store.plain import PlainDict
+
 FORMAT = 2
 """Of a run on disk. 2: files are sealed (see `bench.store.files`)."""
-NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 MAX_ID_LENGTH = 200
 _SAFE_ID = re.compile(r"[A-Za-z0-9_=,-][A-Za-z0-9._=,-]*")
 
@@ -41,40 +37,6 @@ def check_cell_id(cell_id: str) -> str:
             "letters, digits and ._=,- and does not start with a dot"
         )
     return cell_id
-
-
-def plain(value: object) -> Any:
-    """Return `value` in JSON's own types: dict with string keys, list, str, int, float, bool, None.
-
-    Tuples become lists, NumPy numbers Python's, and the three strings that stand for numbers that
-    are not finite become these numbers. Raises ValueError for any other type, naming it.
-    """
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, str):
-        return NON_FINITE.get(value, str(value))
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    raise ValueError(f"{value!r} ({type(value).__name__}) cannot be stored as JSON")
-
-
-def strict_json(value: object) -> Any:
-    """Return `plain(value)` with numbers that are not finite as strings: ready for `json.dumps`."""
-    value = value if isinstance(value, str) else plain(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, dict):
-        return {key: strict_json(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [strict_json(item) for item in value]
-    return value
-
-
-PlainDict = Annotated[dict[str, Any], BeforeValidator(plain)]
 
 
 class StrictRecord(BaseModel):

@@ -28,7 +28,8 @@ from bench.store.layout import (
     check_may_become_a_run,
     writing,
 )
-from bench.store.records import FORMAT, CellRecord, PlannedRecord, RunRecord, plain
+from bench.store.plain import plain
+from bench.store.records import FORMAT, CellRecord, PlannedRecord, RunRecord
 from bench.store.tables import StoredTables
 from bench.store.tidy import tidy_table
 from tasks.errors import UserInputError

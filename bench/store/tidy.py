@@ -8,7 +8,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.store.records import CellRecord, MetricRow, strict_json
+from bench.store.plain import strict_json
+from bench.store.records import CellRecord, MetricRow
 
 if TYPE_CHECKING:
     from pandas import DataFrame

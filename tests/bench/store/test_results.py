@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from bench.store.cells import CorruptCellError
 from bench.store.files import read_sealed, seal
 from bench.store.layout import CELL_FILE, RUN_FILE, TENSOR_FILE, NotWritableError
-from bench.store.records import CellRecord, check_cell_id, plain, strict_json
+from bench.store.plain import plain, strict_json
+from bench.store.records import CellRecord, check_cell_id
 from bench.store.results import CorruptRunError, RunStore
 from bench.store.tidy import COLUMNS, variant_labels
 from tasks.errors import UserInputError
