@@ -23,11 +23,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 METHOD = "steer_vec"
-STATISTICS = {
-    "tau_norm": "τ between seeds, points by change of norm",
-    "tau_distance": "τ between seeds, points by cosine distance from the start",
-    "cosine": "cosine between seeds' trained vectors",
-}
 
 
 @dataclass(frozen=True)
@@ -68,7 +63,11 @@ class Seeds:
         return np.where(self.kept, np.stack(cosines), np.nan)
 
     def statistics(self) -> dict[str, NDArray[np.float64]]:
-        """Return every statistic of `STATISTICS` for each pair of seeds."""
+        """Return for each pair of seeds how far they agree.
+
+        tau_norm and tau_distance: τ over the points, by change of norm and by cosine distance from
+        the start. cosine: the mean cosine between the trained vectors.
+        """
         pairs = list(combinations(range(len(self.records)), 2))
 
         def taus(values: NDArray[Any]) -> NDArray[np.float64]:
