@@ -3,7 +3,8 @@
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -105,41 +106,23 @@ class CellStore:
         """Read a cell. Raises UserInputError for none, CorruptCellError for an altered one."""
         record, digest = self._record(cell_id)
         file = self.cell_directory(cell_id) / TENSOR_FILE
-        try:
+        with _sound(file):
             content = read_file(file)
-        except FileNotFoundError:
-            _corrupt(file, "is missing")
-        except DamagedError as error:
-            _corrupt(file, str(error))
-        if hashlib.sha256(content).hexdigest() != digest:
-            _corrupt(file, f"({len(content)} bytes) is not the file that {CELL_FILE} was made for")
-        try:
+            _check_digest(hashlib.sha256(content).hexdigest(), digest)
             tensors = load(content)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            _corrupt(file, f"is no safetensors file that NumPy can hold: {error}")
-        if SCORES in tensors:
-            _check_scores(file, record, tensors[SCORES].shape)
+            if SCORES in tensors:
+                check_scores(record, tensors[SCORES].shape)
         return Cell(record, tensors)
 
     def check(self, cell_id: str) -> CellRecord:
         """`record`, with the tensors compared with their digest. Errors as for `read`."""
         record, digest = self._record(cell_id)
         file = self.cell_directory(cell_id) / TENSOR_FILE
-        try:
-            found = file_digest(file)
-        except FileNotFoundError:
-            _corrupt(file, "is missing")
-        except DamagedError as error:
-            _corrupt(file, str(error))
-        if found != digest:
-            _corrupt(file, f"is not the file that {CELL_FILE} was made for")
-        try:
+        with _sound(file):
+            _check_digest(file_digest(file), digest)
             with safe_open(file, framework="np") as stored:
-                shape = stored.get_slice(SCORES).get_shape() if SCORES in stored.keys() else None  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            _corrupt(file, f"is no safetensors file: {error}")
-        if shape is not None:
-            _check_scores(file, record, tuple(shape))
+                if SCORES in stored.keys():  # noqa: SIM118 (it is no mapping)
+                    check_scores(record, tuple(stored.get_slice(SCORES).get_shape()))
         return record
 
     def _record(self, cell_id: str) -> tuple[CellRecord, str]:
@@ -148,16 +131,10 @@ class CellStore:
             raise UserInputError(f"{self.directory} holds no cell {cell_id!r}")
         if file.parent.is_symlink():
             _corrupt(file.parent, "is a symbolic link: it is not followed")
-        try:
+        with _sound(file):
             text, digest = read_sealed(file)
             record = CellRecord.model_validate_json(text)
             check_record(record)
-        except DamagedError as error:
-            _corrupt(file, str(error))
-        except ValidationError as error:
-            _corrupt(file, f"does not fit the schema of format {FORMAT}: {error}")
-        except ValueError as error:
-            _corrupt(file, f"is not what the suite wrote: {error}")
         if record.id != cell_id:
             _corrupt(file, f"says it is the cell {record.id!r}")
         return record, digest
@@ -167,11 +144,24 @@ class CellStore:
         return seal_of(self.cell_directory(cell_id) / CELL_FILE)
 
 
-def _check_scores(file: Path, record: CellRecord, shape: tuple[int, ...]) -> None:
+@contextmanager
+def _sound(file: Path) -> Iterator[None]:
+    """Raises CorruptCellError for whatever is found to be wrong with `file` in the block."""
     try:
-        check_scores(record, shape)
-    except ValueError as error:
+        yield
+    except FileNotFoundError:
+        _corrupt(file, "is missing")
+    except DamagedError as error:
         _corrupt(file, str(error))
+    except ValidationError as error:
+        _corrupt(file, f"does not fit the schema of format {FORMAT}: {error}")
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        _corrupt(file, f"is no safetensors file that NumPy can hold: {error}")
+
+
+def _check_digest(found: str, stated: str) -> None:
+    if found != stated:
+        raise DamagedError(f"is not the file that {CELL_FILE} was made for")
 
 
 def _corrupt(file: Path, what: str) -> NoReturn:
