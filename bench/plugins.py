@@ -17,7 +17,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -119,7 +119,7 @@ def _entry_of_file(
     kind: str, key: str, value: object, module: ModuleType, origin: str, digest: str
 ) -> Entry | ModelEntry:
     if kind == "MODELS":
-        return _model(value, key, origin)
+        return replace(_model(value, key, origin), version=f"file {digest}")
     if not isinstance(value, type):
         raise PluginError(f'{origin}: {kind}["{key}"] has to be a class, not {value!r}.')
     summary = (value.__doc__ or "").strip().partition("\n")[0] or "(it has no docstring)"
@@ -128,20 +128,24 @@ def _entry_of_file(
 
 
 def _entry_of_package(kind: str, point: EntryPoint) -> Entry | ModelEntry:
-    origin = _origin(point)
+    origin, package = _origin(point), point.module.partition(".")[0]
     if kind == "MODELS":
         try:
             with contained():
                 value = point.load()
         except Exception as error:
             raise _broken(origin, point.value, error) from error
-        return _model(value, point.name, origin)
-    version = f"{origin}, files {package_digest(point.module.partition('.')[0])}"
+        entry = _model(value, point.name, origin)
+        files = package_digest(package, without=entry.folder)  # that has a digest of its own
+        return replace(entry, version=f"{origin}, files {files}")
+    version = f"{origin}, files {package_digest(package)}"
     return PluginEntry(point.value, f"from {origin}", origin, version)
 
 
-def package_digest(name: str) -> str:
+def package_digest(name: str, without: Path | None = None) -> str:
     """The sha256 over all files of an installed package: its version may stay when it is changed.
+
+    Those in the folder `without` are left out.
 
     "" where there is no such package: what is wrong is said when the plug-in is loaded. Of what a
     plug-in imports from other packages nothing is known.
@@ -155,7 +159,8 @@ def package_digest(name: str) -> str:
         files = [(Path(spec.origin), Path(name))]
     digest = hashlib.sha256()
     for file, place in sorted(files, key=lambda pair: pair[1]):
-        if file.is_file() and "__pycache__" not in place.parts:
+        left_out = "__pycache__" in place.parts or (without and file.is_relative_to(without))
+        if file.is_file() and not left_out:
             content = hashlib.sha256(file.read_bytes()).hexdigest()
             digest.update(f"{place.as_posix()} {content}\n".encode())
     return digest.hexdigest()

@@ -86,6 +86,12 @@ def apply(
             f'Model "{stated["name"]}" has the digest {model.digest} and holds {model.content}, '
             f"but the cell is about {stated['digest']}, which held {content}: it was changed since."
         )
+    bos = record.provenance.get("bos_id", model.bos_id)
+    if model.bos_id != bos:
+        raise UserInputError(
+            f'Model "{stated["name"]}" has the BOS {model.bos_id} here, but the cell was computed '
+            f"with {harmless(str(bos))}: its entry was changed since."
+        )
     ids = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
     tokens = [*([] if model.bos_id is None else [model.bos_id]), *ids]
     typer.echo(f"prompt: {harmless(prompt)}")

@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.matrix.named import NamedMethod, NamedTask
 from bench.matrix.schema import Matrix, ModelChoice, ObjectiveWeights, PromptCounts
+from bench.models.load import stated_of
 from methods import METHODS
 from methods.core.points import parse_sites
 from tasks import TASKS
@@ -23,7 +24,10 @@ NUMBERS_VERSION = 3
 def model_settings(
     model: ModelChoice, digest_of: Callable[[str], str], device_of: Callable[[str], str]
 ) -> dict[str, Any]:
-    """What of a model decides numbers; a GPU's number does not."""
+    """What of a model decides numbers; a GPU's number does not.
+
+    A stated BOS and a plug-in's code stand there only where there are any.
+    """
     return {
         "name": model.name,
         "digest": digest_of(model.name),
@@ -32,6 +36,7 @@ def model_settings(
         "packed": model.packed,
         "autocast": model.autocast,
         "tf32": model.tf32,
+        **stated_of(model.name),
     }
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bench.models.bridge import DTYPES, read_bridge, resolve_device
 from bench.models.embedded import WEIGHTS_DIGEST, embedded_folder
 from bench.models.hub import HUB_ID, checked_files, hub_commit, hub_folder
-from bench.models.tokenizer import END_OF_TEXT, bos_of, read_tokenizer
+from bench.models.tokenizer import bos_of, read_tokenizer
 from tasks.errors import UserInputError, nearest
 
 if TYPE_CHECKING:
@@ -43,14 +43,17 @@ class ModelEntry:
     Attributes:
         summary: one line for `list`.
         hub_id: "owner/name" on the hub; None for the embedded model.
-        bos: the token that stands before every prompt.
+        bos: the token that stands before every prompt, where it is another than the tokenizer's
+            own rule gives (`bench.models.tokenizer.bos_of`).
         folder: where the model is on this machine, of a plug-in that brings its own.
+        version: of a plug-in, which code it is. Cells of other code are other cells.
     """
 
     summary: str
     hub_id: str | None
-    bos: str | None = END_OF_TEXT
+    bos: str | None = None
     folder: Path | None = None
+    version: str = ""
 
 
 MODELS: dict[str, ModelEntry] = {
@@ -66,6 +69,9 @@ MODELS: dict[str, ModelEntry] = {
         "EleutherAI/pythia-1.4b",
     ),
 }
+
+STATED = {"bos", "plugin"}
+"""What an entry may say that decides numbers (`stated_of`): a BOS, the code of a plug-in."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +135,7 @@ def load_model(
     folder = _folder(name, cache_dir)
     digest, content = _digests(name, folder)  # before anything in it is read
     tokenizer = read_tokenizer(name, folder)
-    bos_id, bos_rule = bos_of(tokenizer, _stated_bos(name))
+    bos_id, bos_rule = bos_of(tokenizer, _stated_bos(name), name)
     bridge = read_bridge(name, folder, tokenizer, dtype, place)
     from bench.models.allocator import keep_freed_memory
     from bench.models.packed import pack_linear_layers
@@ -145,7 +151,7 @@ def load_model(
 def load_tokenizer(name: str, cache_dir: Path | None = None) -> tuple[Any, int | None]:
     """Return a model's tokenizer and BOS id, as `load_model` gives them, without its weights."""
     tokenizer = read_tokenizer(name, _folder(name, cache_dir, weights=False))
-    return tokenizer, bos_of(tokenizer, _stated_bos(name))[0]
+    return tokenizer, bos_of(tokenizer, _stated_bos(name), name)[0]
 
 
 def model_digest(name: str) -> str:
@@ -163,6 +169,18 @@ def model_digest(name: str) -> str:
     if isinstance(source, str):
         return hub_commit(name, source, OFFLINE)
     return _folder_digest(source)
+
+
+def stated_of(name: str) -> dict[str, str]:
+    """Return what decides a model's numbers beside its files, of `STATED` what there is.
+
+    Nothing where all is known by `model_digest`: then the BOS follows from the tokenizer.
+    """
+    entry = MODELS.get(name)
+    if entry is None:
+        return {}
+    bos = {} if entry.bos is None else {"bos": entry.bos}
+    return {**bos, **({"plugin": entry.version} if entry.version else {})}
 
 
 def _source(name: str) -> Path | str | None:

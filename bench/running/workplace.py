@@ -21,7 +21,7 @@ from bench.evaluation.rows import rows_at_hand, within_memory
 from bench.matrix.cells import PlannedCell
 from bench.matrix.named import NamedTask
 from bench.matrix.schema import Matrix, ModelChoice, PromptCounts
-from bench.models.load import LoadedModel, load_model
+from bench.models.load import STATED, LoadedModel, load_model, stated_of
 from bench.running.limits import CellTimeoutError, LoadTimeoutError, contained, limited
 from bench.store.records import CellError, CellRecord
 from methods.core.objective import Objective
@@ -148,13 +148,16 @@ class Workplace:
 
     def _check_model(self, model: LoadedModel, cell: PlannedCell) -> None:
         """Raises OtherModelError for another model than was planned, pinned, or used before."""
-        planned = cell.settings["model"]["digest"]
+        settings = cell.settings["model"]
+        planned, stated = settings["digest"], {key: settings[key] for key in STATED & {*settings}}
         pinned, before = cell.model.digest, self.contents.get(model.digest)
         problem = ""
         if model.digest != planned:
             problem = f"has the digest {model.digest}, but the matrix was planned with {planned}"
         elif pinned is not None and pinned not in (model.digest, model.content):
             problem = f"holds {model.content}, but the matrix asks for the digest {pinned}"
+        elif stated_of(model.name) != stated:
+            problem = f"has the entry {stated_of(model.name)}, but was planned with {stated}"
         elif before not in (None, model.content):
             problem = f"holds {model.content}, but finished cells were made with {before}"
         if problem:

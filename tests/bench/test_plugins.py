@@ -8,13 +8,15 @@ import pytest
 
 from bench import plugins
 from bench.matrix.cells import expand
+from bench.matrix.options import RunOptions
 from bench.models import load as models
-from bench.models.load import load_model
+from bench.models.load import load_model, load_tokenizer
 from bench.plugins import PluginError, install
-from bench.runner import run_matrix
+from bench.runner import Outcome, run_matrix
 from bench.store.results import RunStore
 from methods import METHODS
 from tasks import TASKS
+from tasks.errors import UserInputError
 from tests.bench.cli.test_cli import command
 from tests.small import small_matrix
 
@@ -162,6 +164,73 @@ def test_a_files_method_is_known_by_its_code(tiny_folder: Path, tmp_path: Path) 
         ids |= RunStore.open(tmp_path / "run").stored()
     assert len(ids) == 2
     assert METHODS["mine"].summary == "Somebody else's method."
+
+
+MODEL = """
+from pathlib import Path
+from bench.models.load import ModelEntry
+MODELS = {{"mine": ModelEntry("theirs", None, {bos!r}, Path({folder!r}))}}
+"""
+
+
+def test_a_models_bos_and_code_are_part_of_what_a_cell_is(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    """A cell is not taken over from a run in which the model had another BOS, nor from its folder
+    by path, where it has none stated."""
+    file, bos_ids, numbers = tmp_path / "mine.py", [], []
+
+    def run(model: str, place: str, *reuse: str) -> Outcome:
+        matrix = small_matrix(
+            tiny_folder, models=[model], methods=["grad_scalar"], plugins=[str(file)],
+            controls={"draws": 0},
+        )  # fmt: skip
+        options = RunOptions(reuse=tuple(tmp_path / run for run in reuse))
+        return run_matrix(matrix, tmp_path / place, options=options)
+
+    for bos in (None, " the", " the"):
+        file.write_text(MODEL.format(bos=bos, folder=str(tiny_folder)))
+        outcome = run("mine", "run")
+        for cell in outcome.computed:
+            record = outcome.store.record(cell)
+            bos_ids.append(record.provenance["bos_id"])
+            numbers.append(record.metrics[0].E_0)
+            assert record.settings["model"].get("bos") == bos
+    assert len(outcome.known) == 1
+    assert bos_ids == [0, load_tokenizer(str(tiny_folder))[0].convert_tokens_to_ids(" the")]
+    assert len(set(numbers)) == 2
+    by_path = run(str(tiny_folder), "by-path", "run")
+    assert (by_path.reused, len(by_path.computed)) == ([], 1)
+    record = by_path.store.record(by_path.computed[0])
+    assert (record.metrics[0].E_0, record.settings["model"].get("plugin")) == (numbers[0], None)
+    file.write_text(MODEL.format(bos=" the", folder=str(tiny_folder)) + "# other code\n")
+    assert len(run("mine", "run").computed) == 1
+
+
+def test_a_model_whose_bos_is_no_token_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(MODEL.format(bos="<bos>", folder=str(tiny_folder)))
+    install([file])
+    with pytest.raises(UserInputError, match='states the BOS "<bos>", which is no token'):
+        load_model("mine")
+
+
+def test_of_a_packages_model_its_folder_is_known_by_the_models_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "from pathlib import Path\nfrom bench.models.load import ModelEntry\n"
+    code += "MINE = ModelEntry('theirs', None, None, Path(__file__).parent / 'weights')\n"
+    package(tmp_path, "theirs", {"models": "mine = theirs:MINE"}, monkeypatch, "")
+    (tmp_path / "theirs.py").unlink()
+    (tmp_path / "theirs" / "weights").mkdir(parents=True)
+    versions = []
+    for name, text in (
+        ("__init__.py", code), ("weights/model.safetensors", "1"), ("more.py", ""),
+    ):  # fmt: skip
+        (tmp_path / "theirs" / name).write_text(text)
+        install()
+        versions.append(models.MODELS["mine"].version)
+    assert versions[0] == versions[1] != versions[2]
 
 
 @pytest.mark.parametrize(

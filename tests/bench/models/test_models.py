@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,14 @@ import transformers
 
 from bench.models import embedded
 from bench.models.bridge import resolve_device
-from bench.models.load import MODELS, LoadedModel, load_model, load_tokenizer, model_digest
+from bench.models.load import (
+    MODELS,
+    LoadedModel,
+    load_model,
+    load_tokenizer,
+    model_digest,
+    stated_of,
+)
 from bench.models.tokenizer import bos_of
 from tasks.errors import UserInputError
 from tests.tiny import BOS, save_tiny, tiny_tokenizer
@@ -40,7 +48,7 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
 
 
 def test_the_embedded_model_answers(smollm2: LoadedModel) -> None:
-    assert (smollm2.bos_id, smollm2.bos_rule) == (0, "stated for this model")
+    assert (smollm2.bos_id, smollm2.bos_rule) == (0, "end of text")
     assert smollm2.tokenizer.convert_ids_to_tokens(0) == BOS
     assert smollm2.digest == model_digest("smollm2-135m") == embedded.WEIGHTS_DIGEST
     assert (smollm2.dtype, smollm2.device) == ("float32", "cpu")
@@ -430,4 +438,20 @@ def test_a_tokenizer_that_adds_its_own_bos_keeps_it() -> None:
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single=[five, "$A"], special_tokens=[(five, 5)]
     )
-    assert bos_of(tokenizer, BOS) == (5, "the tokenizer adds it")
+    assert bos_of(tokenizer) == (5, "the tokenizer adds it")
+    assert bos_of(tokenizer, BOS) == (0, "stated for this model")
+
+
+def test_a_bos_that_the_tokenizer_lacks_is_refused() -> None:
+    """It is not that of unknown words."""
+    with pytest.raises(UserInputError, match=r'"mine".*"<bos>".*no token.*<\|endoftext\|>'):
+        bos_of(tiny_tokenizer(["a"]), "<bos>", "mine")
+
+
+def test_what_the_suites_own_models_are_called_states_nothing(
+    smollm2_tokenizer: Any, gpt2_tokenizer: Any
+) -> None:
+    """So cells of a model by name and of the same files by path are the same."""
+    assert not any(stated_of(name) for name in MODELS)
+    assert bos_of(smollm2_tokenizer) == (0, "end of text")
+    assert bos_of(gpt2_tokenizer) == (50256, "tokenizer.bos_token")

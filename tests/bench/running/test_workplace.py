@@ -3,6 +3,7 @@
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,12 @@ def test_another_model_than_was_planned_is_refused(tiny_folder: Path) -> None:
     for _ in range(2):
         with pytest.raises(module.OtherModelError, match="was planned with what it was"):
             place.open(cell)
+    stated = {**cell.settings["model"], "digest": model_digest(str(tiny_folder)), "bos": "<s>"}
+    cell = replace(cell, settings={**cell.settings, "model": stated})
+    with pytest.raises(
+        module.OtherModelError, match=r"entry \{\}, but was planned with \{.bos.: .<s>"
+    ):
+        module.Workplace(matrix).open(cell)
     pinned = matrix_of(tiny_folder, models=[{"name": str(tiny_folder), "digest": "another"}])
     cell = expand(pinned, model_digest, lambda device: "cpu")[0]
     with pytest.raises(module.OtherModelError, match="asks for the digest another"):
