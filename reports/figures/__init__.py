@@ -72,6 +72,7 @@ FIGURES: dict[str, FigureEntry] = {
     "fig3": FigureEntry(
         "reports.figures.scalars:figure",
         "activation scalars of one prompt over layers and tokens, and its beta sweep",
+        more=(("sweep", "reports.figures.scalars:sweep"),),
     ),
     "fig4": FigureEntry(
         "reports.figures.vectors:figure",
@@ -81,6 +82,7 @@ FIGURES: dict[str, FigureEntry] = {
     "fig5": FigureEntry(
         "reports.figures.dynamic:figure",
         "dynamic scalars on the tokens of prompts of several lengths",
+        more=(("effectiveness", "reports.figures.dynamic:effectiveness"),),
     ),
     "fig6": FigureEntry(
         "reports.figures.transfer:figure",

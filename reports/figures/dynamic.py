@@ -97,6 +97,30 @@ def data(results: Results, *, model: str | None = None, task: str | None = None)
     )
 
 
+def effectiveness(
+    results: Results, *, model: str | None = None, task: str | None = None
+) -> "DataFrame":
+    """Return a row a prompt shown: cell, split, E_0 and E_0_unsteered of its split.
+
+    Errors as `data`.
+    """
+    from pandas import DataFrame
+
+    cell, shown = _shown(results, *results.one(model, task))
+    rows = [(one.split, _metrics(cell.record, one.split)) for one in shown]
+    return DataFrame(
+        [
+            {
+                "cell": cell.record.id,
+                "split": split,
+                "E_0": None if row is None else row.E_0,
+                "E_0_unsteered": None if row is None else row.E_0_unsteered,
+            }
+            for split, row in rows
+        ]
+    )
+
+
 def figure(
     results: Results, *, model: str | None = None, task: str | None = None,
     width: float | None = None,
@@ -137,7 +161,11 @@ def figure(
 
 
 def _steered(record: CellRecord, split: str) -> str:
-    found: list[MetricRow] = [row for row in record.metrics if row.split == split]
-    if not found:
+    row = _metrics(record, split)
+    if row is None:
         return ""
-    return f"E₀ {number(found[0].E_0, 2)} (unsteered {number(found[0].E_0_unsteered, 2)})"
+    return f"E₀ {number(row.E_0, 2)} (unsteered {number(row.E_0_unsteered, 2)})"
+
+
+def _metrics(record: CellRecord, split: str) -> MetricRow | None:
+    return next((row for row in record.metrics if row.split == split), None)

@@ -11,7 +11,7 @@ from bench.store.cells import Cell
 from reports import style
 from reports.figures.panels import Panel, sheet
 from reports.figures.parts import cells_of, draw_bar, draw_map, key, limit_of, token_names
-from reports.figures.sweep import draw_sweep
+from reports.figures.sweep import curves_of, draw_sweep
 from reports.load import Results
 from reports.maps import score_maps
 from tasks.errors import UserInputError
@@ -56,6 +56,22 @@ def data(results: Results, *, model: str | None = None, task: str | None = None)
         for column, position in enumerate(grid.positions)
     ]
     return DataFrame(rows)
+
+
+def sweep(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+    """Return a row a strength of the sweep: cell, split, beta, logit_answer, logit_foil.
+
+    Errors as `data`; no rows where the cell stores no sweep of its train prompt.
+    """
+    from pandas import DataFrame
+
+    cell, _ = _shown(results, *results.one(model, task))
+    columns = {"cell": cell.record.id, "split": "train"}
+    curves = curves_of(cell, "train", "logit")
+    if curves is None:
+        return DataFrame(columns=[*columns, "beta", "logit_answer", "logit_foil"])
+    beta, answer, foil = curves
+    return DataFrame({**columns, "beta": beta, "logit_answer": answer, "logit_foil": foil})
 
 
 def figure(

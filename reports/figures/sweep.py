@@ -32,6 +32,18 @@ def prompt_of(cell: Cell, split: str) -> PromptRecord | None:
     return prompts[swept_prompt(cell, split) or 0] if prompts else None
 
 
+def curves_of(
+    cell: Cell, split: str, quantity: Quantity
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None:
+    """Return beta, answer and foil, each (strength,), of the swept prompt; None without a sweep."""
+    answer_key, foil_key, _ = SWEPT[quantity]
+    beta = cell.tensors.get(f"sweep.{split}.beta")
+    answer, foil = (cell.tensors.get(f"sweep.{split}.{key}") for key in (answer_key, foil_key))
+    if beta is None or answer is None or foil is None:
+        return None
+    return beta, answer[0], foil[0]
+
+
 def draw_sweep(
     axes: "Axes", cell: Cell, split: str, quantity: Quantity, *, narrow: bool = False
 ) -> None:
@@ -40,12 +52,9 @@ def draw_sweep(
     Where the cell stores no sweep of the split, the panel says so. A `narrow` panel has the names
     of its curves one below the other.
     """
-    answer_key, foil_key, axis_label = SWEPT[quantity]
     axes.spines[["top", "right"]].set_visible(False)
-    tensors, prompt = cell.tensors, prompt_of(cell, split)
-    beta = tensors.get(f"sweep.{split}.beta")
-    answer, foil = (tensors.get(f"sweep.{split}.{key}") for key in (answer_key, foil_key))
-    if beta is None or answer is None or foil is None or prompt is None:
+    found, prompt = curves_of(cell, split, quantity), prompt_of(cell, split)
+    if found is None or prompt is None:
         axes.set(xticks=[], yticks=[])
         between = "\n" if narrow else " "
         axes.text(
@@ -55,18 +64,19 @@ def draw_sweep(
             color=style.MUTED,
         )
         return
+    beta, answer, foil = found
     for value, dashes in _marks(cell.record, beta):
         axes.axvline(value, color=style.FAINT, linewidth=0.8, linestyle=dashes, zorder=0)
     names = (f"answer {token(prompt.answer, 12)}", f"foil {token(prompt.foil, 12)}")
     colours = palette.current()
-    curves = ((answer[0], colours.answer, "-"), (foil[0], colours.foil, (0, (4, 1.2))))
+    curves = ((answer, colours.answer, "-"), (foil, colours.foil, (0, (4, 1.2))))
     for name, (values, colour, dashes) in zip(names, curves, strict=True):
         axes.plot(beta, values, color=colour, linestyle=dashes, label=style.drawable(name))
-    crossings = crossings_of(beta, answer[0], foil[0])
+    crossings = crossings_of(beta, answer, foil)
     axes.plot(*crossings, "o", markersize=5, markerfacecolor="white", markeredgecolor=style.INK)
     axes.margins(x=0.03)  # so that lines at the ends of the sweep are seen
     axes.set_xlabel(f"strength β, {split} prompt", labelpad=2)
-    axes.set_ylabel(axis_label, labelpad=2)
+    axes.set_ylabel(SWEPT[quantity][-1], labelpad=2)
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(-0.02, 1.0),
