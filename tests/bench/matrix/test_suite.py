@@ -105,7 +105,7 @@ def test_the_last_lines_say_how_to_see_what_failed(
         app, [*arguments, "--model", str(tiny_folder), "--cell-timeout", "0.001"]
     )
     assert ended.exit_code == 2, ended.output
-    assert ended.output.splitlines()[-2:] == [
+    assert ended.stdout.splitlines()[-2:] == [
         f"fig8: 3 cells failed: python -m bench status {tmp_path / 'fig8'}",
         "fig3: could not be run; its error stands above.",
     ]
