@@ -24,6 +24,8 @@ SET_ASIDE = "set-aside"
 REASONS = "reasons.jsonl"
 MAX_JSON_BYTES = 64 * 2**20
 """More is not read: a run.json of 100,000 cells has less, and memory stays bounded."""
+MAX_VALUES = 4_000_000
+"""In JSON: a value of a few bytes takes a hundred in memory. Prompts of 2,000,000 tokens fit."""
 MAX_BYTES = 2 * 2**30
 """Of the other files of a run: a vector at every point of a model of 70 billion parameters fits."""
 
@@ -84,8 +86,10 @@ def unseal(content: bytes) -> tuple[bytes, str]:
     """The JSON object that was sealed, and the digest of the file beside it ("" for none).
 
     Raises:
-        DamagedError: if the bytes are not those that `seal` gave.
+        DamagedError: if the bytes are not those that `seal` gave, or hold more than a file may.
     """
+    if sum(map(content.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise DamagedError("holds more values than any file of the suite: it is not read")
     found = _SEAL.search(content, max(0, len(content) - _SEAL_BYTES))
     if found is None:
         raise DamagedError(

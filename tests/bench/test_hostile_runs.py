@@ -345,3 +345,10 @@ def test_a_run_json_larger_than_any_matrix_is_not_parsed(store: RunStore) -> Non
         stream.truncate(MAX_JSON_BYTES + 1)
     with within(5, 50), pytest.raises(CorruptRunError, match="more than any file"):
         RunStore.open(store.directory)
+
+
+def test_a_sealed_run_json_of_millions_of_values_is_not_parsed(store: RunStore) -> None:
+    lists = ",".join(["[]"] * (10 * 2**20))
+    (store.directory / RUN_FILE).write_bytes(seal(f'{{"format": 2, "config": {{"a": [{lists}]}}}}'))
+    with within(5, 100), pytest.raises(CorruptRunError, match="more values than any file"):
+        RunStore.open(store.directory)
