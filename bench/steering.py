@@ -11,17 +11,16 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, SupportsFloat
 
 import torch
 from torch import Tensor
 
-from bench.models.bridge import boot_bridge
-from bench.models.quiet import quiet_transformers
-from bench.models.tiny import tiny_tokenizer
+from bench.models.lent import bridge_around
 from bench.store.interventions import (
     UNKNOWN,
     intervention_of,
@@ -29,131 +28,116 @@ from bench.store.interventions import (
     save_intervention,
 )
 from methods.core.dynamic_scaling import DynamicScaling
-from methods.core.hooks import layer_hooks
+from methods.core.hooks import HookFunction, layer_hooks
 from methods.core.intervention import Intervention
 from methods.core.points import HEAD_SITES, Heads, Site
+from methods.core.steered_text import SteeredText
 from tasks.errors import UserInputError
 
 __all__ = ["intervention_of", "load_intervention", "save_intervention", "steered"]
 
-OWN_PARTS = ("_modules", "_parameters", "_buffers")
-"""What a bridge changes of a Hugging Face model's modules."""
-
-
-class SteeredForward:
-    """The `Edit` of whatever forward comes: a prompt, or what is generated behind it.
-
-    Scalars and vectors belong to the positions of prompts of one length, and leave what is
-    generated behind it alone; the prompt's activations stay as they were edited, in the cache.
-    Gates that were trained at all positions act at every position, whatever the length.
-    """
-
-    def __init__(self, intervention: Intervention, beta: float) -> None:
-        self.intervention, self.beta = intervention, beta
-        self.points = intervention.grid.site_layers
-        self.past = 0
-        self.prompt: Tensor | None = None
-        grid = intervention.grid
-        everywhere = len(grid.positions) >= grid.n_positions - 1
-        self.any_length = isinstance(intervention, DynamicScaling) and everywhere
-
-    def starts(self, past: int, tokens: Tensor) -> None:
-        """A forward over `tokens` (row, token[, width]) behind `past` others.
-
-        Without a cache, what is generated comes with its whole prompt again: it is known by that.
-
-        Raises:
-            UserInputError: for a prompt of another length than the intervention was made for.
-        """
-        self.past = past
-        if self.any_length:
-            return
-        needed, length = self.intervention.grid.n_positions, int(tokens.shape[1])
-        if not past and length == needed:
-            self.prompt = tokens.detach().clone()
-            return
-        if self.prompt is None:
-            goes_on = False
-        elif past:
-            goes_on = past >= needed
-        else:
-            goes_on = length > needed and torch.equal(tokens[:, :needed], self.prompt)
-        if not goes_on:
-            raise UserInputError(
-                f"The intervention was made for prompts of {needed} tokens, and this one has "
-                f"{past + length}. Scalars and vectors belong to positions; dynamic scalars take "
-                "any length."
-            )
-
-    def __call__(self, site: Site, layer: int, h: Tensor) -> Tensor:
-        """The activation after the intervention."""
-        past, length = self.past, h.shape[1]
-        grid = self.intervention.grid
-        beta = torch.full((len(h),), self.beta, device=h.device)
-        if not self.any_length:
-            if past:
-                return h
-            head, rest = h[:, : grid.n_positions], h[:, grid.n_positions :]
-            edited = self.intervention.bind(beta, 0)(site, layer, head)
-            return torch.cat([edited, rest], dim=1) if rest.shape[1] else edited
-        bos = grid.has_bos and past == 0
-        here = replace(
-            grid,
-            positions=tuple(range(int(bos), length)),
-            n_positions=length,
-            has_bos=bos,
-            keep_final_residual=grid.keep_final_residual or past > 0,
-        )
-        if not here.positions:
-            return h
-        moved = self.intervention.on(here)
-        assert moved is not None
-        return moved.to(h.device).bind(beta, 0)(site, layer, h)
-
 
 @contextmanager
-def steered(model: Any, intervention: Intervention, beta: float) -> Iterator[None]:
+def steered(model: Any, intervention: Intervention, beta: SupportsFloat) -> Iterator[None]:
     """Has every forward of `model` in the block run under the intervention.
 
+    A row is steered in a batch as it is steered alone, whatever padding its `attention_mask` says
+    it has, on either side, and in `generate` with a cache or without.
+
     Args:
-        model: a TransformerBridge, or a Hugging Face causal LM; one sequence length a batch, no
-            padding. Within the block only one thread may use it.
+        model: a TransformerBridge, or a Hugging Face causal LM. Within the block only one thread
+            may use it.
         intervention: what is done.
-        beta: how strongly; 0 leaves every logit as it is.
+        beta: how strongly. 0 leaves every logit of a bridge as it is, to the bit, and of a Hugging
+            Face model to rounding: in the block it runs through a bridge, with eager attention.
 
     Raises:
-        UserInputError: for a model that TransformerLens cannot read, or whose layers are others
-            than the intervention's; in a forward, for a prompt of the wrong length.
+        UserInputError: for what is no model, intervention or finite number, for a model that
+            TransformerLens cannot read, or whose layers, heads or sites are others than the
+            intervention's; in a forward, for a prompt of the wrong length, and for a mask that does
+            not say which tokens are padding.
     """
-    with ExitStack() as stack:
-        bridge = model if hasattr(model, "original_model") else stack.enter_context(_bridged(model))
-        layers, needed = int(bridge.cfg.n_layers), intervention.grid.n_layers
-        if layers != needed:
-            raise UserInputError(
-                f"The intervention is for a model of {needed} layers; this one has {layers}."
-            )
-        device = next(iter(bridge.original_model.parameters())).device
-        edit = SteeredForward(_at_home(intervention, bridge).to(device), beta)
+    if not isinstance(intervention, Intervention):
+        raise UserInputError(
+            f"{type(intervention).__name__} is no intervention: load_intervention(FILE) gives one."
+        )
+    strength = _strength(beta)
+    with bridge_around(model) as bridge:
+        _require_layers(intervention, bridge)
+        inner: Any = bridge.original_model
+        device = next(iter(inner.parameters())).device
+        text = SteeredText(_at_home(intervention, bridge).to(device), strength)
 
-        def note(module: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
-            cache = options.get("past_key_values")
-            past = 0 if cache is None else int(cache.get_seq_length())
-            edit.starts(past, _tokens(arguments, options))
+        def starts(module: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
+            text.starts(**_given(module, arguments, options))
 
-        handle = bridge.original_model.register_forward_pre_hook(note, with_kwargs=True)
-        stack.callback(handle.remove)
-        hooks = [pair for layer in range(layers) for pair in layer_hooks(edit, layer)]
-        stack.enter_context(bridge.hooks(fwd_hooks=hooks))
-        yield
+        before = inner.register_forward_pre_hook(starts, with_kwargs=True)
+        after = inner.register_forward_hook(lambda *_: text.ends(), always_call=True)
+        try:
+            with bridge.hooks(fwd_hooks=_hooks(text, bridge)):
+                yield
+        finally:
+            before.remove()
+            after.remove()
 
 
-def _tokens(arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Tensor:
-    """What a forward is given: token ids, or their embeddings."""
-    found = options.get("input_ids")
-    if found is None:
-        found = arguments[0] if arguments else options.get("inputs_embeds")
-    assert isinstance(found, Tensor)
-    return found
+def _strength(beta: SupportsFloat) -> float:
+    """The strength as a number that fp32 can hold.
+
+    Raises:
+        UserInputError: if it is none.
+    """
+    try:
+        number = math.nan if isinstance(beta, str) else float(beta)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        number = math.nan
+    if not abs(number) <= torch.finfo(torch.float32).max:
+        raise UserInputError(f"beta has to be a finite number of fp32, and this is {beta!r}.")
+    return number
+
+
+def _given(module: Any, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a forward is given: token ids or their embeddings, the length of the cache, the mask."""
+    bound = inspect.signature(module.forward).bind_partial(*arguments, **options)
+    given = dict(bound.arguments)
+    for name, parameter in bound.signature.parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            given |= given.pop(name, {})
+    tokens, cache = given.get("input_ids"), given.get("past_key_values")
+    tokens = given.get("inputs_embeds") if tokens is None else tokens
+    if not isinstance(tokens, Tensor):
+        raise UserInputError("A steered forward needs `input_ids` or `inputs_embeds`.")
+    past = 0 if cache is None else int(cache.get_seq_length())
+    return {"tokens": tokens, "past": past, "mask": given.get("attention_mask")}
+
+
+def _require_layers(intervention: Intervention, bridge: Any) -> None:
+    layers, needed = int(bridge.cfg.n_layers), intervention.grid.n_layers
+    if layers != needed:
+        raise UserInputError(
+            f"The intervention is for a model of {needed} layers; this one has {layers}."
+        )
+
+
+def _hooks(text: SteeredText, bridge: Any) -> list[tuple[str, HookFunction]]:
+    """What is hooked at every layer.
+
+    Raises:
+        UserInputError: for a site that the architecture has not.
+    """
+    layers = range(text.intervention.grid.n_layers)
+    hooks = [pair for layer in layers for pair in layer_hooks(text, layer)]
+    known = bridge.hook_dict
+    missing = [name for name, _ in hooks if name not in known]
+    sites = text.intervention.grid.sites
+    if Site.RESID_MID in sites and bridge.cfg.parallel_attn_mlp:
+        missing.append("resid_mid, since its attention and MLP run in parallel")
+    if missing:
+        raise UserInputError(
+            f"The intervention is at {', '.join(sites)}, and {bridge.cfg.architecture} has no "
+            f"{missing[0]}."
+        )
+    return hooks
 
 
 def _at_home(intervention: Intervention, bridge: Any) -> Intervention:
@@ -175,27 +159,3 @@ def _at_home(intervention: Intervention, bridge: Any) -> Intervention:
         return intervention
     output = torch.stack([block.attn.W_O.detach().float() for block in bridge.blocks])
     return DynamicScaling(grid, intervention.gates.detach().to(output.device), output)
-
-
-@contextmanager
-def _bridged(model: Any) -> Iterator[Any]:
-    """A bridge around a Hugging Face model, which is itself again when the block ends."""
-    modules = {
-        module: [dict(getattr(module, part)) for part in OWN_PARTS] for module in model.modules()
-    }
-    frozen = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    attention, training = model.config._attn_implementation, model.training
-    try:
-        model.set_attn_implementation("eager")
-        with quiet_transformers():
-            bridge = boot_bridge(model, tiny_tokenizer(), type(model).__name__)
-        yield bridge
-    finally:
-        for module, parts in modules.items():
-            for part, content in zip(OWN_PARTS, parts, strict=True):
-                getattr(module, part).clear()
-                getattr(module, part).update(content)
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(frozen[name])
-        model.set_attn_implementation(attention)
-        model.train(training)

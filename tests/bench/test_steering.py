@@ -1,11 +1,13 @@
 """A fitted intervention as a file, on a bridge, and on a plain Hugging Face model's generate."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -139,6 +141,77 @@ def test_prompts_of_another_length_are_for_dynamic_scalars_alone() -> None:
         steered(other, made("static", subject), 1.0),
     ):
         pass
+
+
+@pytest.mark.parametrize("kind", ["static", "vectors", "dynamic"])
+def test_strength_0_changes_no_bit_of_a_bridge(kind: str) -> None:
+    """A plain model runs through a bridge in the block alone, so that it differs by rounding."""
+    plain, subject = tiny_model("gpt2"), subject_of(tiny_model("gpt2"))
+    intervention = made(kind, subject)
+    with torch.no_grad():
+        before, on_bridge = plain(TOKENS).logits, subject.bridge(TOKENS)
+        with steered(plain, intervention, 0), steered(subject.bridge, intervention, 0):
+            assert torch.equal(subject.bridge(TOKENS), on_bridge)
+            assert torch.allclose(plain(TOKENS).logits, before, atol=1e-4)
+        assert torch.equal(plain(TOKENS).logits, before)
+
+
+def mamba() -> Any:
+    config = transformers.MambaConfig(
+        vocab_size=64, hidden_size=32, num_hidden_layers=3, state_size=8
+    )
+    return transformers.MambaForCausalLM(config).eval()
+
+
+def ctrl() -> Any:
+    config = transformers.CTRLConfig(vocab_size=64, n_embd=32, dff=32, n_layer=3, n_head=4)
+    return transformers.CTRLLMHeadModel(config).eval()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": lambda: "gpt2"}, "a TransformerBridge or a Hugging Face causal LM, and this"),
+        ({"model": lambda: torch.nn.Linear(2, 2)}, "and this is Linear"),
+        ({"model": lambda: tiny_model("llama").model}, "LlamaModel gives no logits of a next"),
+        ({"model": mamba}, "MambaForCausalLM has no blocks.0.hook_attn_out"),
+        ({"model": lambda: tiny_model("gpt_neox")}, "has no resid_mid, since its attention and"),
+        ({"model": ctrl}, "TransformerLens cannot read CTRLLMHeadModel"),
+        ({"intervention": "a.safetensors"}, "str is no intervention"),
+        *(
+            ({"beta": beta}, "beta has to be a finite number")
+            for beta in (math.nan, math.inf, 1e40, "1", None, torch.ones(2))
+        ),
+    ],
+)
+def test_what_cannot_be_steered_is_said(change: dict[str, Any], words: str) -> None:
+    grid = make_grid(["attn_out", "resid_mid"], "all", n_layers=3, n_positions=7, has_bos=True)
+    given = {"intervention": StaticScaling(grid, torch.ones(grid.shape)), "beta": 1.0, **change}
+    model = given.pop("model", lambda: tiny_model("llama"))()
+    parts = list(map(type, model.modules())) if isinstance(model, torch.nn.Module) else []
+    with pytest.raises(UserInputError, match=words), steered(model, **given):
+        pass
+    assert not parts or parts == list(map(type, model.modules()))
+
+
+def test_blocks_are_nested_on_a_bridge() -> None:
+    """Two bridges around one model would see each other's modules."""
+    subject, plain = subject_of(tiny_model("llama")), tiny_model("llama")
+    intervention = made("static", subject)
+    with (
+        pytest.raises(UserInputError, match="steer the bridge itself"),
+        steered(plain, intervention, 1.0),
+        steered(plain, intervention, 1.0),
+    ):
+        pass
+    vectors = SteeringVectors(intervention.grid, torch.ones(*intervention.grid.shape, 32))
+    with torch.no_grad(), steered(subject.bridge, vectors, 0.5):
+        with steered(subject.bridge, vectors, 0.5):
+            twice = subject.bridge(TOKENS)
+        once = subject.bridge(TOKENS)
+    with torch.no_grad(), steered(subject.bridge, vectors, 1.0):
+        assert torch.allclose(subject.bridge(TOKENS), twice, atol=1e-4)
+    assert not torch.allclose(once, twice, atol=1e-2)
 
 
 @pytest.mark.parametrize("kind", ["static", "vectors", "dynamic"])
