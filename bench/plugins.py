@@ -24,10 +24,10 @@ from types import ModuleType
 from typing import Any
 
 from bench.models.load import MODELS, ModelEntry
-from bench.running.limits import contained
+from bench.running.contained import contained
 from methods import METHODS
 from tasks import TASKS
-from tasks.errors import UserInputError
+from tasks.errors import UserInputError, message_of
 from tasks.registry import Entry
 
 GROUP = "attribution_bench"
@@ -208,6 +208,6 @@ def _broken(origin: str, where: str, error: Exception) -> PluginError:
     frame = (traceback.extract_tb(error.__traceback__) or [None])[-1]
     at = f", {frame.filename} line {frame.lineno}" if frame else ""
     return PluginError(
-        f"{origin} has a broken plug-in ({where}{at}): {type(error).__name__}: {error}. "
-        "Mend it or leave it out."
+        f"{origin} has a broken plug-in ({where}{at}): {type(error).__name__}: "
+        f"{message_of(error)}. Mend it or leave it out."
     )

@@ -10,14 +10,17 @@ from typing import Any, Protocol
 
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from bench import __version__
+from bench.evaluation.compute import Tensors
 from bench.evaluation.rows import sharing, used_rows
 from bench.matrix.cells import PlannedCell, expand
 from bench.matrix.options import RunOptions
 from bench.matrix.schema import Matrix
 from bench.plugins import install
 from bench.running.alone import Alone, Crew, CrewWatcher
+from bench.running.failure import failure
 from bench.running.plan import Plan
 from bench.running.reuse import runs, take_over
 from bench.running.tables import write_tables
@@ -213,9 +216,22 @@ def _compute(cells: list[PlannedCell], crew: Crew, outcome: Outcome, progress: P
         return store.read(cell_id).tensors["scores"] if store.has(cell_id) else None
 
     for cell, record, tensors in crew.compute(cells, scores_of, progress):
-        store.write(record, tensors)
+        record = _stored(store, cell, record, tensors)
         if record.status == "done":
             outcome.computed.append(cell.id)
         else:
             outcome.failed.append(record)
         progress.finished(cell, record)
+
+
+def _stored(store: RunStore, cell: PlannedCell, record: CellRecord, tensors: Tensors) -> CellRecord:
+    """Stores a cell, as a failed one if what it came out as cannot be stored."""
+    try:
+        store.write(record, tensors)
+    except UserInputError:  # the disk, or the run directory
+        raise
+    except (ValueError, TypeError, SafetensorError) as error:  # names and numbers of a method's
+        known = {key: value for key, value in record.provenance.items() if key != "steps"}
+        record = failure(cell, error, known)
+        store.write(record, {})
+    return record

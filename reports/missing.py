@@ -85,8 +85,7 @@ def read(store: RunStore) -> tuple[tuple[CellRecord, ...], tuple[Missing, ...]]:
             continue
         records.append(record)
         if record.error is not None:
-            reason = f"{record.error.kind}: {record.error.message}"
-            missing.append(Missing.of(cell_id, FAILED, reason, known or record))
+            missing.append(Missing.of(cell_id, FAILED, record.error.line, known or record))
     for cell_id in sorted(store.stored().difference(stored)):
         missing.append(Missing.of(cell_id, LEFT_OUT, LEFT_OVER, _record(store, cell_id)))
     return tuple(records), tuple(missing)

@@ -23,3 +23,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     near = get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
     question = f' Did you mean "{folded[near[0]]}"?' if near else ""
     return f"{question} Known: {', '.join(names) if names else 'none'}."
+
+
+def message_of(error: BaseException) -> str:
+    """Return what an exception says, and of one that says nothing its `repr`.
+
+    Whatever its class does when it is asked: it may be anybody's. The text can be written as UTF-8.
+    """
+    try:
+        text = str(error) or repr(error)
+        return str.encode(text, "utf-8", "replace").decode()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as second:
+        return f"(its message cannot be shown: asking for it raised {type(second).__name__})"

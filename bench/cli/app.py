@@ -258,7 +258,7 @@ def _closing(outcome: Outcome, console: Console) -> int:
     reasons: dict[str, list[str]] = {}
     for record in outcome.failed:
         assert record.error is not None
-        reasons.setdefault(f"{record.error.kind}: {record.error.message}", []).append(record.id)
+        reasons.setdefault(record.error.line, []).append(record.id)
     for reason, ids in reasons.items():
         others = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
         console.print(f"  {ids[0]}{others}: {harmless(reason)}", markup=False, soft_wrap=True)

@@ -55,8 +55,7 @@ def show_failures(failed: list[CellRecord]) -> None:
     """A line a failed cell."""
     for record in failed:
         assert record.error is not None
-        first = (record.error.message.splitlines() or [""])[0]
-        typer.echo(f"  failed {record.id}  {harmless(f'{record.error.kind}: {first}')}")
+        typer.echo(f"  failed {record.id}  {harmless(record.error.line)}")
     if failed:
         typer.echo("  a cell's log and settings: python -m bench show CELL --results DIRECTORY")
 

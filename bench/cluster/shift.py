@@ -22,8 +22,8 @@ from bench.evaluation.compute import Tensors, identity
 from bench.evaluation.provenance import machine
 from bench.matrix.cells import PlannedCell
 from bench.running.alone import Computed, CrewWatcher, ScoresOf
+from bench.running.failure import failure
 from bench.running.limits import CellTimeoutError, LoadTimeoutError
-from bench.running.workplace import failure
 from bench.store.records import CellRecord
 
 GRACE = 1.5
@@ -226,10 +226,7 @@ class Shift:
     def _failure(self, out: Out, error: Exception, *log: str) -> CellRecord:
         """A failed record with more in its log than the exception."""
         here = {**machine(), "worker": out.worker.address}
-        record = failure(out.cell, error, here)
-        assert record.error is not None
-        lines = "\n".join(text for text in (record.error.log, *log) if text)
-        return record.model_copy(update={"error": record.error.model_copy(update={"log": lines})})
+        return failure(out.cell, error, here, *log)
 
     def _overdue(self) -> Iterator[Computed]:
         """Ends workers that do not come back from a cell, with the cell."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from bench.running.limits import contained
+from bench.running.contained import contained
+from tasks.errors import message_of
 
 T = TypeVar("T")
 
@@ -48,6 +49,6 @@ def run_checks(
             if case is None:
                 return
         except Exception as error:
-            yield words, f"it raises {type(error).__name__}: {error}"
+            yield words, f"it raises {type(error).__name__}: {message_of(error)}"
             if case is None:
                 return

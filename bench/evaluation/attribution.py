@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -11,6 +12,9 @@ from bench.store.cells import Tensors
 from methods.core.intervention import Intervention
 from methods.core.points import PointGrid
 from methods.method import Attribution
+
+MOST_STEPS = 2**53
+"""Whole numbers up to here are the same in every JSON."""
 
 
 class BadScoresError(ValueError):
@@ -21,9 +25,11 @@ def checked(attribution: Attribution, grid: PointGrid, n_prompts: int) -> Attrib
     """The attribution on the CPU with NaN where points are left out.
 
     Raises:
-        BadScoresError: for scores of the wrong shape, scores that are no numbers, or scores that
-            are not the mean of those per prompt.
+        BadScoresError: for scores of the wrong shape, scores that are no numbers, scores that are
+            not the mean of those per prompt, or a number of steps that is none.
     """
+    if not (isinstance(attribution.steps, Integral) and 0 <= attribution.steps <= MOST_STEPS):
+        raise BadScoresError(f"the method's steps have to be a number from 0 to {MOST_STEPS}")
     scores = _masked(attribution.scores, "scores", grid, grid.shape)
     per_prompt = attribution.prompt_scores
     if per_prompt is not None:

@@ -13,6 +13,7 @@ import torch
 from bench.store.records import CellRecord
 from methods.core.memory import available_memory, is_out_of_memory
 from methods.core.subject import SubjectModel
+from tasks.errors import message_of
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ def within_memory(subject: SubjectModel, compute: Callable[[], Found]) -> Found:
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error) or subject.rows_per_forward == 1:
                 raise
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = (message_of(error).splitlines() or [""])[0]
         # Outside the handler, which would hold on to the tensors of the failed forward.
         subject.rows_per_forward = max(1, subject.rows_per_forward // 2)
         gc.collect()

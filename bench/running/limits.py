@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -24,16 +22,8 @@ class LoadTimeoutError(RuntimeError):
     flag = "--load-timeout"
 
 
-class EscapedError(RuntimeError):
-    """A method, task or model raised what is no Exception: it asked for the process to end."""
-
-
 class _Expired(BaseException):
     """Raised in the thread whose time is up; no `except Exception` on the way keeps it."""
-
-
-DELIVERY_SECONDS = 1.0
-"""An interruption that was sent at the last moment arrives within this time or never."""
 
 
 def limited(
@@ -52,60 +42,49 @@ def limited(
     watch = _Watch(threading.get_ident())
     timer = threading.Timer(seconds, watch.expire)
     timer.daemon = True
+    over = f"took longer than the limit of {seconds:g} s; give more with {kind.flag}"
     try:
         try:
             timer.start()
-            return work()
-        except _Expired:
-            watch.delivered = True
-            raise
+            result = work()
         finally:
             timer.cancel()
             watch.end()
-    except _Expired as expired:  # its trace says where the work was
-        raise kind(
-            f"took longer than the limit of {seconds:g} s; give more with {kind.flag}"
-        ) from expired
-
-
-@contextmanager
-def contained() -> Iterator[None]:
-    """Around code that is not the suite's: what it raises is an Exception, `sys.exit` too.
-
-    The user's interrupt, the closing of a generator and the end of a time limit go through.
-    """
-    try:
-        yield
-    except (Exception, KeyboardInterrupt, GeneratorExit, _Expired):
-        raise
-    except BaseException as error:
-        raise EscapedError(
-            f"it raised {type(error).__name__}({error}), which would end the whole run; "
-            "a method, task or model that cannot go on raises an Exception"
-        ) from error
+    except BaseException as error:  # its trace says where the work was
+        if isinstance(error, KeyboardInterrupt) or not watch.sent:
+            raise
+        raise kind(over) from error
+    if watch.sent:  # the work went on all the same
+        raise kind(over)
+    return result
 
 
 class _Watch:
-    """Interrupts a thread at most once, and never after `end`."""
+    """Interrupts a thread at most once, and never after `end`.
+
+    Attributes:
+        sent: the time was over before the work was; it may have kept the interruption to itself.
+    """
 
     def __init__(self, thread: int) -> None:
         self.thread = thread
         self.lock = threading.Lock()
-        self.over = self.sent = self.delivered = False
+        self.over = self.sent = False
 
     def expire(self) -> None:
         with self.lock:
             if not self.over:
                 self.sent = True
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(self.thread), ctypes.py_object(_Expired)
-                )
+                _interrupt(self.thread, ctypes.py_object(_Expired))
 
     def end(self) -> None:
-        """No interruption from here on; one that is on its way arrives in here."""
+        """No interruption from here on; one that is on its way arrives in here or is taken back."""
         with self.lock:
             self.over = True
-        if self.sent and not self.delivered:
-            deadline = time.monotonic() + DELIVERY_SECONDS
-            while time.monotonic() < deadline:
-                time.sleep(0.001)
+        if self.sent:
+            _interrupt(self.thread, None)
+
+
+def _interrupt(thread: int, kind: ctypes.py_object[type[BaseException]] | None) -> None:
+    """Has a thread raise an exception at its next step; None takes back what has not arrived."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), kind)

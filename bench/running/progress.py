@@ -85,8 +85,7 @@ class TerminalProgress:
         if record.error is None:
             outcome = f"[green]done[/green] in {record.seconds:.1f} s"
         else:
-            first = (record.error.message.splitlines() or [record.error.kind])[0]
-            outcome = f"[red]failed[/red]: {escape(harmless(first))}"
+            outcome = f"[red]failed[/red]: {escape(harmless(record.error.line))}"
         self._line(f"  {escape(_name(cell))}  {outcome}")
         if self.task is not None:
             self.bar.advance(self.task)

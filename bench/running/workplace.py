@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from numpy.typing import NDArray
 
-from bench.evaluation.compute import Tensors, compute_cell, identity
+from bench.evaluation.compute import Tensors, compute_cell
 from bench.evaluation.prepare import PreparedTask, prepare_task
 from bench.evaluation.provenance import environment, machine
 from bench.evaluation.rows import rows_at_hand, within_memory
@@ -22,8 +21,10 @@ from bench.matrix.cells import PlannedCell
 from bench.matrix.named import NamedTask
 from bench.matrix.schema import Matrix, ModelChoice, PromptCounts
 from bench.models.load import STATED, LoadedModel, load_model, stated_of
-from bench.running.limits import CellTimeoutError, LoadTimeoutError, contained, limited
-from bench.store.records import CellError, CellRecord
+from bench.running.contained import contained
+from bench.running.failure import failure, kept
+from bench.running.limits import CellTimeoutError, LoadTimeoutError, limited
+from bench.store.records import CellRecord
 from methods.core.objective import Objective
 from methods.core.subject import SubjectModel
 from tasks.errors import UserInputError
@@ -246,32 +247,3 @@ def tf32(allowed: bool) -> Iterator[None]:
         yield
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
-
-
-def kept(error: Exception) -> Exception:
-    """An error to be raised again and again: where it came from is a note, not a growing trace.
-
-    A trace would also keep everything alive that was in memory when it happened.
-    """
-    error.add_note("".join(traceback.format_exception(error)).rstrip())
-    error.__cause__ = error.__context__ = None
-    return error.with_traceback(None)
-
-
-def failure(cell: PlannedCell, error: BaseException, provenance: dict[str, Any]) -> CellRecord:
-    """A failed cell: a result with its reason."""
-    return CellRecord(
-        **identity(cell),
-        status="failed",
-        error=CellError(
-            kind=type(error).__name__,
-            message=_text(str(error) or repr(error)),
-            log=_text("".join(traceback.format_exception(error))),
-        ),
-        provenance=provenance,
-    )
-
-
-def _text(text: str) -> str:
-    """Text that can be written as UTF-8: a path may hold bytes that cannot."""
-    return text.encode("utf-8", "replace").decode()

@@ -16,6 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from bench.store.files import (
+    MAX_BYTES,
+    MAX_JSON_BYTES,
     TEMPORARY,
     DamagedError,
     file_digest,
@@ -73,13 +75,20 @@ class CellStore:
         """Store a cell whole or not at all; a failed cell that is there is replaced.
 
         Raises FileExistsError where the cell is already done, and leaves it as it is;
-        NotWritableError where the disk is full or refuses it.
+        NotWritableError where the disk is full or refuses it; ValueError where it is so large that
+        it could not be read again.
         """
         target = self.cell_directory(record.id)
         if self.has(record.id):
             raise FileExistsError(f"{target} is a finished cell and stays as it is")
         content = save({name: np.asarray(array, order="C") for name, array in tensors.items()})
         body = seal(record.model_dump_json(indent=1), hashlib.sha256(content).hexdigest())
+        for name, size, most in (
+            (TENSOR_FILE, len(content), MAX_BYTES),
+            (CELL_FILE, len(body), MAX_JSON_BYTES),
+        ):
+            if size > most:
+                raise ValueError(f"its {name} has {size} bytes; no more than {most} can be stored")
         with writing(self.directory):
             self._write(target, {TENSOR_FILE: content, CELL_FILE: body})
 

@@ -59,12 +59,47 @@ class RunRecord(StrictRecord):
     plan: list[tuple[str, str, str, bool, bool, int, int, dict[str, float]]] = []
 
 
-class CellError(StrictRecord):
-    """Why a cell failed: the exception's class, its message, and the log around it."""
+MAX_NAME, MAX_LINE, MAX_TEXT, MAX_LOG = 100, 200, 2_000, 100_000
+"""Characters of what a method says in a record: names, first lines, messages and notes, logs."""
+MAX_NOTES = 100
 
-    kind: str
-    message: str
-    log: str = ""
+
+def cut(text: str, most: int) -> str:
+    """Return `text`, or its head and its tail with how much is left out, at most so long."""
+    if len(text) <= most:
+        return text
+    room = most - len(f"\n[... {len(text)} characters are left out ...]\n")
+    head = room // 2
+    left_out = len(text) - room
+    return f"{text[:head]}\n[... {left_out} characters are left out ...]\n{text[head - room :]}"
+
+
+def _few(notes: list[str]) -> list[str]:
+    if len(notes) <= MAX_NOTES:
+        return notes
+    kept = notes[: MAX_NOTES - 1]
+    return [*kept, f"{len(notes) - len(kept)} further notes are left out"]
+
+
+Text = Annotated[str, AfterValidator(lambda text: cut(text, MAX_TEXT))]
+"""What somebody else's code says: it may be of any length."""
+
+
+class CellError(StrictRecord):
+    """Why a cell failed: the exception's class, its message, and the log around it.
+
+    However much there is of each, a record keeps so much that it can be read, and read again.
+    """
+
+    kind: Annotated[str, AfterValidator(lambda text: text[:MAX_NAME])]
+    message: Text
+    log: Annotated[str, AfterValidator(lambda text: cut(text, MAX_LOG))] = ""
+
+    @property
+    def line(self) -> str:
+        """The kind and the first line of the message, for tables and wherever there is a line."""
+        words = f"{self.kind}: {(self.message.strip().splitlines() or [''])[0]}"
+        return words if len(words) <= MAX_LINE else f"{words[: MAX_LINE - 1]}…"
 
 
 class PlaceRecord(NamedTuple):
@@ -239,7 +274,7 @@ class CellRecord(StrictRecord):
     minimality: MinimalityRecord | None = None
     sparsity: SparsityRecord | None = None
     top_tokens: dict[str, str] = {}
-    notes: list[str] = []
+    notes: Annotated[list[Text], AfterValidator(_few)] = []
 
     @property
     def seconds(self) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psutil
 import torch
 
-from tasks.errors import UserInputError
+from tasks.errors import UserInputError, message_of
 
 
 class NotEnoughMemoryError(UserInputError):
@@ -37,5 +37,5 @@ def require_memory(size: int, device: torch.device, what: str, remedy: str) -> N
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out; torch's allocator on the CPU raises a plain RuntimeError."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        isinstance(error, RuntimeError) and "can't allocate memory" in message_of(error)
     )

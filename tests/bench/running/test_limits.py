@@ -81,3 +81,32 @@ def test_it_works_in_a_thread_that_is_not_the_main_one() -> None:
     thread.start()
     thread.join()
     assert len(caught) == 1
+
+
+def deaf(seconds: float) -> str:
+    """Lets nothing at all end it."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with suppress(BaseException):
+            busy(20)
+    return "done"
+
+
+def deaf_and_broken() -> None:
+    deaf(0.3)
+    raise ZeroDivisionError
+
+
+def test_a_method_that_keeps_the_interruption_to_itself_has_failed_all_the_same() -> None:
+    for work in (partial(deaf, 0.3), deaf_and_broken):
+        with pytest.raises(CellTimeoutError, match=r"limit of 0.1 s"):
+            limited(work, 0.1)
+
+
+def test_the_users_interrupt_goes_before_a_limit() -> None:
+    def interrupted() -> None:
+        deaf(0.3)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        limited(interrupted, 0.1)
