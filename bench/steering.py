@@ -34,7 +34,7 @@ from methods.core.points import HEAD_SITES, Heads, Site
 from methods.core.steered_text import SteeredText
 from tasks.errors import UserInputError
 
-__all__ = ["intervention_of", "load_intervention", "save_intervention", "steered"]
+__all__ = ["intervention_of", "load_intervention", "save_intervention", "steered", "strength_of"]
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def steered(model: Any, intervention: Intervention, beta: SupportsFloat) -> Iter
         raise UserInputError(
             f"{type(intervention).__name__} is no intervention: load_intervention(FILE) gives one."
         )
-    strength = _strength(beta)
+    strength = strength_of(beta)
     with bridge_around(model) as bridge:
         _require_layers(intervention, bridge)
         inner: Any = bridge.original_model
@@ -81,7 +81,7 @@ def steered(model: Any, intervention: Intervention, beta: SupportsFloat) -> Iter
             after.remove()
 
 
-def _strength(beta: SupportsFloat) -> float:
+def strength_of(beta: SupportsFloat) -> float:
     """The strength as a number that fp32 can hold.
 
     Raises:

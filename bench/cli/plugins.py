@@ -91,8 +91,11 @@ def new_method(
     file = folder / f"{name}.py"
     if file.exists():
         raise UserInputError(f"{file} is there already and stays as it is.")
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(METHOD.format(name=name, title=title), "utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(METHOD.format(name=name, title=title), "utf-8")
+    except OSError as error:
+        raise UserInputError(f"--folder: {file} cannot be written: {error.strerror}.") from None
     typer.echo(f"wrote {harmless(str(file))}")
     typer.echo(f"check it:  python -m bench check {name} --plugin {file}")
     typer.echo(f"run it:    python -m bench run MATRIX.yaml --plugin {file}")

@@ -13,6 +13,10 @@ from bench.store.find import find_cell
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bench.models.load import LoadedModel
+    from bench.store.records import CellRecord
     from methods.core.intervention import Intervention
 
 SHOWN = 10
@@ -22,10 +26,13 @@ def export(
     cell: CellArgument,
     file: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
     results: ResultsOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
     """Writes a cell's intervention as a safetensors file with a JSON header."""
     from bench.steering import intervention_of, save_intervention
 
+    if file.exists() and not force:
+        raise UserInputError(f"{file} is there already and stays as it is; --force replaces it.")
     store, cell_id = find_cell(cell, results)
     stored = store.read(cell_id)
     intervention, record = intervention_of(stored), stored.record
@@ -56,23 +63,73 @@ def apply(
     plugin: PluginOption = None,
 ) -> None:
     """Steers a cell's model on a prompt, and shows the most likely next tokens before and after."""
-    from bench.models.load import load_model
     from bench.plugins import install
-    from bench.steering import intervention_of
+    from bench.steering import intervention_of, strength_of
 
     install(plugin or ())
-
     store, cell_id = find_cell(cell, results)
     stored = store.read(cell_id)
     record = stored.record
     intervention = intervention_of(stored)
-    if prompt is None:
-        train = record.prompts.get("train", [])
-        if not train:
-            raise UserInputError(f"{record.id} holds no train prompt: give one with --prompt.")
-        prompt = train[0].clean
+    prompt = _first_prompt(record) if prompt is None else _text(prompt)
     if beta is None:
         beta = record.beta.star if record.beta and record.beta.star is not None else 1.0
+    strength = strength_of(beta)
+    model = _model_of(record, device)
+    before, after = _probabilities(model, intervention, _tokens(model, prompt), strength)
+    typer.echo(f"prompt: {harmless(prompt)}")
+    typer.echo(f"{harmless(record.method)} on {harmless(record.task)}, beta = {beta:g}")
+    decode: Any = model.tokenizer.decode
+    for title, probabilities in (("before", before), ("after", after)):
+        typer.echo(f"{title}:")
+        values, top = probabilities.topk(min(SHOWN, len(probabilities)))
+        for value, token in zip(values.tolist(), top.tolist(), strict=True):
+            typer.echo(f"  {value:7.4f}  {harmless(repr(decode([token])))}")
+
+
+def _first_prompt(record: CellRecord) -> str:
+    train = record.prompts.get("train", [])
+    if not train:
+        raise UserInputError(f"{record.id} holds no train prompt: give one with --prompt.")
+    return train[0].clean
+
+
+def _text(prompt: str) -> str:
+    """A prompt from the command line, whose bytes may be no text."""
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise UserInputError(
+            f"--prompt is no UTF-8 text behind its first {error.start} characters."
+        ) from None
+    return prompt
+
+
+def _tokens(model: LoadedModel, prompt: str) -> list[int]:
+    """A prompt's ids behind the model's BOS.
+
+    Raises:
+        UserInputError: for a prompt of none, and of more than the model was made for.
+    """
+    ids = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    tokens = [*([] if model.bos_id is None else [model.bos_id]), *ids]
+    longest = int(model.bridge.cfg.n_ctx)
+    if not ids or len(tokens) > longest:
+        raise UserInputError(
+            f"--prompt has {len(tokens)} tokens (BOS included); {model.name} takes {longest}, and "
+            "one behind the BOS at least."
+        )
+    return tokens
+
+
+def _model_of(record: CellRecord, device: str) -> LoadedModel:
+    """The model that a cell is about.
+
+    Raises:
+        UserInputError: if what has its name was changed since.
+    """
+    from bench.models.load import load_model
+
     stated = record.settings["model"]
     unsaid = [key for key in ("dtype", "packed", "digest") if key not in stated]
     if unsaid:
@@ -92,21 +149,17 @@ def apply(
             f'Model "{stated["name"]}" has the BOS {model.bos_id} here, but the cell was computed '
             f"with {harmless(str(bos))}: its entry was changed since."
         )
-    ids = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    tokens = [*([] if model.bos_id is None else [model.bos_id]), *ids]
-    typer.echo(f"prompt: {harmless(prompt)}")
-    typer.echo(f"{harmless(record.method)} on {harmless(record.task)}, beta = {beta:g}")
-    before, after = _probabilities(model, intervention, tokens, beta)
-    decode: Any = model.tokenizer.decode
-    for title, probabilities in (("before", before), ("after", after)):
-        typer.echo(f"{title}:")
-        values, top = probabilities.topk(min(SHOWN, len(probabilities)))
-        for value, token in zip(values.tolist(), top.tolist(), strict=True):
-            typer.echo(f"  {value:7.4f}  {harmless(repr(decode([token])))}")
+    return model
 
 
-def _probabilities(model: Any, intervention: Intervention, tokens: list[int], beta: float) -> Any:
-    """Next-token probabilities without and with the intervention."""
+def _probabilities(
+    model: LoadedModel, intervention: Intervention, tokens: list[int], beta: float
+) -> tuple[Tensor, Tensor]:
+    """Next-token probabilities without and with the intervention.
+
+    Raises:
+        UserInputError: where the strength leaves no numbers.
+    """
     import torch
 
     from bench.steering import steered
@@ -116,4 +169,8 @@ def _probabilities(model: Any, intervention: Intervention, tokens: list[int], be
         before = model.bridge(row)[0, -1].float().softmax(-1)
         with steered(model.bridge, intervention, beta):
             after = model.bridge(row)[0, -1].float().softmax(-1)
+    if not bool(torch.isfinite(after).all()):
+        raise UserInputError(
+            f"beta = {beta:g} is more than {model.dtype} can hold: the steered logits are NaN."
+        )
     return before, after

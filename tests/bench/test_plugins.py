@@ -295,6 +295,15 @@ def test_a_new_method_has_a_name_that_works(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_new_method_needs_a_folder_that_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+) -> None:
+    (tmp_path / "file").touch()
+    folder = str(tmp_path / "file" / "inner")
+    assert command(monkeypatch, "new-method", "my_method", "--folder", folder) == 2
+    assert "my_method.py cannot be written: Not a directory" in capsys.readouterr().err
+
+
 BAD = '''
 import torch
 from dataclasses import dataclass

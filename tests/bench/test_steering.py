@@ -333,6 +333,11 @@ def test_export_and_apply_from_the_command_line(
     file = tmp_path / "mine.safetensors"
     assert command(monkeypatch, "export", "activ_scalar", str(file), *place) == 0
     assert load_intervention(file).grid.n_layers == 3
+    assert command(monkeypatch, "export", "steer_vec", str(file), *place) == 2
+    assert "is there already and stays as it is; --force" in capsys.readouterr().err
+    assert isinstance(load_intervention(file), StaticScaling)
+    assert command(monkeypatch, "export", "steer_vec", str(file), "--force", *place) == 0
+    assert isinstance(load_intervention(file), SteeringVectors)
     nowhere = str(tmp_path / "nowhere" / "x.safetensors")
     assert command(monkeypatch, "export", "activ_scalar", nowhere, *place) == 2
     assert "there is no folder" in capsys.readouterr().err
@@ -346,3 +351,26 @@ def test_export_and_apply_from_the_command_line(
     assert command(monkeypatch, "apply", "activ_scalar", *prompt, *place) == 2
     assert "this one has 3" in capsys.readouterr().err
     assert command(monkeypatch, "apply", "dyn_scalar", *prompt, *place) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--beta", "nan"], "beta has to be a finite number of fp32, and this is nan"),
+        (["--beta", "1e40"], "beta has to be a finite number of fp32, and this is 1e+40"),
+        (["--beta", "3e38", "--device", "cpu"], "the steered logits are NaN"),
+        (["--prompt", "x\udcff"], "is no UTF-8 text behind its first 1 characters"),
+        (["--prompt", ""], "--prompt has 1 tokens (BOS included)"),
+        (["--prompt", "Then the " * 40], " takes 64"),
+    ],
+)
+def test_what_cannot_be_applied_is_said(
+    run: RunStore, options: list[str], words: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    place = ["--results", str(run.directory)]
+    method = "grad_scalar" if "3e38" in options else "dyn_scalar"
+    assert command(monkeypatch, "apply", method, *options, *place) == 2
+    shown = capsys.readouterr()
+    assert words in shown.err
+    assert not shown.out
