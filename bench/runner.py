@@ -50,6 +50,9 @@ class Silent(Nobody):
     def interrupted(self, cell: PlannedCell, why: str) -> None:
         """Nothing."""
 
+    def refused(self, why: str) -> None:
+        """Nothing."""
+
     def set_aside(self, sentences: list[str]) -> None:
         """Nothing."""
 

@@ -16,10 +16,11 @@ import dask
 from distributed import Client
 
 from bench.cluster.desk import digest_at_worker
-from bench.cluster.keeper import Identities, Orders
 from bench.cluster.local_workers import LocalWorkers, shared_gpus
+from bench.cluster.orders import Identities, Orders
 from bench.cluster.shift import Shift
 from bench.cluster.task_files import contents
+from bench.cluster.used import plug_ins_of
 from bench.cluster.waits import ask, until
 from bench.cluster.worker_logs import WorkerLogs
 from bench.cluster.workers import ClusterLostError, Worker, Workers
@@ -82,6 +83,7 @@ class Cluster(Crew):
             threads,
             far=self.local is None,
             load_timeout=self.options.load_timeout,
+            used=plug_ins_of(matrix),
         )
         return Workers(self.client, orders, self.local, self.logs, self.options.patience)
 

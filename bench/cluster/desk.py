@@ -17,19 +17,14 @@ import torch
 from distributed import get_worker
 from numpy.typing import NDArray
 
-from bench import __version__
-from bench.cluster.keeper import Identities, Keeper, Orders, OtherSuiteError
+from bench.cluster.keeper import Keeper
+from bench.cluster.orders import Identities, NotHiredError, Orders, preparing
 from bench.evaluation.compute import Tensors
-from bench.matrix.identity import NUMBERS_VERSION
 from bench.models.load import model_digest
 from bench.plugins import uninstall
 
 IDLE_SECONDS = 3600.0
 """A run that asks for nothing for so long is taken for dead when the next one comes."""
-
-
-class NotHiredError(RuntimeError):
-    """The worker does not know the run: its process is a new one."""
 
 
 class Desk:
@@ -46,13 +41,15 @@ class Desk:
 
         Raises:
             NotHiredError: if there is none.
+            UnfitError: if a plug-in is broken since.
         """
         with self.lock:
             keeper = self.keepers.get((get_worker().id, run))
             if keeper is None:
                 raise NotHiredError(f"{get_worker().address} does not know the run {run}")
             if self.last is not keeper:
-                keeper.install_plugins()
+                with preparing():
+                    keeper.install_plugins()
                 self.last = keeper
             keeper.asked = time.monotonic()
             yield keeper
@@ -62,7 +59,7 @@ class Desk:
         """Makes a run's keeper; those of runs that are silent for long leave.
 
         Raises:
-            UserInputError: if a plug-in cannot be had here.
+            UserInputError: if a plug-in cannot be had here, or is another one.
         """
         worker = get_worker()
         with self.lock:
@@ -73,7 +70,13 @@ class Desk:
             self._remove((worker.id, orders.run))
             new = Keeper(orders, folder)
             self.last = None
-            new.install_plugins()
+            try:
+                new.install_plugins()
+                orders.check_plug_ins()
+            except BaseException:
+                uninstall()
+                new.leave()
+                raise
             self.last = self.keepers[worker.id, orders.run] = new
 
     def remove(self, run: str) -> None:
@@ -98,15 +101,11 @@ def hire(orders: Orders) -> list[str]:
     """Runs on a worker: takes orders, and gives the kinds of device that it can compute on.
 
     Raises:
-        UserInputError: if the worker has another version of the suite, or a plug-in is broken here.
+        UnfitError: if the worker has another suite or other plug-ins, or one is broken here.
     """
-    if orders.version != (__version__, NUMBERS_VERSION):
-        raise OtherSuiteError(
-            f"has attribution-bench {__version__} (numbers {NUMBERS_VERSION}), the run was started "
-            f"with {orders.version[0]} (numbers {orders.version[1]}). Install the same version "
-            "everywhere."
-        )
-    DESK.add(orders)
+    with preparing():
+        orders.check_suite()
+        DESK.add(orders)
     return kinds_here()
 
 
@@ -128,7 +127,7 @@ def compute_at_worker(
     identities: Identities,
     parent_scores: NDArray[Any] | None,
     rows: int | None,
-) -> tuple[bytes, Tensors]:
+) -> tuple[bytes, Tensors, bool]:
     """Runs on a worker that was hired: `Keeper.compute`."""
     with DESK.keeper(run) as keeper:
         return keeper.compute(cell_id, identities, parent_scores, rows)

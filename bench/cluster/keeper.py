@@ -7,9 +7,9 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,63 +17,15 @@ import torch
 from distributed import get_worker
 from numpy.typing import NDArray
 
-from bench import __version__
+from bench.cluster.orders import Identities, Orders, UnfitError, preparing
 from bench.cluster.task_files import unpacked
 from bench.evaluation.compute import Tensors
 from bench.matrix.cells import PlannedCell, expand
-from bench.matrix.identity import NUMBERS_VERSION
 from bench.matrix.parse import parse
 from bench.plugins import install, install_source, uninstall
 from bench.running.workplace import Workplace
-from tasks.errors import UserInputError
 
 DEFAULT_THREADS = torch.get_num_threads()
-
-
-class OtherSuiteError(UserInputError):
-    """A worker has another version of the suite, other data or other plug-ins."""
-
-
-@dataclass(frozen=True)
-class Orders:
-    """What the one who started the run tells every worker once.
-
-    Attributes:
-        run: a name that no other run has; of the topic of its events too.
-        matrix: as plain data.
-        plugins: (path, source) of each of the matrix's plug-in files; no shared disk is needed.
-        files: content of the tasks' files, by their paths in the matrix (`task_files`).
-        cell_timeout: seconds that a cell may take.
-        threads: of each worker; None leaves torch its default.
-        far: the worker's output is not seen by the one who started the run.
-        load_timeout: seconds that loading a model, or preparing a task, may take.
-        version: of the suite, and of its numbers.
-    """
-
-    run: str
-    matrix: Mapping[str, Any]
-    plugins: Sequence[tuple[str, bytes]]
-    files: Mapping[str, bytes]
-    cell_timeout: float | None
-    threads: int | None
-    far: bool
-    load_timeout: float | None = None
-    version: tuple[str, int] = (__version__, NUMBERS_VERSION)
-
-
-@dataclass(frozen=True)
-class Identities:
-    """What the matrix's models and devices were when the run was planned.
-
-    Attributes:
-        digests: model name -> digest.
-        devices: device setting -> kind of device.
-        contents: what models have to hold, by digest (`Workplace.contents`).
-    """
-
-    digests: dict[str, str] = field(default_factory=dict)
-    devices: dict[str, str] = field(default_factory=dict)
-    contents: dict[str, str] = field(default_factory=dict)
 
 
 class Keeper:
@@ -113,8 +65,16 @@ class Keeper:
         identities: Identities,
         parent_scores: NDArray[Any] | None,
         rows: int | None,
-    ) -> tuple[bytes, Tensors]:
-        """Computes a cell; gives its record as JSON, and its tensors."""
+    ) -> tuple[bytes, Tensors, bool]:
+        """Computes a cell.
+
+        Returns:
+            Its record as JSON, its tensors, and whether its model could be had here: another
+            worker may have it where this one has not.
+
+        Raises:
+            UnfitError: if the worker cannot compute cells of this run.
+        """
         self.tell("taken", cell_id)
         torch.set_num_threads(self.orders.threads or DEFAULT_THREADS)
         with self._forwarding():
@@ -123,23 +83,25 @@ class Keeper:
             record, tensors = self.workplace.compute(cell, parent_scores)
         here = {"worker": get_worker().address, "host": socket.gethostname()}
         record = record.model_copy(update={"provenance": {**record.provenance, **here}})
-        return record.model_dump_json().encode(), tensors
+        missing = self.workplace.problem is not None and self.workplace.choice == cell.model
+        return record.model_dump_json().encode(), tensors, not missing
 
     def _cell(self, cell_id: str, identities: Identities) -> PlannedCell:
         """The cell as this machine has it, on the kind of device that its identity says.
 
         Raises:
-            OtherSuiteError: if it is another one here.
+            UnfitError: if it is another one here, or there is none.
         """
         if self.known[0] != identities:
-            cells = expand(
-                self.matrix, identities.digests.__getitem__, identities.devices.__getitem__
-            )
+            with preparing():
+                cells = expand(
+                    self.matrix, identities.digests.__getitem__, identities.devices.__getitem__
+                )
             self.known = identities, {cell.id: cell for cell in cells}
         if cell_id not in self.known[1]:
-            raise OtherSuiteError(
-                f"does not know the cell {cell_id}: the data of its task or a package with its "
-                "plug-ins is another one there. Install the same everywhere."
+            raise UnfitError(
+                f"does not know the cell {cell_id}: the data of its task, or what its plug-ins "
+                "stand on, is another one there. Install the same everywhere."
             )
         cell = self.known[1][cell_id]
         if cell.model.device != "auto":

@@ -12,9 +12,9 @@ from typing import Any
 
 from distributed import Client, Future, KilledWorker
 
-from bench.cluster.desk import NotHiredError, compute_at_worker
-from bench.cluster.keeper import Identities, OtherSuiteError
+from bench.cluster.desk import compute_at_worker
 from bench.cluster.local_workers import NoWorkerError
+from bench.cluster.orders import Identities, WorkerError
 from bench.cluster.waiting import Waiting, needs
 from bench.cluster.waits import LOST_WORKERS, answer, nobody, stacks
 from bench.cluster.workers import Worker, Workers
@@ -32,6 +32,8 @@ GRACE_SECONDS = 5.0
 RESULT_SECONDS = 600.0
 """What a result may take on the way."""
 NEWS_SECONDS = 0.5
+STUCK_SECONDS = 10.0
+"""A worker that has not begun with its cell for so long has something else to do."""
 
 
 class WorkerDiedError(RuntimeError):
@@ -74,6 +76,7 @@ class Shift:
         self.waiting = Waiting(cells)
         self.out: dict[str, Out] = {}
         self.losses: dict[str, list[str]] = {}
+        self.told = 0
         self.news: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def cells(self) -> Iterator[Computed]:
@@ -83,12 +86,15 @@ class Shift:
         try:
             while self.waiting or self.out:
                 self.workers.look()
+                self._tell_refusals()
                 yield from self._without_worker()
+                self._unstick()
                 self._fill()
-                if self.out:
+                if any(out.taken for out in self.out.values()):
                     idle_since = time.monotonic()
                 elif time.monotonic() - idle_since > self.workers.patience:
-                    raise nobody(self.workers, f"computes on {' or '.join(self.waiting.kinds)}")
+                    kinds = self.waiting.kinds | {needs(out.cell)[1] for out in self.out.values()}
+                    raise nobody(self.workers, f"computes on {' or '.join(sorted(kinds))}")
                 self.workers.check_refusals()
                 yield from self._next()
                 yield from self._overdue()
@@ -100,11 +106,31 @@ class Shift:
                 self.client.unsubscribe_topic(self.run_name)
                 self.client.cancel([out.future for out in self.out.values()], force=True)
 
+    def _tell_refusals(self) -> None:
+        """Who cannot take part is no secret, even where others compute."""
+        refusals = list(self.workers.refusals.values())
+        for words in refusals[self.told :]:
+            self.watcher.refused(words)
+        self.told = len(refusals)
+
+    def _unstick(self) -> None:
+        """Cells that wait behind somebody else's work go to workers that have nothing to do."""
+        idle = [worker for worker in self.workers.able() if not worker.busy]
+        for out in list(self.out.values()):
+            if out.taken or time.monotonic() - out.since < STUCK_SECONDS:
+                continue
+            free = next((one for one in idle if self.workers.fits(one, needs(out.cell))), None)
+            if free is not None:
+                idle.remove(free)
+                out.worker.stuck = True
+                self._again(out, "it is busy with something else")
+
     def _fill(self) -> None:
-        """Gives a cell to everybody who has none."""
-        for worker in self.workers.able():
+        """Gives a cell to everybody who has none; to those last who did not begin with theirs."""
+        for worker in sorted(self.workers.able(), key=lambda worker: worker.stuck):
             if not worker.busy:
-                cell = self.waiting.take(worker.kinds, worker.loaded)
+                shunned = self.workers.shunned(worker)
+                cell = self.waiting.take(worker.kinds, worker.loaded, shunned)
                 if cell is not None:
                     self._give(cell, worker)
 
@@ -144,6 +170,7 @@ class Shift:
         out = self.out.get(text)
         if out is not None and out.worker.address == event["worker"]:
             out.taken, out.computing = True, what == "starting"
+            out.worker.stuck = False
             out.since = time.monotonic()
             if out.computing:
                 self.watcher.starting(out.cell)
@@ -152,37 +179,45 @@ class Shift:
         """A cell came back, or the news that it will not."""
         if self.out.get(out.cell.id) is not out:
             return  # it was given up before
-        computed = None
         try:
-            computed = self._result(out)
+            found = self._result(out)
         except NoWorkerError:
             raise
-        except OtherSuiteError as error:
-            self.workers.refuse(out.worker, error)
+        except (WorkerError, ImportError) as error:  # it did not come to computing the cell
+            self.workers.part_with(out.worker, error)
             self._again(out, str(error))
-        except NotHiredError as error:
-            self.workers.hire_again(out.worker)
-            self._again(out, str(error))
-        except KilledWorker:
-            yield from self._lost(out, "it died")
-        except CancelledError as error:
+        except (KilledWorker, CancelledError) as error:
             self.workers.check_scheduler(error)
-            yield from self._lost(out, "dask gave it up")
+            died = isinstance(error, KilledWorker)
+            yield from self._lost(out, "it died" if died else "dask gave it up")
         except Exception as error:
-            computed = self._failure(out, error), {}
+            yield from self._done(out, self._failure(out, error), {})
         else:
-            if computed is None:
-                yield from self._lost(out, "the result did not arrive")
-        if computed is not None:
-            yield from self._done(out, *computed)
+            yield from self._arrived(out, found)
 
-    def _result(self, out: Out) -> tuple[CellRecord, Tensors] | None:
-        """What came back; None if it is lost on the way."""
+    def _result(self, out: Out) -> tuple[CellRecord, Tensors, bool] | None:
+        """What came back (`Keeper.compute`); None if it is lost on the way."""
         found = answer(self.workers, out.worker, out.future, RESULT_SECONDS)
         if found is None:
             return None
-        text, tensors = found
-        return CellRecord.model_validate_json(text), tensors
+        text, tensors, has_model = found
+        return CellRecord.model_validate_json(text), tensors, has_model
+
+    def _arrived(
+        self, out: Out, found: tuple[CellRecord, Tensors, bool] | None
+    ) -> Iterator[Computed]:
+        """A result is there; where the worker only lacks the model, another one is tried."""
+        if found is None:
+            yield from self._lost(out, "the result did not arrive")
+            return
+        record, tensors, has_model = found
+        if not has_model:
+            out.worker.lacking.add(needs(out.cell))
+            if needs(out.cell) in self.workers.shunned(out.worker):
+                why = record.error.message if record.error else ""
+                self._again(out, f"it cannot load the model: {why}")
+                return
+        yield from self._done(out, record, tensors)
 
     def _free(self, out: Out) -> None:
         """The worker has nothing to do with the cell any more."""

@@ -43,14 +43,21 @@ class Waiting:
         queue = self.queues.setdefault(needs(cell), [])
         heapq.heappush(queue, (self.rank[cell.id], cell.id))
 
-    def take(self, kinds: Collection[str], loaded: Loaded | None) -> PlannedCell | None:
+    def take(
+        self, kinds: Collection[str], loaded: Loaded | None, without: Collection[Loaded] = ()
+    ) -> PlannedCell | None:
         """The next cell for a worker; None if there is none for it.
 
         Args:
             kinds: kinds of device that the worker has.
             loaded: what it has in memory; cells of that come first, so that models change seldom.
+            without: what it cannot load.
         """
-        able = [key for key, queue in self.queues.items() if queue and key[1] in kinds]
+        able = [
+            key
+            for key, queue in self.queues.items()
+            if queue and key[1] in kinds and key not in without
+        ]
         if not able:
             return None
         key = loaded if loaded in able else min(able, key=lambda key: self.queues[key][0])

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any, TypeVar
 
 from distributed import Client, Future, KilledWorker
 
+from bench.cluster.local_workers import NoWorkerError
+from bench.cluster.orders import NotHiredError, WorkerError
 from bench.cluster.workers import LOOK_SECONDS, ClusterLostError, Worker, Workers
+from tasks.errors import UserInputError
 
 ASKED_SECONDS = 3600.0
 """A question to a worker may need a model that is fetched first."""
@@ -59,27 +62,65 @@ def nobody(workers: Workers, what: str) -> ClusterLostError:
 def _in_words(worker: Worker) -> str:
     kinds = ", ".join(sorted(worker.kinds)) or "no answer yet: it may be busy"
     paused = "" if worker.running else ", paused by dask: its memory is full"
-    return f"{worker.address} ({kinds}{paused})"
+    busy = ", has not begun with its cell: it is busy" if worker.busy else ""
+    return f"{worker.called} ({kinds}{paused}{busy})"
 
 
-def ask(workers: Workers, function: Callable[..., T], *arguments: Any) -> T:
-    """What a worker answers; another one is asked where it is lost.
+def ask(workers: Workers, function: Callable[..., T], run: str, model: str) -> T:
+    """What a worker answers about a model; another one is asked where it is lost, or cannot say.
 
     Raises:
         NoWorkerError: if there is none, or none answers.
-        Exception: what the function raised.
+        UserInputError: if nobody has the model, with what each of them said.
+        Exception: what else the function raised.
     """
-    for _ in range(LOST_WORKERS):
-        worker = until(workers, lambda: next(iter(workers.able()), None), "is there")
-        future = workers.submit(worker.address, function, *arguments)
-        with suppress(CancelledError, KilledWorker):
+    lost, said = 0, dict[str, str]()
+    while lost < LOST_WORKERS:
+        worker = _next_asked(workers, said, model)
+        future = workers.submit(worker.address, function, run, model)
+        try:
             found: T | None = answer(workers, worker, future, ASKED_SECONDS)
             if found is not None:
                 return found
+            lost += 1
+        except (CancelledError, KilledWorker):
+            lost += 1
+        except NoWorkerError:
+            raise
+        except WorkerError as error:
+            lost += isinstance(error, NotHiredError)
+            workers.part_with(worker, error)
+        except UserInputError as error:
+            if workers.local is not None:
+                raise  # all of them are of this machine
+            said[worker.id] = f"{worker.called}: {error}"
     raise ClusterLostError(
         f"{LOST_WORKERS} workers in turn were lost, or did not answer for {ASKED_SECONDS / 60:g} "
-        f"min, when they were asked for {arguments[-1]}."
+        f"min, when they were asked for {model}."
     )
+
+
+def _next_asked(workers: Workers, said: Mapping[str, str], model: str) -> Worker:
+    """A worker that has not yet said that it lacks a model; see `ask`."""
+
+    def unasked() -> Worker | None:
+        able = (worker for worker in workers.able() if worker.id not in said)
+        found = next(able, None)
+        if found is None and said and not workers.answering:
+            raise UserInputError(_lacking(said, model))
+        return found
+
+    try:
+        return until(workers, unasked, "is there")
+    except NoWorkerError as error:
+        if said:
+            raise UserInputError(_lacking(said, model)) from error
+        raise
+
+
+def _lacking(said: Mapping[str, str], model: str) -> str:
+    lines = "\n".join(f"  {text}" for text in said.values())
+    return f'No worker has the model "{model}":\n{lines}'
 
 
 def answer(workers: Workers, worker: Worker, future: Future, seconds: float) -> Any:

@@ -7,18 +7,18 @@ import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
 from distributed import Client, Future, KilledWorker, fire_and_forget, wait
 
 from bench.cluster.desk import dismiss, hire
-from bench.cluster.keeper import Orders, OtherSuiteError
 from bench.cluster.local_workers import LocalWorkers, NoWorkerError
+from bench.cluster.orders import NotHiredError, Orders, UnfitError
+from bench.cluster.sealed import opened, sealed
 from bench.cluster.waiting import Loaded
 from bench.cluster.worker_logs import WorkerLogs
-from tasks.errors import UserInputError
 
 LOOK_SECONDS = 1.0
 """How often the scheduler is asked who is there."""
@@ -53,6 +53,8 @@ class Worker:
         ended: it did not answer; whoever comes in its place is another one.
         loaded: what it was last given a cell of.
         busy: it has a cell of this run.
+        stuck: it did not begin with a cell that it was given: it has work of somebody else's.
+        lacking: models that it could not load, for a kind of device.
     """
 
     address: str
@@ -66,11 +68,23 @@ class Worker:
     ended: bool = False
     loaded: Loaded | None = None
     busy: bool = False
+    stuck: bool = False
+    lacking: set[Loaded] = field(default_factory=set)
 
     @property
     def able(self) -> bool:
         """Whether it can be given something."""
         return self.there and self.running and bool(self.kinds) and not self.ended
+
+    @property
+    def called(self) -> str:
+        """How sentences call it."""
+        return self.address if self.name == self.address else f'"{self.name}" ({self.address})'
+
+    def may_have(self, needed: Loaded) -> bool:
+        """Whether it may be able to load a model: it has not tried, or not even answered."""
+        hoped = self.able and needed[1] in self.kinds if self.kinds else self.there
+        return hoped and needed not in self.lacking
 
 
 class Workers:
@@ -90,7 +104,7 @@ class Workers:
         self.refusals: dict[str, str] = {}
         self.looked = 0.0
         self.numbers = count()
-        self.hired = False
+        self.hired: set[str] = set()
 
     def able(self) -> list[Worker]:
         """Those who can be given something now."""
@@ -155,10 +169,13 @@ class Workers:
     def submit(
         self, address: str, function: Callable[..., Any], *arguments: Any, gpu: bool = False
     ) -> Future:
-        """A task for one worker alone: who dies of it is known, and nothing waits behind it."""
+        """A task for one worker alone: who dies of it is known, and nothing waits behind it.
+
+        Neither the scheduler nor a worker of somebody else's needs the suite to pass it on.
+        """
         return self.client.submit(
-            function,
-            *arguments,
+            opened,
+            sealed(function, *arguments),
             key=f"{self.orders.run}/{function.__name__}/{next(self.numbers)}",
             workers=[address],
             allow_other_workers=False,
@@ -172,30 +189,50 @@ class Workers:
                 continue
             try:
                 worker.kinds = frozenset(worker.hiring.result(timeout=ANSWER_SECONDS))
-                self.hired = True
+                self.hired.add(worker.id)
             except (CancelledError, TimeoutError, KilledWorker):
                 self.hire_again(worker)
             except Exception as error:
                 self.refuse(worker, error)
 
+    def part_with(self, worker: Worker, error: Exception) -> None:
+        """Something is the matter with a worker: it is hired again, or asked for nothing more."""
+        if isinstance(error, NotHiredError):
+            self.hire_again(worker)
+        else:
+            self.refuse(worker, error)
+
     def refuse(self, worker: Worker, error: Exception) -> None:
         """A worker cannot take part; it is asked for nothing again."""
-        ours = isinstance(error, UserInputError)
-        what = str(error) if ours else f"{type(error).__name__}: {error}"
-        how = "" if ours else ". The suite and its requirements have to be installed there."
-        verb = "" if isinstance(error, OtherSuiteError) else "cannot take part: "
-        self.refusals[worker.id] = f"The worker {worker.address} {verb}{what}{how}"
+        why = str(error)
+        if not isinstance(error, UnfitError):  # it did not even get into the suite
+            why = (
+                f"cannot take part: {type(error).__name__}: {error}. The same attribution-bench "
+                "and its requirements have to be installed there."
+            )
+        self.refusals[worker.id] = f"The worker {worker.called} {why}"
         self.logs.add(worker.name, self.refusals[worker.id])
         self.known.pop(worker.id, None)
+        self.hired.discard(worker.id)
 
     def check_refusals(self) -> None:
-        """Raises NoWorkerError if nobody ever took part, and all who are there cannot."""
+        """Raises NoWorkerError if all who ever came cannot take part."""
         if self.refusals and not self.known and not self.hired:
-            raise NoWorkerError(next(iter(self.refusals.values())))
+            raise NoWorkerError("\n".join(dict.fromkeys(self.refusals.values())))
+
+    def fits(self, worker: Worker, needed: Loaded) -> bool:
+        """Whether a worker should be given cells of a model."""
+        return needed[1] in worker.kinds and needed not in self.shunned(worker)
+
+    def shunned(self, worker: Worker) -> set[Loaded]:
+        """The models that a worker could not load, and that another one may have."""
+        others = [other for other in self.known.values() if other is not worker]
+        return {one for one in worker.lacking if any(other.may_have(one) for other in others)}
 
     def hire_again(self, worker: Worker) -> None:
         """Its process is a new one."""
         worker.kinds = frozenset()
+        worker.lacking = set()
         worker.hiring = self.submit(worker.address, hire, self.orders)
 
     def end(self, worker: Worker) -> None:

@@ -27,6 +27,9 @@ class CrewWatcher(Watcher, Protocol):
     def interrupted(self, cell: PlannedCell, why: str) -> None:
         """A cell that was being computed waits again."""
 
+    def refused(self, why: str) -> None:
+        """Somebody cannot take part."""
+
 
 class Crew(AbstractContextManager["Crew"], Protocol):
     """Who computes cells: this process, or workers.

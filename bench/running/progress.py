@@ -79,6 +79,10 @@ class TerminalProgress:
         self.tally.waits(cell)
         self._line(f"  {escape(_name(cell))}  waits again: {escape(harmless(why))}")
 
+    def refused(self, why: str) -> None:
+        """Names who cannot take part, and why; the others go on."""
+        self.console.print(harmless(why), style="yellow", markup=False, soft_wrap=True)
+
     def finished(self, cell: PlannedCell, record: CellRecord) -> None:
         """Adds a line, and moves the bar on."""
         self.tally.ends(cell, failed=record.error is not None)

@@ -8,12 +8,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from distributed import Client, LocalCluster, Scheduler
 
 from bench.cluster.crew import ClusterLostError
+from bench.cluster.orders import Orders
 from bench.matrix.cells import PlannedCell
 from bench.matrix.options import RunOptions
 from bench.runner import Outcome, Silent, run_matrix
@@ -297,7 +299,7 @@ def test_a_kind_of_device_that_no_worker_has_is_one_sentence(
 def test_a_worker_with_another_suite_says_so(
     tiny_folder: Path, tmp_path: Path, scheduler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.cluster.keeper.Orders.__init__.__defaults__", (("0.0.9", 1),))
+    monkeypatch.setattr("bench.cluster.crew.Orders", partial(Orders, version=("0.0.9", 1)))
     with pytest.raises(UserInputError, match=r"has attribution-bench 0.1.0 .* with 0.0.9"):
         run_matrix(
             small_matrix(tiny_folder), tmp_path / "run", options=RunOptions(scheduler=scheduler)
