@@ -16,14 +16,18 @@ from numpy.typing import NDArray
 from bench.evaluation.compute import Tensors, compute_cell
 from bench.evaluation.prepare import PreparedTask, prepare_task
 from bench.evaluation.provenance import environment, machine
-from bench.evaluation.rows import rows_at_hand, within_memory
+from bench.evaluation.rows import rows_at_hand, sharing, within_memory
 from bench.matrix.cells import PlannedCell
 from bench.matrix.named import NamedTask
 from bench.matrix.schema import Matrix, ModelChoice, PromptCounts
 from bench.models.load import STATED, LoadedModel, load_model, stated_of
 from bench.running.contained import contained
 from bench.running.failure import failure, kept
+from bench.running.left import Found, method_data
 from bench.running.limits import CellTimeoutError, LoadTimeoutError, limited
+from bench.running.model_state import ModelState
+from bench.running.torch_state import seeded
+from bench.running.weights import Weights
 from bench.store.records import CellRecord
 from methods.core.objective import Objective
 from methods.core.subject import SubjectModel
@@ -75,7 +79,10 @@ class Workplace:
         load_timeout: seconds that loading a model, or preparing a task for it, may take.
         contents: digest of a model -> what it has to hold (`LoadedModel.content`), where known.
         problem: why the model cannot be had; the same for all its cells.
-        rows: of a forward, by task.
+        rows: of a forward, by what cells share (`sharing`).
+        found: the model as it was loaded, which every cell has to leave it as.
+        given: what the methods of a task's cells are given, as it was prepared.
+        spoilt: the model, or what methods are given, is not what it was.
     """
 
     matrix: Matrix
@@ -89,6 +96,9 @@ class Workplace:
     tasks: dict[Asked, PreparedTask | Exception] = field(default_factory=dict)
     problem: Exception | None = None
     rows: dict[str, int] = field(default_factory=dict)
+    found: ModelState | None = None
+    given: dict[Asked, Weights] = field(default_factory=dict)
+    spoilt: bool = False
 
     def open(self, cell: PlannedCell) -> PreparedTask:
         """Loads the cell's model and prepares its task, unless they are ready.
@@ -114,15 +124,17 @@ class Workplace:
             # The same for every task, whatever was computed before it.
             self.subject.rows_per_forward = PREPARING_ROWS if setting == "auto" else setting
             try:
-                with contained(), tf32(self.choice.tf32):
+                with contained(), tf32(self.choice.tf32), Found().left_by(f"the task {asked[0]}"):
                     work = partial(within_memory, self.subject, prepare)
-                    self.tasks[asked] = limited(work, self.load_timeout, LoadTimeoutError)
+                    task = limited(work, self.load_timeout, LoadTimeoutError)
+                self.tasks[asked] = task
+                self.given[asked] = method_data(task.train.prompts, task.grid)
             except Exception as error:
                 self.tasks[asked] = kept(error)
-        task = self.tasks[asked]
-        if isinstance(task, Exception):
-            raise task.with_traceback(None)
-        return task
+        prepared = self.tasks[asked]
+        if isinstance(prepared, Exception):
+            raise prepared.with_traceback(None)
+        return prepared
 
     def _load(self, cell: PlannedCell) -> None:
         self.leave()
@@ -131,11 +143,13 @@ class Workplace:
         try:
             with contained():
                 work = partial(self._loaded, cell)
-                self.model, self.subject = limited(work, self.load_timeout, LoadTimeoutError)
+                self.model, self.subject, self.found = limited(
+                    work, self.load_timeout, LoadTimeoutError
+                )
         except Exception as error:
             self.problem = kept(error)
 
-    def _loaded(self, cell: PlannedCell) -> tuple[LoadedModel, SubjectModel]:
+    def _loaded(self, cell: PlannedCell) -> tuple[LoadedModel, SubjectModel, ModelState]:
         choice = cell.model
         model = load_model(
             choice.name,
@@ -145,7 +159,9 @@ class Workplace:
         )
         self._check_model(model, cell)
         autocast = None if choice.autocast == "none" else getattr(torch, choice.autocast)
-        return model, SubjectModel(model.bridge, autocast=autocast)
+        subject = SubjectModel(model.bridge, autocast=autocast)
+        with tf32(choice.tf32):
+            return model, subject, ModelState(subject)
 
     def _check_model(self, model: LoadedModel, cell: PlannedCell) -> None:
         """Raises OtherModelError for another model than was planned, pinned, or used before."""
@@ -170,15 +186,16 @@ class Workplace:
 
     def leave(self) -> None:
         """Gives the model back."""
-        self.choice = self.model = self.subject = self.problem = None
-        self.tasks, self.rows = {}, {}
+        self.choice = self.model = self.subject = self.problem = self.found = None
+        self.tasks, self.given = {}, {}
+        self.spoilt = False
 
     def _rows_of(self, cell: PlannedCell, task: PreparedTask, subject: SubjectModel) -> int:
         """Rows of a forward: those of the matrix, of the cells before, or what memory takes."""
         setting = self.matrix.rows_per_forward
         if setting != "auto":
             return setting
-        known = self.rows.get(cell.task.label, cell.rows)
+        known = self.rows.get(sharing(cell.task.label, cell.settings), cell.rows)
         return known or rows_at_hand(subject, max(task.encoded.lengths))
 
     def compute(
@@ -216,18 +233,32 @@ class Workplace:
                 None if parent_scores is None else torch.from_numpy(parent_scores.copy()),
                 others,
             )
-            with contained(), tf32(cell.model.tf32):
+            with contained(), tf32(cell.model.tf32), self._left_as_found(cell):
                 work = partial(within_memory, self.subject, compute)
                 computed = limited(work, self.cell_timeout)
-            self.rows[cell.task.label] = self.subject.rows_per_forward
+            self.rows[sharing(cell.task.label, cell.settings)] = self.subject.rows_per_forward
             return computed
         except Exception as error:
             record = failure(cell, error, self._provenance(start, started))
-            if isinstance(error, CellTimeoutError):
-                self.leave()  # it may have been interrupted anywhere: the next cell gets a new one
-            elif isinstance(error, torch.OutOfMemoryError):
+            # A cell whose time is up may have been interrupted anywhere.
+            self.spoilt |= isinstance(error, CellTimeoutError)
+            if isinstance(error, torch.OutOfMemoryError):
                 torch.cuda.empty_cache()
             return record, {}
+        finally:
+            if self.spoilt:
+                self.leave()
+
+    @contextmanager
+    def _left_as_found(self, cell: PlannedCell) -> Iterator[None]:
+        """Raises LeftBehindError if the block leaves anything that cells after it would find."""
+        found = Found(self.found, [self.given[cell.task.label, cell.prompts]])
+        self.spoilt = True
+        try:
+            with seeded(cell.seed), found.left_by(f"the method {cell.method.label}"):
+                yield
+        finally:
+            self.spoilt = not found.clean
 
     def _provenance(self, start: float, started: datetime) -> dict[str, Any]:
         known = self.model is not None and self.subject is not None
