@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bench.harmless import harmless
 from bench.matrix.cells import PlannedCell, expand
 from bench.matrix.config import load_config
-from bench.matrix.identity import content_of, same_content
+from bench.matrix.identity import same_content
 from bench.matrix.parse import parse
 from bench.matrix.schema import Matrix
 from bench.matrix.trust import trusted
@@ -23,7 +23,7 @@ from bench.runner import threads
 from bench.running.workplace import Workplace
 from bench.store.cells import Cell
 from bench.store.layout import RUN_FILE
-from bench.store.records import CellRecord
+from bench.store.records import CellRecord, content_of
 from bench.store.results import RunStore
 from tasks.errors import UserInputError
 

@@ -27,7 +27,8 @@ from bench.running.tables import write_tables
 from bench.running.workplace import Nobody, Workplace
 from bench.store.records import CellRecord
 from bench.store.results import RunStore
-from bench.store.upkeep import Survey, claim, look, tidy
+from bench.store.upkeep import Survey, look, tidy
+from bench.store.writer import claim
 from tasks.errors import UserInputError
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.stored import PluginOption, show_failures
+from bench.cli import listing
+from bench.cli.stored import PluginOption
 from bench.cli.suite import chosen
 from bench.harmless import harmless
 from bench.matrix.config import load_config
@@ -97,12 +98,11 @@ def describe(plan: Plan, directory: Path, options: RunOptions) -> None:
         typer.echo(f"  would run {count:4d}  {harmless(f'{model}  {task}  {method}')}")
     having = plan.found.having("failed") - set(plan.elsewhere)
     failed = [plan.found.cells[cell.id] for cell in plan.cells if cell.id in having]
-    show_failures(failed)
-    for reason in plan.found.problems.values():
-        typer.echo(f"  damaged: {harmless(reason)}")
     takes = f", {in_words(plan.seconds)} in one process" if plan.left else ""
-    typer.echo(f"{harmless(str(directory))}: {len(plan.cells)} cells in the matrix")
-    typer.echo(f"  done       {len(plan.done)}")
-    typer.echo(f"  failed     {len(failed)} ({'tried again' if options.retry_failed else 'kept'})")
-    typer.echo(f"  taken over {len(plan.elsewhere)}")
-    typer.echo(f"  would run  {len(plan.left)}{takes}")
+    counts = {
+        "done": len(plan.done),
+        "failed": f"{len(failed)} ({'tried again' if options.retry_failed else 'kept'})",
+        "taken over": len(plan.elsewhere),
+        "would run": f"{len(plan.left)}{takes}",
+    }
+    listing.show(directory, len(plan.cells), failed, plan.found, counts)

@@ -8,13 +8,16 @@ from typing import Annotated
 
 import typer
 
+from bench.cli import listing
 from bench.cli.describe import describe
 from bench.harmless import harmless
 from bench.store.files import SET_ASIDE, remove
 from bench.store.find import find_cell
-from bench.store.records import CellRecord
 from bench.store.results import RunStore
-from bench.store.upkeep import is_busy, only_writer, owner_of, survey, tidy
+from bench.store.standing import Standing
+from bench.store.upkeep import Survey, survey, tidy
+from bench.store.writer import is_busy, only_writer, owner_of
+from bench.words import counted
 
 Results = Annotated[Path, typer.Argument(help="A results directory.")]
 CellArgument = Annotated[
@@ -31,68 +34,76 @@ PluginOption = Annotated[
 
 
 def status(results: Results) -> None:
-    """Shows what a results directory holds: done, failed and missing cells, and damage."""
+    """Shows what a results directory holds: done, failed and missing cells, damage, foreign files.
+
+    Of missing cells, those that lie here under another name are taken over by the next run.
+    """
     store = RunStore.open(results)
     found = survey(store)
-    planned = store.planned or sorted(found.cells)
-    own = [found.cells[name] for name in planned if name in found.cells]
-    failed = [record for record in own if record.status == "failed"]
-    show_failures(failed)
-    for reason in found.problems.values():
-        typer.echo(f"  damaged: {harmless(reason)}")
-    typer.echo(f"{harmless(str(results))}: {len(planned)} cells in the matrix")
-    typer.echo(f"  done    {len(own) - len(failed)}")
-    typer.echo(f"  failed  {len(failed)}")
-    typer.echo(f"  missing {len(planned) - len(own)}")
-    stale = len(found.cells) - len(own)
-    if stale:
-        typer.echo(f"  {stale} cells of earlier matrices lie here too: `rm --stale` removes them")
+    standing = Standing.of(planned_of(store, found), found)
+    counts: dict[str, object] = {
+        "done": len(standing.done),
+        "failed": len(standing.failed),
+        "missing": standing.missing,
+    }
+    if standing.known_again:
+        words = "by the next run: what they compute lies here under other names"
+        counts["taken over"] = f"{len(standing.known_again)} {words}"
+    listing.show(results, len(standing.cells), standing.failed, found, counts)
+    if standing.stale:
+        lie = counted(
+            len(standing.stale), "cell of earlier matrices lies", "cells of earlier matrices lie"
+        )
+        typer.echo(f"  {lie} here too: `rm --stale` removes what no cell needs")
     if is_busy(results):
         typer.echo(f"  being written by {owner_of(results)}")
 
 
-def show_failures(failed: list[CellRecord]) -> None:
-    """A line a failed cell."""
-    for record in failed:
-        assert record.error is not None
-        typer.echo(f"  failed {record.id}  {harmless(record.error.line)}")
-    if failed:
-        typer.echo("  a cell's log and settings: python -m bench show CELL --results DIRECTORY")
+def planned_of(store: RunStore, found: Survey) -> list[str]:
+    """The cells of a run's matrix; all that it holds where it does not say."""
+    return sorted(found.cells) if store.planned is None else store.planned
 
 
 def rm(
     results: Results,
-    stale: Annotated[bool, typer.Option("--stale", help="Cells of earlier matrices.")] = False,
+    stale: Annotated[
+        bool, typer.Option("--stale", help="Cells of earlier matrices that none of this one needs.")
+    ] = False,
     failed: Annotated[bool, typer.Option("--failed", help="Failed cells.")] = False,
     set_aside: Annotated[
         bool, typer.Option("--set-aside", help="What was damaged and is kept in set-aside/.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be removed.")
+        bool, typer.Option("--dry-run", help="Only say what would be removed or set aside.")
     ] = False,
 ) -> None:
-    """Removes from a results directory what is not wanted any more."""
+    """Removes from a results directory what is not wanted any more.
+
+    Damaged cells are not removed but moved to set-aside/ on the way, as a run does.
+    """
     if not (stale or failed or set_aside):
         raise typer.BadParameter("say what: --stale, --failed or --set-aside")
-    store = RunStore.open(results)
-    with only_writer(store.directory):
+    RunStore.open(results)  # before a lock is made there
+    with only_writer(results):
+        store = RunStore.open(results)  # another process may just have given it another matrix
         found = survey(store)
-        unwanted: set[str] = set()
-        if stale and store.planned is not None:
-            unwanted |= set(found.cells) - set(store.planned)
+        unwanted = set(Standing.of(planned_of(store, found), found).stale if stale else ())
         if failed:
             unwanted |= found.having("failed")
         paths = [store.cell_directory(name) for name in sorted(unwanted)]
+        found = found.without(paths)
         if set_aside and (results / SET_ASIDE).exists():
             paths.append(results / SET_ASIDE)
-        for path in paths:
-            typer.echo(f"{'would remove' if dry_run else 'removed'} {harmless(str(path))}")
-            if not dry_run:
+        if dry_run:
+            lines = [f"would remove {path}" for path in paths]
+            lines += [f"would set aside or make anew: {why}" for why in found.problems.values()]
+        else:
+            for path in paths:
                 remove(path)
-        if not dry_run:
-            for sentence in tidy(store, survey(store)):
-                typer.echo(harmless(sentence))
-    typer.echo(f"{len(paths)} removed" if not dry_run else f"{len(paths)} would be removed")
+            lines = [f"removed {path}" for path in paths] + tidy(store, found)
+    for line in lines:
+        typer.echo(harmless(line))
+    typer.echo(f"{len(paths)} {'would be ' if dry_run else ''}removed")
 
 
 def show(

@@ -12,6 +12,7 @@ from typing import Any
 from bench.matrix.named import NamedMethod, NamedTask
 from bench.matrix.schema import Matrix, ModelChoice, ObjectiveWeights, PromptCounts
 from bench.models.load import stated_of
+from bench.store.records import content_of
 from methods import METHODS
 from methods.core.points import parse_sites
 from tasks import TASKS
@@ -88,11 +89,6 @@ def _code(*entries: Entry) -> dict[str, list[str]]:
     """Which code plug-ins are; the suite's own is known by NUMBERS_VERSION."""
     versions = [entry.version for entry in entries if entry.version]
     return {"plugins": versions} if versions else {}
-
-
-def content_of(cell_id: str) -> str:
-    """The digest at the end of an id: cells that have it in common have the same numbers."""
-    return cell_id.rpartition("-")[2]
 
 
 def same_content(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

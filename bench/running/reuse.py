@@ -8,9 +8,9 @@ from pathlib import Path
 
 from bench.evaluation.compute import identity
 from bench.matrix.cells import PlannedCell
-from bench.matrix.identity import content_of, same_content
+from bench.matrix.identity import same_content
 from bench.store.cells import CorruptCellError
-from bench.store.records import CellRecord
+from bench.store.records import CellRecord, content_of
 from bench.store.results import RunStore
 from bench.store.upkeep import NOT_KEPT
 from tasks.errors import UserInputError

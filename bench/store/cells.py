@@ -37,7 +37,21 @@ Tensors = dict[str, NDArray[Any]]
 
 
 class CorruptCellError(UserInputError):
-    """A stored cell is truncated, altered or not a cell; the message names the file."""
+    """A stored cell is truncated, altered or not a cell.
+
+    Attributes:
+        reason: names the file, and what is wrong with it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"{self.reason} The next `python -m bench run` sets it aside and computes the cell "
+            "again."
+        )
 
 
 @dataclass(frozen=True)
@@ -174,6 +188,4 @@ def _check_digest(found: str, stated: str) -> None:
 
 
 def _corrupt(file: Path, what: str) -> NoReturn:
-    raise CorruptCellError(
-        f"{file} {what}. The next `python -m bench run` sets it aside and computes the cell again."
-    )
+    raise CorruptCellError(f"{file} {what}.")

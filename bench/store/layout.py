@@ -29,6 +29,8 @@ WRITTEN_AT_THE_END = {
     "report",
     *(f"{table}.{kind}" for table in ("results", "agreement") for kind in ("parquet", "csv")),
 }
+OF_A_RUN = frozenset({RUN_FILE, CELLS, LOGS, SET_ASIDE, TABLES_FILE, *WRITTEN_AT_THE_END})
+"""What a run directory holds, hidden files aside."""
 WHAT_A_RUN_IS = (
     f"A results directory is one that `python -m bench run` wrote: it contains {RUN_FILE} and a "
     "folder cells/."

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from bench.store.plain import PlainDict
+from bench.store.said import Log, Name, Notes, Text, first_line
 
 FORMAT = 2
 """Of a run on disk. 2: files are sealed (see `bench.store.files`)."""
@@ -37,6 +38,11 @@ def check_cell_id(cell_id: str) -> str:
             "letters, digits and ._=,- and does not start with a dot"
         )
     return cell_id
+
+
+def content_of(cell_id: str) -> str:
+    """The digest at the end of an id: cells that have it in common have the same numbers."""
+    return cell_id.rpartition("-")[2]
 
 
 class StrictRecord(BaseModel):
@@ -59,47 +65,17 @@ class RunRecord(StrictRecord):
     plan: list[tuple[str, str, str, bool, bool, int, int, dict[str, float]]] = []
 
 
-MAX_NAME, MAX_LINE, MAX_TEXT, MAX_LOG = 100, 200, 2_000, 100_000
-"""Characters of what a method says in a record: names, first lines, messages and notes, logs."""
-MAX_NOTES = 100
-
-
-def cut(text: str, most: int) -> str:
-    """Return `text`, or its head and its tail with how much is left out, at most so long."""
-    if len(text) <= most:
-        return text
-    room = most - len(f"\n[... {len(text)} characters are left out ...]\n")
-    head = room // 2
-    left_out = len(text) - room
-    return f"{text[:head]}\n[... {left_out} characters are left out ...]\n{text[head - room :]}"
-
-
-def _few(notes: list[str]) -> list[str]:
-    if len(notes) <= MAX_NOTES:
-        return notes
-    kept = notes[: MAX_NOTES - 1]
-    return [*kept, f"{len(notes) - len(kept)} further notes are left out"]
-
-
-Text = Annotated[str, AfterValidator(lambda text: cut(text, MAX_TEXT))]
-"""What somebody else's code says: it may be of any length."""
-
-
 class CellError(StrictRecord):
-    """Why a cell failed: the exception's class, its message, and the log around it.
+    """Why a cell failed: the exception's class, its message, and the log around it."""
 
-    However much there is of each, a record keeps so much that it can be read, and read again.
-    """
-
-    kind: Annotated[str, AfterValidator(lambda text: text[:MAX_NAME])]
+    kind: Name
     message: Text
-    log: Annotated[str, AfterValidator(lambda text: cut(text, MAX_LOG))] = ""
+    log: Log = ""
 
     @property
     def line(self) -> str:
         """The kind and the first line of the message, for tables and wherever there is a line."""
-        words = f"{self.kind}: {(self.message.strip().splitlines() or [''])[0]}"
-        return words if len(words) <= MAX_LINE else f"{words[: MAX_LINE - 1]}…"
+        return first_line(f"{self.kind}: {self.message.strip()}")
 
 
 class PlaceRecord(NamedTuple):
@@ -274,7 +250,7 @@ class CellRecord(StrictRecord):
     minimality: MinimalityRecord | None = None
     sparsity: SparsityRecord | None = None
     top_tokens: dict[str, str] = {}
-    notes: Annotated[list[Text], AfterValidator(_few)] = []
+    notes: Notes = []
 
     @property
     def seconds(self) -> float:

@@ -80,10 +80,24 @@ class StoredTables:
 
         Raises CorruptTableError where one was altered.
         """
-        described = self._read()
-        for name, digest in described["files"].items():
-            _check(self.directory / Path(name).name, digest)
-        return str(described["made_of"])
+        for reason in self.damaged().values():
+            raise CorruptTableError(reason)
+        return str(self._read()["made_of"])
+
+    def damaged(self) -> dict[Path, str]:
+        """The files that were altered or are missing, and a sentence on each."""
+        try:
+            stated: Mapping[str, str] = self._read()["files"]
+        except CorruptTableError as error:
+            return {self.file: str(error)}
+        found = {}
+        for name, digest in stated.items():
+            file = self.directory / Path(name).name
+            try:
+                _check(file, digest)
+            except CorruptTableError as error:
+                found[file] = str(error)
+        return found
 
     def are_made_of(self, what: str) -> None:
         """All tables that are there were made of this. Raises OSError as the disk does."""

@@ -1,146 +1,28 @@
-"""Keeping a run directory in order: one writer at a time, nothing damaged, nothing left over."""
+"""Keeping a run directory in order: everything looked at, nothing damaged, nothing left over."""
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import BaseFileLock, FileLock, Timeout
-
-from bench.harmless import harmless
 from bench.store.cells import CorruptCellError
-from bench.store.files import (
-    TEMPORARY,
-    DamagedError,
-    dump,
-    parse,
-    read_file,
-    remove,
-    replace_file,
-    set_aside,
-)
+from bench.store.files import TEMPORARY, remove, set_aside
 from bench.store.layout import (
     CELL_FILE,
     CELLS,
-    LOCK_FILE,
-    OWNER_FILE,
+    OF_A_RUN,
     RUN_FILE,
     TENSOR_FILE,
     check_cells_folder,
-    check_may_become_a_run,
     writing,
 )
 from bench.store.records import CellRecord, check_cell_id
 from bench.store.results import CorruptRunError, RunStore
-from bench.store.tables import CorruptTableError
-from tasks.errors import UserInputError
 
 NOT_KEPT: dict[str, Any] = {"prompts": {}, "metrics": [], "top_tokens": {}, "grid": None}
 """Of 10,000 records this is what would fill the memory."""
-PATIENCE_SECONDS = 1.0
-"""Those who only look hold the lock for an instant."""
-MAX_OWNER_BYTES = 10_000
-
-
-class BusyError(UserInputError):
-    """Another process is writing the run."""
-
-
-@contextmanager
-def claim(directory: Path) -> Iterator[None]:
-    """Be the only writer of a run directory from its first moment on.
-
-    A directory that is not there is made; it is gone again if nothing was stored in it.
-
-    Raises:
-        UserInputError: for a directory that holds something else.
-        BusyError: if another process writes it; says which.
-        NotWritableError: if nothing can be written there.
-    """
-    check_may_become_a_run(directory)
-    made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
-    is_new = not (directory / LOCK_FILE).exists()
-    with writing(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-    try:
-        with only_writer(directory):
-            try:
-                yield
-            finally:
-                if is_new and not (directory / RUN_FILE).exists():
-                    with suppress(OSError):  # a system may keep files that are open
-                        (directory / OWNER_FILE).unlink(missing_ok=True)
-                        (directory / LOCK_FILE).unlink()
-    finally:
-        with suppress(OSError):  # it is not empty any more
-            for folder in made:
-                folder.rmdir()
-
-
-@contextmanager
-def only_writer(directory: Path) -> Iterator[None]:
-    """Be the only process that writes a run directory; a killed one holds nothing.
-
-    Raises:
-        BusyError: if another process writes it; says which.
-        NotWritableError: if nothing can be written there.
-    """
-    lock = _lock(directory, PATIENCE_SECONDS)
-    with writing(directory):
-        try:
-            lock.acquire()
-        except Timeout:
-            raise BusyError(
-                f"{directory} is being written by {owner_of(directory)}. Wait until it is done: "
-                "the same command then adds what is missing. Or give another directory with "
-                f"--output and share finished cells with --reuse {directory}."
-            ) from None
-    try:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        owner = {"process": os.getpid(), "host": socket.gethostname(), "since": now}
-        with writing(directory):
-            replace_file(directory / OWNER_FILE, dump(owner).encode())
-        yield
-    finally:
-        (directory / OWNER_FILE).unlink(missing_ok=True)
-        lock.release()
-
-
-def _lock(directory: Path, patience: float) -> BaseFileLock:
-    """Raises UserInputError where the lock would be made or emptied somewhere else."""
-    file = directory / LOCK_FILE
-    if file.is_symlink():
-        raise UserInputError(f"{file} is a symbolic link, which no lock is. Remove it.")
-    return FileLock(file, timeout=patience)
-
-
-def is_busy(directory: Path) -> bool:
-    """Whether a process is writing the run now."""
-    lock = _lock(directory, 0)
-    try:
-        lock.acquire()
-    except Timeout:
-        return True
-    except OSError:  # nobody can write here
-        return False
-    lock.release()
-    return False
-
-
-def owner_of(directory: Path) -> str:
-    """Who writes the run, in words."""
-    try:
-        owner = parse(read_file(directory / OWNER_FILE, MAX_OWNER_BYTES))
-        words = f"process {owner['process']} on {owner['host']} since {owner['since']}"
-    except (OSError, DamagedError, KeyError):
-        return "another process"
-    return harmless(words)
 
 
 @dataclass
@@ -149,15 +31,25 @@ class Survey:
 
     Attributes:
         cells: the records of sound cells by id, without what only reports need (prompts, metrics).
-        problems: what is damaged or foreign, and why.
+        problems: what is damaged, or foreign within a cell, and why.
+        foreign: what is not of the suite and does not touch it: named, and left alone.
     """
 
     cells: dict[str, CellRecord] = field(default_factory=dict)
     problems: dict[Path, str] = field(default_factory=dict)
+    foreign: list[Path] = field(default_factory=list)
 
     def having(self, status: str) -> set[str]:
         """The ids of the sound cells with this status."""
         return {cell.id for cell in self.cells.values() if cell.status == status}
+
+    def without(self, removed: Iterable[Path]) -> Survey:
+        """What is left once these cells were removed."""
+        gone = set(removed)
+        problems = {path: why for path, why in self.problems.items() if path.parent not in gone}
+        names = {path.name for path in gone}
+        cells = {name: cell for name, cell in self.cells.items() if name not in names}
+        return Survey(cells, problems, self.foreign)
 
 
 def look(directory: Path) -> tuple[RunStore, Survey]:
@@ -181,12 +73,12 @@ def survey(store: RunStore) -> Survey:
     found = Survey()
     cells = store.directory / CELLS
     for path in sorted(cells.iterdir()) if cells.is_dir() else ():
-        if path.name.startswith("."):  # a file manager's own
+        if path.name.startswith("."):
             continue
         try:
             record = store.check(check_cell_id(path.name))
         except CorruptCellError as error:
-            found.problems[path] = str(error)
+            found.problems[path] = error.reason
         except ValueError:
             found.problems[path] = f"{path} is no cell: it has no {CELL_FILE}."
         else:
@@ -194,11 +86,22 @@ def survey(store: RunStore) -> Survey:
             for foreign in sorted(path.iterdir()):
                 if foreign.name not in (CELL_FILE, TENSOR_FILE):
                     found.problems[foreign] = f"{foreign} is not of the suite."
-    try:
-        store.tables.made_of()
-    except CorruptTableError as error:
-        found.problems[store.tables.file] = str(error)
+    found.problems |= store.tables.damaged()
+    found.foreign = [*_foreign(store.directory, OF_A_RUN), *_foreign(cells, None)]
     return found
+
+
+def _foreign(folder: Path, own: frozenset[str] | None) -> Iterator[Path]:
+    """What is not among its own names in a folder, hidden folders too; None: of these alone.
+
+    Hidden files are a file manager's, or the suite's while it writes.
+    """
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name.startswith("."):
+            if path.is_dir() and not path.name.startswith(TEMPORARY):
+                yield path
+        elif own is not None and path.name not in own:
+            yield path
 
 
 def tidy(store: RunStore, found: Survey) -> list[str]:
@@ -217,11 +120,11 @@ def tidy(store: RunStore, found: Survey) -> list[str]:
         for left in store.directory.glob(f"{TEMPORARY}*"):
             remove(left)
         for path, reason in found.problems.items():
-            if path == store.tables.file:
+            if path == store.directory / RUN_FILE:
+                sentences.append(reason)  # `RunStore.create` keeps a copy
+            elif path.parent == store.directory:
                 store.tables.forget()
                 sentences.append(reason)
-            elif path == store.directory / RUN_FILE:
-                sentences.append(reason)  # `RunStore.create` keeps a copy
             else:
                 place = set_aside(store.directory, path, reason)
                 sentences.append(f"{reason} It is in {place} now.")

@@ -18,7 +18,8 @@ from bench.store.files import MAX_JSON_BYTES, dump, seal
 from bench.store.layout import CELL_FILE, RUN_FILE, TENSOR_FILE
 from bench.store.results import CorruptRunError, RunStore
 from bench.store.tables import CorruptTableError
-from bench.store.upkeep import look, only_writer, owner_of, survey, tidy
+from bench.store.upkeep import look, survey, tidy
+from bench.store.writer import only_writer, owner_of
 from reports.folder import ReportFolder
 from reports.write import write_report
 from tasks.errors import UserInputError

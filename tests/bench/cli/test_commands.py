@@ -3,18 +3,21 @@
 import json
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 
 from bench.harmless import harmless
+from bench.matrix.config import load_config
 from bench.matrix.options import RunOptions
 from bench.runner import run_matrix
 from bench.store.find import find_cell
 from bench.store.layout import CELL_FILE
 from bench.store.results import RunStore
-from bench.store.upkeep import only_writer
+from bench.store.writer import only_writer
 from methods.grad_scalar import GradScalar
 from tasks.errors import UserInputError
 from tests.bench.cli.test_cli import command
@@ -142,7 +145,7 @@ def test_rm_removes_what_it_is_told_and_no_more(
     run = folder / "run"
     run_matrix(small_matrix(tiny_folder, methods=["grad_scalar"]), run)
     assert command(monkeypatch, "status", str(run)) == 0
-    assert "1 cells of earlier matrices" in capsys.readouterr().out
+    assert "1 cell of earlier matrices" in capsys.readouterr().out
     assert command(monkeypatch, "rm", str(run)) == 2
     assert command(monkeypatch, "rm", str(run), "--stale", "--dry-run") == 0
     assert "would remove" in capsys.readouterr().out
@@ -154,6 +157,91 @@ def test_rm_removes_what_it_is_told_and_no_more(
     with only_writer(run):
         assert command(monkeypatch, "rm", str(run), "--failed", "--set-aside") == 2
     assert "being written by process" in capsys.readouterr().err
+
+
+def test_rm_keeps_what_the_matrix_needs_under_whatever_name(
+    folder: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+) -> None:
+    """The model's folder was moved: the cells bear other names, and are what they were."""
+    moved, run = shutil.copytree(tiny_folder, folder / "same-model"), str(folder / "run")
+    methods = ["grad_scalar", "dla"]  # and no activ_scalar
+    some = RunOptions(only=("method=random",))
+    outcome = run_matrix(small_matrix(moved, methods=methods), run, options=some)
+    assert (len(outcome.reused), len(outcome.computed)) == (1, 0)
+    assert command(monkeypatch, "status", run) == 0
+    shown = capsys.readouterr().out
+    assert "done       1" in shown
+    assert "missing    4" in shown
+    assert "taken over 2 by the next run" in shown
+    assert "2 cells of earlier matrices lie here too" in shown  # activ_scalar, and random's old one
+    assert command(monkeypatch, "rm", run, "--stale") == 0
+    assert "2 removed" in capsys.readouterr().out
+    outcome = run_matrix(small_matrix(moved, methods=methods), run)
+    assert (len(outcome.known), len(outcome.reused), len(outcome.computed)) == (1, 2, 2)
+    assert command(monkeypatch, "rm", run, "--stale") == 0
+    assert len(RunStore.open(run).stored()) == 5
+
+
+def test_rm_reads_the_run_when_it_is_its_only_writer(
+    folder: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+) -> None:
+    """A run that ends while the lock is waited for has given the directory another matrix."""
+    run_matrix(small_matrix(tiny_folder, methods=["grad_scalar"]), folder / "run")
+
+    @contextmanager
+    def after_another(directory: Path) -> Iterator[None]:
+        run_matrix(small_matrix(tiny_folder), directory)
+        with only_writer(directory):
+            yield
+
+    monkeypatch.setattr("bench.cli.stored.only_writer", after_another)
+    assert command(monkeypatch, "rm", str(folder / "run"), "--stale") == 0
+    assert "0 removed" in capsys.readouterr().out
+
+
+def test_rm_sets_damage_aside_and_says_so_once(
+    folder: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+) -> None:
+    run = folder / "run"
+    run_matrix(small_matrix(tiny_folder, methods=["grad_scalar"]), run)
+    damaged = find_cell("random", run)[1]
+    (run / "cells" / damaged / CELL_FILE).write_text("{")
+    stale = find_cell("activ_scalar", run)[1]
+    (run / "cells" / stale / "notes.txt").write_text("mine")  # goes with its cell
+    assert command(monkeypatch, "rm", str(run), "--stale", "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert f"would set aside or make anew: {run / 'cells' / damaged / CELL_FILE} (1 bytes)" in shown
+    assert (run / "cells" / damaged).exists()
+    assert command(monkeypatch, "rm", str(run), "--stale") == 0
+    shown = capsys.readouterr().out
+    assert f"It is in {run / 'set-aside' / damaged} now." in shown
+    assert "next" not in shown
+    assert "notes.txt" not in shown
+    assert not (run / "cells" / damaged).exists()
+
+
+@pytest.mark.parametrize("asked", ["status", "plan"])
+def test_all_that_is_damaged_or_foreign_is_named(
+    asked: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+) -> None:
+    run = folder / "run"
+    for name in ("results.csv", "agreement.parquet"):
+        content = (run / name).read_bytes()
+        (run / name).write_bytes(content[:50] + b"?" + content[51:])
+    (run / "notes.txt").write_text("mine")
+    (run / "cells" / ".hid").mkdir()
+    (run / "cells" / ".DS_Store").write_text("a file manager's")
+    assert command(monkeypatch, asked, str(run if asked == "status" else folder / "mine.yaml")) == 0
+    shown = capsys.readouterr().out
+    for name in ("results.csv", "agreement.parquet"):
+        assert f"damaged: {run / name} was altered" in shown
+    for path in (run / "notes.txt", run / "cells" / ".hid"):
+        assert f"foreign: {path} is not of the suite; it is left alone" in shown
+    assert ".DS_Store" not in shown
+    run_matrix(load_config(str(folder / "mine.yaml")))
+    assert (run / "notes.txt").read_text() == "mine"
+    assert command(monkeypatch, "status", str(run)) == 0
+    assert "  damaged:" not in capsys.readouterr().out
 
 
 def test_a_cell_is_found_by_directory_or_part_of_its_id(

@@ -8,8 +8,8 @@ from bench.cluster.task_files import contents, unpacked
 from bench.cluster.worker_logs import MAX_LINES, WorkerLogs
 from bench.matrix.cells import expand
 from bench.matrix.config import load_config
-from bench.matrix.identity import content_of
 from bench.matrix.parse import parse
+from bench.store.records import content_of
 from tasks.rows import MAX_FILE
 from tests.small import small_matrix
 

@@ -5,9 +5,10 @@ from collections import Counter
 import pytest
 
 from bench.matrix.cells import PlannedCell, expand
-from bench.matrix.identity import content_of, same_content
+from bench.matrix.identity import same_content
 from bench.matrix.parse import parse
 from bench.matrix.schema import Matrix
+from bench.store.records import content_of
 from tasks import ccc
 from tasks.errors import UserInputError
 

@@ -10,8 +10,9 @@ from bench.matrix.options import RunOptions
 from bench.runner import run_matrix
 from bench.running.failure import kept, log_of
 from bench.store.cells import Cell
-from bench.store.records import MAX_LOG, MAX_NOTES, MAX_TEXT, CellError, cut
+from bench.store.records import CellError
 from bench.store.results import RunStore
+from bench.store.said import MAX_LOG, MAX_NOTES, MAX_TEXT, cut
 from methods.grad_scalar import GradScalar
 from methods.method import Attribution
 from tasks.errors import message_of

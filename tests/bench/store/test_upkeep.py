@@ -14,16 +14,8 @@ import pytest
 from bench.runner import Silent, run_matrix
 from bench.store.layout import CELL_FILE, TENSOR_FILE, NotWritableError
 from bench.store.results import RunStore
-from bench.store.upkeep import (
-    BusyError,
-    claim,
-    is_busy,
-    look,
-    only_writer,
-    owner_of,
-    survey,
-    tidy,
-)
+from bench.store.upkeep import look, survey, tidy
+from bench.store.writer import BusyError, claim, is_busy, only_writer, owner_of
 from tasks.errors import UserInputError
 from tests.small import small_matrix
 
