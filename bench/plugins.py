@@ -15,47 +15,34 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-import traceback
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from bench.contracts import lacks_of_model
 from bench.models.load import MODELS, ModelEntry
+from bench.plugin_entry import PluginEntry, PluginError, broken, require
 from bench.running.contained import contained
+from bench.store.records import CellRecord
 from methods import METHODS
 from tasks import TASKS
-from tasks.errors import UserInputError, message_of
 from tasks.registry import Entry
 
 GROUP = "attribution_bench"
+__all__ = [
+    "PluginError",
+    "install",
+    "install_source",
+    "package_digest",
+    "require_plugins",
+    "uninstall",
+]
+
 TABLES: Mapping[str, dict[str, Any]] = {"METHODS": METHODS, "TASKS": TASKS, "MODELS": MODELS}
-
-
-class PluginError(UserInputError):
-    """A plug-in clashes with another name or is broken; the message names its package or file."""
-
-
-@dataclass(frozen=True)
-class PluginEntry(Entry):
-    """A method or task of somebody else's."""
-
-    def load(self) -> type[Any]:
-        """Import the module and return the class.
-
-        Raises:
-            PluginError: if that fails, for whatever reason.
-        """
-        try:
-            with contained():
-                found = super().load()
-        except Exception as error:
-            raise _broken(self.origin, self.target, error) from error
-        if not isinstance(found, type):
-            raise PluginError(f"{self.origin}: {self.target} is not a class.")
-        return found
+KIND_OF = {"METHODS": "method", "TASKS": "task", "MODELS": "model"}
 
 
 def install(files: Iterable[str | Path] = ()) -> None:
@@ -111,7 +98,7 @@ def _run(source: bytes, path: str, name: str, origin: str) -> ModuleType:
             exec(compile(source, path, "exec"), vars(module))
     except Exception as error:
         del sys.modules[name]
-        raise _broken(origin, path, error) from error
+        raise broken(origin, path, error) from error
     return module
 
 
@@ -123,8 +110,10 @@ def _entry_of_file(
     if not isinstance(value, type):
         raise PluginError(f'{origin}: {kind}["{key}"] has to be a class, not {value!r}.')
     summary = (value.__doc__ or "").strip().partition("\n")[0] or "(it has no docstring)"
-    setattr(module, value.__name__, value)
-    return PluginEntry(f"{module.__name__}:{value.__name__}", summary, origin, f"file {digest}")
+    place = f"{kind}.{key}"  # two classes of a file may have one name
+    setattr(module, place, value)
+    target = f"{module.__name__}:{place}"
+    return PluginEntry(target, summary, origin, f"file {digest}", KIND_OF[kind], key)
 
 
 def _entry_of_package(kind: str, point: EntryPoint) -> Entry | ModelEntry:
@@ -134,12 +123,12 @@ def _entry_of_package(kind: str, point: EntryPoint) -> Entry | ModelEntry:
             with contained():
                 value = point.load()
         except Exception as error:
-            raise _broken(origin, point.value, error) from error
+            raise broken(origin, point.value, error) from error
         entry = _model(value, point.name, origin)
         files = package_digest(package, without=entry.folder)  # that has a digest of its own
         return replace(entry, version=f"{origin}, files {files}")
     version = f"{origin}, files {package_digest(package)}"
-    return PluginEntry(point.value, f"from {origin}", origin, version)
+    return PluginEntry(point.value, f"from {origin}", origin, version, KIND_OF[kind], point.name)
 
 
 def package_digest(name: str, without: Path | None = None) -> str:
@@ -166,10 +155,10 @@ def package_digest(name: str, without: Path | None = None) -> str:
     return digest.hexdigest()
 
 
-def _model(value: object, name: str, origin: str) -> ModelEntry:
-    if not isinstance(value, ModelEntry):
-        raise PluginError(f'{origin}: the model "{name}" has to be a bench.models.load.ModelEntry.')
-    return value
+def _model(value: Any, name: str, origin: str) -> ModelEntry:
+    require(origin, "model", name, value, lacks_of_model(value))
+    entry: ModelEntry = replace(value, origin=origin)
+    return entry
 
 
 def _origin(point: EntryPoint) -> str:
@@ -180,11 +169,13 @@ def _origin(point: EntryPoint) -> str:
 
 
 def _add(kind: str, name: str, entry: Entry | ModelEntry, origin: str) -> None:
+    if not isinstance(name, str):
+        raise PluginError(f"{origin}: {kind} has to have names, and {name!r} is none.")
     table = TABLES[kind]
     if name in table and (_added_by.get((kind, name)) != origin):
         other = _added_by.get((kind, name), "the suite itself")
         raise PluginError(
-            f'{origin} adds a {kind.lower()[:-1]} "{name}", a name that {other} has taken. '
+            f'{origin} adds a {KIND_OF[kind]} "{name}", a name that {other} has taken. '
             "One of the two has to be called otherwise, or be left out."
         )
     if not name.isidentifier() and kind != "MODELS":
@@ -204,10 +195,24 @@ def uninstall() -> None:
     _added_by.clear()
 
 
-def _broken(origin: str, where: str, error: Exception) -> PluginError:
-    frame = (traceback.extract_tb(error.__traceback__) or [None])[-1]
-    at = f", {frame.filename} line {frame.lineno}" if frame else ""
-    return PluginError(
-        f"{origin} has a broken plug-in ({where}{at}): {type(error).__name__}: "
-        f"{message_of(error)}. Mend it or leave it out."
-    )
+def require_plugins(record: CellRecord) -> None:
+    """Makes sure that there is something of every package whose code a cell was computed with.
+
+    Raises:
+        PluginError: if not; names the package.
+    """
+    model = record.settings.get("model")
+    code = [*_texts(record.settings.get("plugins"))]
+    code += _texts([model.get("plugin")] if isinstance(model, dict) else [])
+    for one in code:
+        package, found, _ = one.partition(", files ")
+        name = package.rpartition(" ")[0]
+        if found and not any(origin.startswith(f"{name} ") for origin in _added_by.values()):
+            raise PluginError(
+                f"{record.id} was computed with {package}, of which nothing is installed here."
+            )
+
+
+def _texts(values: object) -> list[str]:
+    """The strings of a list out of a record, which may be anybody's."""
+    return [one for one in values if isinstance(one, str)] if isinstance(values, list) else []

@@ -18,7 +18,7 @@ from bench.matrix.parse import parse
 from bench.matrix.schema import Matrix
 from bench.matrix.trust import trusted
 from bench.models.load import model_digest
-from bench.plugins import install
+from bench.plugins import install, require_plugins
 from bench.runner import threads
 from bench.running.workplace import Workplace
 from bench.store.cells import Cell
@@ -76,6 +76,7 @@ def compute_again(
     else:
         chosen = load_config(matrix, plugins=plugins)
     install(chosen.plugins)
+    require_plugins(record)
     known = record.provenance
     with threads(_number(known.get("threads"), MOST_THREADS)):
         cell = planned(chosen, store, record)

@@ -49,7 +49,7 @@ def _suites(name: str) -> list[tuple[str, Callable[[str], Any], Sequence[Callabl
     """What a name stands for, how it is made ready, and its checks.
 
     Raises:
-        UserInputError: if it stands for nothing, or its plug-in is broken.
+        UserInputError: if it stands for nothing.
     """
     from bench.conformance import methods, models, tasks
     from bench.models.load import MODELS
@@ -58,10 +58,8 @@ def _suites(name: str) -> list[tuple[str, Callable[[str], Any], Sequence[Callabl
 
     found: list[tuple[str, Callable[[str], Any], Sequence[Callable[[Any], None]]]] = []
     if name in METHODS:
-        METHODS[name].load()
         found.append(("method", methods.Case, methods.CHECKS))
     if name in TASKS:
-        TASKS[name].load()
         found.append(("task", tasks.Case, tasks.CHECKS))
     if name in MODELS or "/" in name:
         found.append(("model", models.Case, models.CHECKS))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from bench.running.contained import contained
-from tasks.errors import message_of
+from tasks.errors import UserInputError, message_of
 
 T = TypeVar("T")
 
@@ -44,11 +44,10 @@ def run_checks(
                 case = case or case_of()
                 check(case)
             yield words, ""
-        except NotConformingError as error:
-            yield words, str(error)
-            if case is None:
-                return
         except Exception as error:
-            yield words, f"it raises {type(error).__name__}: {message_of(error)}"
+            said = isinstance(error, NotConformingError)
+            said = said or (case is None and isinstance(error, UserInputError))
+            raised = "" if said else f"it raises {type(error).__name__}: "
+            yield words, raised + message_of(error)
             if case is None:
                 return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import FrozenInstanceError, fields, is_dataclass
+from dataclasses import FrozenInstanceError, fields
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +11,7 @@ import torch
 from bench.conformance.check import NotConformingError, check_line, require
 from bench.conformance.left import left_as_found
 from bench.conformance.small import N_PROMPTS, grid_on, tiny_prompts, tiny_subject
+from bench.contracts import lacks_of_method
 from bench.models.tiny import ARCHITECTURES
 from methods import METHODS
 from methods.core.intervention import Intervention
@@ -18,7 +19,7 @@ from methods.core.objective import Objective
 from methods.core.points import ALL_SITES, PointGrid
 from methods.core.static_scaling import StaticScaling
 from methods.core.subject import SubjectModel
-from methods.method import Attribution, Method, Setting
+from methods.method import Attribution, Setting
 from tasks.registry import configure, lookup
 
 
@@ -32,11 +33,8 @@ class Case:
         self.name = name
         self.entry = lookup(METHODS, name, "method")
         self.kind: type[Any] = self.entry.load()
-        require(
-            isinstance(self.kind, type) and issubclass(self.kind, Method),
-            f"{self.entry.target} has to be a subclass of methods.method.Method",
-        )
-        require(is_dataclass(self.kind), "the class has to be a dataclass: @dataclass(frozen=True)")
+        lacks = "; ".join(lacks_of_method(self.kind))
+        require(not lacks, lacks)
         known = {field.name for field in fields(self.kind)}
         settings = {key: value for key, value in self.parents.items() if key in known}
         self.method: Any = configure(self.kind, settings, f'method "{name}"')

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import FrozenInstanceError, is_dataclass
+from dataclasses import FrozenInstanceError
 from functools import cached_property
 from itertools import islice
 from typing import Any
 
 from bench.conformance.check import NotConformingError, check_line, require
+from bench.contracts import lacks_of_task
 from tasks import TASKS
 from tasks.encoding import EncodedTask, encode
 from tasks.registry import configure, lookup
@@ -57,9 +58,8 @@ class Case:
         self.name = name
         self.entry = lookup(TASKS, name, "task")
         self.kind: type[Any] = self.entry.load()
-        require(is_dataclass(self.kind), "the class has to be a dataclass: @dataclass(frozen=True)")
-        for verb in ("entities", "probe", "candidates"):
-            require(callable(getattr(self.kind, verb, None)), f"the class has no method {verb}()")
+        lacks = "; ".join(lacks_of_task(self.kind))
+        require(not lacks, lacks)
         self.task: Task = configure(self.kind, {}, f'task "{name}"')
         self.several = bool(getattr(self.task, "parts", ())) or (
             getattr(self.task, "lengths", "one") == "several"

@@ -47,6 +47,7 @@ class ModelEntry:
             own rule gives (`bench.models.tokenizer.bos_of`).
         folder: where the model is on this machine, of a plug-in that brings its own.
         version: of a plug-in, which code it is. Cells of other code are other cells.
+        origin: of a plug-in, the package or file that it comes from, in words.
     """
 
     summary: str
@@ -54,6 +55,7 @@ class ModelEntry:
     bos: str | None = None
     folder: Path | None = None
     version: str = ""
+    origin: str = ""
 
 
 MODELS: dict[str, ModelEntry] = {
@@ -187,7 +189,8 @@ def _source(name: str) -> Path | str | None:
     """Where a model comes from: a local directory, a hub id, or None for the embedded one."""
     if name in MODELS and MODELS[name].folder is None:
         return MODELS[name].hub_id
-    path = (MODELS[name].folder if name in MODELS else None) or Path(name).expanduser()
+    entry = MODELS.get(name)
+    path = (entry.folder if entry else None) or Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise UserInputError(
@@ -195,6 +198,10 @@ def _source(name: str) -> Path | str | None:
                 "`save_pretrained` of model and tokenizer writes."
             )
         return path
+    if entry is not None:
+        raise UserInputError(
+            f'Model "{name}" of {entry.origin}: there is no directory {path}, where it should be.'
+        )
     if name.startswith((".", "/", "~")):
         raise UserInputError(f'Model "{name}": there is no such directory.')
     if not HUB_ID.fullmatch(name):

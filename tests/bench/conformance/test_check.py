@@ -101,7 +101,7 @@ def test_what_is_wrong_with_a_task_is_said_in_words(
         assert words in shown, words
     file.write_text(BAD_TASK.replace("def probe", "def prob"))
     assert command(monkeypatch, "check", "bad", "--plugin", str(file)) == 1
-    assert "the class has no method probe()" in capsys.readouterr().out
+    assert "it has no method probe()" in capsys.readouterr().out
 
 
 def test_what_is_wrong_with_a_model_is_said_in_words(
