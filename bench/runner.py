@@ -112,7 +112,7 @@ def run_matrix(
         stack.enter_context(threads(options.threads))
         stack.enter_context(claim(directory))
         crew = stack.enter_context(crew_for(matrix, options, directory))
-        cells = expand(matrix, crew.model_digest, crew.device)
+        cells = expand(matrix, crew.model_digest, crew.device, crew.stated)
         found = _survey(directory, progress)
         crew.contents.update(_contents(found.cells.values()))
         plan = Plan.of(cells, found, options, runs(directory, options.reuse))

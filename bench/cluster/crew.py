@@ -6,7 +6,7 @@ dask's own wire format is not safe against a hostile scheduler or worker: connec
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from uuid import uuid4
 import dask
 from distributed import Client
 
-from bench.cluster.desk import digest_at_worker
+from bench.cluster.desk import model_at_worker
 from bench.cluster.local_workers import LocalWorkers, shared_gpus
 from bench.cluster.orders import Identities, Orders
 from bench.cluster.shift import Shift
@@ -98,8 +98,14 @@ class Cluster(Crew):
     def model_digest(self, name: str) -> str:
         """As a worker has it: this machine need not have the model."""
         if name not in self.identities.digests:
-            self.identities.digests[name] = ask(self.workers, digest_at_worker, self.run, name)
+            digest, stated = ask(self.workers, model_at_worker, self.run, name)
+            self.identities.digests[name], self.identities.stated[name] = digest, stated
         return self.identities.digests[name]
+
+    def stated(self, name: str) -> Mapping[str, str]:
+        """As the worker has it that gave the digest."""
+        self.model_digest(name)
+        return self.identities.stated[name]
 
     def device(self, setting: str) -> str:
         """The kind of device that a setting means, the same for all cells of the run.

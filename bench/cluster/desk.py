@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from bench.cluster.keeper import Keeper
 from bench.cluster.orders import Identities, NotHiredError, Orders, preparing
 from bench.evaluation.compute import Tensors
-from bench.models.load import model_digest
+from bench.models.load import model_digest, stated_of
 from bench.plugins import uninstall
 
 IDLE_SECONDS = 3600.0
@@ -115,10 +115,10 @@ def kinds_here() -> list[str]:
     return ["cpu", *(kind for kind, available in there.items() if available)]
 
 
-def digest_at_worker(run: str, model: str) -> str:
-    """Runs on a worker: what identifies a model's weights there."""
+def model_at_worker(run: str, model: str) -> tuple[str, dict[str, str]]:
+    """Runs on a worker: a model's digest there, and what its entry says."""
     with DESK.keeper(run):
-        return model_digest(model)
+        return model_digest(model), stated_of(model)
 
 
 def compute_at_worker(

@@ -95,7 +95,10 @@ class Keeper:
         if self.known[0] != identities:
             with preparing():
                 cells = expand(
-                    self.matrix, identities.digests.__getitem__, identities.devices.__getitem__
+                    self.matrix,
+                    identities.digests.__getitem__,
+                    identities.devices.__getitem__,
+                    identities.stated.__getitem__,
                 )
             self.known = identities, {cell.id: cell for cell in cells}
         if cell_id not in self.known[1]:

@@ -115,10 +115,12 @@ class Identities:
 
     Attributes:
         digests: model name -> digest.
+        stated: model name -> what its entry says (`bench.models.load.stated_of`).
         devices: device setting -> kind of device.
         contents: what models have to hold, by digest (`Workplace.contents`).
     """
 
     digests: dict[str, str] = field(default_factory=dict)
+    stated: dict[str, dict[str, str]] = field(default_factory=dict)
     devices: dict[str, str] = field(default_factory=dict)
     contents: dict[str, str] = field(default_factory=dict)

@@ -19,6 +19,7 @@ from bench.matrix.schema import (
     PromptCounts,
     PromptGrid,
 )
+from bench.models.load import stated_of
 from bench.store.records import PlannedRecord
 from methods.core.points import check_positions, parse_sites
 from tasks.errors import UserInputError
@@ -73,7 +74,10 @@ class PlannedCell:
 
 
 def expand(
-    matrix: Matrix, digest_of: Callable[[str], str], device_of: Callable[[str], str]
+    matrix: Matrix,
+    digest_of: Callable[[str], str],
+    device_of: Callable[[str], str],
+    stated: Callable[[str], Mapping[str, str]] = stated_of,
 ) -> list[PlannedCell]:
     """All cells of a matrix, every parent before what starts from it.
 
@@ -86,6 +90,7 @@ def expand(
         matrix: the matrix.
         digest_of: model name -> digest of its weights.
         device_of: device setting -> the kind of device that is used.
+        stated: model name -> what its entry says, where its cells are computed.
 
     Raises:
         UserInputError: for unknown models, tasks, methods, sites or settings.
@@ -103,7 +108,7 @@ def expand(
     return [
         cell
         for model in matrix.models
-        for identity in [model_settings(model, digest_of, device_of)]
+        for identity in [model_settings(model, digest_of, device_of, stated)]
         for task, seed, prompts, objective in product(
             tasks, matrix.seeds, matrix.prompts.each, matrix.objective.each
         )

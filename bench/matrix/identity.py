@@ -23,7 +23,10 @@ NUMBERS_VERSION = 3
 
 
 def model_settings(
-    model: ModelChoice, digest_of: Callable[[str], str], device_of: Callable[[str], str]
+    model: ModelChoice,
+    digest_of: Callable[[str], str],
+    device_of: Callable[[str], str],
+    stated: Callable[[str], Mapping[str, str]] = stated_of,
 ) -> dict[str, Any]:
     """What of a model decides numbers; a GPU's number does not.
 
@@ -37,7 +40,7 @@ def model_settings(
         "packed": model.packed,
         "autocast": model.autocast,
         "tf32": model.tf32,
-        **stated_of(model.name),
+        **stated(model.name),
     }
 
 

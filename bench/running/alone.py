@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bench.evaluation.compute import Tensors
 from bench.matrix.cells import PlannedCell
 from bench.models.bridge import resolve_device
-from bench.models.load import model_digest
+from bench.models.load import model_digest, stated_of
 from bench.running.workplace import Watcher, Workplace
 from bench.store.records import CellRecord
 from tasks.errors import UserInputError
@@ -43,6 +43,9 @@ class Crew(AbstractContextManager["Crew"], Protocol):
     def model_digest(self, name: str) -> str:
         """What identifies a model's weights, where cells are computed."""
 
+    def stated(self, name: str) -> Mapping[str, str]:
+        """What a model's entry says beside its weights (`stated_of`), where cells are computed."""
+
     def device(self, setting: str) -> str:
         """The device that a setting means, where cells are computed."""
 
@@ -71,6 +74,10 @@ class Alone(Crew):
     def model_digest(self, name: str) -> str:
         """Read or asked from here."""
         return model_digest(name)
+
+    def stated(self, name: str) -> Mapping[str, str]:
+        """As the tables here have it."""
+        return stated_of(name)
 
     def device(self, setting: str) -> str:
         """Of this machine."""

@@ -18,6 +18,7 @@ from bench.cluster.crew import ClusterLostError
 from bench.cluster.local_workers import NoWorkerError
 from bench.matrix.cells import PlannedCell
 from bench.matrix.options import RunOptions
+from bench.models.load import MODELS
 from bench.plugins import install
 from bench.runner import Outcome, Silent, run_matrix
 from bench.store.records import CellRecord
@@ -97,6 +98,14 @@ def good(theirs: Theirs, their_package: Path, tmp_path: Path) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def warm(theirs: Theirs) -> None:
+    """Those who have the suite have imported what takes long."""
+    code = "import bench.cluster.desk"
+    for name in ("edited", "plain"):
+        theirs.client.submit(exec, code, workers=[name], pure=False).result(timeout=120)
+
+
 def unharmed(theirs: Theirs) -> bool:
     """Whether the worker without the suite is there, with what it held."""
     names = {worker["name"] for worker in theirs.client.scheduler_info(-1)["workers"].values()}
@@ -133,33 +142,38 @@ def test_a_model_that_no_worker_has_is_said_with_the_workers_name(
         run_matrix(matrix, tmp_path / "run", options=options)
 
 
-def run_beside(theirs: Theirs, output: Path, model: object, methods: list[str]) -> Outcome:
-    """A run on a cluster of which only the worker `good` has everything."""
+def run_beside(
+    theirs: Theirs, output: Path, model: object, methods: list[str]
+) -> tuple[Outcome, list[str]]:
+    """A run on a cluster of which only the worker `good` has everything, and who was refused."""
     theirs.client.wait_for_workers(4, timeout=120)
     matrix = small_matrix(str(model), methods=methods, seeds=[0, 1])
     noting = Refusals()
     options = RunOptions(scheduler=theirs.address, threads=1, patience=100)
     outcome = run_matrix(matrix, output, noting, options)
     assert not outcome.failed, [record.error for record in outcome.failed]
-    assert any('"bare"' in text for text in noting.refusals)
-    return outcome
+    return outcome, sorted(text.split()[2] for text in noting.refusals)
 
 
-@pytest.mark.usefixtures("good")
+@pytest.mark.usefixtures("warm", "good")
 def test_workers_without_a_package_fail_no_cell(
     theirs: Theirs, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    outcome = run_beside(theirs, tmp_path / "run", tiny_folder, ["mine", "grad_scalar"])
+    methods = ["mine", "grad_scalar"]
+    outcome, refused = run_beside(theirs, tmp_path / "run", tiny_folder, methods)
+    assert refused == ['"bare"', '"edited"', '"plain"']
     records = [outcome.store.record(name) for name in outcome.computed]
     assert len(records) == 2 * 5
     assert len({record.provenance["process"] for record in records}) == 1
 
 
-@pytest.mark.usefixtures("good")
+@pytest.mark.usefixtures("warm", "good")
 def test_cells_of_a_model_that_one_worker_lacks_go_to_another(
-    theirs: Theirs, tmp_path: Path
+    theirs: Theirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outcome = run_beside(theirs, tmp_path / "run", "small-one", ["grad_scalar"])
+    monkeypatch.delitem(MODELS, "small-one")  # not even the one who starts the run has it
+    outcome, refused = run_beside(theirs, tmp_path / "run", "small-one", ["grad_scalar"])
+    assert refused == ['"bare"', '"edited"']
     assert len(outcome.computed) == 2 * 3
 
 
@@ -179,12 +193,6 @@ class Occupying(Refusals):
 
     def interrupted(self, cell: PlannedCell, why: str) -> None:
         self.interruptions.append(why)
-
-
-@pytest.fixture
-def warm(theirs: Theirs) -> None:
-    """The worker `plain` has imported what takes long."""
-    theirs.client.submit(exec, "import bench.cluster.desk", workers=["plain"]).result(timeout=120)
 
 
 @pytest.mark.usefixtures("warm", "good")
