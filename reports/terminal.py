@@ -58,7 +58,7 @@ def terminal_tables(results: Results, width: int = 120) -> "Iterable[Table]":
     lines = missing(results)
     if lines:
         count = sum(one.counts for one in results.missing)
-        title = f"{number(count, 0)} cells without a result"
+        title = f"{number(count, 0)} {'cell' if count == 1 else 'cells'} without a result"
         table = Table(title=Text(title), title_justify="left")
         shown = ("status", "model", "task", "method", "n_cells", "reason")
         for name in shown:

@@ -19,6 +19,7 @@ from bench.matrix.schema import Matrix
 from bench.matrix.sizes import SMALL
 from bench.matrix.suite import is_suite, load_suite
 from bench.running.estimate import in_words
+from bench.words import counted
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ def plan(
     known = None if None in seconds else sum(filter(None, seconds))
     left = sum(len(one.left) for one in plans)
     typer.echo(
-        f"{suite.name}: {len(plans)} presets, {sum(len(one.cells) for one in plans)} cells, "
+        f"{suite.name}: {counted(len(plans), 'preset')}, "
+        f"{counted(sum(len(one.cells) for one in plans), 'cell')}, "
         f"{left} would run" + (f", {in_words(known)} in one process" if left else "")
     )
 

@@ -17,6 +17,7 @@ from bench.matrix.suite import Suite, load_suite
 from bench.running.estimate import estimated_seconds, in_words
 from bench.store.layout import RUN_FILE
 from bench.store.results import RunStore
+from bench.words import counted
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
@@ -163,8 +164,8 @@ def _announcement(suite: Suite) -> str:
                 left.append(cell)
             else:
                 finished.append(record)
-    done = f"{len(finished)} cells are done already; " if finished else ""
+    were = counted(len(finished), "cell is done already", "cells are done already")
+    done = f"{were}; " if finished else ""
     takes = f", which takes {in_words(estimated_seconds(left, finished))}" if left else ""
-    return (
-        f"{suite.name}: {len(suite.matrices)} presets. {done}{len(left)} cells to compute{takes}."
-    )
+    presets = counted(len(suite.matrices), "preset")
+    return f"{suite.name}: {presets}. {done}{counted(len(left), 'cell')} to compute{takes}."

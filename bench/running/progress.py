@@ -22,6 +22,7 @@ from bench.matrix.cells import PlannedCell
 from bench.running.estimate import in_words
 from bench.running.tally import Tally
 from bench.store.records import CellRecord
+from bench.words import counted
 
 
 class TerminalProgress:
@@ -58,9 +59,14 @@ class TerminalProgress:
 
     def planned(self, cells: list[PlannedCell], done: int, seconds: float | None) -> None:
         """Opens the bar."""
-        known = f"{done} cells are done already and stay as they are; " if done else ""
+        there = counted(
+            done,
+            "cell is done already and stays as it is",
+            "cells are done already and stay as they are",
+        )
+        known = f"{there}; " if done else ""
         estimate = f", which takes {in_words(seconds)}" if cells else ""
-        self.console.print(f"{known}{len(cells)} cells to compute{estimate}.")
+        self.console.print(f"{known}{counted(len(cells), 'cell')} to compute{estimate}.")
         self.tally = Tally(cells, time.monotonic())
         if cells:
             self.task = self.bar.add_task("", total=len(cells))
