@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,7 +38,7 @@ def export(
     stored = store.read(cell_id)
     intervention, record = intervention_of(stored), stored.record
     train = record.prompts.get("train", [])
-    about = {
+    about: dict[str, Any] = {
         "cell": record.id,
         "model": record.settings["model"],
         "task": record.task,
@@ -47,6 +48,18 @@ def export(
     }
     save_intervention(intervention, file, about)
     typer.echo(f"wrote {harmless(str(file))}")
+    typer.echo(f"It is for {_kind_of_prompt(intervention, about['tokens'])}.")
+
+
+def _kind_of_prompt(intervention: Intervention, tokens: Sequence[str]) -> str:
+    """What the intervention can be put to work on, in words."""
+    from methods.core.steered_text import takes_any_length
+
+    grid = intervention.grid
+    length = "any number of" if takes_any_length(intervention) else str(grid.n_positions)
+    if not grid.has_bos:
+        return f"prompts of {length} tokens, with no BOS in front"
+    return f"prompts of {length} tokens, of which the first is the BOS {harmless(repr(tokens[0]))}"
 
 
 def apply(

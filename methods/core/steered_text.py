@@ -21,6 +21,13 @@ from methods.core.points import Site
 from tasks.errors import UserInputError
 
 
+def takes_any_length(intervention: Intervention) -> bool:
+    """Whether it is tied to no position, and was made at all of them."""
+    grid = intervention.grid
+    everywhere = set(grid.positions) >= set(range(int(grid.has_bos), grid.n_positions))
+    return everywhere and intervention.on(grid) is not None
+
+
 class SteeredText:
     """The `Edit` of one forward after another, each of which is announced by `starts`.
 
@@ -35,10 +42,8 @@ class SteeredText:
 
     def __init__(self, intervention: Intervention, beta: float) -> None:
         self.intervention, self.beta = intervention, beta
-        grid = intervention.grid
-        self.points = grid.site_layers
-        everywhere = set(grid.positions) >= set(range(int(grid.has_bos), grid.n_positions))
-        self.any_length = everywhere and intervention.on(grid) is not None
+        self.points = intervention.grid.site_layers
+        self.any_length = takes_any_length(intervention)
         self._prompt: tuple[Tensor, Tensor] | None = None
         self._edit: EditFunction | None = None
 
@@ -148,7 +153,7 @@ class SteeredText:
         found = ", ".join(map(str, sorted({int(count) for count in counts})))
         raise UserInputError(
             f"The intervention was made for prompts of {needed} tokens, and this one has {found} "
-            "(padding not counted). Scalars and vectors belong to positions; dynamic scalars "
+            "(BOS included, padding not). Scalars and vectors belong to positions; dynamic scalars "
             "take any length."
         )
 

@@ -332,7 +332,11 @@ def test_export_and_apply_from_the_command_line(
     place = ["--results", str(run.directory)]
     file = tmp_path / "mine.safetensors"
     assert command(monkeypatch, "export", "activ_scalar", str(file), *place) == 0
-    assert load_intervention(file).grid.n_layers == 3
+    shown, length = capsys.readouterr().out, load_intervention(file).grid.n_positions
+    assert f"for prompts of {length} tokens, of which the first is the BOS '<|endo" in shown
+    elsewhere = str(tmp_path / "gates.safetensors")
+    assert command(monkeypatch, "export", "dyn_scalar", elsewhere, *place) == 0
+    assert "for prompts of any number of tokens, of which" in capsys.readouterr().out
     assert command(monkeypatch, "export", "steer_vec", str(file), *place) == 2
     assert "is there already and stays as it is; --force" in capsys.readouterr().err
     assert isinstance(load_intervention(file), StaticScaling)

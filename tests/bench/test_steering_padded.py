@@ -158,7 +158,10 @@ def test_a_prompt_of_another_length_stays_one_when_it_is_padded() -> None:
             tokens, mask = padded([TOKENS[0], TOKENS[1, :5]], LENGTH, side)
             with (
                 steered(subject.bridge, made(kind, subject), 1.0),
-                pytest.raises(UserInputError, match=r"prompts of 7 tokens.* has 5, 7 \(padding"),
+                pytest.raises(
+                    UserInputError,
+                    match=r"prompts of 7 tokens.* has 5, 7 \(BOS included, padding not",
+                ),
             ):
                 subject.bridge(tokens, attention_mask=mask)
 
