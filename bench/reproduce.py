@@ -1,13 +1,13 @@
-"""A stored cell computed again as it was computed then, and every number compared."""
+"""A stored cell computed again as it was computed then (`bench.comparison` compares the two)."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from bench.harmless import harmless
@@ -27,21 +27,7 @@ from bench.store.records import CellRecord, content_of
 from bench.store.results import RunStore
 from tasks.errors import UserInputError
 
-OF_A_MOMENT = (
-    *("seconds", "started", "process", "worker", "host", "log"),
-    *("peak_memory_bytes", "reused_from", "failed_after_seconds", "passes", "steps"),
-)
-"""What provenance says of a moment or of the work, not of where numbers come from."""
-
 MOST_THREADS, MOST_ROWS = 1024, 100_000
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Whether all numbers are the same bits, and what there is to say."""
-
-    same: bool
-    lines: list[str]
 
 
 def compute_again(
@@ -50,9 +36,11 @@ def compute_again(
     *,
     matrix: str | None = None,
     plugins: Sequence[Path] = (),
+    cell_timeout: float | None = None,
 ) -> Cell:
     """Computes a cell of a run again: with the threads, the kind of device, the precision and the
-    rows of a forward that its record says. What it starts from comes from the run.
+    rows of a forward that its record says; one that failed, with the time limits that it had. What
+    it starts from comes from the run.
 
     Args:
         store: the run.
@@ -60,6 +48,7 @@ def compute_again(
         matrix: the matrix that the cell belongs to, where it is not the run's own any more.
         plugins: files that add methods, tasks or models; those that the run names have to be
             among them.
+        cell_timeout: seconds that it may take, whatever its record says.
 
     Returns:
         The cell as it is now, failed or not.
@@ -80,7 +69,11 @@ def compute_again(
     known = record.provenance
     with threads(_number(known.get("threads"), MOST_THREADS)):
         cell = planned(chosen, store, record)
-        workplace = Workplace(chosen)
+        workplace = Workplace(
+            chosen,
+            cell_timeout=cell_timeout or _seconds(known.get("cell_timeout")),
+            load_timeout=_seconds(known.get("load_timeout")),
+        )
         if known.get("model_content"):
             workplace.contents[str(known.get("model_digest"))] = str(known["model_content"])
         cell = replace(cell, rows=_number(known.get("rows_per_forward"), MOST_ROWS))
@@ -92,6 +85,13 @@ def compute_again(
 def _number(value: object, most: int) -> int | None:
     """A number that a record states, if it can be one; the record may be anybody's."""
     return value if isinstance(value, int) and 0 < value <= most else None
+
+
+def _seconds(value: object) -> float | None:
+    """A time limit that a record states, if it can be one."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return value if 0 < value <= threading.TIMEOUT_MAX else None
 
 
 def _parent_scores(store: RunStore, cell: PlannedCell) -> NDArray[Any] | None:
@@ -147,83 +147,3 @@ def _called(cell: PlannedCell) -> tuple[object, ...]:
 
 def _called_in(record: CellRecord) -> tuple[object, ...]:
     return record.model, record.task, record.method, record.draw, record.seed
-
-
-def compare(stored: Cell, again: Cell) -> Comparison:
-    """Every tensor and metric of the two, or how they failed, and what was different around them.
-
-    A failed cell has come out the same where it fails in the same way.
-    """
-    then, now = stored.record, again.record
-    if then.error is not None or now.error is not None:
-        same = _error(then) == _error(now)
-        lines = ["the same failure:" if same else "another outcome:"]
-        lines += [f"  then: {_outcome(then)}", f"  now:  {_outcome(now)}"]
-        if then.error is not None and now.error is None:
-            lines.append("  the next `python -m bench run` of its matrix stores it")
-    else:
-        lines = [*_tensor_lines(stored.tensors, again.tensors), *_record_lines(then, now)]
-        same = not lines
-        lines.insert(0, "the same bits: every tensor, metric and strength" if same
-                     else "other numbers:")  # fmt: skip
-    return Comparison(same, [*lines, *_around(then.provenance, now.provenance)])
-
-
-def _error(record: CellRecord) -> tuple[str, str] | None:
-    return None if record.error is None else (record.error.kind, record.error.message)
-
-
-def _outcome(record: CellRecord) -> str:
-    if record.error is None:
-        return "done"
-    return harmless(f"failed: {record.error.kind}: {record.error.message}")
-
-
-def _tensor_lines(stored: dict[str, NDArray[Any]], again: dict[str, NDArray[Any]]) -> list[str]:
-    """A line a tensor that is not the same bits."""
-    lines = []
-    for name in sorted({*stored, *again}):
-        one, other = stored.get(name), again.get(name)
-        if one is None or other is None or one.shape != other.shape:
-            lines.append(f"  {harmless(name)}: only in one of the two, or of another shape")
-        elif one.tobytes() != other.tobytes():
-            with np.errstate(invalid="ignore"):
-                gap = np.abs(one.astype(float) - other.astype(float))
-            size = float(np.nanmax(np.abs(one.astype(float)), initial=0))
-            lines.append(
-                f"  {harmless(name)}: differs by up to {float(np.nanmax(gap, initial=0)):.3g} "
-                f"(largest value {size:.3g})"
-            )
-    return lines
-
-
-def _record_lines(then: CellRecord, now: CellRecord) -> list[str]:
-    """A line a part of the record that is not the same; what things are called is not compared."""
-    ours, theirs = then.model_dump(), now.model_dump()
-    called = {"id", "model", "task", "settings", "provenance"}
-    return [
-        f"  {key}: stored {harmless(str(ours[key]))[:200]}, now {harmless(str(theirs[key]))[:200]}"
-        for key in ours
-        if key not in called and repr(ours[key]) != repr(theirs[key])
-    ]
-
-
-def _around(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What was asked for as it was then, and what is different here."""
-    kept = ", ".join(
-        f"{harmless(str(now[key]))} {words}".strip()
-        for key, words in (
-            ("threads", "threads"), ("device", ""), ("dtype", ""),
-            ("rows_per_forward", "rows a forward"),
-        )
-        if key in now
-    )  # fmt: skip
-    lines = [f"computed on {kept}"]
-    differences = [
-        f"  {key} was {harmless(str(before.get(key)))}, is {harmless(str(now.get(key)))}"
-        for key in sorted({*before, *now})
-        if before.get(key) != now.get(key) and key not in OF_A_MOMENT
-    ]
-    if not differences:
-        return [*lines, "nothing around it is different from then"]
-    return [*lines, "different from then:", *differences]

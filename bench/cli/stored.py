@@ -129,6 +129,10 @@ def reproduce(
         typer.Option(help="The matrix of a cell that is not of the run's latest one."),
     ] = None,
     plugin: PluginOption = None,
+    cell_timeout: Annotated[
+        float | None,
+        typer.Option(help="Seconds that it may take; of a failed cell, the limit that it had."),
+    ] = None,
 ) -> None:
     """Computes a cell again as it was computed then, and compares every number.
 
@@ -136,11 +140,16 @@ def reproduce(
     is different on this machine is shown. Of a failed cell the failure is compared. Exit code 0:
     the same bits, or the same failure. 1: other numbers; the largest differences are shown.
     """
-    from bench.reproduce import compare, compute_again
+    from bench.comparison import compare
+    from bench.reproduce import compute_again
 
     store, cell_id = find_cell(cell, results)
     stored = store.read(cell_id)
-    again = compute_again(store, stored.record, matrix=matrix, plugins=plugin or ())
+    if cell_timeout is not None and not cell_timeout > 0:
+        raise typer.BadParameter(f"--cell-timeout is {cell_timeout:g}; it has to be above 0")
+    again = compute_again(
+        store, stored.record, matrix=matrix, plugins=plugin or (), cell_timeout=cell_timeout
+    )
     difference = compare(stored, again)
     for line in difference.lines:
         typer.echo(line)

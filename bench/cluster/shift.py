@@ -23,7 +23,7 @@ from bench.evaluation.provenance import machine
 from bench.matrix.cells import PlannedCell
 from bench.running.alone import Computed, CrewWatcher, ScoresOf
 from bench.running.failure import failure
-from bench.running.limits import CellTimeoutError, LoadTimeoutError
+from bench.running.limits import CellTimeoutError, LoadTimeoutError, in_force
 from bench.store.records import CellRecord
 
 GRACE = 1.5
@@ -260,7 +260,9 @@ class Shift:
 
     def _failure(self, out: Out, error: Exception, *log: str) -> CellRecord:
         """A failed record with more in its log than the exception."""
-        here = {**machine(), "worker": out.worker.address}
+        orders = self.workers.orders
+        limits = in_force(orders.cell_timeout, orders.load_timeout)
+        here = {**machine(), "worker": out.worker.address, **limits}
         return failure(out.cell, error, here, *log)
 
     def _overdue(self) -> Iterator[Computed]:

@@ -22,6 +22,12 @@ class LoadTimeoutError(RuntimeError):
     flag = "--load-timeout"
 
 
+def in_force(cell_timeout: float | None, load_timeout: float | None) -> dict[str, float]:
+    """The limits that there are, as the provenance of a failed cell has them."""
+    limits = {"cell_timeout": cell_timeout, "load_timeout": load_timeout}
+    return {name: seconds for name, seconds in limits.items() if seconds is not None}
+
+
 class _Expired(BaseException):
     """Raised in the thread whose time is up; no `except Exception` on the way keeps it."""
 
@@ -40,7 +46,7 @@ def limited(
     if seconds is None:
         return work()
     watch = _Watch(threading.get_ident())
-    timer = threading.Timer(seconds, watch.expire)
+    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), watch.expire)
     timer.daemon = True
     over = f"took longer than the limit of {seconds:g} s; give more with {kind.flag}"
     try:

@@ -24,7 +24,7 @@ from bench.models.load import STATED, LoadedModel, load_model, stated_of
 from bench.running.contained import contained
 from bench.running.failure import failure, kept
 from bench.running.left import Found, method_data
-from bench.running.limits import CellTimeoutError, LoadTimeoutError, limited
+from bench.running.limits import CellTimeoutError, LoadTimeoutError, in_force, limited
 from bench.running.model_state import ModelState
 from bench.running.torch_state import seeded
 from bench.running.weights import Weights
@@ -266,6 +266,7 @@ class Workplace:
             **(environment(self.model, self.subject) if known else machine()),  # type: ignore[arg-type]
             "started": started.isoformat(timespec="seconds"),
             "failed_after_seconds": time.perf_counter() - start,
+            **in_force(self.cell_timeout, self.load_timeout),
         }
 
 
