@@ -52,7 +52,11 @@ class LocalWorkers:
         self.false_starts = 0
         self.folder = tempfile.mkdtemp(prefix="attribution-bench-workers-")
         self.scheduler = SpecCluster(
-            scheduler={"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard": False}},
+            scheduler={
+                "cls": Scheduler,
+                # Any port: dask's own choice is taken as soon as there are two runs.
+                "options": {"host": "127.0.0.1", "dashboard": False, "dashboard_address": ":0"},
+            },
             workers={},
             silence_logs=50,
         )

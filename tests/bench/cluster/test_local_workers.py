@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -38,42 +39,30 @@ def test_gpus_are_shared_out_one_a_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logs: WorkerLogs
 ) -> None:
     stub(tmp_path, 'echo "sees <$CUDA_VISIBLE_DEVICES> is ${6:-none}"; cat', monkeypatch)
-    workers = LocalWorkers(3, ["5", "7"], logs)
-    try:
+    with closing(LocalWorkers(3, ["5", "7"], logs)):
         assert soon(lambda: len(logs.last) == 3)
         said = [logs.tail(f"worker-{place}.1").split()[-4:] for place in range(3)]
         assert said == [["sees", f"<{gpu}>", "is", kind] for gpu, kind in (
             ("5", "gpu"), ("7", "gpu"), ("", "none")
         )]  # fmt: skip
-    finally:
-        workers.close()
 
 
 def test_processes_that_do_not_start_are_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logs: WorkerLogs
 ) -> None:
     stub(tmp_path, 'echo "a library is missing"; exit 3', monkeypatch)
-    workers = LocalWorkers(1, [], logs)
-
-    def look() -> bool:
-        workers.look(())
-        return False
-
-    try:
+    with closing(LocalWorkers(1, [], logs)) as workers:
         with pytest.raises(NoWorkerError, match=r"exit code 3\) before they did anything"):
-            soon(look)
+            soon(lambda: workers.look(()) is not None)
         assert workers.places[0].generation == FALSE_STARTS
         assert soon(lambda: "a library is missing" in logs.tail(f"worker-0.{FALSE_STARTS}"))
-    finally:
-        workers.close()
 
 
 def test_a_process_that_lost_its_scheduler_is_started_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logs: WorkerLogs
 ) -> None:
     stub(tmp_path, "cat", monkeypatch)
-    workers = LocalWorkers(1, [], logs)
-    try:
+    with closing(LocalWorkers(1, [], logs)) as workers:
         first = workers.places[0].running
         assert first is not None
         workers.look(("worker-0.1",))
@@ -84,8 +73,6 @@ def test_a_process_that_lost_its_scheduler_is_started_anew(
         second = workers.places[0].running
         assert second is not None
         assert second.poll() is not None
-    finally:
-        workers.close()
 
 
 def test_a_worker_ends_with_the_one_who_started_it(tmp_path: Path) -> None:
