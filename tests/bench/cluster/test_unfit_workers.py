@@ -4,7 +4,6 @@ The scheduler that they belong to does not have the suite either.
 """
 
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -178,21 +177,30 @@ def test_cells_of_a_model_that_one_worker_lacks_go_to_another(
 
 
 class Occupying(Refusals):
-    """Gives the worker of the first cell that is finished something else to do for a while."""
+    """Gives the worker of the first cell that is finished something else to do, until it `ends`."""
 
-    def __init__(self, theirs: Theirs, seconds: float) -> None:
+    def __init__(self, theirs: Theirs, folder: Path) -> None:
         super().__init__()
-        self.theirs, self.seconds = theirs, seconds
+        self.theirs, self.end = theirs, folder / "end"
         self.task: Future | None = None
         self.interruptions: list[str] = []
 
     def finished(self, cell: PlannedCell, record: CellRecord) -> None:
         if self.task is None:
             place = [record.provenance["worker"]]
-            self.task = self.theirs.client.submit(time.sleep, self.seconds, workers=place)
+            wait = f"import os, time\nwhile not os.path.exists({str(self.end)!r}): time.sleep(0.1)"
+            self.task = self.theirs.client.submit(exec, wait, workers=place)
 
     def interrupted(self, cell: PlannedCell, why: str) -> None:
         self.interruptions.append(why)
+
+    def ends(self) -> bool:
+        """Whether there is still something else to do; there is not from here on."""
+        assert self.task is not None
+        busy = not self.task.done()
+        self.end.touch()
+        self.task.result(timeout=60)
+        return busy
 
 
 @pytest.mark.usefixtures("warm", "good")
@@ -204,13 +212,12 @@ def test_a_cell_behind_somebody_elses_work_goes_to_an_idle_worker(
     matrix = small_matrix(
         tiny_folder, methods=["grad_scalar"], seeds=list(range(12)), controls={"draws": 0}
     )
-    occupying = Occupying(theirs, 15)
-    options = RunOptions(scheduler=theirs.address, threads=1)
+    occupying = Occupying(theirs, tmp_path)
+    options = RunOptions(scheduler=theirs.address, threads=1, patience=60)
     outcome = run_matrix(matrix, tmp_path / "run", occupying, options)
     assert len(outcome.computed) == 12
     assert not outcome.failed
-    assert occupying.task is not None
-    assert not occupying.task.done()
+    assert occupying.ends()
     assert any("busy with something else" in why for why in occupying.interruptions)
 
 
@@ -221,12 +228,11 @@ def test_a_run_does_not_wait_for_ever_behind_somebody_elses_work(
     matrix = small_matrix(
         tiny_folder, methods=["grad_scalar"], seeds=[0, 1, 2], controls={"draws": 0}
     )
-    occupying = Occupying(theirs, 60)
-    options = RunOptions(scheduler=theirs.address, threads=1, patience=4)
-    with pytest.raises(ClusterLostError, match=r"within 4 s.*\(cpu, has not begun with its cell"):
+    occupying = Occupying(theirs, tmp_path)
+    options = RunOptions(scheduler=theirs.address, threads=1, patience=10)
+    with pytest.raises(ClusterLostError, match=r"within 10 s.*\(cpu, has not begun with its cell"):
         run_matrix(matrix, tmp_path / "run", occupying, options)
-    assert occupying.task is not None
-    assert not occupying.task.done()
+    assert occupying.ends()
 
 
 def test_files_that_differ_are_named_and_line_endings_do_not_count(tmp_path: Path) -> None:
