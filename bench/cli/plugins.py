@@ -32,16 +32,20 @@ def check(
     from bench.plugins import install
 
     install(plugin or ())
-    failed = 0
+    failed = skipped = 0
     for kind, case_of, checks in _suites(name):
         typer.echo(f"{kind} {harmless(name)}:")
-        for words, problem in run_checks(partial(case_of, name), checks):
-            typer.echo(f"{'FAILED' if problem else 'passed'}  {words}")
-            if problem:
-                failed += 1
-                typer.echo(f"        {harmless(problem)}")
-    shown = harmless(name)
-    typer.echo(f"{shown}: {failed} checks failed." if failed else f"{shown}: all checks passed.")
+        told = ""
+        for outcome in run_checks(partial(case_of, name), checks):
+            typer.echo(f"{outcome.verdict}  {outcome.words}")
+            failed += outcome.verdict == "FAILED"
+            skipped += outcome.verdict == "skipped"
+            if outcome.problem not in ("", told):  # why many are skipped is said once
+                typer.echo(f"        {harmless(outcome.problem)}")
+            told = outcome.problem
+    found = f"{failed} check{'s' * (failed > 1)} failed" if failed else "all checks passed"
+    left = f", {skipped} could not be judged" if skipped else ""
+    typer.echo(f"{harmless(name)}: {found}{left}.")
     raise typer.Exit(1 if failed else 0)
 
 

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from bench.running.contained import contained
+from bench.running.contained import EscapedError, contained
 from tasks.errors import UserInputError, message_of
 
 T = TypeVar("T")
+Check = Callable[[T], None]
 
 
 class NotConformingError(AssertionError):
     """Something is not kept; the message says what has to be different."""
+
+
+class Outcome(NamedTuple):
+    """What came of a check.
+
+    Attributes:
+        words: what it makes sure of.
+        problem: why it fails, or why nobody can tell; "" if it passed.
+        judged: False where nobody can tell, since something more basic failed.
+    """
+
+    words: str
+    problem: str = ""
+    judged: bool = True
+
+    @property
+    def verdict(self) -> str:
+        """One word on it."""
+        if not self.judged:
+            return "skipped"
+        return "FAILED" if self.problem else "passed"
 
 
 def require(condition: object, words: str) -> None:
@@ -27,27 +50,63 @@ def check_line(summary: str, what: str) -> None:
     require("\n" not in summary and len(summary) <= 90, "that line has 90 characters at most")
 
 
-def run_checks(
-    case_of: Callable[[], T], checks: Sequence[Callable[[T], None]]
-) -> Iterator[tuple[str, str]]:
-    """Each check in words, and why it fails ("" if it does not).
+def needs(*basic: Check[T]) -> Callable[[Check[T]], Check[T]]:
+    """A check that says nothing where one of these more basic ones has failed."""
+
+    def mark(check: Check[T]) -> Check[T]:
+        check.needs = basic  # type: ignore[attr-defined]
+        return check
+
+    return mark
+
+
+def run_checks(case_of: Callable[[], T], checks: Sequence[Check[T]]) -> Iterator[Outcome]:
+    """Each check with what came of it.
 
     Args:
         case_of: makes what is checked; what is wrong with that ends the checks.
-        checks: each says in its docstring what it makes sure of.
+        checks: each says in its docstring what it makes sure of, and comes after those it needs.
     """
-    case = None
+    case: T | None = None
+    failed: dict[Any, str] = {}
     for check in checks:
-        words = (check.__doc__ or check.__name__).strip()
+        words = _words(check)
+        missing = [failed[basic] for basic in getattr(check, "needs", ()) if basic in failed]
+        if missing:
+            failed[check] = missing[0]  # what failed itself is named to the last
+            yield Outcome(words, f'nobody can tell, as this failed: "{missing[0]}"', judged=False)
+            continue
+        problem = ""
         try:
             with contained():
                 case = case or case_of()
                 check(case)
-            yield words, ""
+        except NotConformingError as error:
+            problem = str(error)
         except Exception as error:
-            said = isinstance(error, NotConformingError)
-            said = said or (case is None and isinstance(error, UserInputError))
-            raised = "" if said else f"it raises {type(error).__name__}: "
-            yield words, raised + message_of(error)
-            if case is None:
-                return
+            problem = raised(error, getattr(case, "file", None))
+        if problem:
+            failed[check] = words
+        if case is None:
+            yield Outcome("it can be made ready", problem)
+            return
+        yield Outcome(words, problem)
+
+
+def raised(error: BaseException, file: str | None) -> str:
+    """An exception in words, with the last line of `file` on its way, or else of any file."""
+    escaped = isinstance(error, EscapedError) and error.__cause__ is not None
+    frames = traceback.extract_tb((error.__cause__ if escaped else error).__traceback__)  # type: ignore[union-attr]
+    own = [frame for frame in frames if frame.filename == file]
+    text = message_of(error)
+    if isinstance(error, UserInputError) and not own:
+        return text  # says itself where
+    if not escaped:
+        said = f": {text}" if text != repr(error) else " without a message"
+        text = f"it raises {type(error).__name__}{said}"
+    last = (own or [*frames])[-1:]
+    return text + "".join(f" ({at.filename} line {at.lineno}: {at.line})" for at in last)
+
+
+def _words(check: Check[T]) -> str:
+    return (check.__doc__ or str(check)).strip()

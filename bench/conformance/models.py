@@ -8,10 +8,11 @@ import torch
 
 from bench.conformance.check import check_line, require
 from bench.conformance.left import left_as_found
+from bench.conformance.small import check_strengths, grid_on
 from bench.models.load import MODELS, load_model, model_digest
 from methods.core.hooks import Recorder
 from methods.core.objective import Objective
-from methods.core.points import Site, make_grid
+from methods.core.points import PointGrid, Site
 from methods.core.prompts import Prompts
 from methods.core.static_scaling import StaticScaling
 from methods.core.subject import SubjectModel
@@ -43,6 +44,10 @@ class Case:
             tokens[:, 0] = corrupted[:, 0] = self.loaded.bos_id
         answers, foils = torch.tensor([1, 2, 3]), torch.tensor([4, 5, 6])
         return Prompts(tokens, corrupted, answers, foils, self.loaded.bos_id is not None)
+
+    def grid(self, sites: list[str]) -> PointGrid:
+        """Every point of these sites but those at the BOS."""
+        return grid_on(self.subject, sites, "all", N_POSITIONS, self.prompts.has_bos)
 
 
 def check_entry(case: Case) -> None:
@@ -106,34 +111,14 @@ def check_steering(case: Case) -> None:
     """at beta = 0 the logits are identical, at beta = 1 they are not, at every site"""
     subject, tokens = case.subject, case.prompts.tokens
     for site in sorted(subject.sites):
-        grid = make_grid(
-            [site.value],
-            "all",
-            n_layers=subject.n_layers,
-            n_positions=N_POSITIONS,
-            has_bos=case.prompts.has_bos,
-            heads=subject.heads,
-        )
+        grid = case.grid([site.value])
         scaling = StaticScaling(grid, torch.full(grid.shape, 0.5))
-        with torch.no_grad():
-            plain = subject.logits(tokens)
-            zero, one = (
-                subject.logits(tokens, scaling.at(torch.full((N_PROMPTS,), beta)))
-                for beta in (0.0, 1.0)
-            )
-        require(torch.equal(plain, zero), f"at {site}, beta = 0 changes the logits")
-        require(not torch.equal(plain, one), f"at {site}, beta = 1 changes nothing")
+        check_strengths(subject, tokens, scaling, f"at {site}")
 
 
 def check_scores(case: Case) -> None:
     """a method gives scores on it that are numbers, and leaves it as it was found"""
-    grid = make_grid(
-        ["attn_out", "mlp_out"],
-        "all",
-        n_layers=case.subject.n_layers,
-        n_positions=N_POSITIONS,
-        has_bos=case.prompts.has_bos,
-    )
+    grid = case.grid(["attn_out", "mlp_out"])
     with left_as_found(case.subject):
         found = GradScalar().fit(case.subject, case.prompts, grid, Setting(Objective(), 0))
     scores = found.scores[grid.included]

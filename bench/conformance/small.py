@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from bench.conformance.check import require
 from bench.models.tiny import tiny_bridge
+from methods.core.intervention import Intervention
 from methods.core.points import PointGrid, make_grid
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
@@ -18,14 +20,10 @@ N_PROMPTS = 3
 VOCABULARY = 64
 
 
-@cache
-def _bridge(architecture: str, dtype: torch.dtype) -> Any:
-    return tiny_bridge(architecture, n_layers=N_LAYERS, vocab=VOCABULARY, dtype=dtype)
-
-
 def tiny_subject(architecture: str = "gpt2", dtype: torch.dtype = torch.float32) -> SubjectModel:
-    """A tiny random model."""
-    return SubjectModel(_bridge(architecture, dtype), 500)
+    """A tiny random model, made anew: nothing that was done to another one is in it."""
+    bridge = tiny_bridge(architecture, n_layers=N_LAYERS, vocab=VOCABULARY, dtype=dtype)
+    return SubjectModel(bridge, 500)
 
 
 def tiny_prompts() -> Prompts:
@@ -41,13 +39,37 @@ def tiny_prompts() -> Prompts:
     return Prompts(tokens, corrupted, answers, foils, has_bos=True)
 
 
-def grid_on(model: SubjectModel, sites: list[str], positions: Any = "every") -> PointGrid:
-    """The points of these sites of a tiny model."""
+def grid_on(
+    model: SubjectModel,
+    sites: list[str],
+    positions: Any = "every",
+    n_positions: int = N_POSITIONS,
+    has_bos: bool = True,
+) -> PointGrid:
+    """The points of these sites of a model, on prompts of one length."""
     return make_grid(
         sites,
         positions,
         n_layers=model.n_layers,
-        n_positions=N_POSITIONS,
-        has_bos=True,
+        n_positions=n_positions,
+        has_bos=has_bos,
         heads=model.heads,
     )
+
+
+def check_strengths(
+    model: SubjectModel, tokens: Tensor, intervention: Intervention, where: str
+) -> None:
+    """Requires that beta = 0 leaves every logit as it is, bit for bit, and that beta = 1 does not.
+
+    Raises:
+        NotConformingError: with `where` in front of its words.
+    """
+    with torch.no_grad():
+        plain = model.logits(tokens)
+        zero, one = (
+            model.logits(tokens, intervention.at(torch.full((len(tokens),), beta)))
+            for beta in (0.0, 1.0)
+        )
+    require(torch.equal(plain, zero), f"{where}, beta = 0 changes the logits")
+    require(not torch.equal(plain, one), f"{where}, beta = 1 changes nothing")

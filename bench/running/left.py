@@ -75,8 +75,8 @@ class Found:
                 left = self._look()
                 if left:
                     raise LeftBehindError(
-                        f"{who} left changed: {left}. Cells after this one would be computed "
-                        "with that; what is changed has to be undone, also where something breaks."
+                        f"{who} left changed: {left}. What comes after it would be computed with "
+                        "that; whatever is changed has to be undone, also where something breaks."
                     )
         finally:
             self.torch_state.restore()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from types import FunctionType, ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -153,7 +153,7 @@ class Code:
 
 
 def _functions(place: type | ModuleType) -> dict[str, Any]:
-    kinds = (FunctionType, staticmethod, classmethod, property)
+    kinds = (FunctionType, BuiltinFunctionType, staticmethod, classmethod, property)
     return {name: value for name, value in vars(place).items() if isinstance(value, kinds)}
 
 

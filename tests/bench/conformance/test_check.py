@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from bench import plugins
 from bench.conformance import models as of_models
 from bench.conformance import tasks as of_tasks
-from bench.conformance.check import run_checks
+from bench.conformance.check import needs, run_checks
 from bench.models import load as models
 from bench.models.load import ModelEntry
 from tasks import TASKS
@@ -33,8 +33,8 @@ OWN = [name for name in TASKS if name != "file"]
 
 @pytest.mark.parametrize("name", OWN)
 def test_the_suites_own_tasks_conform(name: str) -> None:
-    found = dict(run_checks(lambda: of_tasks.Case(name), of_tasks.CHECKS))
-    assert {words: problem for words, problem in found.items() if problem} == {}
+    found = list(run_checks(lambda: of_tasks.Case(name), of_tasks.CHECKS))
+    assert [outcome for outcome in found if outcome.problem] == []
     assert len(found) == len(of_tasks.CHECKS)
 
 
@@ -128,8 +128,8 @@ def test_what_is_wrong_with_a_model_is_said_in_words(
     assert "NaN or infinite logits" in capsys.readouterr().out
     plugins.uninstall()
     monkeypatch.setitem(models.MODELS, "long", ModelEntry("x" * 91, None, None, folder))
-    found = dict(run_checks(lambda: of_models.Case("long"), of_models.CHECKS[:1]))
-    assert "that line has 90 characters at most" in found.values()
+    (found,) = run_checks(lambda: of_models.Case("long"), of_models.CHECKS[:1])
+    assert found.problem == "that line has 90 characters at most"
 
 
 def test_a_check_that_ends_the_process_has_failed() -> None:
@@ -137,5 +137,29 @@ def test_a_check_that_ends_the_process_has_failed() -> None:
         """It stays."""
         raise SystemExit(0)
 
-    ((words, problem),) = run_checks(lambda: "a case", [leaves])
-    assert (words, "SystemExit(0)" in problem) == ("It stays.", True)
+    (found,) = run_checks(lambda: "a case", [leaves])
+    assert found.words == "It stays."
+    assert "SystemExit(0)" in found.problem
+    assert f"({__file__} line " in found.problem
+
+
+def test_a_check_is_skipped_where_what_it_needs_has_failed() -> None:
+    def first(case: str) -> None:
+        """one"""
+        raise ValueError
+
+    @needs(first)
+    def second(case: str) -> None:
+        """two"""
+
+    @needs(second)
+    def third(case: str) -> None:
+        """three"""
+
+    def alone(case: str) -> None:
+        """four"""
+
+    found = list(run_checks(lambda: "a case", [first, second, third, alone]))
+    assert [outcome.verdict for outcome in found] == ["FAILED", "skipped", "skipped", "passed"]
+    assert found[0].problem.startswith("it raises ValueError without a message (")
+    assert found[1].problem == found[2].problem == 'nobody can tell, as this failed: "one"'

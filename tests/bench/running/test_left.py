@@ -41,6 +41,8 @@ HOSTILE = {
     "scaling": ("setattr(model.model.layers[0].self_attn, 'scaling', 0.1)", r"attributes \(.*scal"),
     "patched": ("setattr(torch.nn.functional, 'silu', torch.nn.functional.relu)",
                 r"functions \(torch.nn.functional.silu\)"),
+    "patched_builtin": ("setattr(torch.nn.functional, 'gelu', torch.nn.functional.relu)",
+                        r"functions \(torch.nn.functional.gelu\)"),
     "no_gradients": ("torch.set_grad_enabled(False)", "grad mode: False instead of True"),
     "inference": ("globals().setdefault('kept', torch.inference_mode()).__enter__()",
                   "inference mode: True instead of False"),

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench.conformance.small import grid_on
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.objective import Objective
-from methods.core.points import Site, make_grid
+from methods.core.points import Site
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 from methods.core.training import train
@@ -59,14 +60,7 @@ def alone(prompts: Prompts, index: int) -> Prompts:
 def scaling(model: SubjectModel, n_positions: int, positions: Any = "all") -> DynamicScaling:
     """Gates large enough to move logits by O(1), the same for any length."""
     sites = ["attn_out", "mlp_out", "z"]
-    grid = make_grid(
-        sites,
-        positions,
-        n_layers=model.n_layers,
-        n_positions=n_positions,
-        has_bos=True,
-        heads=model.heads,
-    )
+    grid = grid_on(model, sites, positions, n_positions)
     shape = (len(grid.places), grid.n_layers, max(grid.widths(model.d_model)))
     return DynamicScaling(grid, torch.randn(shape, generator=torch.Generator().manual_seed(1)))
 
