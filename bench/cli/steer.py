@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bench.models.load import LoadedModel
-    from bench.store.records import CellRecord
+    from bench.store.records import CellRecord, PromptRecord
     from methods.core.intervention import Intervention
 
 SHOWN = 10
@@ -37,21 +36,21 @@ def export(
     store, cell_id = find_cell(cell, results)
     stored = store.read(cell_id)
     intervention, record = intervention_of(stored), stored.record
-    train = record.prompts.get("train", [])
-    about: dict[str, Any] = {
+    train = record.prompts["train"]
+    about = {
         "cell": record.id,
         "model": record.settings["model"],
         "task": record.task,
         "method": record.method,
         "beta_star": record.beta.star if record.beta else None,
-        "tokens": train[0].tokens if train else [],
+        "tokens": train[0].tokens,
     }
     save_intervention(intervention, file, about)
     typer.echo(f"wrote {harmless(str(file))}")
-    typer.echo(f"It is for {_kind_of_prompt(intervention, about['tokens'])}.")
+    typer.echo(f"It is for {_kind_of_prompt(intervention, train[0])}.")
 
 
-def _kind_of_prompt(intervention: Intervention, tokens: Sequence[str]) -> str:
+def _kind_of_prompt(intervention: Intervention, example: PromptRecord) -> str:
     """What the intervention can be put to work on, in words."""
     from methods.core.steered_text import takes_any_length
 
@@ -59,7 +58,9 @@ def _kind_of_prompt(intervention: Intervention, tokens: Sequence[str]) -> str:
     length = "any number of" if takes_any_length(intervention) else str(grid.n_positions)
     if not grid.has_bos:
         return f"prompts of {length} tokens, with no BOS in front"
-    return f"prompts of {length} tokens, of which the first is the BOS {harmless(repr(tokens[0]))}"
+    at = next(at for at, token in enumerate(example.token_ids) if token >= 0)  # behind padding
+    bos = harmless(repr(example.tokens[at]))
+    return f"prompts of {length} tokens, of which the first is the BOS {bos}"
 
 
 def apply(

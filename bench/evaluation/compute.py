@@ -33,6 +33,7 @@ from methods.core.static_scaling import StaticScaling
 from methods.core.subject import Passes, SubjectModel
 from methods.method import Attribution, Method, Setting
 from tasks.errors import UserInputError
+from tasks.registry import Entry
 
 
 class UnsupportedSiteError(UserInputError):
@@ -201,10 +202,17 @@ def _check_sites(cell: PlannedCell, grid: PointGrid) -> None:
 
 def _check_lengths(cell: PlannedCell, lengths: tuple[int, ...]) -> None:
     if len(lengths) > 1 and not type(cell.method.method).any_length:
-        able = sorted(name for name, entry in METHODS.items() if entry.load().any_length)
+        able = sorted(name for name, entry in METHODS.items() if _takes_any_length(entry))
         raise SeveralLengthsError(
             f"{cell.method.label} is tied to positions, and the prompts of the task "
             f'"{cell.task.label}" have {", ".join(map(str, lengths))} tokens. {", ".join(able)} '
             'works at any length; a task with the setting "lengths" has prompts of one length '
             'with "lengths: one".'
         )
+
+
+def _takes_any_length(entry: Entry) -> bool:
+    try:
+        return bool(entry.load().any_length)
+    except UserInputError:
+        return False  # somebody's broken plug-in, which this cell has nothing to do with

@@ -66,14 +66,18 @@ class Unsteered:
 
 
 def every_variety() -> list[tuple[str, Task]]:
-    """Every task that needs no settings, once for each template, family or order that it has."""
+    """Every task that needs no settings, once for each template, family or order that it has.
+
+    Raises:
+        UserInputError: for a task of a plug-in that cannot be loaded.
+    """
     found = []
     for name, entry in TASKS.items():
+        hints = get_type_hints(entry.load())
         try:
             plain: Any = build_task(name, {})[1]
         except UserInputError:
             continue  # a file needs its path
-        hints = get_type_hints(entry.load())
         choices = {
             setting.name: get_args(hints[setting.name])
             for setting in fields(plain)

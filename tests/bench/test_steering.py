@@ -11,6 +11,7 @@ import transformers
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from bench.cli.steer import _kind_of_prompt
 from bench.models.bridge import boot_bridge
 from bench.models.tiny import ARCHITECTURES, tiny_model, tiny_tokenizer
 from bench.runner import run_matrix
@@ -355,6 +356,25 @@ def test_export_and_apply_from_the_command_line(
     assert command(monkeypatch, "apply", "activ_scalar", *prompt, *place) == 2
     assert "this one has 3" in capsys.readouterr().err
     assert command(monkeypatch, "apply", "dyn_scalar", *prompt, *place) == 0
+
+
+def test_gates_of_prompts_of_several_lengths_name_their_bos(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    """Which stands behind the padding of the shorter ones."""
+    dynamic = {"name": "dyn_scalar", "epochs": 1}
+    matrix = small_matrix(
+        tiny_folder, tasks=["ioi_varied"], methods=[dynamic], controls={"draws": 0}
+    )
+    store = run_matrix(matrix, tmp_path / "run").store
+    (cell,) = [store.read(name) for name in store.stored()]
+    prompts = cell.record.prompts["train"]
+    assert any(prompt.token_ids[0] < 0 for prompt in prompts)
+    for prompt in prompts:
+        found = _kind_of_prompt(intervention_of(cell), prompt)
+        assert found == (
+            "prompts of any number of tokens, of which the first is the BOS '<|endoftext|>'"
+        )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from bench.matrix.schema import Choice
+from bench.plugin_entry import PluginEntry
 from bench.runner import Outcome, run_matrix
+from methods import METHODS
 from tasks.errors import UserInputError
 from tasks.ioi import IOI
 from tests.small import small_matrix
@@ -55,6 +57,19 @@ def test_static_methods_say_which_lengths_and_what_works(outcome: Outcome) -> No
     assert failed.error.kind == "SeveralLengthsError"
     for words in ("tied to positions", "ioi_varied", "dyn_scalar works", '"lengths: one"'):
         assert words in failed.error.message
+
+
+def test_somebodys_broken_method_is_not_the_reason_of_a_cell(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All methods are looked at for those that work at any length."""
+    broken = PluginEntry("nowhere:Mine", "broken", "the package bad 1.5")
+    monkeypatch.setitem(METHODS, "broken", broken)
+    matrix = small_matrix(
+        tiny_folder, tasks=["ioi_varied"], methods=["grad_scalar"], controls={"draws": 0}
+    )
+    outcome = run_matrix(matrix, tmp_path / "run")
+    test_static_methods_say_which_lengths_and_what_works(outcome)
 
 
 def test_positions_are_counted_from_the_end(tiny_folder: Path, tmp_path: Path) -> None:

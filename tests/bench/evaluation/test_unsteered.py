@@ -14,6 +14,7 @@ from bench.cli.app import app
 from bench.cli.tasks import _write
 from bench.evaluation.unsteered import as_frame, every_variety, measure
 from bench.models.load import LoadedModel, load_model
+from bench.plugin_entry import PluginEntry
 from bench.runner import run_matrix
 from tasks import TASKS
 from tasks.build import build_task
@@ -119,3 +120,12 @@ def test_an_unknown_format_is_an_error_before_anything_is_measured() -> None:
 def test_a_spreadsheet_runs_nothing_of_the_table(tmp_path: Path) -> None:
     _write(pd.DataFrame({"task": ["=1+1"], "LD": [-1.5]}), tmp_path / "table.csv")
     assert (tmp_path / "table.csv").read_text().splitlines()[1] == "'=1+1,-1.5"
+
+
+def test_a_broken_task_of_somebodys_is_said_and_not_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broken = PluginEntry("nowhere:Mine", "broken", "the package bad 1.5", kind="task")
+    monkeypatch.setitem(TASKS, "broken", broken)
+    with pytest.raises(UserInputError, match=r"the package bad 1.5 has a broken plug-in"):
+        every_variety()
