@@ -25,9 +25,11 @@ def checked(attribution: Attribution, grid: PointGrid, n_prompts: int) -> Attrib
     """The attribution on the CPU with NaN where points are left out.
 
     Raises:
-        BadScoresError: for scores of the wrong shape, scores that are no numbers, scores that are
-            not the mean of those per prompt, or a number of steps that is none.
+        BadScoresError: for what is no attribution, scores of the wrong shape, scores that are no
+            numbers or not the mean of those per prompt, or a number of steps that is none.
     """
+    if not isinstance(attribution, Attribution):
+        raise BadScoresError(f"fit has to give an Attribution, not {_kind(attribution)}")
     if not (isinstance(attribution.steps, Integral) and 0 <= attribution.steps <= MOST_STEPS):
         raise BadScoresError(f"the method's steps have to be a number from 0 to {MOST_STEPS}")
     scores = _masked(attribution.scores, "scores", grid, grid.shape)
@@ -46,6 +48,8 @@ def checked(attribution: Attribution, grid: PointGrid, n_prompts: int) -> Attrib
 
 def _masked(values: Tensor, name: str, grid: PointGrid, shape: tuple[int, ...]) -> Tensor:
     """`values` as fp32 on the CPU, NaN at the points that are left out."""
+    if not isinstance(values, Tensor):
+        raise BadScoresError(f"the method's {name} have to be a tensor, not {_kind(values)}")
     if tuple(values.shape) != shape:
         raise BadScoresError(
             f"the method's {name} have shape {tuple(values.shape)} instead of {shape}: "
@@ -55,6 +59,10 @@ def _masked(values: Tensor, name: str, grid: PointGrid, shape: tuple[int, ...]) 
     if not bool(torch.isfinite(values[..., grid.included]).all()):
         raise BadScoresError(f"the method's {name} hold NaN or infinite values")
     return values.masked_fill(~grid.included, torch.nan)
+
+
+def _kind(given: object) -> str:
+    return "None" if given is None else f"a {type(given).__name__}"
 
 
 def method_tensors(attribution: Attribution, intervention: Intervention) -> Tensors:

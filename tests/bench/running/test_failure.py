@@ -151,7 +151,7 @@ def test_long_texts_keep_their_head_and_their_tail() -> None:
 @pytest.mark.parametrize("message", ["x" * 1_000_000, "x\n" * 1_000_000, "", "\n\n first \nsecond"])
 def test_a_line_of_an_error_is_a_short_one(message: str) -> None:
     line = CellError(kind="ValueError", message=message).line
-    assert line.startswith("ValueError: ")
+    assert line.startswith("ValueError:")
     assert len(line) <= 200
     assert "\n" not in line
 
@@ -200,6 +200,23 @@ def test_what_cannot_be_stored_is_a_failed_cell(
     error = one_cell(tiny_folder, tmp_path).record.error
     assert error is not None
     assert words in error.message
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (None, "fit has to give an Attribution, not None"),
+        (torch.ones(3), "fit has to give an Attribution, not a Tensor"),
+        (Attribution([1.0, 2.0]), "the method's scores have to be a tensor, not a list"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_attribution_is_said(
+    given: object, words: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(GradScalar, "fit", lambda *arguments: given)
+    error = one_cell(tiny_folder, tmp_path).record.error
+    assert error is not None
+    assert (error.kind, error.message) == ("BadScoresError", words)
 
 
 def test_a_cell_too_large_to_be_read_again_is_a_failed_one(
