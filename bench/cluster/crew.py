@@ -22,8 +22,9 @@ from bench.cluster.shift import Shift
 from bench.cluster.task_files import contents
 from bench.cluster.used import plug_ins_of
 from bench.cluster.waits import ask, until
+from bench.cluster.worker import Worker
 from bench.cluster.worker_logs import WorkerLogs
-from bench.cluster.workers import ClusterLostError, Worker, Workers
+from bench.cluster.workers import ClusterLostError, Workers
 from bench.matrix.cells import PlannedCell
 from bench.matrix.options import RunOptions
 from bench.matrix.schema import Matrix

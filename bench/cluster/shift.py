@@ -17,7 +17,8 @@ from bench.cluster.local_workers import NoWorkerError
 from bench.cluster.orders import Identities, WorkerError
 from bench.cluster.waiting import Waiting, needs
 from bench.cluster.waits import LOST_WORKERS, answer, nobody, stacks
-from bench.cluster.workers import Worker, Workers
+from bench.cluster.worker import Worker
+from bench.cluster.workers import Workers
 from bench.evaluation.compute import Tensors, identity
 from bench.evaluation.provenance import machine
 from bench.matrix.cells import PlannedCell
@@ -77,12 +78,12 @@ class Shift:
         self.out: dict[str, Out] = {}
         self.losses: dict[str, list[str]] = {}
         self.told = 0
+        self.idle_since = time.monotonic()
         self.news: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def cells(self) -> Iterator[Computed]:
         """See `Crew.compute`."""
         self.client.subscribe_topic(self.run_name, lambda event: self.news.put(event[1]))
-        idle_since = time.monotonic()
         try:
             while self.waiting or self.out:
                 self.workers.look()
@@ -90,13 +91,9 @@ class Shift:
                 yield from self._without_worker()
                 self._unstick()
                 self._fill()
-                if any(out.taken for out in self.out.values()):
-                    idle_since = time.monotonic()
-                elif time.monotonic() - idle_since > self.workers.patience:
-                    kinds = self.waiting.kinds | {needs(out.cell)[1] for out in self.out.values()}
-                    raise nobody(self.workers, f"computes on {' or '.join(sorted(kinds))}")
                 self.workers.check_refusals()
                 yield from self._next()
+                self._check_patience()
                 yield from self._overdue()
         except Exception as error:
             self.workers.check_scheduler(error)  # whatever dask says when it is gone
@@ -105,6 +102,14 @@ class Shift:
             with suppress(Exception):  # the scheduler may be gone
                 self.client.unsubscribe_topic(self.run_name)
                 self.client.cancel([out.future for out in self.out.values()], force=True)
+
+    def _check_patience(self) -> None:
+        """Raises ClusterLostError if for too long nobody has computed."""
+        if any(out.taken for out in self.out.values()):
+            self.idle_since = time.monotonic()
+        elif time.monotonic() - self.idle_since > self.workers.patience:
+            kinds = self.waiting.kinds | {needs(out.cell)[1] for out in self.out.values()}
+            raise nobody(self.workers, f"computes on {' or '.join(sorted(kinds))}")
 
     def _tell_refusals(self) -> None:
         """Who cannot take part is no secret, even where others compute."""
@@ -228,6 +233,7 @@ class Shift:
         self._free(out)
         self._fill()  # nobody waits while this one is stored
         yield out.cell, record.model_copy(update=identity(out.cell)), tensors
+        self.idle_since = time.monotonic()  # a cell may be taken and done between two looks
         self.waiting.finished(out.cell)
 
     def _again(self, out: Out, why: str) -> None:

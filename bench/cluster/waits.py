@@ -13,7 +13,8 @@ from distributed import Client, Future, KilledWorker
 
 from bench.cluster.local_workers import NoWorkerError
 from bench.cluster.orders import NotHiredError, WorkerError
-from bench.cluster.workers import LOOK_SECONDS, ClusterLostError, Worker, Workers
+from bench.cluster.worker import Worker
+from bench.cluster.workers import LOOK_SECONDS, ClusterLostError, Workers
 from tasks.errors import UserInputError
 
 ASKED_SECONDS = 3600.0
