@@ -24,6 +24,7 @@ from bench.matrix.cells import PlannedCell
 from bench.matrix.schema import Sparsity, Sweep
 from bench.models.load import LoadedModel
 from bench.store.cells import Tensors as Tensors
+from bench.store.interventions import kind_of
 from bench.store.records import BetaRecord, CellRecord
 from methods import METHODS
 from methods.core.intervention import Intervention
@@ -131,6 +132,7 @@ def compute_cell(
         beta=beta,
         metrics=[*metrics, *elsewhere.metrics],
         minimality=minimality,
+        intervention=kind_of(intervention),
         sparsity=curve,
         top_tokens=top_tokens,
         notes=[*task.grid.notes, *attribution.notes, *elsewhere.notes],
@@ -147,7 +149,11 @@ def _fit(
     Raises:
         BadScoresError: as `bench.evaluation.attribution.checked`.
     """
-    fitted = method.fit(subject, task.train.prompts, task.grid, setting)
+    rows = subject.rows_per_forward
+    try:
+        fitted = method.fit(subject, task.train.prompts, task.grid, setting)
+    finally:
+        subject.rows_per_forward = rows  # a method may have its own; what follows has the cell's
     attribution = checked(fitted, task.grid, len(task.train.prompts))
     intervention = attribution.intervention
     if intervention is None:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bench.store.cells import Cell
+from bench.store.cells import Cell, Tensors
 from bench.store.records import CellRecord, GridRecord
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.intervention import Intervention
@@ -43,16 +43,41 @@ def intervention_of(cell: Cell) -> Intervention:
     record, tensors = cell.record, cell.tensors
     if record.grid is None or not record.prompts.get("train"):
         raise UserInputError(f"{record.id} failed, so there is nothing to steer with.")
-    for kind, name in KINDS.values():
-        if f"intervention.{name}" in tensors:
-            parameters = torch.from_numpy(tensors[f"intervention.{name}"].copy())
-            expected = record.grid.shape[:2] if kind is DynamicScaling else record.grid.shape
-            if tuple(parameters.shape[: len(expected)]) != expected:
-                raise UserInputError(
-                    f"{record.id}: {name} of shape {tuple(parameters.shape)} do not fit its grid."
-                )
-            grid = _grid(record, record.grid, kind, parameters)
-            return _build(kind, grid, parameters)
+    kind, name = KINDS[_stored_kind(record, tensors)]
+    parameters = torch.from_numpy(tensors[f"intervention.{name}"].copy())
+    expected = record.grid.shape[:2] if kind is DynamicScaling else record.grid.shape
+    if tuple(parameters.shape[: len(expected)]) != expected:
+        raise UserInputError(
+            f"{record.id}: {name} of shape {tuple(parameters.shape)} do not fit its grid."
+        )
+    grid = _grid(record, record.grid, kind, parameters)
+    return _build(kind, grid, parameters)
+
+
+def kind_of(intervention: Intervention) -> str:
+    """The name in `KINDS`; of an intervention of a plug-in's own its module and class."""
+    own = {kind: name for name, (kind, _) in KINDS.items()}
+    kind = type(intervention)
+    return own.get(kind, f"{kind.__module__}:{kind.__qualname__}")
+
+
+def _stored_kind(record: CellRecord, tensors: Tensors) -> str:
+    """The name in `KINDS` of what a cell steers with.
+
+    Raises:
+        UserInputError: if it is of another kind: only its method knows what that does.
+    """
+    holds = [name for name, (_, tensor) in KINDS.items() if f"intervention.{tensor}" in tensors]
+    if record.intervention == "" and holds:  # stored before records said it
+        return holds[0]
+    if record.intervention in holds:
+        return record.intervention
+    if ":" in record.intervention:
+        title = record.intervention.rpartition(":")[2]
+        raise UserInputError(
+            f'{record.id} steers with "{title}", an intervention of its method\'s own. What that '
+            f"does is in the method's code alone; {', '.join(KINDS)} can be taken elsewhere."
+        )
     raise UserInputError(f"{record.id} holds no intervention that is known here.")
 
 
@@ -65,10 +90,13 @@ def save_intervention(
         UserInputError: for an intervention of another kind than the suite's own, and a file that
             cannot be written.
     """
-    known = {kind: (name, parameters) for name, (kind, parameters) in KINDS.items()}
-    if type(intervention) not in known:
-        raise UserInputError(f"{type(intervention).__name__} is of no kind that a file can hold.")
-    name, parameters = known[type(intervention)]
+    name = kind_of(intervention)
+    if name not in KINDS:
+        raise UserInputError(
+            f"{type(intervention).__name__} is of no kind that a file can hold: it can hold "
+            f"{', '.join(KINDS)}, and not what is made from them."
+        )
+    parameters = KINDS[name][1]
     grid = intervention.grid
     header = {
         "format": FORMAT,

@@ -227,6 +227,8 @@ class CellRecord(StrictRecord):
 
     `settings` is all that decides the numbers; `provenance` what was around while they were made:
     seconds {fit, tune, evaluate}, passes {forward_rows, backward_rows}, peak_memory_bytes.
+    `intervention` is the kind of what steers (`bench.store.interventions.kind_of`), "" where the
+    cell failed or was stored before that was said.
     """
 
     format: Literal[2] = 2
@@ -248,6 +250,7 @@ class CellRecord(StrictRecord):
     beta: BetaRecord | None = None
     metrics: list[MetricRow] = []
     minimality: MinimalityRecord | None = None
+    intervention: str = ""
     sparsity: SparsityRecord | None = None
     top_tokens: dict[str, str] = {}
     notes: Notes = []
