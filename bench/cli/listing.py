@@ -33,7 +33,7 @@ def show(
     for reason in found.problems.values():
         typer.echo(f"  damaged: {harmless(reason)}")
     if found.problems:
-        typer.echo("  the next run sets aside what is damaged, and computes it again")
+        typer.echo("  the next run sets aside what is damaged, and makes it anew")
     for path in found.foreign:
         typer.echo(f"  foreign: {harmless(str(path))} is not of the suite; it is left alone")
     typer.echo(f"{harmless(str(directory))}: {counted(cells, 'cell')} in the matrix")

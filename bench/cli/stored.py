@@ -94,15 +94,16 @@ def rm(
         found = found.without(paths)
         if set_aside and (results / SET_ASIDE).exists():
             paths.append(results / SET_ASIDE)
-        if dry_run:
-            lines = [f"would remove {path}" for path in paths]
-            lines += [f"would set aside or make anew: {why}" for why in found.problems.values()]
-        else:
-            for path in paths:
+        for path in paths:
+            if not dry_run:
                 remove(path)
-            lines = [f"removed {path}" for path in paths] + tidy(store, found)
-    for line in lines:
-        typer.echo(harmless(line))
+            typer.echo(f"{'would remove' if dry_run else 'removed'} {harmless(str(path))}")
+        if dry_run:
+            said = [f"would set aside or make anew: {why}" for why in found.problems.values()]
+        else:
+            said = tidy(store, found)
+        for sentence in said:
+            typer.echo(harmless(sentence))
     typer.echo(f"{len(paths)} {'would be ' if dry_run else ''}removed")
 
 

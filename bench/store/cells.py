@@ -30,8 +30,12 @@ from bench.store.files import (
 )
 from bench.store.layout import CELL_FILE, CELLS, TENSOR_FILE, writing
 from bench.store.records import FORMAT, CellRecord, check_cell_id
+from bench.store.said import cut
 from bench.store.sound import SCORES, check_record, check_scores
 from tasks.errors import UserInputError
+
+MAX_WHAT = 500
+"""Characters of what is wrong with a cell: a schema has as much to say as a file has lines."""
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -188,4 +192,4 @@ def _check_digest(found: str, stated: str) -> None:
 
 
 def _corrupt(file: Path, what: str) -> NoReturn:
-    raise CorruptCellError(f"{file} {what}.")
+    raise CorruptCellError(f"{file} {cut(what, MAX_WHAT)}.")

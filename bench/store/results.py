@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from bench.store.cells import CellStore
+from bench.store.cells import MAX_WHAT, CellStore
 from bench.store.files import (
     MAX_JSON_BYTES,
     DamagedError,
@@ -30,6 +30,7 @@ from bench.store.layout import (
 )
 from bench.store.plain import plain
 from bench.store.records import FORMAT, CellRecord, PlannedRecord, RunRecord
+from bench.store.said import cut
 from bench.store.tables import StoredTables
 from bench.store.tidy import tidy_table
 from tasks.errors import UserInputError
@@ -104,7 +105,11 @@ class RunStore(CellStore):
         try:
             run = RunRecord.model_validate(_parsed(file)).model_dump()
         except (DamagedError, ValidationError, RecursionError) as error:
-            what = "is no run of the suite" if isinstance(error, RecursionError) else str(error)
+            what = (
+                "is no run of the suite"
+                if isinstance(error, RecursionError)
+                else cut(str(error), MAX_WHAT)
+            )
             raise CorruptRunError(
                 f"{file} {what}. {WHAT_A_RUN_IS} The same `python -m bench run` writes it anew; "
                 "cells stay."

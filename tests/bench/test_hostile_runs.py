@@ -14,7 +14,7 @@ import yaml
 from pyarrow import parquet
 
 from bench.runner import run_matrix
-from bench.store.files import MAX_JSON_BYTES, dump, seal
+from bench.store.files import MAX_JSON_BYTES, dump, seal, unseal
 from bench.store.layout import CELL_FILE, RUN_FILE, TENSOR_FILE
 from bench.store.results import CorruptRunError, RunStore
 from bench.store.tables import CorruptTableError
@@ -267,6 +267,24 @@ def test_a_sealed_cell_that_no_suite_wrote_is_damage(store: RunStore, said: dict
         with pytest.raises(UserInputError, match="cells/c/"):
             store.read("c")
         assert list(survey(store).problems) == [store.cell_directory("c")]
+
+
+def test_what_is_wrong_in_ten_thousand_places_is_said_briefly(store: RunStore) -> None:
+    body = json.loads(done("c").model_dump_json())
+    body["metrics"] = [{"split": number} for number in range(10_000)]
+    store.write(done("c"), TENSORS)
+    file = store.directory / "cells" / "c" / "cell.json"
+    tensors = unseal(file.read_bytes())[1]
+    file.write_bytes(seal(json.dumps(body), tensors))
+    (reason,) = survey(store).problems.values()
+    assert str(file) in reason
+    assert "validation errors for CellRecord" in reason
+    assert len(reason) < 1000
+    run = {**store.run, "cells": [None] * 10_000}
+    (store.directory / RUN_FILE).write_bytes(seal(json.dumps(run)))
+    with pytest.raises(UserInputError, match="validation errors for RunRecord") as raised:
+        RunStore.open(store.directory)
+    assert len(str(raised.value)) < 1500
 
 
 def test_a_run_of_somebody_else_with_a_link_is_not_run(
