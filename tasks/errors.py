@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST_SHOWN = 300
+"""Characters of a value in a message."""
+
 
 class UserInputError(ValueError):
     """A mistake in the user's own input.
@@ -37,3 +40,12 @@ def message_of(error: BaseException) -> str:
         raise
     except BaseException as second:
         return f"(its message cannot be shown: asking for it raised {type(second).__name__})"
+
+
+def shown(value: object) -> str:
+    """Return a value of the user's as a message shows it: no longer than a line or two."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole number of more than 4300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."

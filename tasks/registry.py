@@ -2,14 +2,18 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from functools import lru_cache
 from importlib import import_module
+from math import isfinite
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from tasks.errors import UserInputError, nearest
+from tasks.errors import UserInputError, nearest, shown
 
 T = TypeVar("T")
+FITS = range(-(2**63), 2**63)
+"""Whole numbers that tables can hold."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,56 @@ def configure(cls: type[T], settings: Mapping[str, object], where: str) -> T:
             raise UserInputError(
                 f'{where}: there is no setting "{name}".{nearest(str(name), known)}'
             )
+    adapter, hints = _checks(cls)
+    for name, value in settings.items():
+        if _holds_truth(value) and _counts(hints.get(name)):
+            raise UserInputError(f'{where}: the setting "{name}" is {value}, which is no number.')
     try:
-        return TypeAdapter(cls).validate_python(dict(settings))
+        built: T = adapter.validate_python(dict(settings))
     except ValidationError as error:
         problems = "; ".join(_explain(cls, dict(problem)) for problem in error.errors())
         raise UserInputError(f"{where}: {problems}") from None
+    for name in settings:
+        problem = beyond(getattr(built, name, None))
+        if problem:
+            raise UserInputError(f'{where}: the setting "{name}" {problem}.')
+    return built
+
+
+@lru_cache(maxsize=256)
+def _checks(cls: Any) -> tuple[TypeAdapter[Any], dict[str, Any]]:
+    """What checks the settings of a class, and their annotations; a grid asks for it again."""
+    return TypeAdapter(cls), get_type_hints(cls)
+
+
+def beyond(value: object) -> str:
+    """Return why no table can hold a setting's value, in words; "" for one that it can."""
+    if isinstance(value, int) and value not in FITS:
+        return f"is {shown(value)}, but whole numbers have to be between -2^63 and 2^63 - 1"
+    if isinstance(value, float) and not isfinite(value):
+        return f"is {value}, but numbers have to be finite"
+    if isinstance(value, Mapping):
+        value = [*value.values()]
+    return next(filter(None, map(beyond, value)), "") if isinstance(value, list | tuple) else ""
+
+
+def _holds_truth(value: object) -> bool:
+    """Return whether a value is true or false, or a list that has one of them."""
+    return isinstance(value, bool) or (isinstance(value, list) and any(map(_holds_truth, value)))
+
+
+def _counts(annotation: object) -> bool:
+    """Return whether a setting with this annotation is a number, and not true or false."""
+    inner = [*_parts(annotation)]
+    return bool({int, float}.intersection(inner)) and bool not in inner
+
+
+def _parts(annotation: object) -> Iterator[type[Any]]:
+    """Yield the classes that an annotation is made of."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _parts(argument)
 
 
 def _explain(cls: type[Any], problem: dict[str, Any]) -> str:
@@ -82,7 +131,7 @@ def _explain(cls: type[Any], problem: dict[str, Any]) -> str:
         return f'the setting "{name}" cannot be "{value}".{nearest(value, choices)}'
     known = f" Known: {', '.join(choices)}." if choices else ""
     message = problem["msg"][:1].lower() + problem["msg"][1:]
-    return f'the setting "{name}" is {value!r}, but {message}.{known}'
+    return f'the setting "{name}" is {shown(value)}, but {message}.{known}'
 
 
 def _choices(annotation: object) -> Iterator[object]:

@@ -100,7 +100,7 @@ class _Problems:
     def add(self, problem: str) -> None:
         self.count += 1
         if self.count <= SHOWN_PROBLEMS:
-            self.shown.append(problem)
+            self.shown.append(problem.removesuffix("."))
 
     def __str__(self) -> str:
         more = self.count - len(self.shown)

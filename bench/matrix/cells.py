@@ -10,7 +10,7 @@ from math import prod
 from typing import Any
 
 from bench.matrix.identity import cell_id, model_settings, settings_of
-from bench.matrix.named import NamedMethod, NamedTask, controls, named_methods, named_task
+from bench.matrix.named import MethodGrid, NamedMethod, NamedTask, controls, n_controls, named_task
 from bench.matrix.schema import (
     Matrix,
     ModelChoice,
@@ -97,12 +97,13 @@ def expand(
     """
     parse_sites(matrix.sites)
     check_positions(matrix.positions)
+    grids = [MethodGrid.of(choice) for choice in matrix.methods]
+    _check_number(matrix, grids)  # before anything is made of them
+    methods = _methods(matrix, grids)
+    for key, choices in (("tasks", matrix.tasks), ("transfer", matrix.transfer)):
+        _check_unique(key, [f"{choice.name}{choice.settings or ''}" for choice in choices])
     tasks = [named_task(choice) for choice in matrix.tasks]
     transfer = [named_task(choice) for choice in matrix.transfer]
-    grids = [named_methods(choice) for choice in matrix.methods]
-    methods = [method for grid in grids for method in grid]
-    methods += controls(methods, [grid[0] for grid in grids], matrix.controls.draws)
-    _check_number(matrix, len(methods))
     _check_names(matrix, tasks, transfer, methods)
 
     return [
@@ -116,6 +117,14 @@ def expand(
             matrix, model, identity, task, seed, prompts, objective, methods, transfer
         )
     ]
+
+
+def _methods(matrix: Matrix, grids: Sequence[MethodGrid]) -> list[NamedMethod]:
+    """The methods of a matrix, and the controls for the first of each grid."""
+    found = [grid.methods(matrix.grid == "alone") for grid in grids]
+    firsts = [methods[0] for grid, methods in zip(grids, found, strict=True) if grid.shuffled]
+    listed = [method for methods in found for method in methods]
+    return listed + controls(listed, firsts, matrix.controls.draws)
 
 
 def _cells_of(
@@ -190,8 +199,10 @@ def _parent_id(method: NamedMethod, known: Mapping[str, str]) -> str | None:
     return known[parent]
 
 
-def _check_number(matrix: Matrix, methods: int) -> None:
+def _check_number(matrix: Matrix, grids: Sequence[MethodGrid]) -> None:
     """Raises UserInputError for more cells than could ever be computed or listed."""
+    methods = sum(grid.size(matrix.grid == "alone") for grid in grids)
+    methods += n_controls(sum(grid.shuffled for grid in grids), matrix.controls.draws)
     lists = [*_lists(matrix.prompts).values(), *_lists(matrix.objective).values()]
     sizes = [len(matrix.models), len(matrix.tasks), len(matrix.seeds), *map(len, lists)]
     number = methods * prod(sizes)

@@ -72,7 +72,7 @@ def settings_of(
         **_code(TASKS[task.name], METHODS[method.name]),
         "seed": seed,
         "sites": [site.value for site in parse_sites(matrix.sites)],
-        "positions": matrix.positions,
+        "positions": _canonical(matrix.positions),
         "keep_final_residual": matrix.keep_final_residual,
         "sweep": matrix.sweep.model_dump(),
         **({"sparsity": matrix.sparsity.model_dump()} if matrix.sparsity.points else {}),
@@ -82,6 +82,13 @@ def settings_of(
         **({"transfer": elsewhere} if elsewhere else {}),
         "parent": parent and content_of(parent),
     }
+
+
+def _canonical(positions: str | list[int]) -> str | list[int]:
+    """The one of the ways in which the same positions can be written."""
+    if isinstance(positions, str):
+        return positions
+    return "last" if positions == [-1] else sorted(positions)
 
 
 def _task_settings(task: NamedTask) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import get_args, get_origin, get_type_hints
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from math import prod
+from typing import Any, get_args, get_origin, get_type_hints
 
 from bench.matrix.schema import Choice
 from methods import METHODS
@@ -44,31 +46,80 @@ def named_task(choice: Choice) -> NamedTask:
     return NamedTask(label_of(name, task), name, task, fingerprint(task))
 
 
-def named_methods(choice: Choice) -> list[NamedMethod]:
-    """A method once for every combination of the settings that are given as lists.
+@dataclass(frozen=True)
+class MethodGrid:
+    """An entry of a matrix's methods: one method for every combination of its settings' lists."""
 
-    Raises:
-        UserInputError: for an unknown method or setting, and a list of no values.
-    """
-    loaded = lookup(METHODS, choice.name, "method").load()
-    where = f'method "{choice.name}"'
-    hints = get_type_hints(loaded, include_extras=True)
-    grid = [
-        name
-        for name, value in choice.settings.items()
-        if isinstance(value, list) and not _takes_a_list(hints.get(name))
-    ]
-    empty = [name for name in grid if not choice.settings[name]]
-    if empty:
-        raise UserInputError(
-            f'{where}: the setting "{empty[0]}" is a list of no values; a grid needs at least one.'
-        )
-    found = []
-    for one in choice.over(grid):
-        method: Method = configure(loaded, one.settings, where)
-        departures = sum(one.settings[name] != choice.settings[name][0] for name in grid)
-        found.append(NamedMethod(label_of(choice.name, method), choice.name, method, departures))
-    return found
+    choice: Choice
+    kind: type[Method]
+    lists: tuple[str, ...]
+    """The settings that are given as lists."""
+
+    @staticmethod
+    def of(choice: Choice) -> MethodGrid:
+        """The grid of an entry, nothing of which is built yet.
+
+        Raises:
+            UserInputError: for an unknown method, and a list of no values.
+        """
+        kind = lookup(METHODS, choice.name, "method").load()
+        hints = get_type_hints(kind, include_extras=True)
+        lists = [
+            name
+            for name, value in choice.settings.items()
+            if isinstance(value, list) and not _takes_a_list(hints.get(name))
+        ]
+        empty = [name for name in lists if not choice.settings[name]]
+        if empty:
+            raise UserInputError(
+                f'method "{choice.name}": the setting "{empty[0]}" is a list of no values; a grid '
+                "needs at least one."
+            )
+        return MethodGrid(choice, kind, tuple(lists))
+
+    @property
+    def shuffled(self) -> bool:
+        """Whether a control shuffles its scores: that of an untrained method of interest."""
+        return not self.kind.trained and not self.kind.control
+
+    def size(self, alone: bool) -> int:
+        """How many methods `methods` gives."""
+        lengths = [len(self.choice.settings[name]) for name in self.lists]
+        return 1 + sum(length - 1 for length in lengths) if alone else prod(lengths)
+
+    def methods(self, alone: bool) -> list[NamedMethod]:
+        """The methods, that of the first value of every list first.
+
+        Args:
+            alone: only those with at most one value that is not the first of its list.
+
+        Raises:
+            UserInputError: for an unknown setting, and a value that it cannot have.
+        """
+        lengths = [len(self.choice.settings[name]) for name in self.lists]
+        return [self._method(places) for places in (_alone if alone else _all)(lengths)]
+
+    def _method(self, places: Sequence[int]) -> NamedMethod:
+        given = self.choice.settings
+        values = {name: given[name][at] for name, at in zip(self.lists, places, strict=True)}
+        where = f'method "{self.choice.name}"'
+        method: Method = configure(self.kind, {**given, **values}, where)
+        departures = sum(values[name] != given[name][0] for name in self.lists)
+        return NamedMethod(label_of(self.choice.name, method), self.choice.name, method, departures)
+
+
+def _all(lengths: Sequence[int]) -> Iterable[tuple[int, ...]]:
+    """The places of all combinations in lists of these lengths."""
+    return product(*map(range, lengths))
+
+
+def _alone(lengths: Sequence[int]) -> Iterable[tuple[int, ...]]:
+    """Those with at most one place that is not 0, in the same order."""
+    first = (0,) * len(lengths)
+    yield first
+    for which in reversed(range(len(lengths))):
+        for at in range(1, lengths[which]):
+            yield (*first[:which], at, *first[which + 1 :])
 
 
 def _takes_a_list(annotation: object) -> bool:
@@ -79,20 +130,25 @@ def _takes_a_list(annotation: object) -> bool:
 
 
 def controls(
-    methods: list[NamedMethod], parents: list[NamedMethod], draws: int
+    methods: list[NamedMethod], shuffled: Sequence[NamedMethod], draws: int
 ) -> list[NamedMethod]:
-    """Random, and the scores of every untrained method of `parents` shuffled, `draws` times each.
+    """Random, and the scores of every method of `shuffled` at random places, `draws` times each.
 
-    Draws that the matrix lists itself are not made twice.
+    Draws that the matrix lists itself, in `methods`, are not made twice.
     """
-    untrained = [
-        method.label
-        for method in parents
-        if not type(method.method).trained and not type(method.method).control
-    ]
-    choices = [{"name": "random", "draw": draw} for draw in range(draws)]
-    for label in untrained:
-        choices += [{"name": "shuffled", "of": label, "draw": draw} for draw in range(draws)]
-    found = [named_methods(Choice.model_validate(choice))[0] for choice in choices]
+    kinds = [Choice(name="random")]
+    kinds += [Choice.model_validate({"name": "shuffled", "of": one.label}) for one in shuffled]
     listed = {(method.label, method.method.number_of_draw) for method in methods}
-    return [c for c in found if (c.label, c.method.number_of_draw) not in listed]
+    found = []
+    for kind in kinds if draws else ():
+        (first,) = MethodGrid.of(kind).methods(alone=False)
+        for draw in range(draws):
+            if (first.label, draw) not in listed:
+                method: Any = first.method
+                found.append(replace(first, method=replace(method, draw=draw)))
+    return found
+
+
+def n_controls(shuffled: int, draws: int) -> int:
+    """How many methods `controls` gives at most."""
+    return (1 + shuffled) * draws

@@ -8,7 +8,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from bench.matrix.schema import Matrix
-from tasks.errors import UserInputError, nearest
+from tasks.errors import UserInputError, nearest, shown
+
+SHOWN_PROBLEMS = 10
 
 
 def parse(data: Mapping[str, object], where: str) -> Matrix:
@@ -20,33 +22,56 @@ def parse(data: Mapping[str, object], where: str) -> Matrix:
     try:
         return Matrix.model_validate(data)
     except ValidationError as error:
-        problems = "; ".join(_explain(dict(problem), data) for problem in error.errors())
-        raise UserInputError(f"{where}: {problems}") from None
+        problems = _explained(error, data)
+        more = len(problems) - SHOWN_PROBLEMS
+        words = " ".join(problems[:SHOWN_PROBLEMS]) + (f" And {more} more." if more > 0 else "")
+        raise UserInputError(f"{where}: {words}") from None
 
 
-def _explain(problem: dict[str, Any], data: object) -> str:
-    """One of pydantic's problems with `data` as a sentence."""
-    location = _written(problem["loc"], data)
+def _explained(error: ValidationError, data: object) -> list[str]:
+    """A sentence for every place in `data` where something is wrong.
+
+    A value that may be of several kinds has a problem with each: they are told in one sentence,
+    and only those of the kind that fits best.
+    """
+    found: dict[tuple[str | int, ...], list[dict[str, Any]]] = {}
+    for problem in error.errors():
+        is_key = problem["type"] in ("missing", "invalid_key")
+        place = _written(problem["loc"][:-1] if is_key else problem["loc"], data)
+        place = (*place, problem["loc"][-1]) if is_key else place
+        found.setdefault(place, []).append(dict(problem))
+    outer = {place[:depth] for place in found for depth in range(len(place))}
+    return [_explain(place, problems) for place, problems in found.items() if place not in outer]
+
+
+def _explain(location: tuple[str | int, ...], problems: list[dict[str, Any]]) -> str:
+    """Pydantic's problems at one place as a sentence."""
     *parents, last = location or ("",)
-    at = ".".join(str(step) for step in location)
+    at, problem = ".".join(str(step) for step in location), problems[0]
     if problem["type"] == "extra_forbidden":
         return f'there is no key "{at}".{nearest(str(last), _keys(parents))}'
     if problem["type"] == "missing":
         return f'the key "{at}" is missing.'
-    message = problem["msg"][:1].lower() + problem["msg"][1:]
-    return f'"{at}" is {problem["input"]!r}, but {message}.'
+    if problem["type"] == "invalid_key":
+        return f'"{at}" is a key that is no text: keys have to be words.'
+    if problem["type"] == "value_error":
+        return f'"{at}": {problem["ctx"]["error"]}.' if at else f"{problem['ctx']['error']}."
+    messages = (one["msg"][:1].lower() + one["msg"][1:] for one in problems)
+    return f'"{at}" is {shown(problem["input"])}, but {", or ".join(messages)}.'
 
 
-def _written(location: Sequence[str | int], data: object) -> Sequence[str | int]:
-    """The part of a problem's location that the user wrote: one value is no list of one."""
-    for place, step in enumerate(location):
-        if isinstance(step, int) and not isinstance(data, list):
-            return location[:place]
-        if isinstance(data, Mapping):
-            data = data.get(step)
-        elif isinstance(data, list) and isinstance(step, int):
-            data = data[step]
-    return location
+def _written(location: Sequence[str | int], data: object) -> tuple[str | int, ...]:
+    """The part of a problem's location that the user wrote.
+
+    One value is no list of one, and which of several kinds of value was tried is no place.
+    """
+    written: list[str | int] = []
+    for step in location:
+        has_it = step in data if isinstance(data, Mapping) else isinstance(step, int)
+        if has_it and isinstance(data, Mapping | list):
+            data = data[step]  # type: ignore[index]
+            written.append(step)
+    return tuple(written)
 
 
 def _keys(parents: Sequence[str | int]) -> list[str]:

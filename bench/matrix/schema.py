@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import product
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+
+from tasks.registry import FITS, beyond
+
+
+def _no_truth(value: object) -> object:
+    """True and false are no numbers, though Python counts with them."""
+    if isinstance(value, bool):
+        raise ValueError(f"{str(value).lower()} is no number")
+    return value
+
+
+Whole = Annotated[int, Field(ge=FITS.start, lt=FITS.stop), BeforeValidator(_no_truth)]
+"""What tables hold."""
+Count = Annotated[Whole, Field(ge=1)]
+Number = Annotated[Whole, Field(ge=0)]
+"""How many, if any. Also what torch draws by."""
+Weight = Annotated[float, Field(ge=0), BeforeValidator(_no_truth)]
 
 T = TypeVar("T")
 Each = Annotated[
@@ -16,10 +33,6 @@ Each = Annotated[
     PlainSerializer(lambda values: values[0] if len(values) == 1 else values),
 ]
 """A value, or a list of values that each get cells of their own: a grid search."""
-
-
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-"""What torch draws by, and tables hold."""
 
 
 class _Strict(BaseModel):
@@ -49,17 +62,17 @@ class Choice(BaseModel):
 
     name: str
 
+    @model_validator(mode="after")
+    def _fits(self) -> Choice:
+        for name, value in self.settings.items():
+            if problem := beyond(value):
+                raise ValueError(f'the setting "{name}" {problem}')
+        return self
+
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that were given."""
         return dict(self.model_extra or {})
-
-    def over(self, names: Sequence[str]) -> list[Choice]:
-        """This choice once for every combination of values of the settings in `names`."""
-        return [
-            self.model_copy(update=dict(zip(names, values, strict=True)))
-            for values in product(*(self.settings[name] for name in names))
-        ]
 
 
 class PromptCounts(_Strict):
@@ -79,10 +92,10 @@ class PromptCounts(_Strict):
 class PromptGrid(_Strict):
     """Prompts a split; a list for `train` or `seed` is a grid."""
 
-    train: Each[Annotated[int, Field(ge=1)]] = [4]
-    test: Annotated[int, Field(ge=1)] = 12
-    shifted: Annotated[int, Field(ge=0)] = 12
-    seed: Each[int] = [0]
+    train: Each[Count] = [4]
+    test: Count = 12
+    shifted: Number = 12
+    seed: Each[Whole] = [0]
 
     @property
     def each(self) -> list[PromptCounts]:
@@ -99,9 +112,6 @@ class ObjectiveWeights(_Strict):
     margin: float
     lambda_f: float
     lambda_m: float
-
-
-Weight = Annotated[float, Field(ge=0)]
 
 
 class ObjectiveGrid(_Strict):
@@ -123,15 +133,15 @@ class ObjectiveGrid(_Strict):
 class Controls(_Strict):
     """Draws of each control; 0 leaves the controls out."""
 
-    draws: Annotated[int, Field(ge=0, le=10_000)] = 5
+    draws: Annotated[Number, Field(le=10_000)] = 5
 
 
 class Sweep(_Strict):
     """The beta sweep for display: on the first prompts of train and test."""
 
-    points: Annotated[int, Field(ge=3, le=10_001)] = 21
-    prompts: Annotated[int, Field(ge=1)] = 1
-    reach: Annotated[float, Field(gt=0)] = 2.0
+    points: Annotated[Whole, Field(ge=3, le=10_001)] = 21
+    prompts: Count = 1
+    reach: Annotated[Weight, Field(gt=0)] = 2.0
     """The largest |beta| of the sweep, in multiples of the strength that steers (|beta*| or 1)."""
 
     @model_validator(mode="after")
@@ -147,13 +157,13 @@ class Sparsity(_Strict):
     Each size costs one tuning of beta: about 36 forward rows a train prompt, 2 a test prompt.
     """
 
-    points: Annotated[int, Field(ge=0)] = 0
+    points: Number = 0
 
 
 class Agreement(_Strict):
     """Intervals of Kendall's tau."""
 
-    resamples: Annotated[int, Field(ge=0)] = 200
+    resamples: Number = 200
 
 
 class Matrix(_Strict):
@@ -170,19 +180,19 @@ class Matrix(_Strict):
     transfer: list[Choice] = []
     """Tasks on whose test prompts trained interventions that fit any length are evaluated too."""
     sites: Annotated[list[str], Field(min_length=1)] = ["attn_out", "mlp_out"]
-    positions: str | list[int] = "all"
+    positions: str | list[Whole] = "all"
     keep_final_residual: bool = False
     controls: Controls = Controls()
     prompts: PromptGrid = PromptGrid()
     objective: ObjectiveGrid = ObjectiveGrid()
-    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
+    seeds: Annotated[list[Number], Field(min_length=1)] = [0]
     grid: Literal["product", "alone"] = "product"
     sweep: Sweep = Sweep()
     sparsity: Sparsity = Sparsity()
     agreement: Agreement = Agreement()
     figures: list[str] = []
     """Which figures its report draws (`reports.figures.FIGURES`); all if none are named."""
-    rows_per_forward: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    rows_per_forward: Count | Literal["auto"] = "auto"
     """Prompts times strengths or points; `auto`: what memory takes (`evaluation.rows`)."""
     plugins: list[str] = []
     """Files that add methods, tasks or models (`bench.plugins`); see `trust`."""

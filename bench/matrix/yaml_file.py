@@ -19,7 +19,7 @@ def load_yaml(path: Path) -> object:
 
     Raises:
         UserInputError: if it cannot be read, is not YAML or UTF-8, is too large or nested too
-            deeply, or its aliases blow up.
+            deeply, its aliases blow up, or a key stands twice in a mapping.
     """
     try:
         size = path.stat().st_size
@@ -36,6 +36,7 @@ def load_yaml(path: Path) -> object:
                 raise UserInputError(
                     f"{path} holds more than {MAX_NODES} values once its aliases are written out."
                 )
+            _check_keys(node, path, set())
             content: object = loader.construct_document(node)
             return content
         finally:
@@ -49,6 +50,36 @@ def load_yaml(path: Path) -> object:
         raise UserInputError(f"{path} is not YAML that can be read: {reason}") from None
 
 
+def _check_keys(node: yaml.Node, path: Path, seen: set[int]) -> None:
+    """Raises UserInputError for a key that stands twice: PyYAML would take the last.
+
+    Before merge keys (`<<`) are carried out: what they bring may be overridden.
+    """
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    lines: dict[tuple[str, str], int] = {}
+    for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+        named, line = (key.tag, str(key.value)), key.start_mark.line + 1
+        if named in lines:
+            raise UserInputError(
+                f'{path}: the key "{key.value}" stands in line {lines[named]} and again in line '
+                f"{line}: one of the two has to go."
+            )
+        if isinstance(key, yaml.ScalarNode):
+            lines[named] = line
+    for child in _children(node):
+        _check_keys(child, path, seen)
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.SequenceNode):
+        return list(node.value)
+    if isinstance(node, yaml.MappingNode):
+        return [child for pair in node.value for child in pair]
+    return []
+
+
 def _expanded(node: yaml.Node, known: dict[int, int]) -> int:
     """How many values a node stands for; one that holds itself raises RecursionError."""
     if id(node) in known:
@@ -56,10 +87,5 @@ def _expanded(node: yaml.Node, known: dict[int, int]) -> int:
             raise RecursionError
         return known[id(node)]
     known[id(node)] = -1
-    children: list[yaml.Node] = []
-    if isinstance(node, yaml.SequenceNode):
-        children = node.value
-    elif isinstance(node, yaml.MappingNode):
-        children = [child for pair in node.value for child in pair]
-    known[id(node)] = 1 + sum(_expanded(child, known) for child in children)
+    known[id(node)] = 1 + sum(_expanded(child, known) for child in _children(node))
     return known[id(node)]

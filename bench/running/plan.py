@@ -55,14 +55,16 @@ class Plan:
         done, failed = found.having("done"), found.having("failed")
         chosen = {cell.id for cell in select(cells, options.only, done)}
         again = set() if options.retry_failed else failed
-        missing = [cell for cell in cells if cell.id in chosen - done]
+        to_do = chosen - done
+        missing = [cell for cell in cells if cell.id in to_do]
         elsewhere = sources(missing, runs)
         again -= set(elsewhere)
+        tried_before = again & chosen
         return Plan(
             cells,
             found,
             [cell.id for cell in cells if cell.id in done],
-            [found.cells[cell.id] for cell in cells if cell.id in again & chosen],
+            [found.cells[cell.id] for cell in cells if cell.id in tried_before],
             elsewhere,
             [cell for cell in missing if cell.id not in again and cell.id not in elsewhere],
         )

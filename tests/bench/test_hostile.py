@@ -77,6 +77,33 @@ def test_more_cells_than_can_be_are_refused_before_they_are_made() -> None:
         expand(matrix, lambda name: "", lambda device: "cpu")
 
 
+@pytest.mark.parametrize("grid", ["product", "alone"])
+def test_a_methods_grid_is_counted_before_it_is_unrolled(grid: str, tmp_path: Path) -> None:
+    """Three lists of 400 values: 64 million methods, or 1198 that vary one setting."""
+    values = [*range(1, 401)]
+    settings: dict[str, object] = {"epochs": values, "batch_size": values, "learning_rate": values}
+    matrix = small_matrix("m", methods=[{"name": "activ_scalar", **settings}], grid=grid)
+    with within(10, 100):
+        if grid == "alone":
+            cells = expand(matrix, lambda name: "", lambda device: "cpu")
+            assert len(cells) == 1198 + 1
+        else:
+            with pytest.raises(UserInputError, match="64000001 cells, more than 1000000"):
+                expand(matrix, lambda name: "", lambda device: "cpu")
+
+
+def test_controls_are_counted_before_they_are_drawn() -> None:
+    matrix = small_matrix("m", methods=["dla"] * 5000, controls={"draws": 10_000})
+    with within(10, 100), pytest.raises(UserInputError, match="more than 1000000"):
+        expand(matrix, lambda name: "", lambda device: "cpu")
+
+
+def test_a_task_that_is_listed_over_and_over_is_not_built_as_often() -> None:
+    matrix = small_matrix("m", tasks=["ioi"] * 20_000, methods=["dla"])
+    with within(10, 100), pytest.raises(UserInputError, match="tasks: ioi stands there more than"):
+        expand(matrix, lambda name: "", lambda device: "cpu")
+
+
 VALUES = st.recursive(
     st.none()
     | st.booleans()

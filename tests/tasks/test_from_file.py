@@ -140,6 +140,8 @@ def test_bad_rows_are_all_named_up_to_a_limit(tmp_path: Path) -> None:
     ):
         assert words in message
     assert "row 1 (" not in message
+    assert ".;" not in message
+    assert not error_of(jsonl(tmp_path, [row(0, anser=" x")])).endswith("..")
     message = error_of(jsonl(tmp_path, [row(i, answer=" ") for i in range(25)]))
     assert message.count("empty answer") == 10
     assert message.endswith("; and 15 more.")

@@ -64,6 +64,14 @@ def test_configure_builds_the_dataclass() -> None:
         ({"size": 1, "mode": "maen"}, '"mode" cannot be "maen". Did you mean "mean"? Known: mean,'),
         ({"size": 1, "mode": 7}, "\"mode\" is 7, but input should be 'mean' or 'sum'. Known: mean"),
         ({"size": 1, "rate": 2.0}, "here: rate is at most 1."),
+        ({"size": True}, 'here: the setting "size" is True, which is no number.'),
+        ({"size": 1, "positions": [1, True]}, '"positions" is [1, True], which is no number.'),
+        ({"size": 1, "mode": True}, "\"mode\" is True, but input should be 'mean' or 'sum'."),
+        ({"size": 2**63}, '"size" is 9223372036854775808, but whole numbers have to be between'),
+        ({"size": "9" * 30}, '"size" is 999999999999999999999999999999, but whole numbers'),
+        ({"size": 1, "positions": [0, 2**63]}, '"positions" is 9223372036854775808, but whole'),
+        ({"size": -(16**5000)}, '"size" is a number of thousands of digits, but whole numbers'),
+        ({"size": 1, "rate": "-inf"}, '"rate" is -inf, but numbers have to be finite.'),
     ],
 )
 def test_configure_says_what_would_be_right(settings: dict[str, object], message: str) -> None:

@@ -1,14 +1,18 @@
 """Cells: named by what they compute, controls for every untrained method, parents first."""
 
+import time
 from collections import Counter
 
 import pytest
 
 from bench.matrix.cells import PlannedCell, expand
 from bench.matrix.identity import same_content
+from bench.matrix.options import RunOptions
 from bench.matrix.parse import parse
 from bench.matrix.schema import Matrix
+from bench.running.plan import Plan
 from bench.store.records import content_of
+from bench.store.upkeep import Survey
 from tasks import ccc
 from tasks.errors import UserInputError
 
@@ -143,6 +147,21 @@ def test_mistakes_name_what_would_be_right(changes: dict[str, object], words: li
 def test_controls_that_are_listed_are_not_made_twice() -> None:
     labels = [cell.method.label for cell in cells(methods=["random", "dla"])]
     assert labels == ["random", "dla", "random"] + ["shuffled[of=dla]"] * 2
+
+
+def test_the_same_positions_written_otherwise_are_the_same_cells() -> None:
+    assert cells(positions=[-1])[0].id == cells(positions="last")[0].id
+    assert cells(positions=[2, 1])[0].id == cells(positions=[1, 2])[0].id
+    assert cells(positions=[-2])[0].id != cells(positions="last")[0].id
+
+
+def test_ten_thousand_draws_are_planned_in_seconds() -> None:
+    start = time.process_time()
+    found = cells(methods=["dla"], controls={"draws": 10_000})
+    plan = Plan.of(found, Survey(), RunOptions())
+    assert len(plan.left) == len({cell.id for cell in found}) == 20_001
+    assert [cell.method.method.number_of_draw for cell in found[1:10_001]] == list(range(10_000))
+    assert time.process_time() - start < 10
 
 
 def test_an_unknown_word_for_positions_names_the_nearest() -> None:

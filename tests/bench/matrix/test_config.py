@@ -1,6 +1,7 @@
 """The matrix as data: presets are valid, and every mistake names what would be right."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,10 +66,25 @@ def test_a_file_gives_its_name_to_the_results(tmp_path: Path) -> None:
         ({"output": "a\0b"}, ['"output"']),
         ({"positions": {"a": 1}}, ["positions"]),
         ({"objective": {"lambda_f": -1}}, ["lambda_f", "greater than or equal to 0"]),
+        ({"rows_per_forward": 0}, ['"rows_per_forward" is 0', "equal to 1, or input", "'auto'."]),
+        ({5: 3}, ['"5" is a key that is no text']),
+        ({"prompts": {5: 3}}, ['"prompts.5" is a key that is no text']),
+        ({"methods": [{"name": "dla", 5: 3}]}, ['"methods.0.5" is a key that is no text']),
+        ({"positions": [True]}, ['"positions.0": true is no number']),
+        ({"positions": 3}, ['"positions" is 3', "string, or input", "list"]),
+        ({"seeds": [False]}, ['"seeds.0": false is no number']),
+        ({"prompts": {"train": True}}, ['"prompts.train": true is no number']),
+        ({"objective": {"margin": [1, True]}}, ['"objective.margin.1": true is no number']),
+        ({"prompts": {"seed": 2**63}}, ['"prompts.seed" is', "less than 9223372036854775808"]),
+        ({"prompts": {"seed": -(2**70)}}, ['"prompts.seed" is', "or equal to -9223372036854"]),
+        ({"prompts": {"train": 2**70}}, ['"prompts.train" is', "less than 9223372036854775808"]),
+        ({"prompts": {"test": 16**5000}}, ["a number of thousands of digits, but"]),
+        ({"methods": [{"name": "activ_scalar", "epochs": [1, 2**70]}]}, ['"epochs"', "2^63 - 1"]),
+        ({"methods": [{"name": "steer_vec", "learning_rate": float("inf")}]}, ["inf", "finite"]),
     ],
 )
 def test_mistakes_say_where_and_what_would_be_right(
-    changes: dict[str, object], words: list[str]
+    changes: dict[Any, object], words: list[str]
 ) -> None:
     with pytest.raises(UserInputError) as caught:
         parse({**SMALL, **changes}, "my.yaml")
@@ -76,6 +92,15 @@ def test_mistakes_say_where_and_what_would_be_right(
     assert message.startswith("my.yaml: ")
     assert all(word in message for word in words), message
     assert "\n" not in message
+    assert ".." not in message
+    assert "constrained" not in message
+
+
+def test_of_many_mistakes_the_first_are_named() -> None:
+    with pytest.raises(UserInputError) as caught:
+        parse({**SMALL, "seeds": [-1] * 1000}, "here")
+    assert str(caught.value).count("is -1") == 10
+    assert str(caught.value).endswith("equal to 0. And 990 more.")
 
 
 def test_a_missing_key_is_named() -> None:
@@ -94,6 +119,36 @@ def test_what_is_not_a_mapping_in_yaml_is_refused(tmp_path: Path, content: str) 
     file.write_text(content)
     with pytest.raises(UserInputError, match=r"broken\.yaml"):
         load_config(file)
+
+
+HEAD = "models: [m]\ntasks: [ioi]\nmethods: [dla]\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (HEAD + "methods: [activ_patch]\n", '"methods" stands in line 3 and again in line 4'),
+        (HEAD + "prompts: {train: 2, test: 3, train: 4}\n", '"train" .* line 4 .* line 4'),
+        (HEAD + "sizes:\n  big:\n    seeds: [0]\n    seeds: [1]\n", '"seeds" .* 6 .* line 7'),
+        (HEAD + "prompts: &a {train: 2}\nsizes: {big: {<<: *a, <<: *a}}\n", '"<<" stands'),
+        (HEAD + "sweep: {points: 5, 'points': 7}\n", '"points" stands'),
+    ],
+)
+def test_a_key_that_stands_twice_is_named_with_its_lines(
+    content: str, words: str, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.yaml").write_text(content)
+    with pytest.raises(UserInputError, match=f"mine.yaml: the key {words}"):
+        load_config(tmp_path / "mine.yaml")
+
+
+def test_what_a_merge_brings_may_be_overridden(tmp_path: Path) -> None:
+    text = HEAD + "prompts: &few {train: 2, test: 3}\n"
+    text += "sizes: {a: {prompts: {<<: *few, train: 5}}, b: {prompts: {<<: *few}}}\n"
+    (tmp_path / "mine.yaml").write_text(text)
+    for size, train in (("small", 2), ("a", 5), ("b", 2)):
+        (prompts,) = load_config(tmp_path / "mine.yaml", size=size).prompts.each
+        assert (prompts.train, prompts.test) == (train, 3)
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
