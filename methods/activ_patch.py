@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -32,6 +33,8 @@ class ActivPatch(ContrastedMethod):
     Source: 'Locating and Editing Factual Associations in GPT' (Meng et al. 2022) for denoising;
     'How to use and interpret activation patching' (Heimersheim and Nanda 2024) for both.
     """
+
+    runs_every_point: ClassVar[bool] = True
 
     def contrast_scores(
         self, subject: SubjectModel, grid: PointGrid, contrast: Contrast

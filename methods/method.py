@@ -69,6 +69,8 @@ class Method(ABC):
     """A control that other methods are compared with, not a method of interest."""
     sites: ClassVar[frozenset[Site]] = ALL_SITES
     """Where the method can score points."""
+    runs_every_point: ClassVar[bool] = False
+    """The method runs the model once a point and prompt, so that a large grid takes long."""
     any_length: ClassVar[bool] = False
     """The method takes prompts of several lengths, aligned at the answer position."""
 

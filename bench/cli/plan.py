@@ -18,7 +18,7 @@ from bench.matrix.options import RunOptions
 from bench.matrix.schema import Matrix
 from bench.matrix.sizes import SMALL
 from bench.matrix.suite import is_suite, load_suite
-from bench.running.estimate import in_words
+from bench.running.estimate import in_one_process
 from bench.words import counted
 from tasks.errors import UserInputError
 
@@ -74,7 +74,7 @@ def plan(
     typer.echo(
         f"{suite.name}: {counted(len(plans), 'preset')}, "
         f"{counted(sum(len(one.cells) for one in plans), 'cell')}, "
-        f"{left} would run" + (f", {in_words(known)} in one process" if left else "")
+        f"{left} would run" + (f", {in_one_process(known)}" if left else "")
     )
 
 
@@ -100,7 +100,7 @@ def describe(plan: Plan, directory: Path, options: RunOptions) -> None:
         typer.echo(f"  would run {count:4d}  {harmless(f'{model}  {task}  {method}')}")
     having = plan.found.having("failed") - set(plan.elsewhere)
     failed = [plan.found.cells[cell.id] for cell in plan.cells if cell.id in having]
-    takes = f", {in_words(plan.seconds)} in one process" if plan.left else ""
+    takes = f", {in_one_process(plan.seconds)}" if plan.left else ""
     counts = {
         "done": len(plan.done),
         "failed": f"{len(failed)} ({'tried again' if options.retry_failed else 'kept'})",

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.matrix.cells import PlannedCell
-from bench.running.estimate import forward_rows, in_words
+from bench.running.estimate import in_words
+from bench.running.work import Counting
 
 
 class Tally:
     """Counts the cells of a run. Times are seconds of one clock, whichever.
 
-    What is left is estimated by rows of a forward (`estimate`) at the pace of the cells that
+    What is left is estimated by rows of a forward (`work`) at the pace of the cells that
     are done since the start, so that it knows how many workers there are.
     """
 
     def __init__(self, cells: Sequence[PlannedCell], now: float) -> None:
         self.start = now
-        self.rows = {cell.id: forward_rows(cell.settings) for cell in cells}
+        count = Counting()
+        self.rows = {cell.id: count(cell).cost for cell in cells}
         self.total = len(cells)
         self.rows_left = sum(self.rows.values())
         self.rows_done = 0.0

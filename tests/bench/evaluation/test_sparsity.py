@@ -13,7 +13,7 @@ from bench.evaluation.sparsity import area, sizes, sparsity_curve, strongest
 from bench.evaluation.split import respond
 from bench.matrix.cells import expand
 from bench.runner import run_matrix
-from bench.running.estimate import forward_rows
+from bench.running.work import Counting
 from bench.store.cells import Cell
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.intervention import Intervention
@@ -142,7 +142,7 @@ def test_off_costs_nothing_and_leaves_cells_what_they_were(tiny_folder: Path) ->
     def plan(**changes: object) -> list[tuple[str, float]]:
         matrix = small_matrix(tiny_folder, **changes)
         found = expand(matrix, lambda name: "digest", lambda device: "cpu")
-        return [(cell.id, forward_rows(cell.settings)) for cell in found]
+        return [(cell.id, Counting()(cell).cost) for cell in found]
 
     assert plan() == plan(sparsity={"points": 0})
     for (off, rows), (on, more) in zip(plan(), plan(sparsity={"points": 5}), strict=True):
