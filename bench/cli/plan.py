@@ -18,8 +18,7 @@ from bench.matrix.options import RunOptions
 from bench.matrix.schema import Matrix
 from bench.matrix.sizes import SMALL
 from bench.matrix.suite import is_suite, load_suite
-from bench.running.estimate import in_one_process
-from bench.words import counted
+from bench.words import counted, in_one_process
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:

@@ -14,10 +14,9 @@ from bench.harmless import harmless
 from bench.matrix.config import preset_names
 from bench.matrix.options import RunOptions
 from bench.matrix.suite import Suite, load_suite
-from bench.running.estimate import estimated_seconds, in_words
 from bench.store.layout import RUN_FILE
 from bench.store.results import RunStore
-from bench.words import counted
+from bench.words import counted, in_words
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
@@ -153,6 +152,7 @@ def _announcement(suite: Suite) -> str:
     from bench.models.bridge import resolve_device
     from bench.models.load import model_digest
     from bench.plugins import install
+    from bench.running.estimate import estimated_seconds
 
     left, finished = [], []
     for name, matrix in suite.matrices.items():

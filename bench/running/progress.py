@@ -19,10 +19,9 @@ from rich.text import Text
 
 from bench.harmless import harmless
 from bench.matrix.cells import PlannedCell
-from bench.running.estimate import in_words
 from bench.running.tally import Tally
 from bench.store.records import CellRecord
-from bench.words import counted
+from bench.words import counted, in_words
 
 
 class TerminalProgress:

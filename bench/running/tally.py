@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.matrix.cells import PlannedCell
-from bench.running.estimate import in_words
 from bench.running.work import Counting
+from bench.words import in_words
 
 
 class Tally:

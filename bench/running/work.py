@@ -16,7 +16,6 @@ from bench.matrix.cells import PlannedCell
 from bench.models.shape import ModelShape, model_shape
 from methods import METHODS
 from methods.core.points import HEAD_SITES, Site
-from tasks.errors import UserInputError
 from tasks.task import PromptPair, Task
 
 BACKWARD = 1.4
@@ -29,6 +28,8 @@ EVALUATIONS_OF_K = 8
 NOISE_DRAWS = 10
 """Contrasts of Gaussian noise (`methods.core.corruption`)."""
 ANY_SHAPE = ModelShape(n_layers=12, n_heads=12, n_kv_heads=12)
+ANY_EPOCHS = 25
+"""Of a model that is not here, and of a method that does not say."""
 LOOKED_AT = 4
 """Pairs of a task that tell how long its prompts are."""
 PIECES = re.compile(r"\w+|[^\w\s]")
@@ -99,7 +100,7 @@ class Length:
         """As its first pairs have it; the default where it gives none."""
         try:
             pairs = [*islice(task.candidates("train", list(task.entities()), 0), LOOKED_AT)]
-        except UserInputError:
+        except Exception:  # an estimate is no place to say what is wrong with somebody's task
             pairs = []
         return Length.of_pairs(pairs) if pairs else Length()
 
@@ -150,7 +151,8 @@ class Counting:
         method, train = cell.settings["method"], cell.prompts.train
         kind = type(cell.method.method)
         if kind.trained:
-            steps = 2 * method.get("epochs", 25) * train
+            epochs = method.get("epochs")
+            steps = 2 * (epochs if isinstance(epochs, int) else ANY_EPOCHS) * train
             return Work(steps + 2 * train, steps)
         if kind.control:
             return Work(0, 0)

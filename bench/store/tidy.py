@@ -118,8 +118,10 @@ def variant_labels(records: Sequence[CellRecord]) -> dict[str, str]:
     `activ_scalar · lambda_f=0, lambda_m=0.001`.
     """
     labels: dict[str, str] = {}
-    for method in dict.fromkeys(record.method for record in records):
-        group = [record for record in records if record.method == method]
+    groups: dict[str, list[CellRecord]] = {}
+    for record in records:
+        groups.setdefault(record.method, []).append(record)
+    for method, group in groups.items():
         flat = {record.id: flat_settings(record.settings) for record in group}
         finished = [flat[record.id] for record in group if record.status == "done"]
         keys = sorted({key for settings in finished for key in settings})

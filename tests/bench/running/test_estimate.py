@@ -7,9 +7,10 @@ import pytest
 from bench.evaluation.compute import identity
 from bench.matrix.cells import PlannedCell, expand
 from bench.models.embedded import WEIGHTS_DIGEST
-from bench.running.estimate import estimated_seconds, in_one_process, in_words
+from bench.running.estimate import estimated_seconds
 from bench.running.work import Counting
 from bench.store.records import CellRecord
+from bench.words import in_one_process, in_words
 from tests.small import small_matrix
 
 DIGESTS = {"smollm2-135m": WEIGHTS_DIGEST, "the-same": WEIGHTS_DIGEST}
