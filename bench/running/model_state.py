@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
@@ -108,8 +109,8 @@ class ModelState:
         for at, (name, owner) in enumerate(self.owners):
             before, after = self.found[at], _attributes(owner)
             for key in {**before, **after}:
-                worked_out_once = key not in before and hasattr(type(owner), key)
-                if worked_out_once or (at, key) in self.ignored:
+                worked_out_once = isinstance(getattr(type(owner), key, None), cached_property)
+                if (key not in before and worked_out_once) or (at, key) in self.ignored:
                     continue
                 if not _same(before.get(key, ABSENT), after.get(key, ABSENT)):
                     found.append(_change(owner, name, key))
