@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from bench.store.cells import Cell, Tensors
+from bench.store.files import replace_file
 from bench.store.records import CellRecord, GridRecord
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.intervention import Intervention
@@ -114,7 +115,8 @@ def save_intervention(
     }
     tensor = getattr(intervention, parameters).detach().float().cpu().contiguous()
     try:
-        save_file({parameters: tensor}, file, metadata={HEADER: json.dumps(header)})
+        content = save({parameters: tensor}, metadata={HEADER: json.dumps(header)})
+        replace_file(file, content)
     except (OSError, SafetensorError) as error:
         missing = "" if file.parent.is_dir() else f"; there is no folder {file.parent}"
         raise UserInputError(f"{file} cannot be written{missing} ({error}).") from None

@@ -335,6 +335,8 @@ def test_export_and_apply_from_the_command_line(
     assert command(monkeypatch, "export", "activ_scalar", str(file), *place) == 0
     shown, length = capsys.readouterr().out, load_intervention(file).grid.n_positions
     assert f"for prompts of {length} tokens, of which the first is the BOS '<|endo" in shown
+    (tmp_path / "usual").touch()
+    assert file.stat().st_mode == (tmp_path / "usual").stat().st_mode  # others may read it as well
     elsewhere = str(tmp_path / "gates.safetensors")
     assert command(monkeypatch, "export", "dyn_scalar", elsewhere, *place) == 0
     assert "for prompts of any number of tokens, of which" in capsys.readouterr().out
