@@ -107,7 +107,7 @@ def warm(theirs: Theirs) -> None:
 
 def unharmed(theirs: Theirs) -> bool:
     """Whether the worker without the suite is there, with what it held."""
-    names = {worker["name"] for worker in theirs.client.scheduler_info(-1)["workers"].values()}
+    names = {worker["name"] for worker in theirs.client.scheduler_info()["workers"].values()}
     return {"bare", "edited", "plain"} <= names and theirs.result.result(timeout=30) == 3
 
 
