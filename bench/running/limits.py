@@ -65,6 +65,10 @@ def limited(
     return result
 
 
+ARRIVAL_STEPS = 100
+"""An interruption that was sent arrives at the next step, or has arrived before."""
+
+
 class _Watch:
     """Interrupts a thread at most once, and never after `end`.
 
@@ -81,16 +85,25 @@ class _Watch:
         with self.lock:
             if not self.over:
                 self.sent = True
-                _interrupt(self.thread, ctypes.py_object(_Expired))
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(self.thread), ctypes.py_object(_Expired)
+                )
 
     def end(self) -> None:
-        """No interruption from here on; one that is on its way arrives in here or is taken back."""
+        """No interruption from here on; one that is on its way arrives in here.
+
+        It is not taken back by setting none: that leaves Python 3.11 looking for one at every step,
+        and under a tracer (coverage, a debugger) it never gets past the next call.
+        """
         with self.lock:
             self.over = True
         if self.sent:
-            _interrupt(self.thread, None)
+            try:
+                for _ in range(ARRIVAL_STEPS):
+                    _step()
+            except _Expired:
+                pass
 
 
-def _interrupt(thread: int, kind: ctypes.py_object[type[BaseException]] | None) -> None:
-    """Has a thread raise an exception at its next step; None takes back what has not arrived."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), kind)
+def _step() -> None:
+    """At the start of a function Python looks for what was sent to its thread."""

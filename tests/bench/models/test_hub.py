@@ -20,7 +20,8 @@ from bench.matrix.cells import expand
 from bench.models.hub import TIMEOUT_SECONDS
 from bench.models.load import load_model, load_tokenizer, model_digest
 from bench.runner import run_matrix
-from bench.running.workplace import OtherModelError, Workplace
+from bench.running.opened import OtherModelError
+from bench.running.workplace import Workplace
 from tasks.errors import UserInputError
 from tests.small import small_matrix, task_texts
 from tests.tiny import save_tiny

@@ -1,13 +1,18 @@
 """Time limits end what takes too long, once, in any thread, and nothing else."""
 
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from bench.running.limits import CellTimeoutError, limited
+
+ROOT = Path(__file__).parents[3]
 
 
 def busy(seconds: float) -> int:
@@ -110,3 +115,29 @@ def test_the_users_interrupt_goes_before_a_limit() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         limited(interrupted, 0.1)
+
+
+def test_a_tracer_goes_on_after_a_limit_that_was_ignored() -> None:
+    """Coverage and debuggers trace; in a process of its own, since it may never end."""
+    code = (
+        "import sys, time\n"
+        "from bench.running.limits import CellTimeoutError, limited\n"
+        "def ignore():\n"
+        "    end = time.monotonic() + 0.2\n"
+        "    while time.monotonic() < end:\n"
+        "        try:\n"
+        "            time.sleep(0.01)\n"
+        "        except BaseException:\n"
+        "            pass\n"
+        "def trace(*event):\n"
+        "    return trace\n"
+        "sys.settrace(trace)\n"
+        "try:\n"
+        "    limited(ignore, 0.05)\n"
+        "except CellTimeoutError:\n"
+        "    print('ended')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.split() == ["ended"], done.stderr

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from bench.evaluation.provenance import machine
 from bench.matrix.cells import PlannedCell, expand
+from bench.running.failure import failure
 from bench.running.progress import TerminalProgress
-from bench.running.workplace import failure
 from tests.small import small_matrix
 
 

@@ -16,8 +16,9 @@ from bench.matrix.options import RunOptions
 from bench.matrix.schema import Matrix
 from bench.models.load import model_digest
 from bench.runner import Outcome, run_matrix
+from bench.running import opened
 from bench.running import workplace as module
-from bench.running.workplace import tf32
+from bench.running.opened import OtherModelError, tf32
 from bench.store.cells import Cell
 from tests.small import small_matrix
 
@@ -107,7 +108,7 @@ def test_a_model_that_cannot_be_loaded_fails_every_cell_with_its_reason(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory that runs out while the second model is loaded, say."""
-    real, asked = module.load_model, []
+    real, asked = opened.load_model, []
 
     def greedy(name: str, **how: Any) -> Any:
         asked.append(name)
@@ -115,7 +116,7 @@ def test_a_model_that_cannot_be_loaded_fails_every_cell_with_its_reason(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(name, **how)
 
-    monkeypatch.setattr(module, "load_model", greedy)
+    monkeypatch.setattr(opened, "load_model", greedy)
     other = shutil.copytree(tiny_folder, tmp_path / "other")
     models = [str(tiny_folder), str(other)]
     outcome = run_matrix(
@@ -132,17 +133,15 @@ def test_another_model_than_was_planned_is_refused(tiny_folder: Path) -> None:
     cell = expand(matrix, lambda name: "what it was", lambda device: "cpu")[0]
     place = module.Workplace(matrix)
     for _ in range(2):
-        with pytest.raises(module.OtherModelError, match="was planned with what it was"):
+        with pytest.raises(OtherModelError, match="was planned with what it was"):
             place.open(cell)
     stated = {**cell.settings["model"], "digest": model_digest(str(tiny_folder)), "bos": "<s>"}
     cell = replace(cell, settings={**cell.settings, "model": stated})
-    with pytest.raises(
-        module.OtherModelError, match=r"entry \{\}, but was planned with \{.bos.: .<s>"
-    ):
+    with pytest.raises(OtherModelError, match=r"entry \{\}, but was planned with \{.bos.: .<s>"):
         module.Workplace(matrix).open(cell)
     pinned = matrix_of(tiny_folder, models=[{"name": str(tiny_folder), "digest": "another"}])
     cell = expand(pinned, model_digest, lambda device: "cpu")[0]
-    with pytest.raises(module.OtherModelError, match="asks for the digest another"):
+    with pytest.raises(OtherModelError, match="asks for the digest another"):
         module.Workplace(pinned).open(cell)
 
 
@@ -197,14 +196,14 @@ def test_a_first_model_that_breaks_fails_its_cells_alone(
     load: Any, kind: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is tried once, every cell says why, and the log does not grow from cell to cell."""
-    real, asked = module.load_model, []
+    real, asked = opened.load_model, []
     other = shutil.copytree(tiny_folder, tmp_path / "other")
 
     def first_breaks(name: str, **how: Any) -> Any:
         asked.append(name)
         return (real if name == str(tiny_folder) else load)(name, **how)
 
-    monkeypatch.setattr(module, "load_model", first_breaks)
+    monkeypatch.setattr(opened, "load_model", first_breaks)
     matrix = matrix_of(tiny_folder, models=[str(other), str(tiny_folder)],
                        methods=["grad_scalar", "dla", "attr_patch"])  # fmt: skip
     real(str(tiny_folder))  # its imports take no time of the limit's

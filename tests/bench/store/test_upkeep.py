@@ -238,7 +238,7 @@ def test_a_new_directory_is_its_owners_before_a_model_is_loaded(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two runs started together, the second one says so before it has done any work."""
-    monkeypatch.setattr("bench.running.workplace.load_model", None)
+    monkeypatch.setattr("bench.running.opened.load_model", None)
     monkeypatch.setattr("bench.running.alone.model_digest", None)
     with claim(tmp_path / "new"), pytest.raises(BusyError, match="is being written by process"):
         run_matrix(small_matrix(tiny_folder), tmp_path / "new")
