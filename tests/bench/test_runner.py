@@ -12,7 +12,7 @@ from bench import runner
 from bench.matrix.cells import PlannedCell
 from bench.matrix.schema import Matrix
 from bench.runner import Outcome, run_matrix
-from bench.running import workplace
+from bench.running import opened
 from bench.store.cells import Cell
 from bench.store.records import CellRecord
 from bench.store.results import RunStore
@@ -124,7 +124,7 @@ def test_a_second_run_computes_nothing(outcome: Outcome, tiny_folder: Path) -> N
 def test_a_second_run_does_not_load_the_model(
     outcome: Outcome, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workplace, "load_model", None)
+    monkeypatch.setattr(opened, "load_model", None)
     assert not run_matrix(small_matrix(tiny_folder), outcome.store.directory).computed
 
 
