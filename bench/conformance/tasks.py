@@ -1,107 +1,20 @@
-"""What every task has to keep, checked with a tokenizer in which each of its words is a token."""
+"""What every task has to keep."""
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError
-from functools import cached_property
 from itertools import islice
 from typing import Any
 
 from bench.conformance.check import NotConformingError, check_line, require
-from bench.contracts import lacks_of_task
-from tasks import TASKS
-from tasks.encoding import EncodedTask, encode
-from tasks.registry import configure, lookup
-from tasks.task import SPLITS, PromptPair, Task
-
-SIZES = {"train": 4, "test": 6, "shifted": 6}
-LOOKED_AT = 300
-"""Candidates of a split that are looked at."""
-MAX_CANDIDATES = 200_000
-BOS = 0
+from bench.conformance.task_case import LOOKED_AT, SIZES, TaskCase
+from tasks.task import SPLITS, PromptPair
 
 
-class Words:
-    """A tokenizer in which every word with its leading space is a token, numbered as it comes.
-
-    Letters, digits and punctuation are apart, and every digit is a token, as in many tokenizers.
-    """
-
-    split = re.compile(r" (?=\d)|\d| ?[^\W\d_]+| ?[^\s\w]+| ?_+|\s+")
-
-    def __init__(self) -> None:
-        self.ids: dict[str, int] = {"<bos>": BOS}
-        self.words = ["<bos>"]
-
-    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        """The numbers of the words."""
-        found = []
-        for word in self.split.findall(text):
-            if word not in self.ids:
-                self.ids[word] = len(self.words)
-                self.words.append(word)
-            found.append(self.ids[word])
-        return found
-
-    def decode(self, token_ids: list[int]) -> str:
-        """The words."""
-        return "".join(self.words[token] for token in token_ids)
-
-
-class Case:
-    """A task with its default settings."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.entry = lookup(TASKS, name, "task")
-        self.kind: type[Any] = self.entry.load()
-        lacks = "; ".join(lacks_of_task(self.kind))
-        require(not lacks, lacks)
-        self.task: Task = configure(self.kind, {}, f'task "{name}"')
-        self.several = bool(getattr(self.task, "parts", ())) or (
-            getattr(self.task, "lengths", "one") == "several"
-        )
-
-    @cached_property
-    def entities(self) -> list[str]:
-        """Everything that is divided between the splits."""
-        return list(self.task.entities())
-
-    def pairs(self, split: str, entities: Sequence[str] | None = None) -> list[PromptPair]:
-        """The first candidates of a split."""
-        chosen = self.entities if entities is None else entities
-        return list(islice(self.task.candidates(split, chosen, 0), LOOKED_AT))
-
-    @cached_property
-    def has_shifted(self) -> bool:
-        """Whether there is a third split; a file need not have one."""
-        return bool(self.pairs("shifted"))
-
-    def few(self, split: str) -> list[PromptPair]:
-        """All candidates over five entities.
-
-        Raises:
-            NotConformingError: if there is no end to them.
-        """
-        drawn = self.task.candidates(split, self.entities[:5], 0)
-        found = list(islice(drawn, MAX_CANDIDATES))
-        require(len(found) < MAX_CANDIDATES, f"in {split}, candidates() does not come to an end")
-        return found
-
-    @cached_property
-    def encoded(self) -> EncodedTask:
-        """A few prompts of each split as tokens."""
-        for split in SPLITS:
-            self.few(split)  # or the search for usable ones would not end either
-        sizes = {split: size for split, size in SIZES.items() if split != "shifted"}
-        sizes = SIZES if self.has_shifted else sizes
-        return encode(self.task, Words(), sizes, BOS, 0)
-
-
-def check_entry(case: Case) -> None:
+def check_entry(case: TaskCase) -> None:
     """its name and its one line in `list` are readable"""
     require(
         case.name == case.name.lower() and case.name.isidentifier(),
@@ -113,7 +26,7 @@ def check_entry(case: Case) -> None:
     require(own == case.name, f'the class has to say name = "{case.name}"; it says {own!r}')
 
 
-def check_dataclass(case: Case) -> None:
+def check_dataclass(case: TaskCase) -> None:
     """it is a frozen dataclass whose settings have defaults"""
     task: Any = case.task
     try:
@@ -122,11 +35,11 @@ def check_dataclass(case: Case) -> None:
         pass
     else:
         raise NotConformingError("the dataclass has to be frozen: @dataclass(frozen=True)")
-    other = Case(case.name).task
+    other = TaskCase(case.name).task
     require(task == other and hash(task) == hash(other), "two with the same settings are not equal")
 
 
-def check_entities(case: Case) -> None:
+def check_entities(case: TaskCase) -> None:
     """it asks about several entities, each once"""
     require(
         all(isinstance(entity, str) and entity for entity in case.entities),
@@ -136,7 +49,7 @@ def check_entities(case: Case) -> None:
     require(len(case.entities) >= 4, "entities() has to give four at least, half of them held out")
 
 
-def check_pairs(case: Case) -> None:
+def check_pairs(case: TaskCase) -> None:
     """its pairs have two different prompts, and a different answer and foil"""
     for split in SPLITS[: 2 + case.has_shifted]:
         probes = [case.task.probe(split, entity) for entity in case.entities]
@@ -164,7 +77,7 @@ def check_pairs(case: Case) -> None:
             require(2 * sum(same) < len(same), f"in {sum(same)} of {len(same)} pairs {words}")
 
 
-def check_order(case: Case) -> None:
+def check_order(case: TaskCase) -> None:
     """every entity is asked about before any is again, no pair comes twice, and there is an end"""
     entities = case.entities[:20]
     for split in SPLITS[: 2 + case.has_shifted]:
@@ -180,7 +93,7 @@ def check_order(case: Case) -> None:
         list(islice(case.task.candidates(split, entities[:1], 0), 10))  # may be none, not an error
 
 
-def check_seed(case: Case) -> None:
+def check_seed(case: TaskCase) -> None:
     """the same seed gives the same prompts, whatever the random state; another one gives others"""
     state = random.getstate()
     try:
@@ -202,7 +115,7 @@ def check_seed(case: Case) -> None:
         random.setstate(state)
 
 
-def check_tokens(case: Case) -> None:
+def check_tokens(case: TaskCase) -> None:
     """a tokenizer of words can use it: answers of one word, prompts and corruptions as long"""
     for split, batch in case.encoded.batches.items():
         require(len(batch) == SIZES[split], f"{split} has {len(batch)} prompts of {SIZES[split]}")
@@ -212,7 +125,7 @@ def check_tokens(case: Case) -> None:
     )
 
 
-def check_held_out(case: Case) -> None:
+def check_held_out(case: TaskCase) -> None:
     """held-out splits name no entity that training names"""
 
     def named(split: str) -> set[str]:
@@ -226,7 +139,7 @@ def check_held_out(case: Case) -> None:
             require(not both, f"{split} names {', '.join(both[:5])}, which train names too")
 
 
-def check_shifted(case: Case) -> None:
+def check_shifted(case: TaskCase) -> None:
     """the shifted split asks what the test split asks, in other words"""
     if not case.has_shifted:
         return
@@ -239,7 +152,7 @@ def check_shifted(case: Case) -> None:
         require(one.clean != other.clean, f'"{one.clean}" is in the same words in both')
 
 
-CHECKS: tuple[Callable[[Case], None], ...] = (
+CHECKS: tuple[Callable[[TaskCase], None], ...] = (
     check_entry,
     check_dataclass,
     check_entities,

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from bench import plugins
 from bench.conformance import models as of_models
-from bench.conformance import tasks as of_tasks
+from bench.conformance import task_case
 from bench.conformance.check import needs, run_checks
 from bench.models import load as models
 from bench.models.load import ModelEntry
@@ -84,7 +84,7 @@ TASKS = {"bad": Bad}
 def test_what_is_wrong_with_a_task_is_said_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
 ) -> None:
-    monkeypatch.setattr(of_tasks, "MAX_CANDIDATES", 1000)
+    monkeypatch.setattr(task_case, "MAX_CANDIDATES", 1000)
     file = tmp_path / "bad.py"
     file.write_text(BAD_TASK)
     assert command(monkeypatch, "check", "bad", "--plugin", str(file)) == 1

@@ -50,13 +50,17 @@ def test_dynamic_scalars_are_computed_on_all_lengths(outcome: Outcome) -> None:
     assert pytest.approx(train.E_0_unsteered) != train.E_0
 
 
-def test_static_methods_say_which_lengths_and_what_works(outcome: Outcome) -> None:
+def check_it_says_which_lengths_and_what_works(outcome: Outcome) -> None:
     (failed,) = outcome.failed
     assert failed.method == "grad_scalar"
     assert failed.error is not None
     assert failed.error.kind == "SeveralLengthsError"
     for words in ("tied to positions", "ioi_varied", "dyn_scalar works", '"lengths: one"'):
         assert words in failed.error.message
+
+
+def test_static_methods_say_which_lengths_and_what_works(outcome: Outcome) -> None:
+    check_it_says_which_lengths_and_what_works(outcome)
 
 
 def test_somebodys_broken_method_is_not_the_reason_of_a_cell(
@@ -69,7 +73,7 @@ def test_somebodys_broken_method_is_not_the_reason_of_a_cell(
         tiny_folder, tasks=["ioi_varied"], methods=["grad_scalar"], controls={"draws": 0}
     )
     outcome = run_matrix(matrix, tmp_path / "run")
-    test_static_methods_say_which_lengths_and_what_works(outcome)
+    check_it_says_which_lengths_and_what_works(outcome)
 
 
 def test_positions_are_counted_from_the_end(tiny_folder: Path, tmp_path: Path) -> None:

@@ -64,10 +64,13 @@ def test_a_place_that_is_gone_is_no_failure(
 ) -> None:
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
-    for _ in range(2):
-        with contained():
-            (tmp_path / "gone").rmdir() if (tmp_path / "gone").exists() else os.chdir(tmp_path)
-    os.chdir(tmp_path)
+    with contained():
+        (tmp_path / "gone").rmdir()
+    with pytest.raises(FileNotFoundError):
+        os.getcwd()
+    with contained():
+        os.chdir(tmp_path)
+    assert Path.cwd() == tmp_path
 
 
 def test_only_the_users_own_interrupt_goes_through() -> None:
