@@ -164,13 +164,13 @@ def crew_for(matrix: Matrix, options: RunOptions, directory: Path) -> Crew:
         )
         return Alone(place)
     try:
-        from bench.cluster.crew import Cluster
+        from bench.execution.dask_executor import DaskExecutor
     except ImportError as error:
         raise UserInputError(
             "Workers need dask.distributed, which is not installed "
             f"({error}): python -m pip install distributed"
         ) from error
-    return Cluster(matrix, options, directory)
+    return DaskExecutor(matrix, options, directory)
 
 
 @contextmanager

@@ -1,1 +1,0 @@
-"""Cells computed by workers: processes of this machine, or a dask.distributed cluster."""

@@ -1,0 +1,1 @@
+"""Planning a matrix and computing its cells, in this process or on the workers of dask."""

@@ -1,0 +1,490 @@
+"""Runs cells on the workers of a dask cluster: processes of this machine, or somebody's cluster.
+
+Every worker has one cell at a time, pinned to it, so that whose death a cell was is known. dask's
+wire format is not safe against a hostile scheduler or worker: connect to your own only.
+"""
+
+from __future__ import annotations
+
+import queue
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import dask
+from distributed import Client, Future, KilledWorker, fire_and_forget, wait
+
+from bench.evaluation.compute import Tensors, identity
+from bench.evaluation.provenance import machine
+from bench.execution.dask_worker import (
+    COMPUTING,
+    Identities,
+    RunSpec,
+    UnfitError,
+    UnknownRunError,
+    compute_here,
+    digest_here,
+    leave,
+)
+from bench.execution.dask_workers import ANSWER_SECONDS, Model, NoWorkerError, Worker, Workers
+from bench.execution.local_cluster import local_cluster, shared_gpus
+from bench.execution.suite_files import plug_ins_of, task_files
+from bench.matrix.cells import PlannedCell
+from bench.matrix.options import RunOptions
+from bench.matrix.schema import Matrix
+from bench.models.bridge import device_kind
+from bench.models.load import model_digest, stated_of
+from bench.running.alone import Computed, Crew, CrewWatcher, ScoresOf
+from bench.running.failure import failure
+from bench.running.limits import CellTimeoutError, LoadTimeoutError, in_force
+from bench.store.layout import LOGS
+from bench.store.records import CellRecord
+from tasks.errors import UserInputError
+
+CONNECT_SECONDS = 10
+FAREWELL_SECONDS = 5
+SETTLED_SECONDS = 60.0
+"""Before what `auto` means is decided, all workers that are there are heard, but not for longer."""
+ASKED_SECONDS = 3600.0
+"""A question to a worker may need a model that is fetched first."""
+LOST_WORKERS = 3
+"""A cell that so many workers were lost with is not tried again."""
+NEWS_SECONDS = 0.5
+STUCK_SECONDS = 10.0
+"""A worker that has not begun with its cell for so long has something else to do."""
+
+
+class WorkerDiedError(RuntimeError):
+    """The processes that computed a cell died."""
+
+
+def needs(cell: PlannedCell) -> Model:
+    """What a worker has to have loaded for a cell."""
+    return cell.model.name, cell.settings["model"]["device"]
+
+
+class Waiting:
+    """Cells whose parents are done, by model. No step takes longer where there are more cells."""
+
+    def __init__(self, cells: Sequence[PlannedCell]) -> None:
+        ids = {cell.id for cell in cells}
+        self.children: dict[str | None, list[PlannedCell]] = {}
+        self.queues: dict[Model, deque[PlannedCell]] = {}
+        for cell in cells:
+            if cell.parent in ids:
+                self.children.setdefault(cell.parent, []).append(cell)
+            else:
+                self.queues.setdefault(needs(cell), deque()).append(cell)
+
+    def __bool__(self) -> bool:
+        return any(self.queues.values())
+
+    def put_back(self, cell: PlannedCell) -> None:
+        """A cell that waits again is the next one."""
+        self.queues.setdefault(needs(cell), deque()).appendleft(cell)
+
+    def take(self, fits: Sequence[Model], loaded: Model | None) -> PlannedCell | None:
+        """The next cell for a worker, of the model it has loaded if there is one left."""
+        models = [model for model in fits if self.queues[model]]
+        if not models:
+            return None
+        return self.queues[loaded if loaded in models else models[0]].popleft()
+
+    def finished(self, cell: PlannedCell) -> None:
+        """A cell is stored: those that start from it are next."""
+        for child in reversed(self.children.pop(cell.id, [])):
+            self.put_back(child)
+
+
+@dataclass(eq=False)
+class Task:
+    """A cell at a worker.
+
+    Attributes:
+        taken: the worker has begun with it (it may have had a cell of another run before).
+        computing: its model is there, and the cell's time runs.
+        since: when the last of these was, by the clock here.
+    """
+
+    cell: PlannedCell
+    worker: Worker
+    future: Future
+    since: float
+    taken: bool = False
+    computing: bool = False
+
+
+class DaskExecutor(Crew):
+    """Workers, each with a model of its own; results come back to this process."""
+
+    def __init__(self, matrix: Matrix, options: RunOptions, directory: Path) -> None:
+        self.matrix, self.options, self.directory = matrix, options, directory
+        self.run = f"attribution-bench-{uuid4().hex}"
+        self.identities = Identities()
+        self.contents = self.identities.contents
+        self.local = options.scheduler is None
+        self.gpus = shared_gpus(matrix) if self.local else []
+        self.tasks: dict[str, Task] = {}
+        self.losses: dict[str, list[str]] = {}
+        self.hung: dict[tuple[Model, str], Exception] = {}
+        self.results: deque[Computed] = deque()
+        self.news: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        with ExitStack() as stack:
+            address = options.scheduler or self._start(stack)
+            try:
+                client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+            except (OSError, TimeoutError, ValueError) as error:
+                raise NoWorkerError(
+                    f"No dask scheduler answers at {address}: {error}. The address is what "
+                    '`dask scheduler` prints, such as "tcp://10.0.0.1:8786".'
+                ) from error
+            self.client = stack.enter_context(client)
+            self.stack = stack.pop_all()
+
+    def _start(self, stack: ExitStack) -> str:
+        """Starts workers on this machine; gives their scheduler's address."""
+        folder = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="attribution-bench-", ignore_cleanup_errors=True)
+        )
+        try:
+            cluster = local_cluster(self.options.workers or 1, self.gpus, folder)
+        except (RuntimeError, OSError) as error:
+            raise NoWorkerError(f"Worker processes do not start: {error}") from error
+        stack.callback(cluster.close, timeout=30)
+        return str(cluster.scheduler_address)
+
+    @cached_property
+    def workers(self) -> Workers:
+        """Who is there; made when one of them is first asked: the matrix is known to be right."""
+        matrix, options = self.matrix.model_dump(), self.options
+        threads = options.threads
+        if threads is None and self.local:
+            threads = max(1, dask.system.CPU_COUNT // (options.workers or 1))
+        spec = RunSpec(
+            self.run,
+            matrix,
+            [(path, Path(path).expanduser().read_bytes()) for path in self.matrix.plugins],
+            task_files(matrix),
+            plug_ins_of(matrix),
+            options.cell_timeout,
+            options.load_timeout,
+            threads,
+        )
+        return Workers(self.client, spec, options.patience)
+
+    def __exit__(self, *exception: object) -> None:
+        with suppress(Exception):  # a scheduler that is gone must not hide why
+            self.client.cancel([task.future for task in self.tasks.values()], force=True)
+            if not self.local and "workers" in vars(self):  # who is busy hears it after its cell
+                able = self.workers.able()
+                futures = [self.workers.submit(worker, leave, self.run) for worker in able]
+                fire_and_forget(futures)
+                if futures:
+                    wait(futures, timeout=FAREWELL_SECONDS)
+        with suppress(OSError, TimeoutError):
+            self.stack.close()
+
+    def model_digest(self, name: str) -> str:
+        """As a worker has it: this machine need not have the model."""
+        if name not in self.identities.digests:
+            found = (model_digest(name), stated_of(name)) if self.local else self._ask(name)
+            self.identities.digests[name], self.identities.stated[name] = found
+        return self.identities.digests[name]
+
+    def _ask(self, model: str) -> tuple[str, dict[str, str]]:
+        """What a worker says of a model; another one is asked where that is lost, or lacks it.
+
+        Raises:
+            UserInputError: if nobody has the model, with what each of them said.
+        """
+        said: dict[str, str] = {}
+        while True:
+            worker = self.workers.until(lambda: self._next_asked(model, said), "is there")
+            future = self.workers.submit(worker, digest_here, self.run, model)
+            deadline = time.monotonic() + ASKED_SECONDS
+            while worker.there and future.status == "pending" and time.monotonic() < deadline:
+                self.workers.look()
+                time.sleep(0.05)
+            try:
+                found: tuple[str, dict[str, str]] = future.result(timeout=1)
+                return found
+            except UnknownRunError:
+                self.workers.forgotten(worker)
+            except (UnfitError, ImportError) as error:
+                self.workers.refuse(worker, error)
+            except (UserInputError, CancelledError, KilledWorker, TimeoutError) as error:
+                said[worker.id] = f"  {worker.called}: {error or 'it was lost'}"
+
+    def _next_asked(self, model: str, said: Mapping[str, str]) -> Worker | None:
+        """A worker that has not yet said that it lacks a model."""
+        able = self.workers.able()
+        if said and all(worker.id in said for worker in self.workers.known.values()):
+            lines = "\n".join(said.values())
+            raise UserInputError(f'No worker has the model "{model}":\n{lines}')
+        return next((worker for worker in able if worker.id not in said), None)
+
+    def stated(self, name: str) -> Mapping[str, str]:
+        """As the worker has it that gave the digest."""
+        self.model_digest(name)
+        return self.identities.stated[name]
+
+    def device(self, setting: str) -> str:
+        """The kind of device that a setting means, the same for all cells of the run.
+
+        `auto` is CUDA if a worker that is there has it, and else the CPU; a cell goes only to
+        workers with its kind of device.
+
+        Raises:
+            NoWorkerError: if no worker with this kind of device comes.
+        """
+        if setting not in self.identities.devices:
+            kind = device_kind(setting)
+            decided = time.monotonic() + SETTLED_SECONDS
+
+            def has_it() -> str | None:
+                there = {kind for worker in self.workers.able() for kind in worker.kinds}
+                if kind != "auto":
+                    return kind if kind in there else None
+                if self.local:
+                    return "cuda" if self.gpus else "cpu"
+                known = self.workers.known.values()
+                if not all(worker.kinds for worker in known) and time.monotonic() < decided:
+                    return None  # one of them may have a GPU
+                return next((one for one in ("cuda", "cpu") if one in there), None)
+
+            wanted = "is there" if kind == "auto" else f"computes on {kind}"
+            self.identities.devices[setting] = self.workers.until(has_it, wanted)
+        return self.identities.devices[setting]
+
+    def check(self, cells: Sequence[PlannedCell]) -> None:
+        """Waits for a worker that can compute the first cell.
+
+        Raises:
+            NoWorkerError: if none comes, or all that are there have another version of the suite.
+        """
+        kind = needs(cells[0])[1]
+
+        def able() -> bool | None:
+            return any(kind in worker.kinds for worker in self.workers.able()) or None
+
+        self.workers.until(able, f"computes on {kind}")
+
+    def compute(
+        self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: CrewWatcher
+    ) -> Iterator[Computed]:
+        """As results come in; a lost worker's cells go to another one."""
+        self.workers.logs = (self.directory / LOGS).resolve()
+        self.waiting, self.scores_of, self.watcher = Waiting(cells), scores_of, watcher
+        self.told, self.idle_since = 0, time.monotonic()
+        self.client.subscribe_topic(self.run, lambda event: self.news.put(event[1]))
+        try:
+            while self.waiting or self.tasks:
+                self.workers.look()
+                self._tell_refusals()
+                self._move_stuck()
+                self._notice_losses()
+                self._give()
+                self._hear_news()
+                while self.results:
+                    computed = self.results.popleft()
+                    self._give()  # nobody waits while this one is stored
+                    yield computed
+                    self.waiting.finished(computed[0])
+                self._check_patience()
+        except Exception as error:
+            self.workers.check_scheduler(error)  # whatever dask says when it is gone
+            raise
+
+    def _check_patience(self) -> None:
+        """Raises NoWorkerError if for too long nobody has computed."""
+        if any(task.taken for task in self.tasks.values()):
+            self.idle_since = time.monotonic()
+        elif time.monotonic() - self.idle_since > self.options.patience:
+            kinds = {model[1] for model, cells in self.waiting.queues.items() if cells}
+            kinds |= {needs(task.cell)[1] for task in self.tasks.values()}
+            raise self.workers.nobody(f"computes on {' or '.join(sorted(kinds))}")
+
+    def _tell_refusals(self) -> None:
+        """Who cannot take part is no secret, even where others compute."""
+        refusals = list(self.workers.refusals.values())
+        for words in refusals[self.told :]:
+            self.watcher.refused(words)
+        self.told = len(refusals)
+
+    def _fits(self, worker: Worker) -> list[Model]:
+        """The models whose cells a worker should be given."""
+        return [
+            model
+            for model in self.waiting.queues
+            if model[1] in worker.kinds and not self.workers.lacks(worker, model)
+        ]
+
+    def _give(self) -> None:
+        """Gives a cell to everybody who has none; to those last who did not begin with theirs."""
+        for worker in sorted(self.workers.able(), key=lambda worker: worker.stuck):
+            cell = None if worker.busy else self.waiting.take(self._fits(worker), worker.loaded)
+            if cell is not None:
+                self._submit(cell, worker)
+
+    def _submit(self, cell: PlannedCell, worker: Worker) -> None:
+        if error := self.hung.get((needs(cell), cell.task.label)):  # once a run is enough
+            self.results.append((cell, failure(cell, error, machine()), {}))
+            return
+        future = self.workers.submit(
+            worker,
+            compute_here,
+            self.run,
+            cell.id,
+            self.identities,
+            None if cell.parent is None else self.scores_of(cell.parent),
+            cell.rows,
+            str(self.workers.log_file(worker)) if self.local else None,
+            gpu=needs(cell)[1] == "cuda" and worker.has_gpu_resource,
+        )
+        worker.busy, worker.loaded = True, needs(cell)
+        task = self.tasks[cell.id] = Task(cell, worker, future, time.monotonic())
+        future.add_done_callback(lambda done: self.news.put(task))
+
+    def _move_stuck(self) -> None:
+        """Cells that wait behind somebody else's work go to workers that have nothing to do."""
+        idle = [worker for worker in self.workers.able() if not worker.busy]
+        for task in list(self.tasks.values()):
+            if task.taken or time.monotonic() - task.since < STUCK_SECONDS:
+                continue
+            free = next((one for one in idle if needs(task.cell) in self._fits(one)), None)
+            if free is not None:
+                idle.remove(free)
+                task.worker.stuck = True
+                self._again(task, "it is busy with something else")
+
+    def _hear_news(self) -> None:
+        """What workers said meanwhile, and what came back."""
+        with suppress(queue.Empty):
+            news = self.news.get(timeout=NEWS_SECONDS)
+            while True:
+                if isinstance(news, Task):
+                    self._back(news)
+                else:
+                    self._note(news)
+                news = self.news.get_nowait()
+
+    def _note(self, event: dict[str, Any]) -> None:
+        """What a worker said of its cell."""
+        what, text = event["what"], event["text"]
+        tasks = [one for one in self.tasks.values() if one.worker.address == event["worker"]]
+        if what == "loading":
+            self.watcher.loading(text)
+        for task in tasks[:1]:
+            with self.workers.log_file(task.worker).open("a", encoding="utf-8") as file:
+                file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {what} {text}\n")
+            if text == task.cell.id:
+                task.taken, task.computing = True, what == "starting"
+                task.worker.stuck, task.since = False, time.monotonic()
+                if task.computing:
+                    self.watcher.starting(task.cell)
+
+    def _back(self, task: Task) -> None:
+        """A cell came back, or the news that it will not."""
+        if self.tasks.get(task.cell.id) is not task:
+            return  # it was given up before
+        try:
+            text, tensors, has_model = task.future.result(timeout=ANSWER_SECONDS)
+            record = CellRecord.model_validate_json(text)
+        except UnknownRunError as error:
+            self.workers.forgotten(task.worker)
+            self._again(task, str(error))
+        except (UnfitError, ImportError) as error:  # it did not come to computing the cell
+            self.workers.refuse(task.worker, error)
+            self._again(task, str(error))
+        except (KilledWorker, CancelledError, TimeoutError) as error:
+            self.workers.check_scheduler(error)
+            self._lost(task, "dask gave it up" if isinstance(error, CancelledError) else "it died")
+        except Exception as error:
+            self._failed(task, error)
+        else:
+            if not has_model:
+                task.worker.lacking.add(needs(task.cell))
+            if self.workers.lacks(task.worker, needs(task.cell)):
+                why = record.error.message if record.error else ""
+                self._again(task, f"it cannot load the model: {why}")
+            else:
+                self._done(task, record, tensors)
+
+    def _free(self, task: Task) -> None:
+        """The worker has nothing to do with the cell any more."""
+        del self.tasks[task.cell.id]
+        task.worker.busy = False
+
+    def _again(self, task: Task, why: str) -> None:
+        """Another worker gets the cell."""
+        task.future.cancel(force=True)
+        self._free(task)
+        self.watcher.interrupted(task.cell, f"{task.worker.address}: {why}")
+        self.waiting.put_back(task.cell)
+
+    def _done(self, task: Task, record: CellRecord, tensors: Tensors) -> None:
+        self._free(task)
+        self.idle_since = time.monotonic()  # a cell may be taken and done between two looks
+        record = record.model_copy(update=identity(task.cell))
+        self.results.append((task.cell, record, tensors))
+
+    def _failed(self, task: Task, error: Exception, *log: str) -> None:
+        """A failed record with more in its log than the exception."""
+        task.future.cancel(force=True)
+        limits = in_force(self.options.cell_timeout, self.options.load_timeout)
+        here = {**machine(), "worker": task.worker.address, **limits}
+        self._done(task, failure(task.cell, error, here, *log), {})
+
+    def _notice_losses(self) -> None:
+        """Cells whose worker is gone, and those that nobody need try any more."""
+        for task in list(self.tasks.values()):
+            if not task.taken and not (task.worker.there and task.worker.running):
+                self._again(task, "it is gone, or dask paused it because its memory is full")
+            elif not task.worker.there:
+                self._lost(task, "it died")
+
+    def _lost(self, task: Task, why: str) -> None:
+        """A worker was lost with a cell that it had begun; another one tries, but not for ever."""
+        what, _, stack = self.workers.stack_of(task.worker).partition("\n")
+        said = self.workers.last_words(task.worker)
+        if (error := self._timeout(task, what, stack)) is not None:
+            if isinstance(error, LoadTimeoutError):
+                self.hung[needs(task.cell), task.cell.task.label] = error
+            self._failed(task, error, stack, said)
+            return
+        losses = self.losses.setdefault(task.cell.id, [])
+        losses.append(f"{task.worker.address}: {why}\n{stack}{said}")
+        if len(losses) < LOST_WORKERS:
+            self._again(task, why)
+            return
+        error = WorkerDiedError(
+            f"{len(losses)} workers in turn were lost with this cell (the last one: {why}): it "
+            "makes its process crash, or takes more memory than there is"
+        )
+        self._failed(task, error, *losses)
+
+    def _timeout(self, task: Task, what: str, stack: str) -> Exception | None:
+        """The limit that a lost worker ended itself at; None if it was lost for another reason.
+
+        Its stack and `what` it did say so where they can be read; else the clock does.
+        """
+        computing = what == COMPUTING if what else task.computing
+        kind = CellTimeoutError if computing else LoadTimeoutError
+        limit = self.options.cell_timeout if computing else self.options.load_timeout
+        if limit is None:
+            return None
+        over = "Timeout (" in stack if what else time.monotonic() - task.since > limit
+        if not over:
+            return None
+        return kind(
+            f"took longer than the limit of {limit:g} s; its worker was ended. Give more with "
+            f"{kind.flag}"
+        )
