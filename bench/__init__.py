@@ -59,9 +59,9 @@ def run(
     Raises:
         UserInputError: for a mistake in the config, before anything is computed.
     """
+    from bench.execution.run import run_matrix
     from bench.matrix.config import load_config
     from bench.matrix.options import RunOptions
-    from bench.runner import run_matrix
 
     matrix = load_config(config, plugins=[Path(file) for file in plugins])
     return run_matrix(matrix, output, options=RunOptions(**options)).store.table()

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.contracts import lacks_of_method, lacks_of_task
-from bench.running.contained import contained
-from tasks.errors import UserInputError, message_of
+from tasks.errors import UserInputError, message_of, no_exit
 from tasks.registry import Entry
 
 LACKS: Mapping[str, Callable[[type[Any]], Iterator[str]]] = {
@@ -43,7 +42,7 @@ class PluginEntry(Entry):
                 the table says it is.
         """
         try:
-            with contained():
+            with no_exit():
                 found = super().load()
         except Exception as error:
             raise broken(self.origin, self.target, error) from error

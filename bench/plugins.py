@@ -25,10 +25,10 @@ from typing import Any
 from bench.contracts import lacks_of_model
 from bench.models.load import MODELS, ModelEntry
 from bench.plugin_entry import PluginEntry, PluginError, broken, require
-from bench.running.contained import contained
 from bench.store.records import CellRecord
 from methods import METHODS
 from tasks import TASKS
+from tasks.errors import no_exit
 from tasks.registry import Entry
 
 GROUP = "attribution_bench"
@@ -94,7 +94,7 @@ def _run(source: bytes, path: str, name: str, origin: str) -> ModuleType:
     module.__file__ = path
     sys.modules[name] = module  # dataclasses look their module up
     try:
-        with contained():
+        with no_exit():
             exec(compile(source, path, "exec"), vars(module))
     except Exception as error:
         del sys.modules[name]
@@ -120,7 +120,7 @@ def _entry_of_package(kind: str, point: EntryPoint) -> Entry | ModelEntry:
     origin, package = _origin(point), point.module.partition(".")[0]
     if kind == "MODELS":
         try:
-            with contained():
+            with no_exit():
                 value = point.load()
         except Exception as error:
             raise broken(origin, point.value, error) from error

@@ -1,6 +1,8 @@
-"""The one error type for mistakes in what a user wrote, and the hint that goes with it."""
+"""The error type for mistakes in what a user wrote, its hints, and code that would end a run."""
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 LONGEST_SHOWN = 300
@@ -49,3 +51,30 @@ def shown(value: object) -> str:
     except ValueError:  # Python writes no whole number of more than 4300 digits
         return "a number of thousands of digits"
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+
+
+class EscapedError(RuntimeError):
+    """A method, task or model raised what is no Exception: it asked for the process to end."""
+
+
+@contextmanager
+def no_exit() -> Iterator[None]:
+    """Around code that is not the suite's: `sys.exit` in it is an error like any other.
+
+    The user's own interrupt (Ctrl-C, which comes in the main thread) goes through.
+
+    Raises:
+        EscapedError: for whatever is raised that is no Exception.
+    """
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as error:
+        in_main = threading.current_thread() is threading.main_thread()
+        if isinstance(error, KeyboardInterrupt) and in_main:
+            raise
+        raise EscapedError(
+            f"it raised {type(error).__name__}({message_of(error)}), which would end the whole "
+            "run; a method, task or model that cannot go on raises an Exception"
+        ) from error

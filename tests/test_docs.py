@@ -9,9 +9,9 @@ import yaml
 
 import methods
 from bench.evaluation.unsteered import every_variety
+from bench.execution.run import run_matrix
 from bench.matrix.cells import expand
 from bench.matrix.parse import parse
-from bench.runner import run_matrix
 from reports.figures import FIGURES
 from reports.tables import TABLES
 from tasks import TASKS

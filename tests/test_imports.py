@@ -20,7 +20,7 @@ ALLOWED = {
 READ_BY_REPORTS = {"bench.store", "bench.agreement"}
 COMMAND_LINE = "bench.cli"
 """Stands above all packages."""
-WITHIN_BENCH = ("store", "models", "matrix", "evaluation", "agreement", "running", "execution")
+WITHIN_BENCH = ("store", "models", "matrix", "evaluation", "agreement", "execution")
 """The packages of `bench`: each may import those before it."""
 HEAVY = ("torch", "transformers", "transformer_lens", "matplotlib", "pandas", "scipy")
 

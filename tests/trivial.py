@@ -1,14 +1,14 @@
-"""A crew for which every cell is trivial: what is left is what the matrix itself costs."""
+"""A executor for which every cell is trivial: what is left is what the matrix itself costs."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.evaluation.compute import identity
+from bench.execution.cell_runner import CellRunner
+from bench.execution.executor import Computed, ExecutorWatcher, LocalExecutor, ScoresOf
 from bench.matrix.cells import PlannedCell
 from bench.matrix.schema import Matrix
-from bench.running.alone import Alone, Computed, CrewWatcher, ScoresOf
-from bench.running.workplace import Workplace
 from tests.small import small_matrix
 
 
@@ -23,15 +23,15 @@ def trivial_matrix(folder: Path, n_cells: int) -> Matrix:
     )
 
 
-class Trivial(Alone):
+class Trivial(LocalExecutor):
     """Computes one cell of every method, and gives what came of it for all others."""
 
     def __init__(self, matrix: Matrix) -> None:
-        super().__init__(Workplace(matrix))
+        super().__init__(CellRunner(matrix))
         self.known: dict[str, Any] = {}
 
     def compute(
-        self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: CrewWatcher
+        self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: ExecutorWatcher
     ) -> Iterator[Computed]:
         for cell in cells:
             if cell.method.label not in self.known:

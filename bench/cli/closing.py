@@ -16,8 +16,8 @@ from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
     from bench.cli.suite import Ended
+    from bench.execution.run import Outcome
     from bench.matrix.suite import Suite
-    from bench.runner import Outcome
 
 FAILED_CELLS = 1
 """Exit code when cells failed for another reason than the next."""

@@ -22,7 +22,7 @@ from bench.words import counted, in_one_process
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
-    from bench.running.plan import Plan
+    from bench.execution.plan import Plan
 
 
 def plan(
@@ -42,7 +42,7 @@ def plan(
 
     Writes nothing.
     """
-    from bench.runner import results_directory
+    from bench.execution.run import results_directory
 
     options = RunOptions(
         only=tuple(only or ()), reuse=tuple(reuse or ()), retry_failed=not keep_failed
@@ -79,12 +79,12 @@ def plan(
 
 def planned(config: Matrix, directory: Path, options: RunOptions) -> Plan:
     """What a run of a matrix into a directory would do; reads, and writes nothing."""
+    from bench.execution.plan import Plan
+    from bench.execution.reuse import runs
     from bench.matrix.cells import expand
     from bench.models.bridge import resolve_device
     from bench.models.load import model_digest
     from bench.plugins import install
-    from bench.running.plan import Plan
-    from bench.running.reuse import runs
     from bench.store.upkeep import look
 
     install(config.plugins)

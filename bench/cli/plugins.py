@@ -64,7 +64,7 @@ def _suites(name: str) -> list[tuple[str, Callable[[str], Any], Sequence[Callabl
     if name in METHODS:
         found.append(("method", methods.Case, methods.CHECKS))
     if name in TASKS:
-        found.append(("task", tasks.Case, tasks.CHECKS))
+        found.append(("task", tasks.TaskCase, tasks.CHECKS))
     if name in MODELS or "/" in name:
         found.append(("model", models.Case, models.CHECKS))
     if not found:

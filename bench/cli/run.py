@@ -11,7 +11,7 @@ from rich.console import Console
 from bench.cli.closing import close_run, close_suite, interruptible, what_was_done
 from bench.cli.report import print_paths
 from bench.matrix.config import load_config
-from bench.matrix.options import LOAD_TIMEOUT, RunOptions
+from bench.matrix.options import RunOptions
 from bench.matrix.schema import Matrix
 from bench.matrix.sizes import SMALL
 from bench.matrix.suite import Suite, is_suite, load_suite
@@ -47,18 +47,20 @@ def run(
         typer.Option("--retry-failed/--keep-failed", help="Try cells again that failed before."),
     ] = True,
     cell_timeout: Annotated[
-        float | None, typer.Option(help="Seconds that a cell may take; then it has failed.")
+        float | None,
+        typer.Option(help="Seconds that a cell may take; then it has failed (uses a worker)."),
     ] = None,
     load_timeout: Annotated[
-        float, typer.Option(help="Seconds that loading a model and preparing a task may take.")
-    ] = LOAD_TIMEOUT,
+        float | None,
+        typer.Option(
+            help="Seconds that loading a model and preparing a task may take (an hour on workers)."
+        ),
+    ] = None,
     reuse: Annotated[
         list[Path] | None,
         typer.Option(help="Another results directory, whose finished cells are taken over."),
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Compute in so many processes (needs the extra dask).")
-    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Compute in so many processes.")] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Compute on a dask cluster: tcp://ADDRESS:PORT.")
     ] = None,
@@ -107,8 +109,8 @@ def run(
 def run_cells(config: Matrix, output: Path | None, options: RunOptions, console: Console) -> int:
     """Runs a matrix, shows its leaderboard and writes its report; gives the exit code."""
     _check_figures(config.figures)
-    from bench.runner import run_matrix
-    from bench.running.progress import TerminalProgress
+    from bench.execution.progress import TerminalProgress
+    from bench.execution.run import run_matrix
     from reports.load import load
     from reports.terminal import terminal_tables
     from reports.write import write_report

@@ -141,8 +141,8 @@ def reproduce(
     is different on this machine is shown. Of a failed cell the failure is compared. Exit code 0:
     the same bits, or the same failure. 1: other numbers; the largest differences are shown.
     """
-    from bench.comparison import compare
-    from bench.reproduce import compute_again
+    from bench.execution.compare import compare
+    from bench.execution.reproduce import compute_again
 
     store, cell_id = find_cell(cell, results)
     stored = store.read(cell_id)

@@ -45,8 +45,8 @@ def run_suite(suite: Suite, options: RunOptions, console: Console) -> Ended:
     Raises:
         UserInputError: where `options.only` names nothing in any preset.
     """
-    from bench.runner import run_matrix
-    from bench.running.progress import TerminalProgress
+    from bench.execution.progress import TerminalProgress
+    from bench.execution.run import run_matrix
     from reports.claims.write import write_claims
     from reports.write import ReportOptions, write_report
 
@@ -88,11 +88,11 @@ def chosen(suite: Suite, only: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """
     if not only:
         return dict.fromkeys(suite.matrices, ())
+    from bench.execution.plan import known_choices, select
     from bench.matrix.cells import expand
     from bench.models.bridge import resolve_device
     from bench.models.load import model_digest
     from bench.plugins import install
-    from bench.running.plan import known_choices, select
 
     cells: dict[str, list[PlannedCell]] = {}
     broken: dict[str, tuple[str, ...]] = {}
@@ -148,11 +148,11 @@ def _done_cells(directory: Path) -> Callable[[str], CellRecord | None]:
 
 def _announcement(suite: Suite) -> str:
     """How many cells are left and how long they take."""
+    from bench.execution.estimate import estimated_seconds
     from bench.matrix.cells import expand
     from bench.models.bridge import resolve_device
     from bench.models.load import model_digest
     from bench.plugins import install
-    from bench.running.estimate import estimated_seconds
 
     left, finished = [], []
     for name, matrix in suite.matrices.items():

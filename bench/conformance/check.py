@@ -6,8 +6,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from bench.running.contained import EscapedError, contained
-from tasks.errors import UserInputError, message_of
+from tasks.errors import EscapedError, UserInputError, message_of, no_exit
 
 T = TypeVar("T")
 Check = Callable[[T], None]
@@ -78,7 +77,7 @@ def run_checks(case_of: Callable[[], T], checks: Sequence[Check[T]]) -> Iterator
             continue
         problem = ""
         try:
-            with contained():
+            with no_exit():
                 case = case or case_of()
                 check(case)
         except NotConformingError as error:

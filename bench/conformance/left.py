@@ -1,39 +1,36 @@
-"""Whether a block leaves a model and torch as they were found, by the definition that runs have."""
+"""Whether a block leaves a model and torch as they were, by the definition that runs have."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import nn
+import torch
 
 from bench.conformance.check import NotConformingError
-from bench.running.left import Found, LeftBehindError
-from bench.running.model_state import Code, ModelState
-from bench.running.torch_state import TorchState, modes
+from bench.execution.unchanged import LeftBehindError, left_unchanged
 from methods.core.subject import SubjectModel
 
 
 @contextmanager
 def left_as_found(model: SubjectModel) -> Iterator[None]:
     """Requires that the block changes nothing about the model or the state of torch."""
+    with torch.no_grad():  # the bridge adds hooks of its own at its first forward
+        model.logits(torch.arange(2, device=model.device).view(1, 2))
     try:
-        with Found(ModelState(model)).left_by("a fit"):
+        with left_unchanged(model, "a fit", checksum=True):
             yield
     except LeftBehindError as error:
         raise NotConformingError(str(error)) from None
 
 
 @contextmanager
-def undone(model: nn.Module) -> Iterator[None]:
-    """What the block changes of torch and of the model's code is put back, and nobody is told.
-
-    What it changes of the model itself stays: nobody uses that again.
-    """
-    torch_state, code = TorchState(), Code(type(module) for module in model.modules())
+def undone() -> Iterator[None]:
+    """What the block changes of torch's modes is put back, and nobody is told."""
+    grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+    dtype = torch.get_default_dtype()
     try:
-        with modes():
+        with torch.inference_mode(inference), torch.set_grad_enabled(grad):
             yield
     finally:
-        torch_state.restore()
-        code.restore()
+        torch.set_default_dtype(dtype)

@@ -15,7 +15,6 @@ from bench.conformance.check import NotConformingError, raised, require
 from bench.conformance.left import undone
 from bench.conformance.small import grid_on, tiny_prompts, tiny_subject
 from bench.models.tiny import ARCHITECTURES
-from bench.running.contained import contained
 from methods import METHODS
 from methods.core.intervention import Intervention
 from methods.core.objective import Objective
@@ -24,6 +23,7 @@ from methods.core.prompts import Prompts
 from methods.core.static_scaling import StaticScaling
 from methods.core.subject import SubjectModel
 from methods.method import Attribution, Method, Setting
+from tasks.errors import no_exit
 from tasks.registry import configure, lookup
 
 
@@ -100,7 +100,7 @@ class Case:
         if architecture not in self._found:
             model = tiny_subject(architecture)
             grid = self.grid(model)
-            with undone(model.bridge):
+            with undone():
                 self._found[architecture] = grid, self.fit(model, grid)
         return self._found[architecture]
 
@@ -113,7 +113,7 @@ def check_fit(case: Case) -> None:
     """it gives an attribution, on six architectures"""
     for architecture in case.architectures:
         try:
-            with contained():
+            with no_exit():
                 case.found(architecture)
         except NotConformingError as error:
             raise NotConformingError(f"on {architecture}: {error}") from error

@@ -61,7 +61,7 @@ def check_prompts(case: Case) -> None:
     grid = case.grid(model)
     ascending = torch.arange(float(grid.included.numel())).reshape(grid.shape)
     parent = ascending.clone() if case.method.parent else None
-    with undone(model.bridge):
+    with undone():
         case.fit(model, grid, prompts=prompts, parent=parent)
     for part in ("tokens", "corrupted", "answers", "foils"):
         require(

@@ -56,7 +56,7 @@ def check_positions(case: Case) -> None:
     sites = case.sites(model)
     require(sites, "it has no site in common with Gemma 3")
     grid = grid_on(model, sites[:1], [2, -1])
-    with undone(model.bridge):
+    with undone():
         found = case.fit(model, grid)
     require(
         found.scores.shape == grid.shape,
@@ -92,7 +92,7 @@ def _drawing(case: Case, start: int) -> tuple[Attribution, str]:
     random.seed(start)
     np.random.seed(start)
     before = _random_states()
-    with undone(model.bridge):
+    with undone():
         found = case.fit(model, seed=5)
     after = _random_states()
     return found, ", ".join(name for name in before if before[name] != after[name])
@@ -111,7 +111,7 @@ def check_bfloat16(case: Case) -> None:
     """a bfloat16 model gives fp32 scores, near those of the fp32 model"""
     model = tiny_subject("llama", torch.bfloat16)
     grid, found = case.found("llama")
-    with undone(model.bridge):
+    with undone():
         rough = case.fit(model).scores
     require(rough.dtype == torch.float32, "scores of a bfloat16 model have to be float32")
     exact, rough = found.scores[grid.included], rough[grid.included]

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,16 +35,15 @@ from bench.execution.dask_worker import (
     leave,
 )
 from bench.execution.dask_workers import ANSWER_SECONDS, Model, NoWorkerError, Worker, Workers
+from bench.execution.executor import Computed, Executor, ExecutorWatcher, ScoresOf
+from bench.execution.failure import CellTimeoutError, LoadTimeoutError, failure, in_force
 from bench.execution.local_cluster import local_cluster, shared_gpus
 from bench.execution.suite_files import plug_ins_of, task_files
 from bench.matrix.cells import PlannedCell
-from bench.matrix.options import RunOptions
+from bench.matrix.options import LOAD_TIMEOUT, RunOptions
 from bench.matrix.schema import Matrix
 from bench.models.bridge import device_kind
 from bench.models.load import model_digest, stated_of
-from bench.running.alone import Computed, Crew, CrewWatcher, ScoresOf
-from bench.running.failure import failure
-from bench.running.limits import CellTimeoutError, LoadTimeoutError, in_force
 from bench.store.layout import LOGS
 from bench.store.records import CellRecord
 from tasks.errors import UserInputError
@@ -122,11 +121,12 @@ class Task:
     computing: bool = False
 
 
-class DaskExecutor(Crew):
+class DaskExecutor(Executor):
     """Workers, each with a model of its own; results come back to this process."""
 
     def __init__(self, matrix: Matrix, options: RunOptions, directory: Path) -> None:
-        self.matrix, self.options, self.directory = matrix, options, directory
+        self.matrix, self.directory = matrix, directory
+        self.options = replace(options, load_timeout=options.load_timeout or LOAD_TIMEOUT)
         self.run = f"attribution-bench-{uuid4().hex}"
         self.identities = Identities()
         self.contents = self.identities.contents
@@ -278,7 +278,7 @@ class DaskExecutor(Crew):
         self.workers.until(able, f"computes on {kind}")
 
     def compute(
-        self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: CrewWatcher
+        self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: ExecutorWatcher
     ) -> Iterator[Computed]:
         """As results come in; a lost worker's cells go to another one."""
         self.workers.logs = (self.directory / LOGS).resolve()

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from bench import __version__
 from bench.evaluation.compute import Tensors
+from bench.execution.cell_runner import CellRunner
 from bench.execution.suite_files import (
     CODE,
     ROOT,
@@ -35,7 +36,6 @@ from bench.matrix.identity import NUMBERS_VERSION
 from bench.matrix.parse import parse
 from bench.models.load import model_digest, stated_of
 from bench.plugins import install, install_source, uninstall
-from bench.running.workplace import Workplace
 from tasks.errors import UserInputError
 
 DEFAULT_THREADS = torch.get_num_threads()
@@ -161,7 +161,7 @@ class WorkerRun:
         spec.check_plug_ins()
         matrix = with_task_files(spec.matrix, spec.files, self.folder)
         self.matrix = parse(matrix, "the matrix")
-        self.runner = Workplace(self.matrix, self)
+        self.runner = CellRunner(self.matrix, self)
 
     def install(self) -> None:
         """Puts the plug-ins of this machine's packages, and of the run's files, into the tables."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from tasks.errors import UserInputError
 
 LOAD_TIMEOUT = 3600.0
-"""Seconds: of a network disk that does not answer, not of a model that is large."""
+"""Seconds on a worker: of a network disk that does not answer, not of a large model."""
 
 
 @dataclass(frozen=True)
@@ -16,10 +16,12 @@ class RunOptions:
     """What `python -m bench run` takes beside the matrix.
 
     Attributes:
-        only: `key=value` each; the cells of these alone (`bench.running.plan.select`).
+        only: `key=value` each; the cells of these alone (`bench.execution.plan.select`).
         retry_failed: compute cells again that failed before.
-        cell_timeout: seconds that a cell may take, once its model and task are there.
-        load_timeout: seconds that loading a model, or preparing a task for it, may take.
+        cell_timeout: seconds that a cell may take, once its model and task are there. A limit makes
+            a run without workers use one, since only a process of its own can be ended.
+        load_timeout: seconds that loading a model, or preparing a task for it, may take; None is
+            `LOAD_TIMEOUT` on workers, and no limit in this process.
         reuse: runs whose finished cells are taken over.
         workers: processes on this machine; None computes in this one.
         scheduler: address of a dask.distributed scheduler whose workers compute.
@@ -30,7 +32,7 @@ class RunOptions:
     only: tuple[str, ...] = ()
     retry_failed: bool = True
     cell_timeout: float | None = None
-    load_timeout: float | None = LOAD_TIMEOUT
+    load_timeout: float | None = None
     reuse: tuple[Path, ...] = ()
     workers: int | None = None
     scheduler: str | None = None

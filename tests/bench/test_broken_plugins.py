@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from bench import plugins
+from bench.execution.run import run_matrix
 from bench.models.load import load_model
 from bench.plugins import PluginError, install
-from bench.runner import run_matrix
 from methods import METHODS
 from tasks import TASKS
 from tasks.errors import UserInputError

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from pyarrow import parquet
 
-from bench.runner import run_matrix
+from bench.execution.run import run_matrix
 from bench.store.files import MAX_JSON_BYTES, dump, seal, unseal
 from bench.store.layout import CELL_FILE, RUN_FILE, TENSOR_FILE
 from bench.store.results import CorruptRunError, RunStore

@@ -8,12 +8,12 @@ import pytest
 
 from bench import plugins
 from bench.conformance.methods import CHECKS
+from bench.execution.run import Outcome, run_matrix
 from bench.matrix.cells import expand
 from bench.matrix.options import RunOptions
 from bench.models import load as models
 from bench.models.load import load_model, load_tokenizer
 from bench.plugins import PluginError, install
-from bench.runner import Outcome, run_matrix
 from bench.store.results import RunStore
 from methods import METHODS
 from tasks import TASKS

@@ -12,9 +12,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from bench.cli.steer import _kind_of_prompt
+from bench.execution.run import run_matrix
 from bench.models.bridge import boot_bridge
 from bench.models.tiny import ARCHITECTURES, tiny_model, tiny_tokenizer
-from bench.runner import run_matrix
 from bench.steering import intervention_of, load_intervention, save_intervention, steered
 from bench.store.cells import Cell
 from bench.store.find import find_cell

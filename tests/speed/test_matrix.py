@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from bench.execution.run import run_matrix
 from bench.matrix.schema import Matrix
-from bench.runner import run_matrix
 from bench.store.results import RunStore
 from reports.load import load
 from tests.small import task_texts
@@ -56,8 +56,8 @@ def measured(benchmark: Any) -> Callable[..., float]:
 def test_planning_storing_and_resuming(
     matrix: Matrix, directory: Path, measured: Callable[..., float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crew = Trivial(matrix)
-    monkeypatch.setattr("bench.runner.crew_for", lambda *arguments: crew)
+    executor = Trivial(matrix)
+    monkeypatch.setattr("bench.execution.run.executor_for", lambda *arguments: executor)
 
     def all_three() -> None:
         assert len(run_matrix(matrix, directory).computed) == N_CELLS

@@ -8,8 +8,8 @@ import yaml
 from rich.console import Console
 
 from bench.cli.closing import close_run, what_was_done
+from bench.execution.run import Outcome, run_matrix
 from bench.matrix.options import RunOptions
-from bench.runner import Outcome, run_matrix
 from bench.store.records import CellError
 from bench.store.results import RunStore
 from bench.words import counted

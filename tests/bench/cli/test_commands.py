@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bench.execution.run import run_matrix
 from bench.harmless import harmless
 from bench.matrix.config import load_config
 from bench.matrix.options import RunOptions
-from bench.runner import run_matrix
 from bench.store.find import find_cell
 from bench.store.layout import CELL_FILE
 from bench.store.results import RunStore

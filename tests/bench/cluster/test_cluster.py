@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from bench.cluster.executor import ClusterLostError
+from bench.cluster.orders import Orders
 from distributed import Client, LocalCluster, Scheduler
 
-from bench.cluster.crew import ClusterLostError
-from bench.cluster.orders import Orders
+from bench.execution.run import Outcome, Silent, run_matrix
 from bench.matrix.cells import PlannedCell
 from bench.matrix.options import RunOptions
-from bench.runner import Outcome, Silent, run_matrix
 from bench.store.records import CellRecord
 from bench.store.results import RunStore
 from tasks.errors import UserInputError
@@ -299,7 +299,7 @@ def test_a_kind_of_device_that_no_worker_has_is_one_sentence(
 def test_a_worker_with_another_suite_says_so(
     tiny_folder: Path, tmp_path: Path, scheduler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.cluster.crew.Orders", partial(Orders, version=("0.0.9", 1)))
+    monkeypatch.setattr("bench.cluster.executor.Orders", partial(Orders, version=("0.0.9", 1)))
     with pytest.raises(UserInputError, match=r"has attribution-bench 0.1.0 .* with 0.0.9"):
         run_matrix(
             small_matrix(tiny_folder), tmp_path / "run", options=RunOptions(scheduler=scheduler)
@@ -364,7 +364,7 @@ def test_what_kills_hangs_or_breaks_is_a_result_with_its_log(
 def test_no_scheduler_and_no_worker_are_one_sentence(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.cluster.crew.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("bench.cluster.executor.CONNECT_SECONDS", 1)
     with pytest.raises(ClusterLostError, match="No dask scheduler answers"):
         run_matrix(
             small_matrix(tiny_folder),
@@ -435,7 +435,7 @@ def test_a_worker_may_be_a_thread_of_this_process(
 def test_one_process_needs_no_dask_and_workers_say_how_to_get_it(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "bench.cluster.crew", None)
+    monkeypatch.setitem(sys.modules, "bench.cluster.executor", None)
     with pytest.raises(UserInputError, match="pip install distributed"):
         run_matrix(small_matrix(tiny_folder), tmp_path / "run", options=RunOptions(workers=2))
 

@@ -8,9 +8,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-
 from bench.cluster.local_workers import FALSE_STARTS, LocalWorkers, NoWorkerError, shared_gpus
 from bench.cluster.worker_logs import WorkerLogs
+
 from tasks.errors import UserInputError
 from tests.small import small_matrix
 

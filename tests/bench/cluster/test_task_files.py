@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-
 from bench.cluster.task_files import contents, unpacked
 from bench.cluster.worker_logs import MAX_LINES, WorkerLogs
+
 from bench.matrix.cells import expand
 from bench.matrix.config import load_config
 from bench.matrix.parse import parse

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from bench.cluster.code import PACKAGES, code_on_disk, differing
+from bench.cluster.executor import ClusterLostError
+from bench.cluster.local_workers import NoWorkerError
 from distributed import Client, Future
 
-from bench.cluster.code import PACKAGES, code_on_disk, differing
-from bench.cluster.crew import ClusterLostError
-from bench.cluster.local_workers import NoWorkerError
+from bench.execution.run import Outcome, Silent, run_matrix
 from bench.matrix.cells import PlannedCell
 from bench.matrix.options import RunOptions
 from bench.models.load import MODELS
 from bench.plugins import install
-from bench.runner import Outcome, Silent, run_matrix
 from bench.store.records import CellRecord
 from tasks.errors import UserInputError
 from tests.bench.test_plugins import METHOD, package

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from bench.cluster.waiting import Waiting, needs
+
+from bench.execution.tally import Tally
 from bench.matrix.cells import PlannedCell, expand
-from bench.running.tally import Tally
 from tests.small import small_matrix
 
 CPU = frozenset({"cpu"})

@@ -11,6 +11,7 @@ from bench import plugins
 from bench.conformance import models as of_models
 from bench.conformance import task_case
 from bench.conformance.check import needs, run_checks
+from bench.conformance.tasks import CHECKS as TASK_CHECKS
 from bench.models import load as models
 from bench.models.load import ModelEntry
 from tasks import TASKS
@@ -33,9 +34,9 @@ OWN = [name for name in TASKS if name != "file"]
 
 @pytest.mark.parametrize("name", OWN)
 def test_the_suites_own_tasks_conform(name: str) -> None:
-    found = list(run_checks(lambda: of_tasks.Case(name), of_tasks.CHECKS))
+    found = list(run_checks(lambda: task_case.TaskCase(name), TASK_CHECKS))
     assert [outcome for outcome in found if outcome.problem] == []
-    assert len(found) == len(of_tasks.CHECKS)
+    assert len(found) == len(TASK_CHECKS)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox", "gemma3"])

@@ -36,14 +36,12 @@ SEED = "the same seed gives the same scores, and the global random state has no 
 
 BLAMED = {
     # name: what it does before and after its fit, the one check that fails, and in which words
-    "zeroes_weight": ("", "list(model.parameters())[-1].zero_()", LEFT, "weights (ln_final.b)"),
+    "zeroes_weight": ("", "list(model.parameters())[-1].zero_()", LEFT, "weights (ln_final.bias)"),
     "trains": ("model.train()", "", LEFT, "train mode ("),
     "hook_once": ("hasattr(bridge, 'mine') or bridge.blocks[0].hook_mlp_out.add_hook("
                   "lambda h, hook: 1.5 * h); object.__setattr__(bridge, 'mine', 1)", "",
-                  LEFT, "attributes (bridge.mine); hooks (blocks.0.mlp.hook_out)"),
+                  LEFT, "hooks (blocks.0.mlp.hook_out)"),
     "grad_off": ("", "torch.set_grad_enabled(False)", LEFT, "grad mode: False instead of True"),
-    "patches": ("", "torch.nn.functional.gelu = torch.nn.functional.relu", LEFT,
-                "functions (torch.nn.functional.gelu)"),
     "draws": ("", "return Attribution(torch.randn(grid.shape))", SEED, "draw from a generator"),
     "seeds": ("torch.manual_seed(0)", "", SEED, "changes the global random state of torch"),
     "rolls": ("random.random()", "", SEED, "changes the global random state of Python"),

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.execution.run import Outcome, run_matrix
 from bench.matrix.schema import Choice
 from bench.plugin_entry import PluginEntry
-from bench.runner import Outcome, run_matrix
 from methods import METHODS
 from tasks.errors import UserInputError
 from tasks.ioi import IOI

@@ -11,9 +11,9 @@ from bench.evaluation.evaluate import metric_row
 from bench.evaluation.prepare import PreparedTask
 from bench.evaluation.sparsity import area, sizes, sparsity_curve, strongest
 from bench.evaluation.split import respond
+from bench.execution.run import run_matrix
+from bench.execution.work import Counting
 from bench.matrix.cells import expand
-from bench.runner import run_matrix
-from bench.running.work import Counting
 from bench.store.cells import Cell
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.intervention import Intervention

@@ -9,8 +9,8 @@ import torch
 from bench.evaluation.prepare import PreparedTask
 from bench.evaluation.split import respond
 from bench.evaluation.transfer import TIED, evaluate_elsewhere
+from bench.execution.run import run_matrix
 from bench.matrix.cells import expand
-from bench.runner import run_matrix
 from bench.store.cells import Cell
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.objective import Objective

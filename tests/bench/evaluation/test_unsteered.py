@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from bench.cli.app import app
 from bench.cli.tasks import _write
 from bench.evaluation.unsteered import as_frame, every_variety, measure
+from bench.execution.run import run_matrix
 from bench.models.load import LoadedModel, load_model
 from bench.plugin_entry import PluginEntry
-from bench.runner import run_matrix
 from tasks import TASKS
 from tasks.build import build_task
 from tasks.errors import UserInputError

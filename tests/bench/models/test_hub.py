@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 from huggingface_hub import close_session, constants
 
+from bench.execution.cell_runner import CellRunner
+from bench.execution.open_model import OtherModelError
+from bench.execution.run import run_matrix
 from bench.matrix.cells import expand
 from bench.models.hub import TIMEOUT_SECONDS
 from bench.models.load import load_model, load_tokenizer, model_digest
-from bench.runner import run_matrix
-from bench.running.opened import OtherModelError
-from bench.running.workplace import Workplace
 from tasks.errors import UserInputError
 from tests.small import small_matrix, task_texts
 from tests.tiny import save_tiny
@@ -169,7 +169,7 @@ def test_other_weights_under_the_same_commit_are_refused(
         pinned = small_matrix(HUB_ID, models=[{"name": HUB_ID, "digest": digest}])
         cell = expand(pinned, model_digest, lambda device: "cpu")[0]
         assert cell.id == expand(more, model_digest, lambda device: "cpu")[0].id
-        place = Workplace(pinned)
+        place = CellRunner(pinned)
         if words:
             with pytest.raises(OtherModelError, match=words):
                 place.open(cell)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.runner import run_matrix
+from bench.execution.run import run_matrix
 from bench.steering import intervention_of, save_intervention
 from bench.store.cells import Cell
 from bench.store.interventions import KINDS, kind_of

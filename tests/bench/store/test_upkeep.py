@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.runner import Silent, run_matrix
+from bench.execution.run import Silent, run_matrix
 from bench.store.layout import CELL_FILE, TENSOR_FILE, NotWritableError
 from bench.store.results import RunStore
 from bench.store.upkeep import look, survey, tidy
@@ -238,8 +238,8 @@ def test_a_new_directory_is_its_owners_before_a_model_is_loaded(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two runs started together, the second one says so before it has done any work."""
-    monkeypatch.setattr("bench.running.opened.load_model", None)
-    monkeypatch.setattr("bench.running.alone.model_digest", None)
+    monkeypatch.setattr("bench.execution.open_model.load_model", None)
+    monkeypatch.setattr("bench.execution.executor.model_digest", None)
     with claim(tmp_path / "new"), pytest.raises(BusyError, match="is being written by process"):
         run_matrix(small_matrix(tiny_folder), tmp_path / "new")
     assert not (tmp_path / "new").exists()

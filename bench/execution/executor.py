@@ -9,10 +9,10 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from bench.evaluation.compute import Tensors
+from bench.execution.cell_runner import CellRunner, Watcher
 from bench.matrix.cells import PlannedCell
 from bench.models.bridge import resolve_device
 from bench.models.load import model_digest, stated_of
-from bench.running.workplace import Watcher, Workplace
 from bench.store.records import CellRecord
 from tasks.errors import UserInputError
 
@@ -21,8 +21,8 @@ ScoresOf = Callable[[str], NDArray[Any] | None]
 """Id of a cell -> its stored scores, None if it failed."""
 
 
-class CrewWatcher(Watcher, Protocol):
-    """Who wants to know how a crew gets on."""
+class ExecutorWatcher(Watcher, Protocol):
+    """Who wants to know how a executor gets on."""
 
     def interrupted(self, cell: PlannedCell, why: str) -> None:
         """A cell that was being computed waits again."""
@@ -31,7 +31,7 @@ class CrewWatcher(Watcher, Protocol):
         """Somebody cannot take part."""
 
 
-class Crew(AbstractContextManager["Crew"], Protocol):
+class Executor(AbstractContextManager["Executor"], Protocol):
     """Who computes cells: this process, or workers.
 
     Attributes:
@@ -53,7 +53,7 @@ class Crew(AbstractContextManager["Crew"], Protocol):
         """Raises UserInputError, before anything is written, for what is wrong with all cells."""
 
     def compute(
-        self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: CrewWatcher
+        self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: ExecutorWatcher
     ) -> Iterator[Computed]:
         """Yields every cell once it is computed or has failed, every parent before its children.
 
@@ -61,15 +61,15 @@ class Crew(AbstractContextManager["Crew"], Protocol):
         """
 
 
-class Alone(Crew):
+class LocalExecutor(Executor):
     """This process."""
 
-    def __init__(self, workplace: Workplace) -> None:
-        self.workplace = workplace
-        self.contents = workplace.contents
+    def __init__(self, runner: CellRunner) -> None:
+        self.runner = runner
+        self.contents = runner.contents
 
     def __exit__(self, *exception: object) -> None:
-        self.workplace.leave()
+        self.runner.leave()
 
     def model_digest(self, name: str) -> str:
         """Read or asked from here."""
@@ -92,10 +92,10 @@ class Alone(Crew):
         """
         first = cells[0]
         try:
-            self.workplace.open(first)
+            self.runner.open(first)
         except UserInputError:
             shared = [cell for cell in cells if cell.model == first.model]
-            if self.workplace.problem is None:
+            if self.runner.problem is None:
                 shared = [
                     cell
                     for cell in shared
@@ -107,10 +107,10 @@ class Alone(Crew):
             return  # the same again when the cell is computed, as its result
 
     def compute(
-        self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: CrewWatcher
+        self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: ExecutorWatcher
     ) -> Iterator[Computed]:
         """One after the other, in the order of the matrix."""
-        self.workplace.watcher = watcher
+        self.runner.watcher = watcher
         for cell in cells:
             scores = None if cell.parent is None else scores_of(cell.parent)
-            yield cell, *self.workplace.compute(cell, scores)
+            yield cell, *self.runner.compute(cell, scores)

@@ -1,23 +1,19 @@
 """A cell computed again as its record says: threads, device, failures, earlier matrices."""
 
 import shutil
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
 
-from bench.comparison import compare
+from bench.execution.compare import compare
+from bench.execution.reproduce import _seconds, compute_again, planned
+from bench.execution.run import run_matrix
 from bench.matrix.options import RunOptions
 from bench.matrix.parse import parse
-from bench.reproduce import compute_again, planned
-from bench.runner import run_matrix
-from bench.running.workplace import Workplace
 from bench.store.find import find_cell
 from bench.store.results import RunStore
-from methods.grad_scalar import GradScalar
 from tests.bench.cli.test_cli import command
 from tests.bench.cli.test_commands import fails
 from tests.small import small_matrix
@@ -116,51 +112,46 @@ def test_where_things_lie_is_no_difference(tiny_folder: Path, run: Path, tmp_pat
     assert compare(stored, compute_again(elsewhere, record)).same
 
 
-def slow(*arguments: object) -> None:
-    for _ in range(3000):
-        time.sleep(0.01)
-    raise AssertionError("nobody ended it")
+SLOW = '''
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from methods.grad_scalar import GradScalar
+
+@dataclass(frozen=True)
+class Slow(GradScalar):
+    """Waits while a file is there."""
+    def fit(self, *arguments):
+        while Path({wait!r}).exists():
+            time.sleep(0.05)
+        return super().fit(*arguments)
+
+METHODS = {{"slow": Slow}}
+'''
 
 
 def test_a_time_limit_is_that_of_the_record_or_the_one_that_is_given(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
 ) -> None:
-    matrix = small_matrix(tiny_folder, methods=["grad_scalar"], controls={"draws": 0})
-    command_line = ["reproduce", "grad_scalar", "-r", str(tmp_path)]
-    with monkeypatch.context() as patch:
-        patch.setattr(GradScalar, "fit", slow)
-        (failed,) = run_matrix(matrix, tmp_path, options=RunOptions(cell_timeout=0.5)).failed
-        limits = {key: failed.provenance[key] for key in ("cell_timeout", "load_timeout")}
-        assert limits == {"cell_timeout": 0.5, "load_timeout": 3600.0}
-        assert command(patch, *command_line) == 0
-        assert "the same failure" in capsys.readouterr().out
-        assert command(patch, *command_line, "--cell-timeout", "0.2") == 0
-        shown = capsys.readouterr().out
-        assert "then: failed: CellTimeoutError: took longer than the limit of 0.5 s" in shown
-        assert "now:  failed: CellTimeoutError: took longer than the limit of 0.2 s" in shown
+    wait, file, run = tmp_path / "wait", tmp_path / "theirs.py", tmp_path / "run"
+    wait.touch()
+    file.write_text(SLOW.format(wait=str(wait)))
+    matrix = small_matrix(tiny_folder, methods=["slow"], controls={"draws": 0}, plugins=[str(file)])
+    (failed,) = run_matrix(matrix, run, options=RunOptions(cell_timeout=0.5)).failed
+    limits = {key: failed.provenance[key] for key in ("cell_timeout", "load_timeout")}
+    assert limits == {"cell_timeout": 0.5, "load_timeout": 3600.0}
+    command_line = ["reproduce", "slow", "-r", str(run), "--plugin", str(file)]
+    assert command(monkeypatch, *command_line) == 0
+    shown = capsys.readouterr().out
+    assert "the same failure" in shown
+    assert "then: failed: CellTimeoutError: took longer than the limit of 0.5 s" in shown
     assert command(monkeypatch, *command_line, "--cell-timeout", "0") == 2
+    wait.unlink()
     assert command(monkeypatch, *command_line, "--cell-timeout", "100") == 1
     assert "now:  done" in capsys.readouterr().out
-    done = run_matrix(matrix, tmp_path, options=RunOptions(cell_timeout=100))
-    (cell_id,) = done.computed
-    assert "cell_timeout" not in done.store.record(cell_id).provenance
 
 
 @pytest.mark.parametrize("stated", ["soon", -1.0, True, 1e300, None, float("nan")])
-def test_a_time_limit_that_is_none_is_no_limit(
-    stated: object, whole: Path, run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_time_limit_that_is_none_is_no_limit(stated: object) -> None:
     """A record may be anybody's."""
-    store, cell_id = find_cell("random", run)
-    record = store.record(cell_id)
-    odd = record.model_copy(update={"provenance": {**record.provenance, "cell_timeout": stated}})
-    limits = []
-
-    class Noting(Workplace):
-        def compute(self, *arguments: Any) -> Any:
-            limits.append(self.cell_timeout)
-            return super().compute(*arguments)
-
-    monkeypatch.setattr("bench.reproduce.Workplace", Noting)
-    assert compute_again(store, odd).record.status == "done"
-    assert limits == [None]
+    assert _seconds(stated) is None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bench.execution.work import Counting
 from bench.matrix.cells import PlannedCell
-from bench.running.work import Counting
 from bench.words import in_words
 
 

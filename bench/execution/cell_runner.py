@@ -1,4 +1,4 @@
-"""Where cells are computed: one model at a time, its tasks made ready, a failure as a result."""
+"""Computes cells in this process: one model at a time, its tasks prepared, failures as results."""
 
 from __future__ import annotations
 
@@ -12,25 +12,22 @@ from typing import Any, Protocol
 
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bench.evaluation.compute import Tensors, compute_cell
 from bench.evaluation.prepare import PreparedTask, prepare_task
 from bench.evaluation.provenance import environment, machine
 from bench.evaluation.rows import rows_at_hand, sharing, within_memory
+from bench.execution.failure import failure, kept
+from bench.execution.open_model import OpenedModel, open_model, tf32
+from bench.execution.unchanged import LeftBehindError, left_unchanged, seeded
 from bench.matrix.cells import PlannedCell
 from bench.matrix.named import NamedTask
 from bench.matrix.schema import Matrix, ModelChoice, PromptCounts
-from bench.running.contained import contained
-from bench.running.failure import failure, kept
-from bench.running.left import Found, method_data
-from bench.running.limits import CellTimeoutError, LoadTimeoutError, in_force, limited
-from bench.running.opened import OpenedModel, open_model, tf32
-from bench.running.torch_state import seeded
-from bench.running.weights import Weights
 from bench.store.records import CellRecord
 from methods.core.objective import Objective
 from methods.core.subject import SubjectModel
-from tasks.errors import UserInputError
+from tasks.errors import UserInputError, no_exit
 
 PREPARING_ROWS = 32
 """Rows of the unsteered forwards of a split, where the matrix does not say how many."""
@@ -64,34 +61,32 @@ class Nobody:
 
 
 @dataclass
-class Workplace:
-    """A process's place to compute cells.
+class CellRunner:
+    """Computes cells in this process.
 
     Attributes:
         matrix: what all cells share.
         watcher: is told what is going on.
-        cell_timeout: seconds that a cell may take; None for any number.
-        load_timeout: seconds that loading a model, or preparing a task for it, may take.
         contents: digest of a model -> what it has to hold (`LoadedModel.content`), where known.
-        opened: the model of the latest cell, which is that of the next ones too.
+        choice: the model of the latest cell, as the matrix names it.
+        opened: that model, which is the next cells' too; None where it cannot be had.
+        tasks: what was prepared for that model, or why it could not be.
         problem: why the model cannot be had; the same for all its cells.
         rows: of a forward, by what cells share (`sharing`).
-        given: what the methods of a task's cells are given, as it was prepared.
-        spoilt: the model, or what methods are given, is not what it was.
+        summed: methods whose first cell on this model was compared weight by weight.
+        changed: a cell left the model, or what methods are given, otherwise than it was.
     """
 
     matrix: Matrix
     watcher: Watcher = field(default_factory=Nobody)
-    cell_timeout: float | None = None
-    load_timeout: float | None = None
     contents: dict[str, str] = field(default_factory=dict)
     choice: ModelChoice | None = None
     opened: OpenedModel | None = None
     tasks: dict[Asked, PreparedTask | Exception] = field(default_factory=dict)
     problem: Exception | None = None
     rows: dict[str, int] = field(default_factory=dict)
-    given: dict[Asked, Weights] = field(default_factory=dict)
-    spoilt: bool = False
+    summed: set[str] = field(default_factory=set)
+    changed: bool = False
 
     def open(self, cell: PlannedCell) -> PreparedTask:
         """Loads the cell's model and prepares its task, unless they are ready.
@@ -117,11 +112,12 @@ class Workplace:
             # The same for every task, whatever was computed before it.
             subject.rows_per_forward = PREPARING_ROWS if setting == "auto" else setting
             try:
-                with contained(), tf32(self.choice.tf32), Found().left_by(f"the task {asked[0]}"):
-                    work = partial(within_memory, subject, prepare)
-                    task = limited(work, self.load_timeout, LoadTimeoutError)
-                self.tasks[asked] = task
-                self.given[asked] = method_data(task.train.prompts, task.grid)
+                with (
+                    no_exit(),
+                    tf32(self.choice.tf32),
+                    left_unchanged(subject, f"the task {asked[0]}"),
+                ):
+                    self.tasks[asked] = within_memory(subject, prepare)
             except Exception as error:
                 self.tasks[asked] = kept(error)
         prepared = self.tasks[asked]
@@ -134,17 +130,15 @@ class Workplace:
         self.watcher.loading(cell.model.name)
         self.choice = cell.model
         try:
-            with contained():
-                work = partial(open_model, cell, self.contents)
-                self.opened = limited(work, self.load_timeout, LoadTimeoutError)
+            with no_exit():
+                self.opened = open_model(cell, self.contents)
         except Exception as error:
             self.problem = kept(error)
 
     def leave(self) -> None:
         """Gives the model back."""
         self.choice = self.opened = self.problem = None
-        self.tasks, self.given = {}, {}
-        self.spoilt = False
+        self.tasks, self.summed, self.changed = {}, set(), False
 
     def _rows_of(self, cell: PlannedCell, task: PreparedTask, subject: SubjectModel) -> int:
         """Rows of a forward: those of the matrix, of the cells before, or what memory takes."""
@@ -189,32 +183,38 @@ class Workplace:
                 None if parent_scores is None else torch.from_numpy(parent_scores.copy()),
                 others,
             )
-            with contained(), tf32(cell.model.tf32), self._left_as_found(cell, self.opened):
-                work = partial(within_memory, subject, compute)
-                computed = limited(work, self.cell_timeout)
+            with no_exit(), tf32(cell.model.tf32), self._unchanged(cell, task, subject):
+                computed = within_memory(subject, compute)
             self.rows[sharing(cell.task.label, cell.settings)] = subject.rows_per_forward
             return computed
         except Exception as error:
-            record = failure(cell, error, self._provenance(start, started))
-            # A cell whose time is up may have been interrupted anywhere.
-            self.spoilt |= isinstance(error, CellTimeoutError)
-            if isinstance(error, torch.OutOfMemoryError):
+            if self.opened is not None and isinstance(error, torch.OutOfMemoryError):
                 torch.cuda.empty_cache()
+            record = failure(cell, error, self._provenance(start, started))
+            if self.changed:
+                self.leave()  # the next cell gets the model as it was loaded
             return record, {}
-        finally:
-            if self.spoilt:
-                self.leave()
 
     @contextmanager
-    def _left_as_found(self, cell: PlannedCell, opened: OpenedModel) -> Iterator[None]:
+    def _unchanged(
+        self, cell: PlannedCell, task: PreparedTask, subject: SubjectModel
+    ) -> Iterator[None]:
         """Raises LeftBehindError if the block leaves anything that cells after it would find."""
-        found = Found(opened.found, [self.given[cell.task.label, cell.prompts]])
-        self.spoilt = True
+        prompts = vars(task.train.prompts).items()
+        given = {f"prompts.{name}": value for name, value in prompts if isinstance(value, Tensor)}
+        given["grid.included"] = task.grid.included
+        first = cell.method.label not in self.summed  # all weights are read once a method
+        self.summed.add(cell.method.label)
+        who = f"the method {cell.method.label}"
+        self.changed = True
         try:
-            with seeded(cell.seed), found.left_by(f"the method {cell.method.label}"):
+            with seeded(cell.seed), left_unchanged(subject, who, given, checksum=first):
                 yield
-        finally:
-            self.spoilt = not found.clean
+            self.changed = False
+        except Exception as error:
+            noted = getattr(error, "__notes__", ())
+            self.changed = isinstance(error, LeftBehindError) or bool(noted)
+            raise
 
     def _provenance(self, start: float, started: datetime) -> dict[str, Any]:
         opened = self.opened
@@ -222,5 +222,4 @@ class Workplace:
             **(machine() if opened is None else environment(opened.model, opened.subject)),
             "started": started.isoformat(timespec="seconds"),
             "failed_after_seconds": time.perf_counter() - start,
-            **in_force(self.cell_timeout, self.load_timeout),
         }

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bench.execution.run import run_matrix
 from bench.matrix.options import RunOptions
-from bench.runner import run_matrix
 from tests.bench.cli.test_cli import command
 from tests.bench.cli.test_commands import fails
 from tests.small import small_matrix

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.execution.plan import Plan
+from bench.execution.run import run_matrix
 from bench.matrix.cells import expand
 from bench.matrix.options import RunOptions
-from bench.runner import run_matrix
-from bench.running.plan import Plan
 from bench.store.upkeep import Survey
 from reports.load import load
 from tests.bench.cluster.test_waiting import steps
@@ -61,7 +61,7 @@ def opens(
         folder = tmp_path_factory.mktemp("runs") / str(number)
         matrix = trivial_matrix(tiny_folder, number)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("bench.runner.crew_for", lambda *arguments: Trivial(matrix))  # noqa: B023
+            patch.setattr("bench.execution.run.executor_for", lambda *arguments: Trivial(matrix))  # noqa: B023
             actions: dict[str, Callable[[], object]] = {
                 "run": lambda: run_matrix(matrix, folder),  # noqa: B023
                 "resume": lambda: run_matrix(matrix, folder),  # noqa: B023

@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 
 from bench.evaluation.provenance import machine
+from bench.execution.failure import failure
+from bench.execution.progress import TerminalProgress
 from bench.matrix.cells import PlannedCell, expand
-from bench.running.failure import failure
-from bench.running.progress import TerminalProgress
 from tests.small import small_matrix
 
 

@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from bench.execution import cell_runner as module
+from bench.execution import open_model as opened
+from bench.execution.open_model import OtherModelError, tf32
+from bench.execution.run import Outcome, run_matrix
 from bench.matrix.cells import expand
-from bench.matrix.options import RunOptions
 from bench.matrix.schema import Matrix
 from bench.models.load import model_digest
-from bench.runner import Outcome, run_matrix
-from bench.running import opened
-from bench.running import workplace as module
-from bench.running.opened import OtherModelError, tf32
 from bench.store.cells import Cell
 from tests.small import small_matrix
 
@@ -131,27 +129,22 @@ def test_another_model_than_was_planned_is_refused(tiny_folder: Path) -> None:
     """Its folder was changed between planning and loading, or is another one on a worker."""
     matrix = matrix_of(tiny_folder)
     cell = expand(matrix, lambda name: "what it was", lambda device: "cpu")[0]
-    place = module.Workplace(matrix)
+    place = module.CellRunner(matrix)
     for _ in range(2):
         with pytest.raises(OtherModelError, match="was planned with what it was"):
             place.open(cell)
     stated = {**cell.settings["model"], "digest": model_digest(str(tiny_folder)), "bos": "<s>"}
     cell = replace(cell, settings={**cell.settings, "model": stated})
     with pytest.raises(OtherModelError, match=r"entry \{\}, but was planned with \{.bos.: .<s>"):
-        module.Workplace(matrix).open(cell)
+        module.CellRunner(matrix).open(cell)
     pinned = matrix_of(tiny_folder, models=[{"name": str(tiny_folder), "digest": "another"}])
     cell = expand(pinned, model_digest, lambda device: "cpu")[0]
     with pytest.raises(OtherModelError, match="asks for the digest another"):
-        module.Workplace(pinned).open(cell)
+        module.CellRunner(pinned).open(cell)
 
 
 def broken(name: str, **how: Any) -> Any:
     raise RuntimeError("the disk gave nonsense")
-
-
-def slow(name: str, **how: Any) -> Any:
-    for _ in range(2000):
-        time.sleep(0.01)
 
 
 def leaving(*arguments: Any, **how: Any) -> Any:
@@ -190,7 +183,7 @@ def test_the_users_interrupt_ends_the_run(
 
 @pytest.mark.parametrize(
     ("load", "kind"),
-    [(broken, "RuntimeError"), (slow, "LoadTimeoutError"), (leaving, "EscapedError")],
+    [(broken, "RuntimeError"), (leaving, "EscapedError")],
 )
 def test_a_first_model_that_breaks_fails_its_cells_alone(
     load: Any, kind: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -206,22 +199,10 @@ def test_a_first_model_that_breaks_fails_its_cells_alone(
     monkeypatch.setattr(opened, "load_model", first_breaks)
     matrix = matrix_of(tiny_folder, models=[str(other), str(tiny_folder)],
                        methods=["grad_scalar", "dla", "attr_patch"])  # fmt: skip
-    real(str(tiny_folder))  # its imports take no time of the limit's
-    outcome = run_matrix(matrix, tmp_path / "run", options=RunOptions(load_timeout=5))
+    outcome = run_matrix(matrix, tmp_path / "run")
     assert asked == [str(other), str(tiny_folder)]
     assert len(outcome.computed) == 3
     errors = [record.error for record in outcome.failed if record.error]
     assert [error.kind for error in errors] == [kind] * 3
     assert all("first_breaks" in error.log for error in errors)
     assert len({len(error.log) for error in errors}) == 1
-
-
-def test_a_task_that_cannot_be_prepared_in_time_fails_its_cells(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "prepare_task", lambda *rest: slow(""))
-    outcome = run_matrix(
-        matrix_of(tiny_folder), tmp_path / "run", options=RunOptions(load_timeout=3)
-    )
-    assert [r.error.kind for r in outcome.failed if r.error] == ["LoadTimeoutError"]
-    assert "--load-timeout" in outcome.failed[0].error.message  # type: ignore[union-attr]

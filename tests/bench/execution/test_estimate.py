@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from bench.evaluation.compute import identity
+from bench.execution.estimate import estimated_seconds
+from bench.execution.work import Counting
 from bench.matrix.cells import PlannedCell, expand
 from bench.models.embedded import WEIGHTS_DIGEST
-from bench.running.estimate import estimated_seconds
-from bench.running.work import Counting
 from bench.store.records import CellRecord
 from bench.words import in_one_process, in_words
 from tests.small import small_matrix

@@ -1,4 +1,4 @@
-"""A model that is open for cells: loaded, known to be the planned one, and how it was found."""
+"""Loads the model of a cell, and makes sure that it is the one that was planned."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 
 from bench.matrix.cells import PlannedCell
 from bench.models.load import STATED, LoadedModel, load_model, stated_of
-from bench.running.model_state import ModelState
 from methods.core.subject import SubjectModel
 from tasks.errors import UserInputError
 
@@ -26,12 +25,10 @@ class OpenedModel:
     Attributes:
         model: as it was loaded.
         subject: the same, behind the verbs that methods know.
-        found: its state, which every cell has to leave it in.
     """
 
     model: LoadedModel
     subject: SubjectModel
-    found: ModelState
 
 
 def open_model(cell: PlannedCell, contents: dict[str, str]) -> OpenedModel:
@@ -57,8 +54,10 @@ def open_model(cell: PlannedCell, contents: dict[str, str]) -> OpenedModel:
     contents[model.digest] = model.content
     autocast = None if choice.autocast == "none" else getattr(torch, choice.autocast)
     subject = SubjectModel(model.bridge, autocast=autocast)
-    with tf32(choice.tf32):
-        return OpenedModel(model, subject, ModelState(subject))
+    with torch.no_grad():  # the bridge adds hooks of its own at its first forward
+        subject.logits(torch.arange(2, device=subject.device).view(1, 2))
+    subject.passes.forward = 0
+    return OpenedModel(model, subject)
 
 
 def _check(model: LoadedModel, cell: PlannedCell, before: str | None) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.execution.failure import CellTimeoutError, LoadTimeoutError
 from bench.harmless import harmless
-from bench.running.limits import CellTimeoutError, LoadTimeoutError
 from bench.store.cells import Cell
 from bench.store.records import CellRecord
 

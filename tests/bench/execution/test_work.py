@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from bench.execution.run import run_matrix
+from bench.execution.work import Counting, Length, work_of_stored
 from bench.matrix.cells import expand
 from bench.models.load import model_digest
 from bench.models.shape import OWN, ModelShape, model_shape
-from bench.runner import run_matrix
-from bench.running.work import Counting, Length, work_of_stored
 from tasks.task import PromptPair
 from tests.small import small_matrix, task_texts
 from tests.tiny import ARCHITECTURES, N_HEADS, N_KV_HEADS, save_tiny

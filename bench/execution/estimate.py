@@ -1,6 +1,6 @@
 """How long cells will take, before they are computed.
 
-The work of a cell is counted in rows of a forward (`bench.running.work`). What a row costs comes
+The work of a cell is counted in rows of a forward (`bench.execution.work`). What a row costs comes
 from finished cells of the same model on the same kind of device where there are any, and for the
 embedded model on two cores else from `SECONDS_A_ROW`.
 """
@@ -11,9 +11,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from bench.execution.work import Counting, Stored, work_of_stored
 from bench.matrix.cells import PlannedCell
 from bench.models.embedded import WEIGHTS_DIGEST
-from bench.running.work import Counting, Stored, work_of_stored
 
 SECONDS_A_ROW: Mapping[tuple[str, str], float] = {(WEIGHTS_DIGEST, "cpu"): 0.018}
 """By the model's digest and the kind of device: one prompt of 24 tokens through the model; measured

@@ -17,9 +17,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from bench.execution.tally import Tally
 from bench.harmless import harmless
 from bench.matrix.cells import PlannedCell
-from bench.running.tally import Tally
 from bench.store.records import CellRecord
 from bench.words import counted, in_words
 

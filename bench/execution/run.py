@@ -15,16 +15,16 @@ from safetensors import SafetensorError
 from bench import __version__
 from bench.evaluation.compute import Tensors
 from bench.evaluation.rows import sharing, used_rows
+from bench.execution.cell_runner import CellRunner, Nobody
+from bench.execution.executor import Executor, ExecutorWatcher, LocalExecutor
+from bench.execution.failure import failure
+from bench.execution.plan import Plan
+from bench.execution.reuse import runs, take_over
+from bench.execution.tables import write_tables
 from bench.matrix.cells import PlannedCell, expand
 from bench.matrix.options import RunOptions
 from bench.matrix.schema import Matrix
 from bench.plugins import install
-from bench.running.alone import Alone, Crew, CrewWatcher
-from bench.running.failure import failure
-from bench.running.plan import Plan
-from bench.running.reuse import runs, take_over
-from bench.running.tables import write_tables
-from bench.running.workplace import Nobody, Workplace
 from bench.store.records import CellRecord
 from bench.store.results import RunStore
 from bench.store.upkeep import Survey, look, tidy
@@ -32,7 +32,7 @@ from bench.store.writer import claim
 from tasks.errors import UserInputError
 
 
-class Progress(CrewWatcher, Protocol):
+class Progress(ExecutorWatcher, Protocol):
     """What wants to know how a run goes on."""
 
     def set_aside(self, sentences: list[str]) -> None:
@@ -111,14 +111,16 @@ def run_matrix(
     with ExitStack() as stack:
         stack.enter_context(threads(options.threads))
         stack.enter_context(claim(directory))
-        crew = stack.enter_context(crew_for(matrix, options, directory))
-        cells = expand(matrix, crew.model_digest, crew.device, crew.stated)
+        executor = stack.enter_context(executor_for(matrix, options, directory))
+        cells = expand(matrix, executor.model_digest, executor.device, executor.stated)
         found = _survey(directory, progress)
-        crew.contents.update(_contents(found.cells.values()))
+        executor.contents.update(_contents(found.cells.values()))
         plan = Plan.of(cells, found, options, runs(directory, options.reuse))
         progress.planned(plan.left, len(plan.done), plan.seconds)
         if plan.left:
-            crew.check(plan.left)  # a mistake in the matrix shows before the run becomes its own
+            executor.check(
+                plan.left
+            )  # a mistake in the matrix shows before the run becomes its own
         store = RunStore.create(
             directory,
             matrix.model_dump(),
@@ -134,7 +136,7 @@ def run_matrix(
                 for cell in cells
                 if cell.id in wanted
             ]
-            _compute(missing, crew, outcome, progress)
+            _compute(missing, executor, outcome, progress)
         finally:
             write_tables(store, matrix.agreement.resamples)
     return outcome
@@ -152,24 +154,17 @@ def results_directory(matrix: Matrix, output: str | Path | None) -> Path:
     return Path(directory)
 
 
-def crew_for(matrix: Matrix, options: RunOptions, directory: Path) -> Crew:
-    """Who computes the cells; workers keep their logs in the run's `directory`.
+def executor_for(matrix: Matrix, options: RunOptions, directory: Path) -> Executor:
+    """What computes the cells: this process, or workers of dask.
 
-    Raises:
-        UserInputError: if workers are wanted and dask is not installed.
+    A time limit needs a process that can be ended, so with one there is a worker at least. Workers
+    keep their logs in the run's `directory`.
     """
-    if options.workers is None and options.scheduler is None:
-        place = Workplace(
-            matrix, cell_timeout=options.cell_timeout, load_timeout=options.load_timeout
-        )
-        return Alone(place)
-    try:
-        from bench.execution.dask_executor import DaskExecutor
-    except ImportError as error:
-        raise UserInputError(
-            "Workers need dask.distributed, which is not installed "
-            f"({error}): python -m pip install distributed"
-        ) from error
+    limited = options.cell_timeout is not None or options.load_timeout is not None
+    if options.workers is None and options.scheduler is None and not limited:
+        return LocalExecutor(CellRunner(matrix))
+    from bench.execution.dask_executor import DaskExecutor  # takes a second to import
+
     return DaskExecutor(matrix, options, directory)
 
 
@@ -213,13 +208,15 @@ def _not_taken_over(plan: Plan, outcome: Outcome) -> set[str]:
     return broken
 
 
-def _compute(cells: list[PlannedCell], crew: Crew, outcome: Outcome, progress: Progress) -> None:
+def _compute(
+    cells: list[PlannedCell], executor: Executor, outcome: Outcome, progress: Progress
+) -> None:
     store = outcome.store
 
     def scores_of(cell_id: str) -> NDArray[Any] | None:
         return store.read(cell_id).tensors["scores"] if store.has(cell_id) else None
 
-    for cell, record, tensors in crew.compute(cells, scores_of, progress):
+    for cell, record, tensors in executor.compute(cells, scores_of, progress):
         record = _stored(store, cell, record, tensors)
         if record.status == "done":
             outcome.computed.append(cell.id)

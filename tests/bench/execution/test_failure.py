@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
+from bench.execution.failure import kept, log_of
+from bench.execution.run import run_matrix
 from bench.matrix.options import RunOptions
-from bench.runner import run_matrix
-from bench.running.failure import kept, log_of
 from bench.store.cells import Cell
 from bench.store.records import CellError
 from bench.store.results import RunStore

@@ -9,10 +9,10 @@ import torch
 
 import bench
 from bench import runner
+from bench.execution import open_model as opened
+from bench.execution.run import Outcome, run_matrix
 from bench.matrix.cells import PlannedCell
 from bench.matrix.schema import Matrix
-from bench.runner import Outcome, run_matrix
-from bench.running import opened
 from bench.store.cells import Cell
 from bench.store.records import CellRecord
 from bench.store.results import RunStore

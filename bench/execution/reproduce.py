@@ -1,4 +1,4 @@
-"""A stored cell computed again as it was computed then (`bench.comparison` compares the two)."""
+"""Computes a stored cell again as it was computed then; `bench.execution.compare` compares."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from numpy.typing import NDArray
 
+from bench.execution.run import Silent, executor_for, threads
 from bench.harmless import harmless
 from bench.matrix.cells import PlannedCell, expand
 from bench.matrix.config import load_config
 from bench.matrix.identity import same_content
+from bench.matrix.options import RunOptions
 from bench.matrix.parse import parse
 from bench.matrix.schema import Matrix
 from bench.matrix.trust import trusted
 from bench.models.load import model_digest
 from bench.plugins import install, require_plugins
-from bench.runner import threads
-from bench.running.workplace import Workplace
 from bench.store.cells import Cell
 from bench.store.layout import RUN_FILE
 from bench.store.records import CellRecord, content_of
@@ -69,16 +71,26 @@ def compute_again(
     known = record.provenance
     with threads(_number(known.get("threads"), MOST_THREADS)):
         cell = planned(chosen, store, record)
-        workplace = Workplace(
-            chosen,
+        options = RunOptions(
+            workers=1,
+            threads=torch.get_num_threads(),
             cell_timeout=cell_timeout or _seconds(known.get("cell_timeout")),
             load_timeout=_seconds(known.get("load_timeout")),
         )
-        if known.get("model_content"):
-            workplace.contents[str(known.get("model_digest"))] = str(known["model_content"])
-        cell = replace(cell, rows=_number(known.get("rows_per_forward"), MOST_ROWS))
-        again, tensors = workplace.compute(cell, _parent_scores(store, cell))
-        workplace.leave()
+        limited = options.cell_timeout is not None or options.load_timeout is not None
+        with (
+            TemporaryDirectory() as logs,
+            executor_for(
+                chosen, options if limited else replace(options, workers=None), Path(logs)
+            ) as executor,
+        ):
+            executor.model_digest(cell.model.name)
+            executor.device(cell.model.device)
+            if known.get("model_content"):
+                executor.contents[str(known.get("model_digest"))] = str(known["model_content"])
+            cell = replace(cell, rows=_number(known.get("rows_per_forward"), MOST_ROWS))
+            scores = _parent_scores(store, cell)
+            ((_, again, tensors),) = executor.compute([cell], lambda parent: scores, Silent())
     return Cell(again, tensors)
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.execution.estimate import estimated_seconds
+from bench.execution.reuse import Source, sources
 from bench.matrix.cells import PlannedCell
 from bench.matrix.options import RunOptions
-from bench.running.estimate import estimated_seconds
-from bench.running.reuse import Source, sources
 from bench.store.records import CellRecord
 from bench.store.upkeep import Survey
 from tasks.errors import UserInputError, nearest

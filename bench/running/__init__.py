@@ -1,1 +1,0 @@
-"""Cells in the making: where they are computed, planned, estimated and counted."""
