@@ -437,7 +437,9 @@ class Late(Noting):
 
 
 def test_a_worker_that_comes_late_is_given_cells(tiny_folder: Path, tmp_path: Path) -> None:
-    matrix = small_matrix(tiny_folder, seeds=list(range(60)), controls={"draws": 0})
+    matrix = small_matrix(
+        tiny_folder, methods=["grad_scalar"], seeds=list(range(40)), controls={"draws": 0}
+    )
     with LocalCluster(
         n_workers=1, threads_per_worker=1, memory_limit=0, dashboard_address=None
     ) as cluster:
@@ -487,7 +489,7 @@ def test_cells_come_by_model_and_parents_before_children() -> None:
 
 
 def test_giving_out_ten_times_the_cells_takes_ten_times_the_steps() -> None:
-    few, many = two_models(50), two_models(500)
+    few, many = two_models(20), two_models(200)
     assert steps(lambda: all_in_turn(many)) / len(many) < 1.5 * (
         steps(lambda: all_in_turn(few)) / len(few)
     )
