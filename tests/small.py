@@ -1,5 +1,7 @@
 """Small matrices over a tiny model whose tokenizer knows every word of the tasks."""
 
+import sys
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -36,3 +38,21 @@ def small_matrix(folder: Path | str, **changes: object) -> Matrix:
         },
         "test",
     )
+
+
+def steps(work: Callable[[], object]) -> int:
+    """How many calls and lines of Python some work takes."""
+    count = 0
+
+    def trace(*_: object) -> object:
+        nonlocal count
+        count += 1
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)  # type: ignore[arg-type]
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return count

@@ -146,7 +146,8 @@ class DaskExecutor(Executor):
                     f"No dask scheduler answers at {address}: {error}. The address is what "
                     '`dask scheduler` prints, such as "tcp://10.0.0.1:8786".'
                 ) from error
-            self.client = stack.enter_context(client)
+            self.client = client
+            stack.callback(client.close, timeout=FAREWELL_SECONDS)
             self.stack = stack.pop_all()
 
     def _start(self, stack: ExitStack) -> str:
@@ -181,6 +182,13 @@ class DaskExecutor(Executor):
         return Workers(self.client, spec, options.patience)
 
     def __exit__(self, *exception: object) -> None:
+        if self.client.status == "running":
+            self._leave()
+        with suppress(OSError, TimeoutError):
+            self.stack.close()
+
+    def _leave(self) -> None:
+        """Takes back what is out, and tells all workers that the run is over."""
         with suppress(Exception):  # a scheduler that is gone must not hide why
             self.client.cancel([task.future for task in self.tasks.values()], force=True)
             if not self.local and "workers" in vars(self):  # who is busy hears it after its cell
@@ -189,8 +197,6 @@ class DaskExecutor(Executor):
                 fire_and_forget(futures)
                 if futures:
                     wait(futures, timeout=FAREWELL_SECONDS)
-        with suppress(OSError, TimeoutError):
-            self.stack.close()
 
     def model_digest(self, name: str) -> str:
         """As a worker has it: this machine need not have the model."""

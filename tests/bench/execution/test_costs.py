@@ -16,7 +16,7 @@ from bench.matrix.cells import expand
 from bench.matrix.options import RunOptions
 from bench.store.upkeep import Survey
 from reports.load import load
-from tests.bench.cluster.test_waiting import steps
+from tests.small import steps
 from tests.trivial import Trivial, trivial_matrix
 
 FEW, MANY = 6, 26

@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from bench.cluster.code import PACKAGES, code_on_disk, differing
-from bench.cluster.executor import ClusterLostError
-from bench.cluster.local_workers import NoWorkerError
 from distributed import Client, Future
 
-from bench.execution.run import Outcome, Silent, run_matrix
+from bench.execution.dask_workers import NoWorkerError
+from bench.execution.suite_files import PACKAGES
 from bench.matrix.cells import PlannedCell
 from bench.matrix.options import RunOptions
 from bench.models.load import MODELS
 from bench.plugins import install
+from bench.execution.run import Outcome, Silent, run_matrix
 from bench.store.records import CellRecord
 from tasks.errors import UserInputError
 from tests.bench.test_plugins import METHOD, package
@@ -100,7 +99,7 @@ def good(theirs: Theirs, their_package: Path, tmp_path: Path) -> Iterator[None]:
 @pytest.fixture
 def warm(theirs: Theirs) -> None:
     """Those who have the suite have imported what takes long."""
-    code = "import bench.cluster.desk"
+    code = "import bench.execution.dask_worker"
     for name in ("edited", "plain"):
         theirs.client.submit(exec, code, workers=[name], pure=False).result(timeout=120)
 
@@ -207,7 +206,7 @@ class Occupying(Refusals):
 def test_a_cell_behind_somebody_elses_work_goes_to_an_idle_worker(
     theirs: Theirs, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.cluster.shift.STUCK_SECONDS", 0.5)
+    monkeypatch.setattr("bench.execution.dask_executor.STUCK_SECONDS", 0.5)
     theirs.client.wait_for_workers(4, timeout=120)
     matrix = small_matrix(
         tiny_folder, methods=["grad_scalar"], seeds=list(range(12)), controls={"draws": 0}
@@ -230,23 +229,6 @@ def test_a_run_does_not_wait_for_ever_behind_somebody_elses_work(
     )
     occupying = Occupying(theirs, tmp_path)
     options = RunOptions(scheduler=theirs.address, threads=1, patience=10)
-    with pytest.raises(ClusterLostError, match=r"within 10 s.*\(cpu, has not begun with its cell"):
+    with pytest.raises(NoWorkerError, match=r"within 10 s.*\(cpu, has not begun with its cell"):
         run_matrix(matrix, tmp_path / "run", occupying, options)
     assert occupying.ends()
-
-
-def test_files_that_differ_are_named_and_line_endings_do_not_count(tmp_path: Path) -> None:
-    for name, end in (("one", b"\n"), ("other", b"\r\n")):
-        folder = tmp_path / name / "methods"
-        (folder / "__pycache__").mkdir(parents=True)
-        (folder / "__pycache__" / "a.pyc").write_bytes(end)
-        (folder / ".ipynb_checkpoints").mkdir()
-        (folder / ".ipynb_checkpoints" / f"{name}.py").touch()
-        (folder / "a.py").write_bytes(b"x = 1" + end)
-    one, other = code_on_disk(tmp_path / "one"), code_on_disk(tmp_path / "other")
-    assert list(one) == ["methods/a.py"]
-    assert differing(one, other) == ""
-    for number in range(5):
-        (folder / f"b{number}.py").touch()
-    more = differing(one, code_on_disk(tmp_path / "other"))
-    assert more == "methods/b0.py, methods/b1.py, methods/b2.py and 2 more"

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytest
-from bench.cluster.task_files import contents, unpacked
-from bench.cluster.worker_logs import MAX_LINES, WorkerLogs
 
+from bench.execution.suite_files import code_on_disk, differing, task_files, with_task_files
 from bench.matrix.cells import expand
 from bench.matrix.config import load_config
 from bench.matrix.parse import parse
@@ -34,19 +33,19 @@ def test_copies_make_the_same_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         transfer=["c.jsonl", "ioi"],
         methods=["dyn_scalar"],
     ).model_dump()
-    files = contents(matrix)
+    files = task_files(matrix)
     assert set(files) == {"a.jsonl", "b.jsonl", "c.jsonl"}
     here = ids(matrix)
     for name in files:
         Path(name).unlink()
-    there = unpacked(matrix, files, tmp_path / "copies")
+    there = with_task_files(matrix, files, tmp_path / "copies")
     assert there["methods"] == matrix["methods"]
     assert ids(there) == here
 
 
 def test_a_presets_own_file_is_sent() -> None:
     matrix = load_config("fig8").model_dump()
-    (path,) = contents(matrix)
+    (path,) = task_files(matrix)
     assert Path(path).name == "iphone.jsonl"
 
 
@@ -55,30 +54,29 @@ def test_what_no_task_can_be_is_not_read(tmp_path: Path) -> None:
     with large.open("wb") as file:
         file.truncate(MAX_FILE + 1)
     matrix = {"tasks": [{"name": str(large)}, {"name": str(tmp_path / "none.jsonl")}]}
-    assert contents(matrix) == {}
+    assert task_files(matrix) == {}
 
 
 def test_a_copy_stays_in_its_folder(tmp_path: Path) -> None:
     matrix = {"tasks": [{"name": "file", "path": "../../x/../out.jsonl"}]}
-    there = unpacked(matrix, {"../../x/../out.jsonl": b"1"}, tmp_path / "in")
+    there = with_task_files(matrix, {"../../x/../out.jsonl": b"1"}, tmp_path / "in")
     copy = Path(there["tasks"][0]["path"])
     assert copy.resolve().is_relative_to(tmp_path / "in")
     assert copy.read_bytes() == b"1"
 
 
-def test_logs_are_kept_once_there_is_a_place_and_do_not_grow_for_ever(tmp_path: Path) -> None:
-    logs = WorkerLogs()
-    logs.add("tcp://10.0.0.1:4711", "early")
-    logs.keep_in(tmp_path / "logs")
-    logs.add("tcp://10.0.0.1:4711", "late\nlater")
-    logs.count["tcp://10.0.0.1:4711"] = MAX_LINES
-    logs.add("tcp://10.0.0.1:4711", "too late")
-    text = (tmp_path / "logs" / "tcp-10.0.0.1-4711.log").read_text()
-    assert [line.partition(" ")[2] for line in text.splitlines()] == ["early", "late", "later"]
-    assert logs.tail("tcp://10.0.0.1:4711").endswith("too late")
-    assert logs.tail("nobody") == ""
-    logs.add("../../etc/passwd", "x")
-    assert {file.name for file in (tmp_path / "logs").iterdir()} == {
-        "tcp-10.0.0.1-4711.log",
-        "etc-passwd.log",
-    }
+def test_files_that_differ_are_named_and_line_endings_do_not_count(tmp_path: Path) -> None:
+    for name, end in (("one", b"\n"), ("other", b"\r\n")):
+        folder = tmp_path / name / "methods"
+        (folder / "__pycache__").mkdir(parents=True)
+        (folder / "__pycache__" / "a.pyc").write_bytes(end)
+        (folder / ".ipynb_checkpoints").mkdir()
+        (folder / ".ipynb_checkpoints" / f"{name}.py").touch()
+        (folder / "a.py").write_bytes(b"x = 1" + end)
+    one, other = code_on_disk(tmp_path / "one"), code_on_disk(tmp_path / "other")
+    assert list(one) == ["methods/a.py"]
+    assert differing(one, other) == ""
+    for number in range(5):
+        (folder / f"b{number}.py").touch()
+    more = differing(one, code_on_disk(tmp_path / "other"))
+    assert more == "methods/b0.py, methods/b1.py, methods/b2.py and 2 more"

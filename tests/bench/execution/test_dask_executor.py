@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -12,18 +11,20 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from bench.cluster.executor import ClusterLostError
-from bench.cluster.orders import Orders
-from distributed import Client, LocalCluster, Scheduler
+from distributed import Client, LocalCluster
 
-from bench.execution.run import Outcome, Silent, run_matrix
-from bench.matrix.cells import PlannedCell
+from bench.execution.dask_executor import Waiting, needs
+from bench.execution.dask_worker import RunSpec
+from bench.execution.dask_workers import NoWorkerError
+from bench.execution.local_cluster import shared_gpus
+from bench.matrix.cells import PlannedCell, expand
 from bench.matrix.options import RunOptions
+from bench.execution.run import Outcome, Silent, run_matrix
 from bench.store.records import CellRecord
 from bench.store.results import RunStore
 from tasks.errors import UserInputError
 from tests.bench.store.test_upkeep import numbers
-from tests.small import small_matrix
+from tests.small import small_matrix, steps
 
 ROOT = Path(__file__).parents[3]
 PLUGIN = '''
@@ -50,9 +51,9 @@ class Killed(GradScalar):
 
 @dataclass(frozen=True)
 class Hung(GradScalar):
-    """Waits in a call that cannot be interrupted."""
+    """Waits in a call that keeps the GIL."""
     def fit(self, *arguments):
-        ctypes.CDLL(None).sleep(600)
+        ctypes.PyDLL(None).sleep(600)
 
 @dataclass(frozen=True)
 class Broken(GradScalar):
@@ -60,7 +61,13 @@ class Broken(GradScalar):
     def fit(self, *arguments):
         raise RuntimeError("no gradient today")
 
-METHODS = {"killed": Killed, "hung": Hung, "broken": Broken}
+@dataclass(frozen=True)
+class Waiting(GradScalar):
+    """Waits in a call that gives the GIL up."""
+    def fit(self, *arguments):
+        ctypes.CDLL(None).sleep(600)
+
+METHODS = {"killed": Killed, "hung": Hung, "waiting": Waiting, "broken": Broken}
 '''
 MINE = '''
 """A method of the same name as somebody else's."""
@@ -198,23 +205,14 @@ def test_runs_on_one_scheduler_leave_each_other_alone(
         assert f"scaled by {5 - factor}" not in said
     assert len(outcomes) == 2
     with Client(scheduler) as client:
-        assert set(client.run(keepers).values()) == {0}
-        plugins = client.run_on_scheduler(
-            lambda dask_scheduler: list(dask_scheduler.worker_plugins)
-        )
-        assert not [name for name in plugins if "attribution" in name]
+        assert set(client.run(runs_here).values()) == {0}
 
 
-def plugins(dask_scheduler: Scheduler) -> list[str]:
-    """Runs on the scheduler: what it has every worker do."""
-    return list(dask_scheduler.worker_plugins)
-
-
-def keepers() -> int:
+def runs_here() -> int:
     """Runs on a worker: for how many runs it holds a model."""
-    from bench.cluster.desk import DESK
+    from bench.execution.dask_worker import RUNS
 
-    return len(DESK.keepers)
+    return len(RUNS.runs)
 
 
 def test_files_of_tasks_and_plug_ins_travel_to_workers_that_do_not_see_them(
@@ -252,20 +250,6 @@ def test_files_of_tasks_and_plug_ins_travel_to_workers_that_do_not_see_them(
     assert not again.computed
 
 
-def test_a_cell_that_could_not_be_taken_over_is_computed(
-    tiny_folder: Path, alone: Path, tmp_path: Path, scheduler: str
-) -> None:
-    shutil.copytree(alone, tmp_path / "other")
-    for file in (tmp_path / "other").glob("cells/*/tensors.safetensors"):
-        file.write_bytes(b"damaged")
-    matrix = small_matrix(tiny_folder, seeds=[0, 1], methods=["grad_scalar"])
-    options = RunOptions(scheduler=scheduler, threads=1, reuse=(tmp_path / "other",))
-    outcome = run_matrix(matrix, tmp_path / "run", options=options)
-    assert not outcome.failed
-    assert not outcome.reused
-    assert len(outcome.computed) == len(outcome.store.ids())
-
-
 def test_after_ctrl_c_nothing_of_the_run_is_left_on_workers(
     tiny_folder: Path, tmp_path: Path, scheduler: str
 ) -> None:
@@ -282,9 +266,9 @@ def test_after_ctrl_c_nothing_of_the_run_is_left_on_workers(
         )
     with Client(scheduler) as client:
         deadline = time.monotonic() + 60
-        while set(client.run(keepers).values()) != {0} and time.monotonic() < deadline:
+        while set(client.run(runs_here).values()) != {0} and time.monotonic() < deadline:
             time.sleep(0.2)
-        assert set(client.run(keepers).values()) == {0}
+        assert set(client.run(runs_here).values()) == {0}
 
 
 def test_a_kind_of_device_that_no_worker_has_is_one_sentence(
@@ -292,14 +276,16 @@ def test_a_kind_of_device_that_no_worker_has_is_one_sentence(
 ) -> None:
     matrix = small_matrix(tiny_folder, models=[{"name": str(tiny_folder), "device": "cuda"}])
     options = RunOptions(scheduler=scheduler, patience=3)
-    with pytest.raises(ClusterLostError, match=r"No worker computes on cuda .*\(cpu\)"):
+    with pytest.raises(NoWorkerError, match=r"No worker computes on cuda .*\(cpu\)"):
         run_matrix(matrix, tmp_path / "run", options=options)
 
 
 def test_a_worker_with_another_suite_says_so(
     tiny_folder: Path, tmp_path: Path, scheduler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.cluster.executor.Orders", partial(Orders, version=("0.0.9", 1)))
+    monkeypatch.setattr(
+        "bench.execution.dask_executor.RunSpec", partial(RunSpec, version=("0.0.9", 1))
+    )
     with pytest.raises(UserInputError, match=r"has attribution-bench 0.1.0 .* with 0.0.9"):
         run_matrix(
             small_matrix(tiny_folder), tmp_path / "run", options=RunOptions(scheduler=scheduler)
@@ -323,7 +309,7 @@ def unlucky(
         tiny_folder, methods=methods, plugins=[str(plugin)], controls={"draws": 0}
     )
     noting = Noting()
-    options = RunOptions(workers=2, threads=1, cell_timeout=4)
+    options = RunOptions(workers=2, threads=1, cell_timeout=6)
     return run_matrix(matrix, folder / "run", noting, options), folder, noting
 
 
@@ -353,9 +339,10 @@ def test_what_kills_hangs_or_breaks_is_a_result_with_its_log(
     assert len(list((folder / "always").iterdir())) == 3
     logs = {name: error.log for name, error in errors.items() if error}
     assert "no gradient today" in logs["broken"]
-    assert logs["killed"].count("these are my last words") == 3
-    assert "ctypes.CDLL(None).sleep(600)" in logs["hung"]  # where it was
-    assert "limit of 4 s" in errors["hung"].message  # type: ignore[union-attr]
+    assert logs["killed"].count("these are my last words") >= 3
+    assert "unlucky.py" in logs["hung"]  # where it was
+    assert "in fit" in logs["hung"]
+    assert "limit of 6 s" in errors["hung"].message  # type: ignore[union-attr]
     assert "--cell-timeout" in errors["hung"].message  # type: ignore[union-attr]
     kept = [file.read_text() for file in (folder / "run" / "logs").iterdir()]
     assert sum(text.count("these are my last words") for text in kept) == 4
@@ -364,8 +351,8 @@ def test_what_kills_hangs_or_breaks_is_a_result_with_its_log(
 def test_no_scheduler_and_no_worker_are_one_sentence(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.cluster.executor.CONNECT_SECONDS", 1)
-    with pytest.raises(ClusterLostError, match="No dask scheduler answers"):
+    monkeypatch.setattr("bench.execution.dask_executor.CONNECT_SECONDS", 1)
+    with pytest.raises(NoWorkerError, match="No dask scheduler answers"):
         run_matrix(
             small_matrix(tiny_folder),
             tmp_path / "run",
@@ -373,7 +360,7 @@ def test_no_scheduler_and_no_worker_are_one_sentence(
         )
     with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=None) as empty:
         options = RunOptions(scheduler=empty.scheduler_address, patience=2)
-        with pytest.raises(ClusterLostError, match=r"No worker is there within 2 s.*: none"):
+        with pytest.raises(NoWorkerError, match=r"No worker is there within 2 s.*: none"):
             run_matrix(small_matrix(tiny_folder), tmp_path / "run", options=options)
     assert not (tmp_path / "run").exists()
 
@@ -396,19 +383,22 @@ def test_a_scheduler_that_is_lost_ends_the_run_and_finished_cells_stay(
     class Killing(Noting):
         def starting(self, cell: PlannedCell) -> None:
             super().starting(cell)
-            if cell.method.name == "hung":
+            if cell.method.name == "waiting":
                 there.kill()
 
     noting = Killing()
     matrix = small_matrix(
-        tiny_folder, methods=["grad_scalar", "hung"], plugins=[str(plugin)], controls={"draws": 0}
+        tiny_folder,
+        methods=["grad_scalar", "waiting"],
+        plugins=[str(plugin)],
+        controls={"draws": 0},
     )
     try:
         deadline = time.monotonic() + 120
         while not file.exists() and time.monotonic() < deadline:
             time.sleep(0.1)
         address = json.loads(file.read_text())["address"]
-        with pytest.raises(ClusterLostError, match=r"the dask scheduler is lost\. Finished cells"):
+        with pytest.raises(NoWorkerError, match=r"the dask scheduler is lost\. Finished cells"):
             run_matrix(matrix, tmp_path / "run", noting, RunOptions(scheduler=address))
     finally:
         for process in (there, worker):
@@ -426,30 +416,80 @@ def test_a_worker_may_be_a_thread_of_this_process(
         options = RunOptions(scheduler=cluster.scheduler_address, threads=1, cell_timeout=500)
         outcome = run_matrix(matrix, tmp_path / "run", options=options)
     assert not outcome.failed
-    assert keepers() == 0
+    assert runs_here() == 0
     of_one_process = RunStore.open(alone).read(outcome.computed[0]).tensors
     mine = outcome.store.read(outcome.computed[0]).tensors
     assert all((mine[name] == of_one_process[name]).all() for name in ("scores", "split.test.ld"))
 
 
-def test_one_process_needs_no_dask_and_workers_say_how_to_get_it(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "bench.cluster.executor", None)
-    with pytest.raises(UserInputError, match="pip install distributed"):
-        run_matrix(small_matrix(tiny_folder), tmp_path / "run", options=RunOptions(workers=2))
+class Late(Noting):
+    """Starts another worker once the first cell is done."""
+
+    def __init__(self, cluster: LocalCluster) -> None:
+        super().__init__()
+        self.cluster = cluster
+
+    def finished(self, cell: PlannedCell, record: CellRecord) -> None:
+        super().finished(cell, record)
+        if len(self.records) == 1:
+            self.cluster.scale(2)
+            self.cluster.wait_for_workers(2, timeout=60)
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"workers": 1, "scheduler": "tcp://x:1"}, "give one"),
-        ({"workers": 0}, "--workers is 0"),
-        ({"cell_timeout": -1.0}, "--cell-timeout is -1"),
-        ({"threads": 0}, "--threads is 0"),
-        ({"patience": 0}, "--patience is 0"),
-    ],
-)
-def test_options_that_make_no_sense_are_refused(options: dict[str, object], words: str) -> None:
-    with pytest.raises(UserInputError, match=words):
-        RunOptions(**options)  # type: ignore[arg-type]
+def test_a_worker_that_comes_late_is_given_cells(tiny_folder: Path, tmp_path: Path) -> None:
+    matrix = small_matrix(
+        tiny_folder, methods=["grad_scalar"], seeds=list(range(40)), controls={"draws": 0}
+    )
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, memory_limit=0, dashboard_address=None
+    ) as cluster:
+        late = Late(cluster)
+        run_matrix(matrix, tmp_path, late, RunOptions(scheduler=cluster.scheduler_address))
+    assert len({record.provenance["worker"] for record in late.records}) == 2
+
+
+def test_a_gpu_by_its_number_cannot_be_shared_out() -> None:
+    matrix = small_matrix("unused", models=[{"name": "unused", "device": "cuda:1"}])
+    with pytest.raises(UserInputError, match='"cuda:1" cannot be had: write "cuda"'):
+        shared_gpus(matrix)
+    assert shared_gpus(small_matrix("unused")) == []  # on the CPU
+
+
+def two_models(n_draws: int) -> list[PlannedCell]:
+    """Cells of a model on the CPU and of one on CUDA, with their controls."""
+    models = [{"name": "small", "device": "cpu"}, {"name": "large", "device": "cuda"}]
+    matrix = small_matrix("unused", models=models, controls={"draws": n_draws}, seeds=[0, 1])
+    return expand(matrix, lambda name: name, lambda device: device)
+
+
+def all_in_turn(cells: list[PlannedCell]) -> list[PlannedCell]:
+    waiting, order = Waiting(cells), list[PlannedCell]()
+    while waiting:
+        cell = waiting.take(list(waiting.queues), needs(order[-1]) if order else None)
+        assert cell is not None
+        order.append(cell)
+        waiting.finished(cell)
+    return order
+
+
+def test_cells_come_by_model_and_parents_before_children() -> None:
+    cells = two_models(3)
+    order = all_in_turn(cells)
+    assert {cell.id for cell in order} == {cell.id for cell in cells}
+    models = [cell.model.name for cell in order]
+    assert models == sorted(models, reverse=True)  # a model is left once
+    places = {cell.id: place for place, cell in enumerate(order)}
+    assert all(places[cell.parent] < places[cell.id] for cell in cells if cell.parent)
+    waiting = Waiting(cells)
+    first = waiting.take([("large", "cuda")], ("small", "cpu"))
+    assert first is not None
+    assert first.model.name == "large"
+    waiting.put_back(first)
+    assert waiting.take([("large", "cuda")], None) is first
+
+
+def test_giving_out_ten_times_the_cells_takes_ten_times_the_steps() -> None:
+    few, many = two_models(20), two_models(200)
+    assert steps(lambda: all_in_turn(many)) / len(many) < 1.5 * (
+        steps(lambda: all_in_turn(few)) / len(few)
+    )
