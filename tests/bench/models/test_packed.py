@@ -1,5 +1,7 @@
 """Packed linear layers against those of PyTorch; freed memory, counted in the system's pages."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,6 @@ from torch import nn
 
 from bench.models.load import load_model
 from bench.models.packed import LARGEST_OUTPUT, pack_linear_layers
-
 
 SCRIPT = """
 import resource
