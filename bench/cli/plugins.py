@@ -98,6 +98,7 @@ def _suites(name: str) -> list[tuple[str, Callable[[str], Any], Sequence[Callabl
         UserInputError: if it stands for nothing.
     """
     from bench.conformance import methods, models, tasks
+    from bench.conformance.task_case import TaskCase
     from bench.models.load import MODELS
     from methods import METHODS
     from tasks import TASKS
@@ -106,7 +107,7 @@ def _suites(name: str) -> list[tuple[str, Callable[[str], Any], Sequence[Callabl
     if name in METHODS:
         found.append(("method", methods.Case, methods.CHECKS))
     if name in TASKS:
-        found.append(("task", tasks.Case, tasks.CHECKS))
+        found.append(("task", TaskCase, tasks.CHECKS))
     if name in MODELS or "/" in name:
         found.append(("model", models.Case, models.CHECKS))
     if not found:
