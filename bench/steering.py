@@ -1,4 +1,4 @@
-"""A fitted intervention taken elsewhere: as a file, and at work on any model of its kind.
+"""Steers any model of the right shape with a fitted intervention, also from a file.
 
     from bench.steering import load_intervention, steered
 
@@ -15,12 +15,13 @@ import inspect
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, SupportsFloat
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import torch
 from torch import Tensor
 
-from bench.models.lent import bridge_around
+from bench.models.bridge import boot_bridge, first_line, quiet_transformers
+from bench.models.tiny import tiny_tokenizer
 from bench.store.interventions import (
     UNKNOWN,
     intervention_of,
@@ -34,7 +35,13 @@ from methods.core.points import HEAD_SITES, Heads, Site
 from methods.core.steered_text import SteeredText
 from tasks.errors import UserInputError
 
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import PreTrainedModel
+
 __all__ = ["intervention_of", "load_intervention", "save_intervention", "steered", "strength_of"]
+BRIDGED_PARTS = ("_modules", "_parameters", "_buffers")
+"""What a bridge changes of a Hugging Face model's modules."""
 
 
 @contextmanager
@@ -62,7 +69,7 @@ def steered(model: Any, intervention: Intervention, beta: SupportsFloat) -> Iter
             f"{type(intervention).__name__} is no intervention: load_intervention(FILE) gives one."
         )
     strength = strength_of(beta)
-    with bridge_around(model) as bridge:
+    with _bridge_around(model) as bridge:
         _require_layers(intervention, bridge)
         inner: Any = bridge.original_model
         device = next(iter(inner.parameters())).device
@@ -79,6 +86,75 @@ def steered(model: Any, intervention: Intervention, beta: SupportsFloat) -> Iter
         finally:
             before.remove()
             after.remove()
+
+
+@contextmanager
+def _bridge_around(model: Any) -> Iterator[TransformerBridge]:
+    """A TransformerBridge itself, or one around a Hugging Face causal LM.
+
+    A Hugging Face model is itself again when the block ends. Within it attention is eager, which
+    the bridge's hooks need.
+
+    Raises:
+        UserInputError: for anything else, and for a model that TransformerLens cannot read.
+    """
+    from transformer_lens.model_bridge import TransformerBridge
+
+    if isinstance(model, TransformerBridge):
+        yield model
+        return
+    _require_causal(model)
+    modules = {
+        module: {part: dict(getattr(module, part)) for part in BRIDGED_PARTS}
+        for module in model.modules()
+    }
+    frozen = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    attention, training = model.config._attn_implementation, model.training
+    try:
+        yield _booted(model)
+    finally:
+        for module, parts in modules.items():
+            for part, content in parts.items():
+                getattr(module, part).clear()
+                getattr(module, part).update(content)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(frozen[name])
+        model.set_attn_implementation(attention)
+        model.train(training)
+
+
+def _require_causal(model: Any) -> None:
+    from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
+    from transformers import PreTrainedModel
+
+    name = type(model).__name__
+    if not isinstance(model, PreTrainedModel):
+        raise UserInputError(
+            f"What is steered is a TransformerBridge or a Hugging Face causal LM, and this is "
+            f"{name}."
+        )
+    if model.config.is_encoder_decoder or model.get_output_embeddings() is None:
+        raise UserInputError(
+            f"{name} gives no logits of a next token: steering needs a causal LM, as "
+            "AutoModelForCausalLM.from_pretrained gives it."
+        )
+    if any(isinstance(module, GeneralizedComponent) for module in model.modules()):
+        raise UserInputError(
+            f"There is a bridge around this {name} already: steer the bridge itself, on which "
+            "blocks can be nested."
+        )
+
+
+def _booted(model: PreTrainedModel) -> TransformerBridge:
+    name = type(model).__name__
+    try:
+        model.set_attn_implementation("eager")
+        with quiet_transformers():
+            return boot_bridge(model, tiny_tokenizer(), name)
+    except Exception as error:
+        raise UserInputError(
+            f"TransformerLens cannot read {name}: {type(error).__name__}: {first_line(error)}"
+        ) from error
 
 
 def strength_of(beta: SupportsFloat) -> float:

@@ -8,10 +8,9 @@ import sys
 import typer
 
 from bench.cli import plugins, steer, stored
-from bench.cli.closing import USER_ERROR
 from bench.cli.plan import plan
 from bench.cli.report import report
-from bench.cli.run import run
+from bench.cli.run import USER_ERROR, run
 from bench.cli.tasks import tasks
 from bench.harmless import harmless
 from bench.matrix.config import preset_names

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli import listing
-from bench.cli.stored import PluginOption
+from bench.cli.stored import PluginOption, print_survey
 from bench.cli.suite import chosen
 from bench.harmless import harmless
 from bench.matrix.config import load_config
@@ -106,4 +105,4 @@ def describe(plan: Plan, directory: Path, options: RunOptions) -> None:
         "taken over": len(plan.elsewhere),
         "would run": f"{len(plan.left)}{takes}",
     }
-    listing.show(directory, len(plan.cells), failed, plan.found, counts)
+    print_survey(directory, len(plan.cells), failed, plan.found, counts)

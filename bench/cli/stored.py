@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from bench.cli import listing
-from bench.cli.describe import describe
 from bench.harmless import harmless
 from bench.store.files import SET_ASIDE, remove
 from bench.store.find import find_cell
+from bench.store.plain import strict_json
+from bench.store.records import CellRecord
 from bench.store.results import RunStore
 from bench.store.standing import Standing
 from bench.store.upkeep import Survey, survey, tidy
@@ -49,7 +50,7 @@ def status(results: Results) -> None:
     if standing.known_again:
         words = "by the next run: what they compute lies here under other names"
         counts["taken over"] = f"{len(standing.known_again)} {words}"
-    listing.show(results, len(standing.cells), standing.failed, found, counts)
+    print_survey(results, len(standing.cells), standing.failed, found, counts)
     if standing.stale:
         lie = counted(
             len(standing.stale), "cell of earlier matrices lies", "cells of earlier matrices lie"
@@ -155,3 +156,75 @@ def reproduce(
     for line in difference.lines:
         typer.echo(line)
     raise typer.Exit(0 if difference.same else 1)
+
+
+def describe(record: CellRecord) -> Iterator[str]:
+    """The lines of a record: identity, settings, provenance, results or the reason why not."""
+    yield f"{record.id}: {record.status}"
+    for name in ("model", "task", "method", "draw", "seed"):
+        yield f"  {name}: {harmless(str(getattr(record, name)))}"
+    yield "settings:"
+    yield from _values(record.settings)
+    yield "provenance:"
+    yield from _values(record.provenance)
+    if record.beta is not None and record.beta.star is not None:
+        yield f"beta*: {record.beta.star:g}"
+    if record.metrics:
+        yield "metrics:"
+        for row in record.metrics:
+            yield (
+                f"  {harmless(row.split)}, beta = {row.beta:g}: E_0 {row.E_0:.4f} (unsteered "
+                f"{row.E_0_unsteered:.4f}), F {row.F:.4f}, {row.n_prompts} prompts"
+            )
+    for note in record.notes:
+        yield f"note: {harmless(note)}"
+    if record.error is not None:
+        yield f"error: {harmless(f'{record.error.kind}: {record.error.message}')}"
+        yield "log:"
+        for line in record.error.log.splitlines():
+            yield f"  {harmless(line)}"
+
+
+def _values(values: dict[str, Any]) -> Iterator[str]:
+    for key, value in values.items():
+        yield f"  {harmless(key)}: {harmless(json.dumps(strict_json(value), ensure_ascii=False))}"
+
+
+def print_survey(
+    directory: Path,
+    cells: int,
+    failed: Iterable[CellRecord],
+    found: Survey,
+    counts: Mapping[str, object],
+) -> None:
+    """Prints what failed, what is damaged or foreign, and how many cells there are of each kind.
+
+    Args:
+        directory: as its user calls it.
+        cells: how many the matrix has.
+        failed: records of those that failed.
+        found: what the directory holds.
+        counts: what is counted, and the number with what there is to say of it.
+    """
+    _show_failures(failed)
+    for reason in found.problems.values():
+        typer.echo(f"  damaged: {harmless(reason)}")
+    if found.problems:
+        typer.echo("  the next run sets aside what is damaged, and makes it anew")
+    for path in found.foreign:
+        typer.echo(f"  foreign: {harmless(str(path))} is not of the suite; it is left alone")
+    typer.echo(f"{harmless(str(directory))}: {counted(cells, 'cell')} in the matrix")
+    width = max(map(len, counts))
+    for what, number in counts.items():
+        typer.echo(f"  {what.ljust(width)} {number}")
+
+
+def _show_failures(failed: Iterable[CellRecord]) -> None:
+    """A line a failed cell."""
+    lines = [
+        f"  failed {record.id}  {harmless(record.error.line)}" for record in failed if record.error
+    ]
+    for line in lines:
+        typer.echo(line)
+    if lines:
+        typer.echo("  a cell's log and settings: python -m bench show CELL --results DIRECTORY")

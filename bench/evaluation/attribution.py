@@ -1,4 +1,4 @@
-"""What a method gave, looked at before it is used: shapes, numbers, means; and as it is stored."""
+"""Checks what a method gave (shapes, finite numbers, means), and turns it into stored arrays."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""One cell, from fit to record: fit, tune beta (untrained only), evaluate, sweep, count."""
+"""Computes one cell: fits the method, tunes beta (untrained only), evaluates, and records."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
@@ -78,72 +79,95 @@ def compute_cell(
     """
     started, clock = datetime.now(UTC), Clock()
     subject.passes = Passes()
-    method = cell.method.method
     _check_sites(cell, task.grid)
     _check_lengths(cell, task.encoded.lengths)
     with clock("fit"):
         setting = Setting(objective, cell.seed, parent_scores)
-        attribution, intervention = _fit(method, subject, task, setting)
+        fitted = _fit(cell.method.method, subject, task, setting)
     fit_passes = Passes(subject.passes.forward, subject.passes.backward)
-    beta, known = BetaRecord(), dict[str, Response]()
-    if attribution.intervention is None:
+    if fitted.attribution.intervention is None:
         with clock("tune"):
-            beta, known = _tune(subject, task.train, intervention, objective)
-    scale = 1.0 if beta.star is None else beta.star
+            fitted = _tuned(fitted, subject, task.train, objective)
     with clock("evaluate"):
-        metrics, responses = evaluate_splits(
-            subject, task, intervention, objective, beta.star, known
-        )
-        in_full = not (type(method).control and method.number_of_draw)
-        swept, top_tokens = sweeps(
-            subject, model, task, intervention, sweep, scale, SWEPT_SPLITS if in_full else ()
-        )
-        minimality = minimality_of(
-            subject, task.train, intervention, scale, attribution.reach, search=in_full
-        )
-        elsewhere = evaluate_elsewhere(subject, intervention, others, objective)
-    curve = None
+        results, tensors = _evaluate(cell, model, subject, task, fitted, objective, sweep, others)
     if sparsity.points:
         with clock("sparsity"):
-            curve, of_prompts = sparsity_curve(
-                subject,
-                task.train,
-                task.splits["test"],
-                intervention,
-                attribution.scores,
-                objective,
-                sparsity.points,
+            results["sparsity"], of_prompts = sparsity_curve(
+                subject, task, fitted.intervention, fitted.scores, objective, sparsity.points
             )
-            responses |= of_prompts
-    record = CellRecord(
-        **identity(cell),
-        status="done",
-        provenance={
-            **environment(model, subject),
-            "started": started.isoformat(timespec="seconds"),
-            "seconds": clock.seconds,
-            "passes": _counted(subject.passes, fit_passes),
-            "steps": attribution.steps,
-            "peak_memory_bytes": peak_memory(subject.device),
-        },
-        grid=task.grid_record,
-        prompts=task.prompt_records | elsewhere.prompts,
-        dropped=task.encoded.dropped,
-        beta=beta,
-        metrics=[*metrics, *elsewhere.metrics],
-        minimality=minimality,
-        intervention=kind_of(intervention),
-        sparsity=curve,
-        top_tokens=top_tokens,
-        notes=[*task.grid.notes, *attribution.notes, *elsewhere.notes],
+            tensors |= of_prompts
+    provenance = {
+        **environment(model, subject),
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": clock.seconds,
+        "passes": _counted(subject.passes, fit_passes),
+        "steps": fitted.attribution.steps,
+        "peak_memory_bytes": peak_memory(subject.device),
+    }
+    record = CellRecord(**identity(cell), status="done", provenance=provenance, **results)
+    return record, method_tensors(fitted.attribution, fitted.intervention) | tensors
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """What a method found, what is plugged into the model, and the strength that steers.
+
+    Attributes:
+        attribution: what the method gave.
+        intervention: its own, or activation scalars made from its scores (Eq. 5).
+        beta: beta* of untrained scores; empty for what was trained.
+        known: responses that tuning has run, by split.
+    """
+
+    attribution: Attribution
+    intervention: Intervention
+    beta: BetaRecord = field(default_factory=BetaRecord)
+    known: dict[str, Response] = field(default_factory=dict)
+
+    @property
+    def scores(self) -> Float[Tensor, "place layer position"]:
+        """The score of every point."""
+        return self.attribution.scores
+
+
+def _evaluate(
+    cell: PlannedCell,
+    model: LoadedModel,
+    subject: SubjectModel,
+    task: PreparedTask,
+    fitted: _Fitted,
+    objective: Objective,
+    sweep: Sweep,
+    others: Mapping[str, PreparedTask],
+) -> tuple[dict[str, Any], Tensors]:
+    """Fields of the cell's record that say how it steers, and what is stored of every prompt."""
+    method, attribution, intervention = cell.method.method, fitted.attribution, fitted.intervention
+    star = fitted.beta.star
+    scale = 1.0 if star is None else star
+    metrics, responses = evaluate_splits(subject, task, intervention, objective, star, fitted.known)
+    in_full = not (type(method).control and method.number_of_draw)
+    swept, top_tokens = sweeps(
+        subject, model, task, intervention, sweep, scale, SWEPT_SPLITS if in_full else ()
     )
-    of_method = method_tensors(attribution, intervention)
-    return record, of_method | responses | elsewhere.tensors | swept
+    minimality = minimality_of(
+        subject, task.train, intervention, scale, attribution.reach, search=in_full
+    )
+    elsewhere = evaluate_elsewhere(subject, intervention, others, objective)
+    results = {
+        "grid": task.grid_record,
+        "prompts": task.prompt_records | elsewhere.prompts,
+        "dropped": task.encoded.dropped,
+        "beta": fitted.beta,
+        "metrics": [*metrics, *elsewhere.metrics],
+        "minimality": minimality,
+        "intervention": kind_of(intervention),
+        "top_tokens": top_tokens,
+        "notes": [*task.grid.notes, *attribution.notes, *elsewhere.notes],
+    }
+    return results, responses | elsewhere.tensors | swept
 
 
-def _fit(
-    method: Method, subject: SubjectModel, task: PreparedTask, setting: Setting
-) -> tuple[Attribution, Intervention]:
+def _fit(method: Method, subject: SubjectModel, task: PreparedTask, setting: Setting) -> _Fitted:
     """What the method found, and what is plugged into the model: its own, or Eq. 5 of its scores.
 
     Raises:
@@ -158,16 +182,14 @@ def _fit(
     intervention = attribution.intervention
     if intervention is None:
         intervention = StaticScaling.from_scores(task.grid, attribution.scores)
-    return attribution, intervention.to(subject.device)
+    return _Fitted(attribution, intervention.to(subject.device))
 
 
-def _tune(
-    subject: SubjectModel, train: Split, intervention: Intervention, objective: Objective
-) -> tuple[BetaRecord, dict[str, Response]]:
-    """beta* of untrained scores, and the responses that it was found on, by split."""
-    tuning = tune_beta(subject, train, intervention, objective)
-    record = BetaRecord(star=tuning.star, grid=list(tuning.beta), objective=list(tuning.objective))
-    return record, {train.name: tuning.response}
+def _tuned(fitted: _Fitted, subject: SubjectModel, train: Split, objective: Objective) -> _Fitted:
+    """The same with beta*, and the responses that it was found on."""
+    tuning = tune_beta(subject, train, fitted.intervention, objective)
+    beta = BetaRecord(star=tuning.star, grid=list(tuning.beta), objective=list(tuning.objective))
+    return replace(fitted, beta=beta, known={train.name: tuning.response})
 
 
 def _counted(passes: Passes, fit: Passes) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""A task made ready for one model: encoded, on the device, with the unsteered model measured."""
+"""Prepares a task for one model: encodes it and measures the unsteered model on every split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where numbers were made: versions, device, time and memory, stored with every cell."""
+"""Records where numbers were made: versions, device, time and memory."""
 
 from __future__ import annotations
 

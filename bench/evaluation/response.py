@@ -1,4 +1,4 @@
-"""How a model responds to an intervention: what is stored of every prompt at every strength."""
+"""The outputs of a model under an intervention: what is stored of every prompt and strength."""
 
 from __future__ import annotations
 

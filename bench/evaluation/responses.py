@@ -1,4 +1,4 @@
-"""What is measured of a fitted intervention and stored: every split, the sweeps for display."""
+"""Evaluates a fitted intervention on every split, and runs the beta sweeps for display."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many rows a forward has: what the memory at hand takes, halved where that was too much."""
+"""Chooses how many rows a forward has, and halves them where memory runs out."""
 
 from __future__ import annotations
 

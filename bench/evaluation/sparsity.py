@@ -18,7 +18,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from bench.evaluation.beta import tune_beta
-from bench.evaluation.split import Split, respond
+from bench.evaluation.prepare import PreparedTask
+from bench.evaluation.split import respond
 from bench.store.cells import Tensors
 from bench.store.records import SparsityRecord
 from methods.core.intervention import Intervention
@@ -43,8 +44,7 @@ def strongest(
 
 def sparsity_curve(
     subject: SubjectModel,
-    train: Split,
-    test: Split,
+    task: PreparedTask,
     intervention: Intervention,
     scores: Float[Tensor, "place layer position"],
     objective: Objective,
@@ -54,8 +54,7 @@ def sparsity_curve(
 
     Args:
         subject: the model.
-        train: on which beta is tuned at every size.
-        test: on which E_0 and F are measured.
+        task: beta is tuned on its train split; E_0 and F are measured on its test split.
         intervention: activation scalars made from the scores, or what the method trained.
         scores: whose size ranks the points.
         objective: margin and weights of the cell, for tuning beta.
@@ -65,6 +64,7 @@ def sparsity_curve(
         The curve, and per test prompt `sparsity.ld` and `sparsity.kl` (prompt, size, sign) at
         +beta and -beta of each size.
     """
+    train, test = task.train, task.splits["test"]
     grid = intervention.grid
     ks = sizes(grid.n_points, count)
     star, e_0_train = [], []

@@ -1,4 +1,4 @@
-"""An intervention on other tasks than its own, of other lengths too (the paper's Fig. 5 and 6).
+"""Evaluates an intervention on other tasks than its own (the paper's Fig. 5 and 6).
 
 Only interventions that are not tied to positions can be taken there: dynamic scalars.
 """

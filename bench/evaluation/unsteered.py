@@ -1,4 +1,4 @@
-"""What tasks ask of a model before anything is steered: the paper's Table 1."""
+"""Measures how an unsteered model does on tasks: the paper's Table 1."""
 
 from __future__ import annotations
 

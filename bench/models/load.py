@@ -1,4 +1,4 @@
-"""Models by name: where their weights come from, how they are checked, which BOS they get.
+"""Loads models by name: the embedded one, those of the hub, and local directories.
 
 Nothing heavy is imported until a model is loaded.
 """
@@ -29,10 +29,6 @@ IDENTIFYING_FILES = (
     "special_tokens_map.json",
     "*.safetensors",
     "*.bin",
-)
-OFFLINE = (
-    'Without the hub there are: "smollm2-135m", which installs like a package, and any local '
-    "directory with a config.json, a tokenizer and weights."
 )
 
 
@@ -139,8 +135,7 @@ def load_model(
     tokenizer = read_tokenizer(name, folder)
     bos_id, bos_rule = bos_of(tokenizer, _stated_bos(name), name)
     bridge = read_bridge(name, folder, tokenizer, dtype, place)
-    from bench.models.allocator import keep_freed_memory
-    from bench.models.packed import pack_linear_layers
+    from bench.models.packed import keep_freed_memory, pack_linear_layers
 
     layers = pack_linear_layers(bridge.original_model) if packed else 0
     if place == "cpu":
@@ -169,7 +164,7 @@ def model_digest(name: str) -> str:
     if source is None:
         return WEIGHTS_DIGEST
     if isinstance(source, str):
-        return hub_commit(name, source, OFFLINE)
+        return hub_commit(name, source)
     return _folder_digest(source)
 
 
@@ -221,7 +216,7 @@ def _folder(name: str, cache_dir: Path | None, *, weights: bool = True) -> Path:
     if source is None:
         return embedded_folder(cache_dir, weights=weights)
     if isinstance(source, str):
-        return hub_folder(name, source, OFFLINE, weights=weights)
+        return hub_folder(name, source, weights=weights)
     return source
 
 

@@ -15,8 +15,7 @@ import transformers
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformer_lens.model_bridge import TransformerBridge
 
-from bench.models.bridge import boot_bridge
-from bench.models.quiet import quiet_transformers
+from bench.models.bridge import boot_bridge, quiet_transformers
 
 ARCHITECTURES = ("gpt2", "gpt_neox", "llama", "qwen2", "gemma2", "gemma3")
 BOS = "<|endoftext|>"

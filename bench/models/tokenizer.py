@@ -1,9 +1,9 @@
-"""Tokenizers of models, and the one token that goes in front of every prompt."""
+"""Reads a model's tokenizer, and chooses the one token that goes in front of every prompt."""
 
 from pathlib import Path
 from typing import Any
 
-from bench.models.quiet import first_line, quiet_transformers
+from bench.models.bridge import first_line, quiet_transformers
 from tasks.errors import UserInputError, nearest
 
 END_OF_TEXT = "<|endoftext|>"

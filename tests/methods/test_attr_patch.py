@@ -8,8 +8,7 @@ import pytest
 import torch
 from transformer_lens.tools.analysis.attribution_patching import cache_activation_and_gradient
 
-from bench.models.bridge import boot_bridge
-from bench.models.quiet import quiet_transformers
+from bench.models.bridge import boot_bridge, quiet_transformers
 from methods.activ_patch import ActivPatch
 from methods.attr_patch import AttrPatch
 from methods.core.points import Site

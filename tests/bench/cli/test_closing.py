@@ -7,7 +7,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from bench.cli.closing import close_run, what_was_done
+from bench.cli.run import close_run, what_was_done
 from bench.execution.run import Outcome, run_matrix
 from bench.matrix.options import RunOptions
 from bench.store.records import CellError

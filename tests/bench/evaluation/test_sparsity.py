@@ -73,7 +73,7 @@ def test_one_point_is_the_scaling_of_that_point_alone(prepared: Prepared) -> Non
     objective = Objective()
     test = task.splits["test"]
     full = StaticScaling.from_scores(task.grid, scores)
-    curve, _ = sparsity_curve(subject, task.train, test, full, scores, objective, 3)
+    curve, _ = sparsity_curve(subject, task, full, scores, objective, 3)
     alone = torch.zeros(task.grid.shape)
     alone[1, 0, 2] = -1.0
     single = StaticScaling(task.grid, alone)

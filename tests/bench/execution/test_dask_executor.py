@@ -17,9 +17,9 @@ from bench.execution.dask_executor import Waiting, needs
 from bench.execution.dask_worker import RunSpec
 from bench.execution.dask_workers import NoWorkerError
 from bench.execution.local_cluster import shared_gpus
+from bench.execution.run import Outcome, Silent, run_matrix
 from bench.matrix.cells import PlannedCell, expand
 from bench.matrix.options import RunOptions
-from bench.execution.run import Outcome, Silent, run_matrix
 from bench.store.records import CellRecord
 from bench.store.results import RunStore
 from tasks.errors import UserInputError

@@ -13,12 +13,12 @@ import pytest
 from distributed import Client, Future
 
 from bench.execution.dask_workers import NoWorkerError
+from bench.execution.run import Outcome, Silent, run_matrix
 from bench.execution.suite_files import PACKAGES
 from bench.matrix.cells import PlannedCell
 from bench.matrix.options import RunOptions
 from bench.models.load import MODELS
 from bench.plugins import install
-from bench.execution.run import Outcome, Silent, run_matrix
 from bench.store.records import CellRecord
 from tasks.errors import UserInputError
 from tests.bench.test_plugins import METHOD, package
