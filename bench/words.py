@@ -1,4 +1,6 @@
-"""Numbers of things, and durations, in words."""
+"""Text for people: numbers of things, durations, and what may stand in a terminal."""
+
+import unicodedata
 
 
 def counted(number: int, one: str, many: str = "") -> str:
@@ -19,3 +21,15 @@ def in_words(seconds: float | None) -> str:
 def in_one_process(seconds: float | None) -> str:
     """The same, as a plan says it of what would run."""
     return in_words(seconds) + ("" if seconds is None else " in one process")
+
+
+def harmless(text: str) -> str:
+    """`text` on one line, with control characters (ANSI, BEL, direction marks) written out."""
+    return "".join(
+        character if unicodedata.category(character)[0] != "C" else _escaped(character)
+        for character in text
+    )
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "backslashreplace").decode()

@@ -12,8 +12,8 @@ from bench.cli.plan import plan
 from bench.cli.report import report
 from bench.cli.run import USER_ERROR, run
 from bench.cli.tasks import tasks
-from bench.harmless import harmless
 from bench.matrix.config import preset_names
+from bench.words import harmless
 from tasks.errors import UserInputError
 
 app = typer.Typer(

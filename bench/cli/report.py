@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench.harmless import harmless
+from bench.words import harmless
 from tasks.errors import UserInputError
 
 

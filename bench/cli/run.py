@@ -12,13 +12,12 @@ import typer
 from rich.console import Console
 
 from bench.cli.report import print_paths
-from bench.harmless import harmless
 from bench.matrix.config import load_config
 from bench.matrix.options import RunOptions
 from bench.matrix.schema import Matrix
 from bench.matrix.sizes import SMALL
 from bench.matrix.suite import Suite, is_suite, load_suite
-from bench.words import counted
+from bench.words import counted, harmless
 from tasks.errors import UserInputError
 from tasks.registry import lookup
 

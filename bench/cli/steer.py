@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.stored import CellArgument, PluginOption, ResultsOption
-from bench.harmless import harmless
 from bench.store.find import find_cell
+from bench.words import harmless
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:

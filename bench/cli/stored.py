@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.harmless import harmless
 from bench.store.files import SET_ASIDE, remove
 from bench.store.find import find_cell
 from bench.store.plain import strict_json
@@ -18,7 +17,7 @@ from bench.store.results import RunStore
 from bench.store.standing import Standing
 from bench.store.upkeep import Survey, survey, tidy
 from bench.store.writer import is_busy, only_writer, owner_of
-from bench.words import counted
+from bench.words import counted, harmless
 
 Results = Annotated[Path, typer.Argument(help="A results directory.")]
 CellArgument = Annotated[

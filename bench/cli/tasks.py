@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.harmless import harmless
 from bench.store.tables import spreadsheet_safe
+from bench.words import harmless
 from tasks.build import build_task
 from tasks.errors import UserInputError
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.execution.failure import CellTimeoutError, LoadTimeoutError
-from bench.harmless import harmless
 from bench.store.cells import Cell
 from bench.store.records import CellRecord
+from bench.words import harmless
 
 OF_A_MOMENT = (
     *("seconds", "started", "process", "worker", "host", "log"),

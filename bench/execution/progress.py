@@ -18,10 +18,9 @@ from rich.progress import (
 from rich.text import Text
 
 from bench.execution.tally import Tally
-from bench.harmless import harmless
 from bench.matrix.cells import PlannedCell
 from bench.store.records import CellRecord
-from bench.words import counted, in_words
+from bench.words import counted, harmless, in_words
 
 
 class TerminalProgress:

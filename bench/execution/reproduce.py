@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 
 from bench.execution.run import Silent, executor_for, threads
-from bench.harmless import harmless
 from bench.matrix.cells import PlannedCell, expand
 from bench.matrix.config import load_config
 from bench.matrix.identity import same_content
@@ -27,6 +26,7 @@ from bench.store.cells import Cell
 from bench.store.layout import RUN_FILE
 from bench.store.records import CellRecord, content_of
 from bench.store.results import RunStore
+from bench.words import harmless
 from tasks.errors import UserInputError
 
 MOST_THREADS, MOST_ROWS = 1024, 100_000

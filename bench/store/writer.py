@@ -11,7 +11,6 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from bench.harmless import harmless
 from bench.store.files import DamagedError, dump, parse, read_file, replace_file
 from bench.store.layout import (
     LOCK_FILE,
@@ -20,6 +19,7 @@ from bench.store.layout import (
     check_may_become_a_run,
     writing,
 )
+from bench.words import harmless
 from tasks.errors import UserInputError
 
 PATIENCE_SECONDS = 1.0

@@ -11,13 +11,13 @@ import pytest
 import yaml
 
 from bench.execution.run import run_matrix
-from bench.harmless import harmless
 from bench.matrix.config import load_config
 from bench.matrix.options import RunOptions
 from bench.store.find import find_cell
 from bench.store.layout import CELL_FILE
 from bench.store.results import RunStore
 from bench.store.writer import only_writer
+from bench.words import harmless
 from methods.grad_scalar import GradScalar
 from tasks.errors import UserInputError
 from tests.bench.cli.test_cli import command
