@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.store.plain import strict_json
+from bench.store.json_values import strict_json
 from bench.store.records import CellRecord
 from reports import palette
 from reports.drawn import Drawn

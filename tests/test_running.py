@@ -18,7 +18,7 @@ from dask_jobqueue import SLURMCluster as Slurm
 from dask_jobqueue.local import LocalCluster as LocalQueue
 from distributed import LocalCluster
 
-from bench.store.find import find_cell
+from bench.store.find_cell import find_cell
 from tests.bench.store.test_upkeep import numbers
 from tests.small import small_matrix
 from tests.test_docs import blocks

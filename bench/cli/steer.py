@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.stored import CellArgument, PluginOption, ResultsOption
-from bench.store.find import find_cell
+from bench.store.find_cell import find_cell
 from bench.words import harmless
 from tasks.errors import UserInputError
 

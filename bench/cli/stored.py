@@ -10,12 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from bench.store.files import SET_ASIDE, remove
-from bench.store.find import find_cell
-from bench.store.plain import strict_json
+from bench.store.find_cell import find_cell
+from bench.store.json_values import strict_json
 from bench.store.records import CellRecord
 from bench.store.results import RunStore
-from bench.store.standing import Standing
-from bench.store.upkeep import Survey, survey, tidy
+from bench.store.upkeep import CellStates, Survey, survey, tidy
 from bench.store.writer import is_busy, only_writer, owner_of
 from bench.words import counted, harmless
 
@@ -40,19 +39,19 @@ def status(results: Results) -> None:
     """
     store = RunStore.open(results)
     found = survey(store)
-    standing = Standing.of(planned_of(store, found), found)
+    states = CellStates.of(planned_of(store, found), found)
     counts: dict[str, object] = {
-        "done": len(standing.done),
-        "failed": len(standing.failed),
-        "missing": standing.missing,
+        "done": len(states.done),
+        "failed": len(states.failed),
+        "missing": states.missing,
     }
-    if standing.known_again:
+    if states.known_again:
         words = "by the next run: what they compute lies here under other names"
-        counts["taken over"] = f"{len(standing.known_again)} {words}"
-    print_survey(results, len(standing.cells), standing.failed, found, counts)
-    if standing.stale:
+        counts["taken over"] = f"{len(states.known_again)} {words}"
+    print_survey(results, len(states.cells), states.failed, found, counts)
+    if states.stale:
         lie = counted(
-            len(standing.stale), "cell of earlier matrices lies", "cells of earlier matrices lie"
+            len(states.stale), "cell of earlier matrices lies", "cells of earlier matrices lie"
         )
         typer.echo(f"  {lie} here too: `rm --stale` removes what no cell needs")
     if is_busy(results):
@@ -87,7 +86,7 @@ def rm(
     with only_writer(results):
         store = RunStore.open(results)  # another process may just have given it another matrix
         found = survey(store)
-        unwanted = set(Standing.of(planned_of(store, found), found).stale if stale else ())
+        unwanted = set(CellStates.of(planned_of(store, found), found).stale if stale else ())
         if failed:
             unwanted |= found.having("failed")
         paths = [store.cell_directory(name) for name in sorted(unwanted)]

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from bench.store.files import (
@@ -30,8 +30,7 @@ from bench.store.files import (
 )
 from bench.store.layout import CELL_FILE, CELLS, TENSOR_FILE, writing
 from bench.store.records import FORMAT, CellRecord, check_cell_id
-from bench.store.said import cut
-from bench.store.sound import SCORES, check_record, check_scores
+from bench.store.texts import cut
 from tasks.errors import UserInputError
 
 MAX_WHAT = 500
@@ -137,8 +136,6 @@ class CellStore:
             content = read_file(file)
             _check_digest(hashlib.sha256(content).hexdigest(), digest)
             tensors = load(content)
-            if SCORES in tensors:
-                check_scores(record, tensors[SCORES].shape)
         return Cell(record, tensors)
 
     def check(self, cell_id: str) -> CellRecord:
@@ -147,9 +144,6 @@ class CellStore:
         file = self.cell_directory(cell_id) / TENSOR_FILE
         with _sound(file):
             _check_digest(file_digest(file), digest)
-            with safe_open(file, framework="np") as stored:
-                if SCORES in stored.keys():  # noqa: SIM118 (it is no mapping)
-                    check_scores(record, tuple(stored.get_slice(SCORES).get_shape()))
         return record
 
     def _record(self, cell_id: str) -> tuple[CellRecord, str]:
@@ -161,7 +155,6 @@ class CellStore:
         with _sound(file):
             text, digest = read_sealed(file)
             record = CellRecord.model_validate_json(text)
-            check_record(record)
         if record.id != cell_id:
             _corrupt(file, f"says it is the cell {record.id!r}")
         return record, digest

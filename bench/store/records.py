@@ -2,7 +2,7 @@
 
 A cell is one model x task x method x seed x settings. Everything in this file is torch-free, so
 that reports can read a run without a model. Numbers that are not finite are legal values, stored as
-`bench.store.plain` says.
+`bench.store.json_values` says.
 """
 
 import re
@@ -17,8 +17,8 @@ from pydantic import (
     model_validator,
 )
 
-from bench.store.plain import PlainDict
-from bench.store.said import Log, Name, Notes, Text, first_line
+from bench.store.json_values import PlainDict
+from bench.store.texts import Log, Name, Notes, Text, first_line
 
 FORMAT = 2
 """Of a run on disk. 2: files are sealed (see `bench.store.files`)."""

@@ -20,6 +20,7 @@ from bench.store.files import (
     set_aside_reasons,
     unseal,
 )
+from bench.store.json_values import plain
 from bench.store.layout import (
     CELLS,
     RUN_FILE,
@@ -28,10 +29,9 @@ from bench.store.layout import (
     check_may_become_a_run,
     writing,
 )
-from bench.store.plain import plain
 from bench.store.records import FORMAT, CellRecord, PlannedRecord, RunRecord
-from bench.store.said import cut
 from bench.store.tables import StoredTables
+from bench.store.texts import cut
 from bench.store.tidy import tidy_table
 from tasks.errors import UserInputError
 

@@ -16,7 +16,6 @@ from bench.store.files import (
     replace_file,
     seal,
 )
-from bench.store.parquet import read_frame
 from bench.store.records import StrictRecord
 from tasks.errors import UserInputError
 
@@ -70,10 +69,14 @@ class StoredTables:
         if digest is None:
             return None
         _check(file, digest)
+        from pandas import read_parquet
+        from pyarrow import ArrowException
+
         try:
-            return read_frame(file)
-        except DamagedError as error:
-            raise CorruptTableError(f"{file} {error}. {REMEDY}") from None
+            return read_parquet(file)
+        except (ArrowException, OSError, ValueError) as error:
+            problem = f"{file} is no Parquet file of the suite ({error}). {REMEDY}"
+            raise CorruptTableError(problem) from None
 
     def made_of(self) -> str:
         """What the tables were made of, "" where there are none or some are missing.

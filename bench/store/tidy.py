@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.store.plain import strict_json
+from bench.store.json_values import strict_json
 from bench.store.records import CellRecord, MetricRow
 
 if TYPE_CHECKING:

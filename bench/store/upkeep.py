@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from bench.store.layout import (
     check_cells_folder,
     writing,
 )
-from bench.store.records import CellRecord, check_cell_id
+from bench.store.records import CellRecord, check_cell_id, content_of
 from bench.store.results import CorruptRunError, RunStore
 
 NOT_KEPT: dict[str, Any] = {"prompts": {}, "metrics": [], "top_tokens": {}, "grid": None}
@@ -50,6 +50,48 @@ class Survey:
         names = {path.name for path in gone}
         cells = {name: cell for name, cell in self.cells.items() if name not in names}
         return Survey(cells, problems, self.foreign)
+
+
+@dataclass(frozen=True)
+class CellStates:
+    """Which planned cells of a run are done, failed, missing, or there under another name.
+
+    A cell is taken over by what it computes, whatever it is called: a finished cell with the
+    content of one that is not done is no left-over, though it bears the name of an earlier matrix.
+
+    Attributes:
+        cells: ids of the planned ones.
+        done: ids of those that are done.
+        failed: records of those that failed.
+        known_again: ids of planned cells that are not done and lie here under another name.
+        stale: ids of finished and failed cells that the matrix has no use for.
+    """
+
+    cells: Sequence[str]
+    done: list[str]
+    failed: list[CellRecord]
+    known_again: list[str]
+    stale: list[str]
+
+    @staticmethod
+    def of(planned: Sequence[str], found: Survey) -> CellStates:
+        """The states of planned cells in what a survey found."""
+        done, failed = found.having("done"), found.having("failed")
+        left = {content_of(name): name for name in planned if name not in done}
+        others = sorted(set(found.cells).difference(planned))
+        wanted = {name for name in others if name in done and content_of(name) in left}
+        return CellStates(
+            planned,
+            [name for name in planned if name in done],
+            [found.cells[name] for name in planned if name in failed],
+            sorted({left[content_of(name)] for name in wanted}),
+            [name for name in others if name not in wanted],
+        )
+
+    @property
+    def missing(self) -> int:
+        """How many are neither done nor failed under their own name."""
+        return len(self.cells) - len(self.done) - len(self.failed)
 
 
 def look(directory: Path) -> tuple[RunStore, Survey]:

@@ -1,17 +1,13 @@
-"""A run that somebody else made, to do harm: links, pipes, bombs. It is refused, soon."""
+"""A run that somebody else made: links, pipes, huge files and escapes in it do nothing."""
 
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import pyarrow
 import pytest
 import yaml
-from pyarrow import parquet
 
 from bench.execution.run import run_matrix
 from bench.store.files import MAX_JSON_BYTES, dump, seal, unseal
@@ -187,88 +183,6 @@ def test_who_writes_is_said_without_escapes(store: RunStore) -> None:
     assert owner_of(store.directory) == "process 1 on \\x1b[2J\\x07 since now"
 
 
-def put_table(store: RunStore, table: pyarrow.Table, **settings: object) -> None:
-    """A table that the run's own digests vouch for."""
-    file = store.directory / "agreement.parquet"
-    parquet.write_table(table, file, **settings)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    described = {"made_of": "", "files": {file.name: digest}}
-    (store.directory / "tables.json").write_bytes(seal(dump(described)))
-
-
-def long_texts() -> pyarrow.Table:
-    """60 GB of text in a dictionary of one."""
-    values = pyarrow.array(["x" * 2**20])
-    column = pyarrow.DictionaryArray.from_arrays(np.zeros(60_000, dtype=np.int32), values)
-    return pyarrow.table({"text": column})
-
-
-def many_rows() -> pyarrow.Table:
-    """Ten columns of the same 8 million runs of zeros."""
-    return pyarrow.table({str(n): np.zeros(8_000_000, dtype=np.int8) for n in range(10)})
-
-
-def zeros() -> pyarrow.Table:
-    """A page of zeros, packed."""
-    return pyarrow.table({"text": ["\0" * 2**28]})
-
-
-@pytest.mark.parametrize(
-    ("bomb", "settings"),
-    [
-        (long_texts, {}),
-        (many_rows, {}),
-        (zeros, {"compression": "zstd", "use_dictionary": False}),
-    ],
-)
-def test_a_table_that_would_fill_the_memory_is_refused(
-    store: RunStore, bomb: Callable[[], pyarrow.Table], settings: dict[str, object]
-) -> None:
-    put_table(store, bomb(), **settings)
-    assert (store.directory / "agreement.parquet").stat().st_size < 30 * 2**20
-    with within(10, 400), pytest.raises(CorruptTableError, match=r"agreement\.parquet"):
-        store.frame("agreement")
-
-
-def test_a_table_comes_back_as_pandas_would_read_it(store: RunStore) -> None:
-    import pandas as pd
-
-    pd.testing.assert_frame_equal(
-        store.frame("results"), pd.read_parquet(store.directory / "results.parquet")
-    )
-    (store.directory / "results.parquet").write_bytes(b"PAR1")
-    digest = hashlib.sha256(b"PAR1").hexdigest()
-    described = {"made_of": "", "files": {"results.parquet": digest}}
-    (store.directory / "tables.json").write_bytes(seal(dump(described)))
-    with pytest.raises(CorruptTableError, match="is no Parquet file"):
-        store.frame("results")
-
-
-GRID = {"sites": ["attn_out"], "n_layers": 2, "positions": [1, 2]}
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        {"settings": {}},
-        {"settings": {"model": {"name": "m"}, "method": {}}},
-        {"provenance": {"seconds": [1]}},
-        {"provenance": {"seconds": {"fit": "NaN"}}},
-        {"grid": None},
-        {"grid": GRID | {"n_layers": 10**9}},
-        {"grid": GRID | {"heads": {"attn_out": 10**9}}},
-        {"grid": GRID | {"n_layers": 3}},
-    ],
-    ids=str,
-)
-def test_a_sealed_cell_that_no_suite_wrote_is_damage(store: RunStore, said: dict) -> None:  # type: ignore[type-arg]
-    store.write(done("c", **said), TENSORS)
-    with within(5, 50):
-        with pytest.raises(UserInputError, match="cells/c/"):
-            store.read("c")
-        assert list(survey(store).problems) == [store.cell_directory("c")]
-
-
 def test_what_is_wrong_in_ten_thousand_places_is_said_briefly(store: RunStore) -> None:
     body = json.loads(done("c").model_dump_json())
     body["metrics"] = [{"split": number} for number in range(10_000)]
@@ -363,11 +277,4 @@ def test_a_run_json_larger_than_any_matrix_is_not_parsed(store: RunStore) -> Non
     with (store.directory / RUN_FILE).open("r+b") as stream:
         stream.truncate(MAX_JSON_BYTES + 1)
     with within(5, 50), pytest.raises(CorruptRunError, match="more than any file"):
-        RunStore.open(store.directory)
-
-
-def test_a_sealed_run_json_of_millions_of_values_is_not_parsed(store: RunStore) -> None:
-    lists = ",".join(["[]"] * (10 * 2**20))
-    (store.directory / RUN_FILE).write_bytes(seal(f'{{"format": 2, "config": {{"a": [{lists}]}}}}'))
-    with within(5, 100), pytest.raises(CorruptRunError, match="more values than any file"):
         RunStore.open(store.directory)

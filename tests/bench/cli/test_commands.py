@@ -13,7 +13,7 @@ import yaml
 from bench.execution.run import run_matrix
 from bench.matrix.config import load_config
 from bench.matrix.options import RunOptions
-from bench.store.find import find_cell
+from bench.store.find_cell import find_cell
 from bench.store.layout import CELL_FILE
 from bench.store.results import RunStore
 from bench.store.writer import only_writer

@@ -12,7 +12,7 @@ from bench.matrix.options import RunOptions
 from bench.store.cells import Cell
 from bench.store.records import CellError
 from bench.store.results import RunStore
-from bench.store.said import MAX_LOG, MAX_NOTES, MAX_TEXT, cut
+from bench.store.texts import MAX_LOG, MAX_NOTES, MAX_TEXT, cut
 from methods.grad_scalar import GradScalar
 from methods.method import Attribution
 from tasks.errors import message_of

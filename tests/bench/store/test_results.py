@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from bench.store.cells import CorruptCellError
 from bench.store.files import read_sealed, seal
+from bench.store.json_values import plain, strict_json
 from bench.store.layout import CELL_FILE, RUN_FILE, TENSOR_FILE, NotWritableError
-from bench.store.plain import plain, strict_json
 from bench.store.records import CellRecord, check_cell_id
 from bench.store.results import CorruptRunError, RunStore
 from bench.store.tidy import COLUMNS, variant_labels

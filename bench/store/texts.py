@@ -1,4 +1,4 @@
-"""What somebody else's code says, which may be of any length: so much of it as a record keeps.
+"""Texts of methods and plug-ins, cut to the length that a record keeps.
 
 A record with all of it could grow too large to be read again, and no table would show it.
 """
