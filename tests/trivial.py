@@ -1,4 +1,4 @@
-"""A executor for which every cell is trivial: what is left is what the matrix itself costs."""
+"""An executor for which every cell is trivial: what is left is what the matrix itself costs."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

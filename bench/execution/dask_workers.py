@@ -212,7 +212,7 @@ class Workers:
         self.fit.discard(worker.id)
 
     def forgotten(self, worker: Worker) -> None:
-        """A new process has a worker's place: it is asked anew."""
+        """A new process stands for the worker: it is asked anew."""
         worker.kinds, worker.preparing, worker.lacking = frozenset(), None, set()
 
     def lacks(self, worker: Worker, model: Model) -> bool:

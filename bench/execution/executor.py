@@ -1,4 +1,4 @@
-"""Cells computed in this process, one after the other."""
+"""What computes cells (`Executor`), and the one that does so in this process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ScoresOf = Callable[[str], NDArray[Any] | None]
 
 
 class ExecutorWatcher(Watcher, Protocol):
-    """Who wants to know how a executor gets on."""
+    """What wants to know how an executor gets on."""
 
     def interrupted(self, cell: PlannedCell, why: str) -> None:
         """A cell that was being computed waits again."""
@@ -62,7 +62,7 @@ class Executor(AbstractContextManager["Executor"], Protocol):
 
 
 class LocalExecutor(Executor):
-    """This process."""
+    """Computes cells in this process, one after the other."""
 
     def __init__(self, runner: CellRunner) -> None:
         self.runner = runner

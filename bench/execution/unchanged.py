@@ -117,7 +117,7 @@ def _weights(subject: SubjectModel) -> dict[str, Tensor]:
 
 
 State = dict[tuple[str, str], object]
-"""(Kind of thing, place) -> what it is."""
+"""(Kind of thing, where) -> what it is."""
 
 
 def _state(subject: SubjectModel, tensors: Mapping[str, Tensor], checksum: bool) -> State:

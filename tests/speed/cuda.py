@@ -169,12 +169,11 @@ def numbers(model: Any, device: str, *, n: int) -> tuple[pd.DataFrame, SubjectMo
 
 
 def patching_by_transformer_lens(
-    subject: SubjectModel, prompts: Prompts, sampled: list[tuple[int, int]]
+    subject: SubjectModel, prompts: Prompts, cache: Any, sampled: list[tuple[int, int]]
 ) -> None:
     """TransformerLens's own patching at some layers and positions, both sites."""
     bridge = subject.bridge
     with torch.no_grad():
-        _, cache = bridge.run_with_cache(prompts.corrupted)
         for site in ("attn_out", "mlp_out"):
             patching.generic_activation_patch(
                 bridge, prompts.tokens, cache,
@@ -189,7 +188,9 @@ def speed(subject: SubjectModel, device: str) -> dict[str, float]:
     one, eight = prompts_on(device, 1), prompts_on(device, 8)
     sampled = [(layer, at) for layer in range(0, subject.n_layers, 8) for at in (2, 9, 16)]
     ours = seconds(lambda: fit("activ_patch", subject, one), device, 3)
-    lens = seconds(lambda: patching_by_transformer_lens(subject, one, sampled), device, 3)
+    with torch.no_grad():
+        _, cache = subject.bridge.run_with_cache(one.corrupted)
+    lens = seconds(lambda: patching_by_transformer_lens(subject, one, cache, sampled), device, 3)
     whole = lens * grid_of(subject).n_points / (2 * len(sampled))
     bare = subject.bridge.original_model
     tokens = eight.tokens.repeat(2, 1)
