@@ -1,4 +1,7 @@
-"""A method or task of somebody else's, and what is said where it is broken: whose, and where."""
+"""A plug-in's method, task or model: what it needs to be usable, and whose is broken, and where.
+
+What it lacks is looked at whenever one is loaded; `python -m bench check NAME` tries what it does.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,55 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
+from pathlib import Path
 from typing import Any
 
-from bench.contracts import lacks_of_method, lacks_of_task
+from bench.models.hub import HUB_ID
+from bench.models.load import ModelEntry
 from tasks.errors import UserInputError, message_of, no_exit
 from tasks.registry import Entry
+
+DATACLASS = "it has to be a dataclass: @dataclass(frozen=True)"
+
+
+def lacks_of_method(kind: type[Any]) -> Iterator[str]:
+    """What keeps a class from being a method, in words."""
+    from methods.method import Method
+
+    if not issubclass(kind, Method):
+        yield "it has to be a subclass of methods.method.Method"
+    for name in sorted(getattr(kind, "__abstractmethods__", ())):
+        yield f"it has no {name}()"
+    if not is_dataclass(kind):
+        yield DATACLASS
+
+
+def lacks_of_task(kind: type[Any]) -> Iterator[str]:
+    """What keeps a class from being a task, in words."""
+    for verb in ("entities", "probe", "candidates"):
+        if not callable(getattr(kind, verb, None)):
+            yield f"it has no method {verb}()"
+    if not isinstance(inspect.getattr_static(kind, "name", None), str):
+        yield 'it has to say what it is called: name = "..."'
+    if not is_dataclass(kind):
+        yield DATACLASS
+
+
+def lacks_of_model(entry: object) -> Iterator[str]:
+    """What keeps something from being a model's entry, in words."""
+    if not isinstance(entry, ModelEntry):
+        yield f"it has to be a bench.models.load.ModelEntry, not {type(entry).__name__}"
+        return
+    if not isinstance(entry.summary, str) or not isinstance(entry.bos, str | None):
+        yield "summary has to be a string, bos one or None"
+    if not isinstance(entry.folder, Path | None):
+        yield "folder has to be a pathlib.Path or None"
+    if entry.hub_id is None and entry.folder is None:
+        yield "it has neither a hub_id nor a folder"
+    if entry.hub_id is not None and not HUB_ID.fullmatch(str(entry.hub_id)):
+        yield f'hub_id has to be "owner/name", not {entry.hub_id!r}'
+
 
 LACKS: Mapping[str, Callable[[type[Any]], Iterator[str]]] = {
     "method": lacks_of_method,

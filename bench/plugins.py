@@ -22,9 +22,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bench.contracts import lacks_of_model
 from bench.models.load import MODELS, ModelEntry
-from bench.plugin_entry import PluginEntry, PluginError, broken, require
+from bench.plugin_entry import PluginEntry, PluginError, broken, lacks_of_model, require
 from bench.store.records import CellRecord
 from methods import METHODS
 from tasks import TASKS

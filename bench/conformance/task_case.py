@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from bench.conformance.check import require
-from bench.contracts import lacks_of_task
+from bench.plugin_entry import lacks_of_task
 from tasks import TASKS
 from tasks.encoding import EncodedTask, encode
 from tasks.registry import configure, lookup
