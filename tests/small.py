@@ -5,8 +5,8 @@ from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
-from bench.matrix.parse import parse
 from bench.matrix.schema import Matrix
+from bench.matrix.yaml_file import parse
 from tasks import TASKS
 
 

@@ -11,7 +11,7 @@ import methods
 from bench.evaluation.unsteered import every_variety
 from bench.execution.run import run_matrix
 from bench.matrix.cells import expand
-from bench.matrix.parse import parse
+from bench.matrix.yaml_file import parse
 from reports.figures import FIGURES
 from reports.tables import TABLES
 from tasks import TASKS

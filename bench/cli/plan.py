@@ -11,11 +11,9 @@ import typer
 
 from bench.cli.stored import PluginOption, print_survey
 from bench.cli.suite import chosen
-from bench.matrix.config import load_config
+from bench.matrix.config import SMALL, is_suite, load_config, load_suite
 from bench.matrix.options import RunOptions
 from bench.matrix.schema import Matrix
-from bench.matrix.sizes import SMALL
-from bench.matrix.suite import is_suite, load_suite
 from bench.words import counted, harmless, in_one_process
 from tasks.errors import UserInputError
 

@@ -12,11 +12,9 @@ import typer
 from rich.console import Console
 
 from bench.cli.report import print_paths
-from bench.matrix.config import load_config
+from bench.matrix.config import SMALL, Suite, is_suite, load_config, load_suite
 from bench.matrix.options import RunOptions
 from bench.matrix.schema import Matrix
-from bench.matrix.sizes import SMALL
-from bench.matrix.suite import Suite, is_suite, load_suite
 from bench.words import counted, harmless
 from tasks.errors import UserInputError
 from tasks.registry import lookup

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from bench.matrix.config import preset_names
+from bench.matrix.config import Suite, load_suite, preset_names
 from bench.matrix.options import RunOptions
-from bench.matrix.suite import Suite, load_suite
 from bench.store.layout import RUN_FILE
 from bench.store.results import RunStore
 from bench.words import counted, harmless, in_words

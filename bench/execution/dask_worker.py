@@ -33,7 +33,7 @@ from bench.execution.suite_files import (
 )
 from bench.matrix.cells import PlannedCell, expand
 from bench.matrix.identity import NUMBERS_VERSION
-from bench.matrix.parse import parse
+from bench.matrix.yaml_file import parse
 from bench.models.load import model_digest, stated_of
 from bench.plugins import install, install_source, uninstall
 from tasks.errors import UserInputError

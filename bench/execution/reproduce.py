@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from bench.execution.run import Silent, executor_for, threads
 from bench.matrix.cells import PlannedCell, expand
-from bench.matrix.config import load_config
+from bench.matrix.config import load_config, trusted
 from bench.matrix.identity import same_content
 from bench.matrix.options import RunOptions
-from bench.matrix.parse import parse
 from bench.matrix.schema import Matrix
-from bench.matrix.trust import trusted
+from bench.matrix.yaml_file import parse
 from bench.models.load import model_digest
 from bench.plugins import install, require_plugins
 from bench.store.cells import Cell

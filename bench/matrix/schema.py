@@ -195,7 +195,7 @@ class Matrix(_Strict):
     rows_per_forward: Count | Literal["auto"] = "auto"
     """Prompts times strengths or points; `auto`: what memory takes (`evaluation.rows`)."""
     plugins: list[str] = []
-    """Files that add methods, tasks or models (`bench.plugins`); see `trust`."""
+    """Files that add methods, tasks or models (`bench.plugins`); see `config.trusted`."""
     output: Annotated[str, Field(pattern=r"^[^\x00]*$")] | None = None
     summary: str = ""
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from bench.execution.run import run_matrix
 from bench.matrix.cells import expand
 from bench.matrix.config import load_config
-from bench.matrix.parse import parse
 from bench.matrix.schema import Matrix
+from bench.matrix.yaml_file import parse
 from bench.store.layout import CELL_FILE, TENSOR_FILE
 from bench.store.results import RunStore
 from bench.store.upkeep import survey

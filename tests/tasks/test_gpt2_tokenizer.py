@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bench.matrix.cells import expand
-from bench.matrix.suite import load_suite
+from bench.matrix.config import load_suite
 from tasks import TASKS
 from tasks.arithmetic import Arithmetic
 from tasks.encoding import encode

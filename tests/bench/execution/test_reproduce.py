@@ -11,7 +11,7 @@ from bench.execution.compare import compare
 from bench.execution.reproduce import _seconds, compute_again, planned
 from bench.execution.run import run_matrix
 from bench.matrix.options import RunOptions
-from bench.matrix.parse import parse
+from bench.matrix.yaml_file import parse
 from bench.store.find_cell import find_cell
 from bench.store.results import RunStore
 from tests.bench.cli.test_cli import command

@@ -7,7 +7,7 @@ import pytest
 from bench.execution.suite_files import code_on_disk, differing, task_files, with_task_files
 from bench.matrix.cells import expand
 from bench.matrix.config import load_config
-from bench.matrix.parse import parse
+from bench.matrix.yaml_file import parse
 from bench.store.records import content_of
 from tasks.rows import MAX_FILE
 from tests.small import small_matrix

@@ -9,8 +9,8 @@ from bench.execution.plan import Plan
 from bench.matrix.cells import PlannedCell, expand
 from bench.matrix.identity import same_content
 from bench.matrix.options import RunOptions
-from bench.matrix.parse import parse
 from bench.matrix.schema import Matrix
+from bench.matrix.yaml_file import parse
 from bench.store.records import content_of
 from bench.store.upkeep import Survey
 from tasks import ccc

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bench.matrix.config import load_config, preset_names
-from bench.matrix.parse import parse
+from bench.matrix.yaml_file import parse
 from tasks.errors import UserInputError
 
 SMALL = {"models": ["smollm2-135m"], "tasks": ["ioi"], "methods": ["dla"]}

@@ -7,11 +7,17 @@ import pytest
 
 from bench.execution.run import run_matrix
 from bench.matrix.cells import expand
-from bench.matrix.config import find_file, load_config, preset_names, read_file
-from bench.matrix.parse import parse
+from bench.matrix.config import (
+    find_file,
+    is_suite,
+    load_config,
+    load_suite,
+    of_size,
+    preset_names,
+    read_file,
+)
 from bench.matrix.schema import Matrix
-from bench.matrix.sizes import of_size
-from bench.matrix.suite import is_suite, load_suite
+from bench.matrix.yaml_file import parse
 from reports.figures import FIGURES
 from reports.load import load
 from reports.style import TINY, WIDTHS

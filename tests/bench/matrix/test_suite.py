@@ -8,7 +8,7 @@ from matplotlib.image import imread
 from typer.testing import CliRunner
 
 from bench.cli.app import app
-from bench.matrix.suite import load_suite
+from bench.matrix.config import load_suite
 from tasks.errors import UserInputError
 
 

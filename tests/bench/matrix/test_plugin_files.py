@@ -11,7 +11,7 @@ import yaml
 import bench
 from bench import plugins
 from bench.execution.run import run_matrix
-from bench.matrix.trust import UntrustedPluginError, trusted
+from bench.matrix.config import UntrustedPluginError, trusted
 from bench.store.results import RunStore
 from tests.bench.cli.test_cli import command
 from tests.bench.test_plugins import METHOD
