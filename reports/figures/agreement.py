@@ -143,7 +143,7 @@ def _draw_boxes(axes: "Axes", methods: list[str], pairs: list[dict[Any, Any]], b
     before = len(axes.texts)
     draw_numbers(axes, taus, texts, points or style.TINY)
     drawn = axes.texts[before:]  # none where they would be too small
-    places = np.argwhere(np.isfinite(taus)) if drawn else []
+    places = np.argwhere(np.isfinite(taus))[: len(drawn)]
     for text, (row, column) in zip(drawn, places, strict=True):
         if below and (row, column) in intervals:
             ink = text.get_color()
