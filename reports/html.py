@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bench.store.json_values import strict_json
 from bench.store.records import CellRecord
 from reports import palette
-from reports.drawn import Drawn
+from reports.drawing import Drawn
 from reports.load import Results
 from reports.payload import blocks
 from reports.pictures import Pictures

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Sequence
 from typing import Any
 
-from reports.drawn import Drawn
+from reports.drawing import Drawn
 from reports.figures import FIGURES
 from reports.text import visible
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from bench.store.records import CellRecord, PromptRecord
-from reports.drawn import Drawn
+from reports.drawing import Drawn
 from reports.load import Results, splits_of
 from reports.pictures import Pictures
 from reports.present import UNSTEERED, formatted, split_name

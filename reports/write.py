@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reports import palette, style
-from reports.drawn import Drawn
+from reports.drawing import Drawn
 from reports.figures import FIGURES
 from reports.folder import INDEX, ReportFolder, alone
 from reports.html import page

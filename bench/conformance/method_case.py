@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from bench.conformance.check import NotConformingError, raised, require
-from bench.conformance.left import undone
 from bench.conformance.small import grid_on, tiny_prompts, tiny_subject
+from bench.conformance.unchanged import undone
 from bench.models.tiny import ARCHITECTURES
 from methods import METHODS
 from methods.core.intervention import Intervention

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from bench.conformance.check import needs, require
-from bench.conformance.left import left_as_found, undone
 from bench.conformance.method_case import Case, check_fit
 from bench.conformance.small import tiny_prompts, tiny_subject
+from bench.conformance.unchanged import left_as_found, undone
 
 
 @needs(check_fit)

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from bench.conformance.check import needs, require
-from bench.conformance.left import left_as_found, undone
 from bench.conformance.method_case import Case, check_fit
 from bench.conformance.method_leaves import check_left_as_found
 from bench.conformance.small import N_PROMPTS, grid_on, tiny_prompts, tiny_subject
+from bench.conformance.unchanged import left_as_found, undone
 from methods.method import Attribution
 
 

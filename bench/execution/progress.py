@@ -1,8 +1,9 @@
-"""Progress of a run: a live bar on a terminal, plain lines in a log file."""
+"""Progress of a run: cells done, running and failed, in a bar or in the lines of a log file."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,10 +18,61 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from bench.execution.tally import Tally
+from bench.execution.work import Counting
 from bench.matrix.cells import PlannedCell
 from bench.store.records import CellRecord
 from bench.words import counted, harmless, in_words
+
+
+class CellCounts:
+    """Counts the cells of a run. Times are seconds of one clock, whichever.
+
+    What is left is estimated by rows of a forward (`bench.execution.work`) at the pace of the cells
+    that are done since the start, so that it knows how many workers there are.
+    """
+
+    def __init__(self, cells: Sequence[PlannedCell], now: float) -> None:
+        self.start = now
+        count = Counting()
+        self.rows = {cell.id: count(cell).cost for cell in cells}
+        self.total = len(cells)
+        self.rows_left = sum(self.rows.values())
+        self.rows_done = 0.0
+        self.done = self.failed = 0
+        self.running: dict[str, PlannedCell] = {}
+
+    def starts(self, cell: PlannedCell) -> None:
+        """Somebody computes a cell."""
+        self.running[cell.id] = cell
+
+    def waits(self, cell: PlannedCell) -> None:
+        """Nobody computes it any more."""
+        self.running.pop(cell.id, None)
+
+    def ends(self, cell: PlannedCell, failed: bool) -> None:
+        """A cell is stored."""
+        self.waits(cell)
+        self.rows_left -= self.rows[cell.id]
+        self.failed += failed
+        if not failed:
+            self.done += 1
+            self.rows_done += self.rows[cell.id]
+
+    def seconds_left(self, now: float) -> float | None:
+        """About how long the rest takes; None while nothing is done."""
+        if not self.rows_done:
+            return None
+        return (now - self.start) / self.rows_done * max(0.0, self.rows_left)
+
+    def in_words(self, now: float) -> str:
+        """`12 of 90 done, 1 failed, 2 running, about 5 min left`."""
+        parts = [f"{self.done} of {self.total} done"]
+        parts += [f"{self.failed} failed"] if self.failed else []
+        parts += [f"{len(self.running)} running"] if self.running else []
+        left = self.seconds_left(now)
+        if left is not None and self.done + self.failed < self.total:
+            parts.append(f"{in_words(left)} left")
+        return ", ".join(parts)
 
 
 class TerminalProgress:
@@ -32,7 +84,7 @@ class TerminalProgress:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.tally = Tally([], time.monotonic())
+        self.counts = CellCounts([], time.monotonic())
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
@@ -65,7 +117,7 @@ class TerminalProgress:
         known = f"{there}; " if done else ""
         estimate = f", which takes {in_words(seconds)}" if cells else ""
         self.console.print(f"{known}{counted(len(cells), 'cell')} to compute{estimate}.")
-        self.tally = Tally(cells, time.monotonic())
+        self.counts = CellCounts(cells, time.monotonic())
         if cells:
             self.task = self.bar.add_task("", total=len(cells))
 
@@ -75,12 +127,12 @@ class TerminalProgress:
 
     def starting(self, cell: PlannedCell) -> None:
         """Names the cell, or one of those that are running."""
-        self.tally.starts(cell)
+        self.counts.starts(cell)
         self._describe(_name(cell))
 
     def interrupted(self, cell: PlannedCell, why: str) -> None:
         """Says that another worker will compute it."""
-        self.tally.waits(cell)
+        self.counts.waits(cell)
         self._line(f"  {escape(_name(cell))}  waits again: {escape(harmless(why))}")
 
     def refused(self, why: str) -> None:
@@ -89,7 +141,7 @@ class TerminalProgress:
 
     def finished(self, cell: PlannedCell, record: CellRecord) -> None:
         """Adds a line, and moves the bar on."""
-        self.tally.ends(cell, failed=record.error is not None)
+        self.counts.ends(cell, failed=record.error is not None)
         if record.error is None:
             outcome = f"[green]done[/green] in {record.seconds:.1f} s"
         else:
@@ -100,7 +152,7 @@ class TerminalProgress:
 
     def _line(self, text: str) -> None:
         if not self.console.is_terminal:
-            text += f"  ({self.tally.in_words(time.monotonic())})"
+            text += f"  ({self.counts.in_words(time.monotonic())})"
         self.console.print(text, soft_wrap=True, highlight=False)
 
     def _describe(self, text: str) -> None:
@@ -117,7 +169,7 @@ class _State(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """Anew whenever the bar is drawn."""
-        return Text(self.progress.tally.in_words(time.monotonic()))
+        return Text(self.progress.counts.in_words(time.monotonic()))
 
 
 def _name(cell: PlannedCell) -> str:

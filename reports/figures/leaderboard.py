@@ -9,7 +9,7 @@ from reports.figures.marks import draw_point, look_of
 from reports.figures.panels import headed
 from reports.load import Results
 from reports.tables.leaderboard import leaderboard
-from reports.tables.untold import says_nothing
+from reports.tables.undecided import says_nothing
 from reports.tables.verdicts import BEATS, BEST, NOT_TOLD_FROM_BEST, WORSE
 from reports.text import UNDEFINED, distinct, number
 from tasks.errors import UserInputError

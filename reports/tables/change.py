@@ -12,7 +12,7 @@ from reports.load import Results
 from reports.matched import matched, settings_changed
 from reports.outcomes import Prompt, outcomes
 from reports.statistics import LEVEL, holm, interval, sign_flip
-from reports.tables.untold import too_few, undefined
+from reports.tables.undecided import too_few, undefined
 
 if TYPE_CHECKING:
     from pandas import DataFrame

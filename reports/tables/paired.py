@@ -14,7 +14,7 @@ from reports.load import Results, parent_of
 from reports.outcomes import Outcome, main_split, outcomes
 from reports.outcomes import paired as on_shared_prompts
 from reports.statistics import LEVEL, holm, interval, sign_flip
-from reports.tables.untold import too_few, undefined
+from reports.tables.undecided import too_few, undefined
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -32,7 +32,7 @@ from reports.load import Results
 from reports.outcomes import Outcome, main_split, outcomes
 from reports.statistics import interval
 from reports.tables.paired import A_DRAW_AS_GOOD, NO_SHARED_PROMPT, NOT_TOLD_APART, compared
-from reports.tables.untold import TOO_FEW, says_nothing, undefined
+from reports.tables.undecided import TOO_FEW, says_nothing, undefined
 
 BEST = "best"
 BEHIND = "behind the best"

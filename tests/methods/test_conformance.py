@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from bench.conformance.check import NotConformingError
-from bench.conformance.left import left_as_found
 from bench.conformance.methods import (
     CHECKS,
     Case,
@@ -26,6 +25,7 @@ from bench.conformance.methods import (
     check_trained,
 )
 from bench.conformance.small import tiny_subject
+from bench.conformance.unchanged import left_as_found
 from methods import METHODS
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.points import Site

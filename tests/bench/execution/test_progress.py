@@ -8,7 +8,7 @@ from rich.console import Console
 
 from bench.evaluation.provenance import machine
 from bench.execution.failure import failure
-from bench.execution.progress import TerminalProgress
+from bench.execution.progress import CellCounts, TerminalProgress
 from bench.matrix.cells import PlannedCell, expand
 from tests.small import small_matrix
 
@@ -49,3 +49,25 @@ def test_a_terminal_has_a_bar_with_the_counts(cells: list[PlannedCell]) -> None:
     assert "0 of 4 done, 4 failed" in text
     assert "no\\x07good" in text
     assert "\x1b[31m" not in text
+
+
+def test_counts_know_the_time_that_is_left(cells: list[PlannedCell]) -> None:
+    assert len(cells) == 4
+    counts = CellCounts(cells, now=100.0)
+    assert counts.in_words(now=100.0) == "0 of 4 done"
+    counts.starts(cells[0])
+    counts.starts(cells[1])
+    assert counts.in_words(now=110.0) == "0 of 4 done, 2 running"
+    counts.ends(cells[0], failed=False)
+    rows = counts.rows
+    rest = sum(rows[cell.id] for cell in cells[1:])
+    assert counts.seconds_left(now=160.0) == pytest.approx(60 / rows[cells[0].id] * rest)
+    counts.waits(cells[1])
+    counts.ends(cells[1], failed=True)
+    # What fails at once says nothing about the pace of the others.
+    left = rest - rows[cells[1].id]
+    assert counts.seconds_left(now=160.0) == pytest.approx(60 / rows[cells[0].id] * left)
+    assert counts.in_words(now=160.0).startswith("1 of 4 done, 1 failed, about ")
+    for cell in cells[2:]:
+        counts.ends(cell, failed=False)
+    assert counts.in_words(now=200.0) == "3 of 4 done, 1 failed"

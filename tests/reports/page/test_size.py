@@ -9,7 +9,7 @@ import pytest
 
 from bench.store.results import RunStore
 from reports import html
-from reports.drawn import Drawn
+from reports.drawing import Drawn
 from reports.load import Results, load
 from reports.payload import blocks
 from reports.write import ReportOptions, write_report
