@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import bench
-from bench import runner
 from bench.execution import open_model as opened
+from bench.execution import run as runner
 from bench.execution.run import Outcome, run_matrix
 from bench.matrix.cells import PlannedCell
 from bench.matrix.schema import Matrix
