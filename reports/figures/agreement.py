@@ -6,7 +6,7 @@ import numpy as np
 
 from reports import style
 from reports.figures.panels import headed
-from reports.figures.signed import draw_numbers
+from reports.figures.signed import EVEN, draw_dashes, luminance
 from reports.load import Results
 from reports.tables.agreement import pooled, table
 from reports.text import UNDEFINED, distinct, number
@@ -120,37 +120,45 @@ def _draw(pairs: list[dict[Any, Any]], title: str, note: str, width: float | Non
         )
         _draw_boxes(axes, methods, pairs, box)
         how: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-        axes.set_xticks(np.arange(boxes) + 0.5, labels[:-1], fontsize=size, **how)
-        axes.set_yticks(np.arange(boxes) + 0.5, labels[1:], fontsize=size, rotation=0)
+        axes.set_xticks(range(boxes), labels[:-1], fontsize=size, **how)
+        axes.set_yticks(range(boxes), labels[1:], fontsize=size)
         return style.literal(canvas)
 
 
 def _draw_boxes(axes: "Axes", methods: list[str], pairs: list[dict[Any, Any]], box: float) -> None:
     size = len(methods) - 1
-    taus = np.full((size, size), np.nan)
-    intervals: dict[tuple[int, int], str] = {}
+    taus, unlabelled = np.full((2, size, size), np.nan)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0, pad=4)
     for row in pairs:
         low, high = sorted((methods.index(row["method_a"]), methods.index(row["method_b"])))
         place = (high - 1, low)
         taus[place] = row["tau"]
         if np.isnan(row["tau"]):
             _undefined(axes, place, box)
-        elif np.isfinite(row["low"]) and np.isfinite(row["high"]):
-            intervals[place] = interval_text(row["low"], row["high"], 2)
-    points = _fitting(number(-0.01, 2), box, style.FONT_SIZE)
-    below = _fitting(interval_text(-0.01, -0.01, 2), box, style.TINY)
-    texts = np.vectorize(lambda tau: number(tau, 2), otypes=[object])(taus) if points else None
-    before = len(axes.texts)
-    draw_numbers(axes, taus, texts, points or style.TINY)
-    drawn = axes.texts[before:]  # none where they would be too small
-    places = np.argwhere(np.isfinite(taus))[: len(drawn)]
-    for text, (row, column) in zip(drawn, places, strict=True):
-        if below and (row, column) in intervals:
-            ink = text.get_color()
-            where: dict[str, Any] = {"ha": "center", "va": "center", "color": ink}
-            axes.text(column + 0.5, row + 0.72, intervals[row, column], fontsize=below, **where)
-            text.set_y(row + 0.33)
-    axes.tick_params(length=0, pad=4)
+            continue
+        ink = "white" if _is_dark(row["tau"]) else style.INK
+        interval = ""
+        if np.isfinite(row["low"]) and np.isfinite(row["high"]):
+            interval = interval_text(row["low"], row["high"], 2)
+        where: dict[str, Any] = {"ha": "center", "va": "center", "color": ink}
+        below = _fitting(interval, box, style.TINY) if interval else 0.0
+        if below:
+            axes.text(low, high - 1 + 0.22, interval, fontsize=below, **where)
+        text = number(row["tau"], 2)
+        if points := _fitting(text, box, style.FONT_SIZE):
+            axes.text(low, high - 1 - (0.17 if below else 0), text, fontsize=points, **where)
+        else:
+            unlabelled[place] = row["tau"]
+    axes.imshow(np.ma.masked_invalid(taus), cmap=style.diverging(), vmin=-1, vmax=1, aspect="auto")
+    draw_dashes(axes, unlabelled)
+    axes.hlines(np.arange(size + 1) - 0.5, -0.5, size - 0.5, color="white", linewidth=1.5)
+    axes.vlines(np.arange(size + 1) - 0.5, -0.5, size - 0.5, color="white", linewidth=1.5)
+
+
+def _is_dark(tau: float) -> bool:
+    """Whether white letters are read more easily on the colour of `tau`."""
+    return bool(luminance(style.diverging()((tau + 1) / 2)) < EVEN)
 
 
 def _fitting(text: str, box: float, largest: float) -> float:
@@ -162,12 +170,12 @@ def _fitting(text: str, box: float, largest: float) -> float:
 def _undefined(axes: "Axes", place: tuple[int, int], box_width: float) -> None:
     from matplotlib.patches import Rectangle
 
-    corner = (place[1], place[0])
+    corner = (place[1] - 0.5, place[0] - 0.5)
     box = Rectangle(corner, 1, 1, facecolor=style.EXCLUDED, hatch="//////", edgecolor=style.FAINT)
     axes.add_patch(box)
     if points := _fitting(UNDEFINED, box_width, style.SMALL):
         axes.text(
-            *(place[1] + 0.5, place[0] + 0.5, UNDEFINED),
+            *(place[1], place[0], UNDEFINED),
             ha="center",
             va="center",
             fontsize=points,

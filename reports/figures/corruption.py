@@ -10,7 +10,7 @@ from reports import style
 from reports.figures.marks import looks_of_names
 from reports.figures.panels import Panel, sheet
 from reports.figures.parts import draw_bar
-from reports.figures.signed import draw_numbers
+from reports.figures.signed import draw_dashes
 from reports.load import Results
 from reports.palette import Look
 from reports.text import number
@@ -91,8 +91,7 @@ def figure(
         _draw_taus(agree, taus, legible=square > DIGITS * len(names))
         for axes, total, leads in zip(page.axes, page.widths, page.leads, strict=True):
             shown = [style.fit(name, total - BARS, style.SMALL) if leads else "" for name in names]
-            first = 0.5 if axes is agree else 0.0
-            axes.set_yticks(np.arange(len(names)) + first, shown, rotation=0)
+            axes.set_yticks(range(len(names)), shown)
         page.legend()
         return style.literal(page.canvas)
 
@@ -126,8 +125,17 @@ def _taus(results: Results, labels: list[str], pair: tuple[str, str]) -> NDArray
 
 def _draw_taus(axes: "Axes", taus: NDArray[np.float64], *, legible: bool) -> None:
     axes.patch.set(facecolor=style.EXCLUDED, hatch="//////", edgecolor=style.MUTED, linewidth=0)
-    texts = np.vectorize(lambda tau: number(tau, 1), otypes=[object])(taus) if legible else None
-    colours = draw_numbers(axes, taus, texts, style.TINY)
+    image = axes.imshow(
+        np.ma.masked_invalid(taus), cmap=style.diverging(), vmin=-1, vmax=1, aspect="auto"
+    )
+    if not legible:
+        draw_dashes(axes, taus)
+    for a, b in zip(*np.nonzero(np.isfinite(taus)), strict=True) if legible else ():
+        ink = "white" if abs(taus[a, b]) > 0.55 else style.INK
+        axes.text(
+            b, a, number(taus[a, b], 1), ha="center", va="center", color=ink, fontsize=style.TINY
+        )
     axes.set_xticks([])
+    axes.tick_params(axis="y", length=0)
     axes.set_xlabel("τ, in the same order")
-    draw_bar(colours, axes)
+    draw_bar(image, axes)

@@ -105,13 +105,11 @@ def figure(
 def _draw(axes: "Axes", frame: "DataFrame", chosen: Any, title: str) -> None:
     for line in (axes.axhline, axes.axvline):
         line(0, color=style.FAINT, linewidth=0.8, zorder=0)
-    import seaborn
-
-    dots: dict[str, Any] = {"x": "score_a", "y": "score_b", "ax": axes, "linewidth": 0}
+    dots: dict[str, Any] = {"linestyle": "none", "marker": "o", "markeredgewidth": 0}
+    everywhere, here = ((part["score_a"], part["score_b"]) for part in (frame, frame[chosen]))
     # every panel has all dots: as a picture, they do not weigh
-    seaborn.scatterplot(frame, color=style.FAINT, s=2.5, rasterized=True, **dots)
-    seaborn.scatterplot(frame[chosen], color=style.INK, s=5.8, **dots)
-    axes.set(xlabel="", ylabel="")
+    axes.plot(*everywhere, color=style.FAINT, markersize=1.6, rasterized=True, **dots)
+    axes.plot(*here, color=style.INK, markersize=2.4, **dots)
     axes.set_title(title, loc="left", fontsize=style.SMALL, pad=2)
     axes.spines[["top", "right"]].set_visible(False)
     axes.locator_params(nbins=4)

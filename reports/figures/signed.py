@@ -49,40 +49,10 @@ def draw_scores(
     return image
 
 
-def draw_numbers(
-    axes: "Axes", values: NDArray[Any], texts: NDArray[Any] | None, size: float = style.FONT_SIZE
-) -> Any:
-    """Draw a matrix of numbers from -1 to 1, NaN left out, with a text a cell; return the colours.
-
-    Cell (row, column) is centred at (column + 0.5, row + 0.5), the first row on top. Without texts
-    a dash says the sign.
-    """
-    import seaborn
-
-    seaborn.heatmap(
-        values,
-        ax=axes,
-        vmin=-1,
-        vmax=1,
-        cmap=style.diverging(),
-        cbar=False,
-        annot=texts,
-        fmt="",
-        annot_kws={"fontsize": size},
-        linewidths=1.5,
-        linecolor="white",
-    )
-    if texts is None:
-        draw_dashes(axes, values, centre=0.5)
-    axes.tick_params(length=0)
-    return axes.collections[0]
-
-
-def draw_dashes(axes: "Axes", shares: NDArray[Any], *, centre: float = 0.0) -> None:
+def draw_dashes(axes: "Axes", shares: NDArray[Any]) -> None:
     """Cross the negative cells, dark on light ones and light on dark ones.
 
-    `shares` of the scale, (layer, column), are from -1 to 1; NaN is left alone. The first cell is
-    centred at (`centre`, `centre`).
+    `shares` of the scale, (layer, column), are from -1 to 1; NaN is left alone.
     """
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
@@ -94,7 +64,7 @@ def draw_dashes(axes: "Axes", shares: NDArray[Any], *, centre: float = 0.0) -> N
     for ink, chosen in ((style.INK, ~dark), ("white", dark)):
         if not chosen.any():
             continue
-        x, y = columns[chosen] + centre, rows[chosen] + centre
+        x, y = columns[chosen], rows[chosen]
         ends = np.stack([np.stack([x - DASH, y], 1), np.stack([x + DASH, y], 1)], 1).reshape(-1, 2)
         codes = np.tile([Path.MOVETO, Path.LINETO], len(x))
         dashes = PathPatch(

@@ -11,7 +11,6 @@ from bench.store.records import CellRecord
 from reports import palette, style
 from reports.figures.panels import canvas_of
 from reports.figures.parts import draw_bar
-from reports.figures.signed import draw_numbers
 from reports.intervals import AT_MOST_0, t_interval
 from reports.load import Results, plain_name
 from reports.text import number, visible
@@ -143,25 +142,30 @@ def _draw(
     axes: "Axes", found: "DataFrame", trained: list[str], tested: list[str], rows: list[str]
 ) -> None:
     gains = np.full((len(trained) + 1, len(tested)), np.nan)
-    texts = np.full(gains.shape, "", dtype=object)
     for row in found.itertuples():
         at = trained.index(row.trained_on) + 1, tested.index(row.tested_on)
         gains[at] = row.gain
         gains[0, at[1]] = 0.0
-        texts[at] = number(row.E_0, 2)
+        ink = "white" if abs(row.gain) > 0.6 else style.INK
+        where: dict[str, Any] = {"ha": "center", "va": "center", "color": ink}
+        axes.text(at[1], at[0] - 0.14, number(row.E_0, 2), **where)
         if np.isfinite(row.low):
-            texts[at] += f"\n[{number(row.low, 2)}, {number(row.high, 2)}]"
+            interval = f"[{number(row.low, 2)}, {number(row.high, 2)}]"
+            axes.text(at[1], at[0] + 0.22, interval, fontsize=style.TINY, **where)
     for column, task in enumerate(tested):
         unsteered = found[found["tested_on"] == task]["E_0_unsteered"].mean()
-        texts[0, column] = number(unsteered, 2)
-    colours = draw_numbers(axes, gains, texts, style.SMALL)
+        axes.text(column, 0, number(unsteered, 2), ha="center", va="center")
+    image = axes.imshow(
+        np.ma.masked_invalid(gains), cmap=style.diverging(), vmin=-1, vmax=1, aspect="auto"
+    )
     names = [style.drawable(visible(name)) for name in tested]
     turned: dict[str, Any] = (
         {"rotation": 20, "ha": "right", "rotation_mode": "anchor"} if len(names) > 4 else {}
     )
-    axes.set_xticks(np.arange(len(tested)) + 0.5, names, **turned)
-    axes.set_yticks(np.arange(len(rows)) + 0.5, rows, rotation=0)
+    axes.set_xticks(range(len(tested)), names, **turned)
+    axes.set_yticks(range(len(rows)), rows)
     axes.set_xlabel("tested on")
     axes.set_ylabel("trained on")
-    axes.axhline(1, color="white", linewidth=3)
-    draw_bar(colours, axes, "share made up for")
+    axes.tick_params(length=0)
+    axes.axhline(0.5, color="white", linewidth=3)
+    draw_bar(image, axes, "share made up for")

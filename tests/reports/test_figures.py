@@ -269,7 +269,7 @@ def test_agreement_shows_the_stored_numbers(results: Results) -> None:
     for row in pairs[:-1]:
         assert f"{row['tau']:.2f}".replace("-", "\u2212") in shown
     assert shown.count("undefined") == 1
-    assert figure.axes[0].collections[0].get_clim() == (-1, 1)
+    assert figure.axes[0].get_images()[0].get_clim() == (-1, 1)
 
 
 def test_agreement_leaves_controls_out(results: Results) -> None:
