@@ -13,7 +13,7 @@ from bench.cli.report import report
 from bench.cli.run import USER_ERROR, run
 from bench.cli.tasks import tasks
 from bench.matrix.config import preset_names
-from bench.words import harmless
+from bench.text import harmless
 from tasks.errors import UserInputError
 
 app = typer.Typer(

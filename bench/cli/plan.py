@@ -14,7 +14,7 @@ from bench.cli.suite import chosen
 from bench.matrix.config import SMALL, is_suite, load_config, load_suite
 from bench.matrix.options import RunOptions
 from bench.matrix.schema import Matrix
-from bench.words import counted, harmless, in_one_process
+from bench.text import counted, harmless, in_one_process
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.words import harmless
+from bench.text import harmless
 from tasks.errors import UserInputError, nearest
 
 METHOD = '''"""{title}: say here what the score of a point is, and who proposed it."""

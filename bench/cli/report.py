@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench.words import harmless
+from bench.text import harmless
 from tasks.errors import UserInputError
 
 

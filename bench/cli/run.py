@@ -15,7 +15,7 @@ from bench.cli.report import print_paths
 from bench.matrix.config import SMALL, Suite, is_suite, load_config, load_suite
 from bench.matrix.options import RunOptions
 from bench.matrix.schema import Matrix
-from bench.words import counted, harmless
+from bench.text import counted, harmless
 from tasks.errors import UserInputError
 from tasks.registry import lookup
 

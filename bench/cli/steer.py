@@ -9,7 +9,7 @@ import typer
 
 from bench.cli.stored import CellArgument, PluginOption, ResultsOption
 from bench.store.find_cell import find_cell
-from bench.words import harmless
+from bench.text import harmless
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from bench.store.records import CellRecord
 from bench.store.results import RunStore
 from bench.store.upkeep import CellStates, Survey, survey, tidy
 from bench.store.writer import is_busy, only_writer, owner_of
-from bench.words import counted, harmless
+from bench.text import counted, harmless
 
 Results = Annotated[Path, typer.Argument(help="A results directory.")]
 CellArgument = Annotated[

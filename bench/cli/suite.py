@@ -14,7 +14,7 @@ from bench.matrix.config import Suite, load_suite, preset_names
 from bench.matrix.options import RunOptions
 from bench.store.layout import RUN_FILE
 from bench.store.results import RunStore
-from bench.words import counted, harmless, in_words
+from bench.text import counted, harmless, in_words
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.store.tables import spreadsheet_safe
-from bench.words import harmless
+from bench.text import harmless
 from tasks.build import build_task
 from tasks.errors import UserInputError
 

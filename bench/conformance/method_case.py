@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bench.conformance.check import NotConformingError, raised, require
 from bench.conformance.small import grid_on, tiny_prompts, tiny_subject
-from bench.conformance.unchanged import undone
+from bench.execution.unchanged import modes_kept
 from bench.models.tiny import ARCHITECTURES
 from methods import METHODS
 from methods.core.intervention import Intervention
@@ -100,7 +100,7 @@ class Case:
         if architecture not in self._found:
             model = tiny_subject(architecture)
             grid = self.grid(model)
-            with undone():
+            with modes_kept():
                 self._found[architecture] = grid, self.fit(model, grid)
         return self._found[architecture]
 

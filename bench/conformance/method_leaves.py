@@ -9,7 +9,8 @@ import torch
 from bench.conformance.check import needs, require
 from bench.conformance.method_case import Case, check_fit
 from bench.conformance.small import tiny_prompts, tiny_subject
-from bench.conformance.unchanged import left_as_found, undone
+from bench.conformance.unchanged import left_as_found
+from bench.execution.unchanged import modes_kept
 
 
 @needs(check_fit)
@@ -61,7 +62,7 @@ def check_prompts(case: Case) -> None:
     grid = case.grid(model)
     ascending = torch.arange(float(grid.included.numel())).reshape(grid.shape)
     parent = ascending.clone() if case.method.parent else None
-    with undone():
+    with modes_kept():
         case.fit(model, grid, prompts=prompts, parent=parent)
     for part in ("tokens", "corrupted", "answers", "foils"):
         require(

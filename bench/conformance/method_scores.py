@@ -12,7 +12,8 @@ from bench.conformance.check import needs, require
 from bench.conformance.method_case import Case, check_fit
 from bench.conformance.method_leaves import check_left_as_found
 from bench.conformance.small import N_PROMPTS, grid_on, tiny_prompts, tiny_subject
-from bench.conformance.unchanged import left_as_found, undone
+from bench.conformance.unchanged import left_as_found
+from bench.execution.unchanged import modes_kept
 from methods.method import Attribution
 
 
@@ -56,7 +57,7 @@ def check_positions(case: Case) -> None:
     sites = case.sites(model)
     require(sites, "it has no site in common with Gemma 3")
     grid = grid_on(model, sites[:1], [2, -1])
-    with undone():
+    with modes_kept():
         found = case.fit(model, grid)
     require(
         found.scores.shape == grid.shape,
@@ -92,7 +93,7 @@ def _drawing(case: Case, start: int) -> tuple[Attribution, str]:
     random.seed(start)
     np.random.seed(start)
     before = _random_states()
-    with undone():
+    with modes_kept():
         found = case.fit(model, seed=5)
     after = _random_states()
     return found, ", ".join(name for name in before if before[name] != after[name])
@@ -111,7 +112,7 @@ def check_bfloat16(case: Case) -> None:
     """a bfloat16 model gives fp32 scores, near those of the fp32 model"""
     model = tiny_subject("llama", torch.bfloat16)
     grid, found = case.found("llama")
-    with undone():
+    with modes_kept():
         rough = case.fit(model).scores
     require(rough.dtype == torch.float32, "scores of a bfloat16 model have to be float32")
     exact, rough = found.scores[grid.included], rough[grid.included]

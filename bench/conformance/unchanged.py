@@ -22,15 +22,3 @@ def left_as_found(model: SubjectModel) -> Iterator[None]:
             yield
     except LeftBehindError as error:
         raise NotConformingError(str(error)) from None
-
-
-@contextmanager
-def undone() -> Iterator[None]:
-    """What the block changes of torch's modes is put back, and nobody is told."""
-    grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
-    dtype = torch.get_default_dtype()
-    try:
-        with torch.inference_mode(inference), torch.set_grad_enabled(grad):
-            yield
-    finally:
-        torch.set_default_dtype(dtype)

@@ -20,7 +20,7 @@ from bench.evaluation.provenance import environment, machine
 from bench.evaluation.rows import rows_at_hand, sharing, within_memory
 from bench.execution.failure import failure, kept
 from bench.execution.open_model import OpenedModel, open_model, tf32
-from bench.execution.unchanged import LeftBehindError, left_unchanged, seeded
+from bench.execution.unchanged import left_unchanged, seeded
 from bench.matrix.cells import PlannedCell
 from bench.matrix.named import NamedTask
 from bench.matrix.schema import Matrix, ModelChoice, PromptCounts
@@ -50,8 +50,8 @@ class Watcher(Protocol):
         """A cell is computed; its model is there."""
 
 
-class Nobody:
-    """Is told and does nothing."""
+class SilentWatcher:
+    """Shows nothing of what is being computed."""
 
     def loading(self, model: str) -> None:
         """Nothing."""
@@ -74,11 +74,11 @@ class CellRunner:
         problem: why the model cannot be had; the same for all its cells.
         rows: of a forward, by what cells share (`sharing`).
         summed: methods whose first cell on this model was compared weight by weight.
-        changed: a cell left the model, or what methods are given, otherwise than it was.
+        left: what the latest cell left otherwise of the model, or of what methods are given.
     """
 
     matrix: Matrix
-    watcher: Watcher = field(default_factory=Nobody)
+    watcher: Watcher = field(default_factory=SilentWatcher)
     contents: dict[str, str] = field(default_factory=dict)
     choice: ModelChoice | None = None
     opened: OpenedModel | None = None
@@ -86,7 +86,7 @@ class CellRunner:
     problem: Exception | None = None
     rows: dict[str, int] = field(default_factory=dict)
     summed: set[str] = field(default_factory=set)
-    changed: bool = False
+    left: list[str] = field(default_factory=list)
 
     def open(self, cell: PlannedCell) -> PreparedTask:
         """Loads the cell's model and prepares its task, unless they are ready.
@@ -138,7 +138,7 @@ class CellRunner:
     def leave(self) -> None:
         """Gives the model back."""
         self.choice = self.opened = self.problem = None
-        self.tasks, self.summed, self.changed = {}, set(), False
+        self.tasks, self.summed, self.left = {}, set(), []
 
     def _rows_of(self, cell: PlannedCell, task: PreparedTask, subject: SubjectModel) -> int:
         """Rows of a forward: those of the matrix, of the cells before, or what memory takes."""
@@ -191,7 +191,7 @@ class CellRunner:
             if self.opened is not None and isinstance(error, torch.OutOfMemoryError):
                 torch.cuda.empty_cache()
             record = failure(cell, error, self._provenance(start, started))
-            if self.changed:
+            if self.left:
                 self.leave()  # the next cell gets the model as it was loaded
             return record, {}
 
@@ -206,15 +206,11 @@ class CellRunner:
         first = cell.method.label not in self.summed  # all weights are read once a method
         self.summed.add(cell.method.label)
         who = f"the method {cell.method.label}"
-        self.changed = True
-        try:
-            with seeded(cell.seed), left_unchanged(subject, who, given, checksum=first):
+        with seeded(cell.seed), left_unchanged(subject, who, given, checksum=first) as left:
+            try:
                 yield
-            self.changed = False
-        except Exception as error:
-            noted = getattr(error, "__notes__", ())
-            self.changed = isinstance(error, LeftBehindError) or bool(noted)
-            raise
+            finally:
+                self.left = left
 
     def _provenance(self, start: float, started: datetime) -> dict[str, Any]:
         opened = self.opened

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bench.execution.failure import CellTimeoutError, LoadTimeoutError
 from bench.store.cells import Cell
 from bench.store.records import CellRecord
-from bench.words import harmless
+from bench.text import harmless
 
 OF_A_MOMENT = (
     *("seconds", "started", "process", "worker", "host", "log"),

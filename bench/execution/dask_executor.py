@@ -24,20 +24,19 @@ from distributed import Client, Future, KilledWorker, fire_and_forget, wait
 
 from bench.evaluation.compute import Tensors, identity
 from bench.evaluation.provenance import machine
+from bench.execution.cell_queue import CellQueue, Model, needs
 from bench.execution.dask_worker import (
     COMPUTING,
-    Identities,
-    RunSpec,
-    UnfitError,
     UnknownRunError,
     compute_here,
     digest_here,
     leave,
 )
-from bench.execution.dask_workers import ANSWER_SECONDS, Model, NoWorkerError, Worker, Workers
+from bench.execution.dask_workers import ANSWER_SECONDS, NoWorkerError, Worker, Workers
 from bench.execution.executor import Computed, Executor, ExecutorWatcher, ScoresOf
 from bench.execution.failure import CellTimeoutError, LoadTimeoutError, failure, in_force
 from bench.execution.local_cluster import local_cluster, shared_gpus
+from bench.execution.run_spec import Identities, RunSpec, UnfitError
 from bench.execution.suite_files import plug_ins_of, task_files
 from bench.matrix.cells import PlannedCell
 from bench.matrix.options import LOAD_TIMEOUT, RunOptions
@@ -63,44 +62,6 @@ STUCK_SECONDS = 10.0
 
 class WorkerDiedError(RuntimeError):
     """The processes that computed a cell died."""
-
-
-def needs(cell: PlannedCell) -> Model:
-    """What a worker has to have loaded for a cell."""
-    return cell.model.name, cell.settings["model"]["device"]
-
-
-class Waiting:
-    """Cells whose parents are done, by model. No step takes longer where there are more cells."""
-
-    def __init__(self, cells: Sequence[PlannedCell]) -> None:
-        ids = {cell.id for cell in cells}
-        self.children: dict[str | None, list[PlannedCell]] = {}
-        self.queues: dict[Model, deque[PlannedCell]] = {}
-        for cell in cells:
-            if cell.parent in ids:
-                self.children.setdefault(cell.parent, []).append(cell)
-            else:
-                self.queues.setdefault(needs(cell), deque()).append(cell)
-
-    def __bool__(self) -> bool:
-        return any(self.queues.values())
-
-    def put_back(self, cell: PlannedCell) -> None:
-        """A cell that waits again is the next one."""
-        self.queues.setdefault(needs(cell), deque()).appendleft(cell)
-
-    def take(self, fits: Sequence[Model], loaded: Model | None) -> PlannedCell | None:
-        """The next cell for a worker, of the model it has loaded if there is one left."""
-        models = [model for model in fits if self.queues[model]]
-        if not models:
-            return None
-        return self.queues[loaded if loaded in models else models[0]].popleft()
-
-    def finished(self, cell: PlannedCell) -> None:
-        """A cell is stored: those that start from it are next."""
-        for child in reversed(self.children.pop(cell.id, [])):
-            self.put_back(child)
 
 
 @dataclass(eq=False)
@@ -288,7 +249,7 @@ class DaskExecutor(Executor):
     ) -> Iterator[Computed]:
         """As results come in; a lost worker's cells go to another one."""
         self.workers.logs = (self.directory / LOGS).resolve()
-        self.waiting, self.scores_of, self.watcher = Waiting(cells), scores_of, watcher
+        self.waiting, self.scores_of, self.watcher = CellQueue(cells), scores_of, watcher
         self.told, self.idle_since = 0, time.monotonic()
         self.client.subscribe_topic(self.run, lambda event: self.news.put(event[1]))
         try:

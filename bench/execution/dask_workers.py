@@ -16,7 +16,9 @@ from typing import Any, TypeVar
 from distributed import Client, Future, KilledWorker
 from distributed.protocol.pickle import dumps
 
-from bench.execution.dask_worker import RunSpec, UnfitError, prepare
+from bench.execution.cell_queue import Model
+from bench.execution.dask_worker import prepare
+from bench.execution.run_spec import RunSpec, UnfitError
 from tasks.errors import UserInputError
 
 LOOK_SECONDS = 1.0
@@ -25,8 +27,6 @@ ANSWER_SECONDS = 60.0
 """A scheduler that does not answer, and a result that does not arrive, for so long is lost."""
 STACK_SECONDS = 5.0
 LAST_LINES = 30
-Model = tuple[str, str]
-"""What a worker has in its memory: a model's name, and the kind of device that it is on."""
 T = TypeVar("T")
 
 

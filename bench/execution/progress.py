@@ -21,7 +21,7 @@ from rich.text import Text
 from bench.execution.work import Counting
 from bench.matrix.cells import PlannedCell
 from bench.store.records import CellRecord
-from bench.words import counted, harmless, in_words
+from bench.text import counted, harmless, in_words
 
 
 class CellCounts:

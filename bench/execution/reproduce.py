@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from bench.execution.run import Silent, executor_for, threads
+from bench.execution.run import SilentProgress, executor_for, threads
 from bench.matrix.cells import PlannedCell, expand
 from bench.matrix.config import load_config, trusted
 from bench.matrix.identity import same_content
@@ -25,7 +25,7 @@ from bench.store.cells import Cell
 from bench.store.layout import RUN_FILE
 from bench.store.records import CellRecord, content_of
 from bench.store.results import RunStore
-from bench.words import harmless
+from bench.text import harmless
 from tasks.errors import UserInputError
 
 MOST_THREADS, MOST_ROWS = 1024, 100_000
@@ -71,25 +71,19 @@ def compute_again(
     with threads(_number(known.get("threads"), MOST_THREADS)):
         cell = planned(chosen, store, record)
         options = RunOptions(
-            workers=1,
             threads=torch.get_num_threads(),
             cell_timeout=cell_timeout or _seconds(known.get("cell_timeout")),
             load_timeout=_seconds(known.get("load_timeout")),
         )
-        limited = options.cell_timeout is not None or options.load_timeout is not None
-        with (
-            TemporaryDirectory() as logs,
-            executor_for(
-                chosen, options if limited else replace(options, workers=None), Path(logs)
-            ) as executor,
-        ):
+        with TemporaryDirectory() as logs, executor_for(chosen, options, Path(logs)) as executor:
             executor.model_digest(cell.model.name)
             executor.device(cell.model.device)
             if known.get("model_content"):
                 executor.contents[str(known.get("model_digest"))] = str(known["model_content"])
             cell = replace(cell, rows=_number(known.get("rows_per_forward"), MOST_ROWS))
             scores = _parent_scores(store, cell)
-            ((_, again, tensors),) = executor.compute([cell], lambda parent: scores, Silent())
+            computed = executor.compute([cell], lambda parent: scores, SilentProgress())
+            ((_, again, tensors),) = computed
     return Cell(again, tensors)
 
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from bench import __version__
 from bench.evaluation.compute import Tensors
 from bench.evaluation.rows import sharing, used_rows
-from bench.execution.cell_runner import CellRunner, Nobody
+from bench.execution.cell_runner import CellRunner, SilentWatcher
 from bench.execution.executor import Executor, ExecutorWatcher, LocalExecutor
 from bench.execution.failure import failure
 from bench.execution.plan import Plan
@@ -45,7 +45,7 @@ class Progress(ExecutorWatcher, Protocol):
         """A cell is stored."""
 
 
-class Silent(Nobody):
+class SilentProgress(SilentWatcher):
     """No progress is shown."""
 
     def interrupted(self, cell: PlannedCell, why: str) -> None:
@@ -105,7 +105,7 @@ def run_matrix(
 
     The directory is this process's own before anything is loaded.
     """
-    progress, options = progress or Silent(), options or RunOptions()
+    progress, options = progress or SilentProgress(), options or RunOptions()
     directory = results_directory(matrix, output)
     install(matrix.plugins)
     with ExitStack() as stack:
@@ -118,9 +118,7 @@ def run_matrix(
         plan = Plan.of(cells, found, options, runs(directory, options.reuse))
         progress.planned(plan.left, len(plan.done), plan.seconds)
         if plan.left:
-            executor.check(
-                plan.left
-            )  # a mistake in the matrix shows before the run becomes its own
+            executor.check(plan.left)  # a mistake shows before anything is written
         store = RunStore.create(
             directory,
             matrix.model_dump(),

@@ -36,18 +36,22 @@ def left_unchanged(
     tensors: Mapping[str, Tensor] | None = None,
     *,
     checksum: bool = False,
-) -> Iterator[None]:
+) -> Iterator[list[str]]:
     """Looks at the block's end for what is otherwise than at its start.
 
-    Hooks, train mode and weights of the model, `tensors`, and torch's grad mode, inference mode and
-    default dtype. The last three are put back; a model that was changed has to be loaded anew.
+    Hooks, train mode and weights of the model, `tensors`, and torch's modes (`modes_kept`), which
+    are put back; a model that was changed has to be loaded anew.
 
     Args:
         subject: the model; it has run once, since the bridge adds hooks of its own then.
         who: the method or task whose block it is, as a user knows it.
         tensors: further tensors that nobody may write to, by name.
         checksum: read all weights too. Without, a write is found by torch's own count of writes,
-            which leaves out those through `.data` and numpy.
+            which leaves out those through `.data` and numpy. A write that puts back what was there
+            counts: layers with packed weights are computed without them from there on.
+
+    Yields:
+        A list that holds, after the block, what is otherwise: empty if nothing is.
 
     Raises:
         LeftBehindError: if something is otherwise. An error of the block's stays that error: what
@@ -55,25 +59,38 @@ def left_unchanged(
     """
     watched = {**_weights(subject), **(tensors or {})}
     before, modes = _state(subject, watched, checksum), _modes()
-    grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
-    dtype = torch.get_default_dtype()
-    try:
-        with torch.inference_mode(inference), torch.set_grad_enabled(grad):
-            try:
-                yield
-            except BaseException as error:
-                left = _changes(before, _state(subject, watched, checksum), modes)
-                if left:
-                    error.add_note(f"{who} also left changed: {left}")
-                raise
-            left = _changes(before, _state(subject, watched, checksum), modes)
-    finally:
-        torch.set_default_dtype(dtype)
+    left: list[str] = []
+    with modes_kept():
+        try:
+            yield left
+        except BaseException as error:
+            left += _changes(before, _state(subject, watched, checksum), modes)
+            if left:
+                error.add_note(f"{who} also left changed: {'; '.join(left)}")
+            raise
+        left += _changes(before, _state(subject, watched, checksum), modes)
     if left:
         raise LeftBehindError(
-            f"{who} left changed: {left}. What comes after it would be computed with that; "
-            "whatever is changed has to be undone, also where something breaks."
+            f"{who} left changed: {'; '.join(left)}. What comes after it would be computed with "
+            "that; whatever is changed has to be undone, also where something breaks, and weights "
+            "are not written to at all."
         )
+
+
+@contextmanager
+def modes_kept() -> Iterator[None]:
+    """Puts back grad mode, inference mode, default dtype and number of threads at the block's end.
+
+    Sums of floats depend on the number of threads, so later cells would have other last digits.
+    """
+    grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
+    try:
+        with torch.inference_mode(inference), torch.set_grad_enabled(grad):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_num_threads(threads)
 
 
 @contextmanager
@@ -108,9 +125,10 @@ def _modules(subject: SubjectModel) -> dict[str, nn.Module]:
 
 
 def _weights(subject: SubjectModel) -> dict[str, Tensor]:
+    """Every parameter and buffer, once, by name."""
     named: dict[int, tuple[str, Tensor]] = {}
     for name, module in _modules(subject).items():
-        for key, tensor in module._parameters.items():
+        for key, tensor in {**module._parameters, **module._buffers}.items():
             if tensor is not None:
                 named.setdefault(id(tensor), (f"{name.partition('#')[0]}.{key}", tensor))
     return {f"{name}#{key}": tensor for key, (name, tensor) in named.items()}
@@ -162,11 +180,12 @@ def _modes() -> dict[str, object]:
         "grad mode": torch.is_grad_enabled(),
         "inference mode": torch.is_inference_mode_enabled(),
         "default dtype": torch.get_default_dtype(),
+        "number of threads": torch.get_num_threads(),
     }
 
 
-def _changes(before: State, after: State, modes: Mapping[str, object]) -> str:
-    """What is otherwise, in words and with its places; "" if nothing is."""
+def _changes(before: State, after: State, modes: Mapping[str, object]) -> list[str]:
+    """What is otherwise, in words and with its places."""
     places: dict[str, list[str]] = {}
     for key in {**before, **after}:
         if before.get(key) != after.get(key):
@@ -181,4 +200,4 @@ def _changes(before: State, after: State, modes: Mapping[str, object]) -> str:
     now = _modes()
     words += [f"{name}: {now[name]} instead of {was}" for name, was in modes.items()
               if now[name] != was]  # fmt: skip
-    return "; ".join(words)
+    return words

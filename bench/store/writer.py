@@ -19,7 +19,7 @@ from bench.store.layout import (
     check_may_become_a_run,
     writing,
 )
-from bench.words import harmless
+from bench.text import harmless
 from tasks.errors import UserInputError
 
 PATIENCE_SECONDS = 1.0

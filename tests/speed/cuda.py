@@ -9,6 +9,7 @@ It says so in words where there is no CUDA device.
 from __future__ import annotations
 
 import argparse
+import copy
 import time
 from collections.abc import Callable
 from statistics import median
@@ -26,11 +27,12 @@ from bench.models.embedded import embedded_folder
 from bench.models.tiny import tiny_tokenizer
 from methods import METHODS
 from methods.core.objective import Objective
-from methods.core.points import PointGrid, make_grid
 from methods.core.prompts import Prompts
 from methods.core.static_scaling import StaticScaling
 from methods.core.subject import SubjectModel
 from methods.method import Attribution, Setting
+from tests.speed.conftest import grid_of, random_prompts
+from tests.speed.test_gradients import forward, forward_backward
 
 NAMES = (
     "activ_patch",
@@ -91,27 +93,16 @@ def folder_of_a_llama() -> str:
 
 def prompts_on(device: str, n: int) -> Prompts:
     """Prompts of random tokens behind a BOS, the same on every device."""
-    generator = torch.Generator().manual_seed(0)
-    clean, corrupted = torch.randint(5, 4000, (2, n, N_POSITIONS), generator=generator)
-    clean[:, 0] = corrupted[:, 0] = 0
-    answers, foils = torch.randint(5, 4000, (2, n), generator=generator)
-    tensors = (tensor.to(device) for tensor in (clean, corrupted, answers, foils))
-    return Prompts(*tensors, has_bos=True)
-
-
-def grid_of(subject: SubjectModel) -> PointGrid:
-    """attn_out and mlp_out of all layers at every position."""
-    return make_grid(
-        ["attn_out", "mlp_out"], "every",
-        n_layers=subject.n_layers, n_positions=N_POSITIONS, has_bos=True,
-    )  # fmt: skip
+    made = random_prompts(n, N_POSITIONS)
+    tensors = (made.tokens, made.corrupted, made.answers, made.foils)
+    return Prompts(*(tensor.to(device) for tensor in tensors), has_bos=True)
 
 
 def fit(name: str, subject: SubjectModel, prompts: Prompts) -> Attribution:
     """A method with its default settings, trained ones for a few epochs."""
     settings = {"epochs": EPOCHS} if name in TRAINED else {}
     method = METHODS[name].load()(**settings)
-    return method.fit(subject, prompts, grid_of(subject), Setting(Objective(), 0))
+    return method.fit(subject, prompts, grid_of(subject, N_POSITIONS), Setting(Objective(), 0))
 
 
 def e_0(subject: SubjectModel, prompts: Prompts, found: Attribution) -> float:
@@ -120,7 +111,7 @@ def e_0(subject: SubjectModel, prompts: Prompts, found: Attribution) -> float:
     intervention = found.intervention
     if intervention is None:
         scores = found.scores.float().cpu() / found.scores.abs().max().cpu()
-        intervention = StaticScaling(grid_of(subject), scores)
+        intervention = StaticScaling(grid_of(subject, N_POSITIONS), scores)
     intervention = intervention.to(subject.device)
     ld = respond(subject, split, intervention, torch.tensor([-1.0, 1.0])).ld
     return -float((ld[:, 1].neg().clamp(min=0) + ld[:, 0].clamp(min=0)).mean())
@@ -183,32 +174,27 @@ def patching_by_transformer_lens(
             )  # fmt: skip
 
 
-def speed(subject: SubjectModel, device: str) -> dict[str, float]:
-    """Ratios to peers on the same device: ours over theirs, and ActivPatch the other way round."""
+def speed(subject: SubjectModel, bare: Any, device: str) -> dict[str, float]:
+    """Ratios to peers on the same device: ours over theirs, and ActivPatch the other way round.
+
+    `bare` is the same model without a bridge.
+    """
     one, eight = prompts_on(device, 1), prompts_on(device, 8)
     sampled = [(layer, at) for layer in range(0, subject.n_layers, 8) for at in (2, 9, 16)]
     ours = seconds(lambda: fit("activ_patch", subject, one), device, 3)
     with torch.no_grad():
         _, cache = subject.bridge.run_with_cache(one.corrupted)
     lens = seconds(lambda: patching_by_transformer_lens(subject, one, cache, sampled), device, 3)
-    whole = lens * grid_of(subject).n_points / (2 * len(sampled))
-    bare = subject.bridge.original_model
-    tokens = eight.tokens.repeat(2, 1)
-
-    def step() -> None:
-        embedded = bare.get_input_embeddings()(tokens).detach().requires_grad_()
-        out = bare(inputs_embeds=embedded, logits_to_keep=1, use_cache=False)
-        out.logits.float().logsumexp(-1).sum().backward()
-
-    @torch.no_grad()
-    def sweep() -> None:
-        bare(eight.tokens.repeat(16, 1), logits_to_keep=1, use_cache=False)
-
+    whole = lens * grid_of(subject, N_POSITIONS).n_points / (2 * len(sampled))
+    step = forward_backward(bare, eight.tokens.repeat(2, 1))
+    once, sweep = forward(bare, eight.tokens), forward(bare, eight.tokens.repeat(16, 1))
     split = Split.of("test", eight, subject)
-    grid = grid_of(subject)
+    grid = grid_of(subject, N_POSITIONS)
     scaling = StaticScaling(grid, torch.full(grid.shape, 0.01)).to(subject.device)
     beta = torch.linspace(-2, 2, 16)
-    steps = seconds(step, device) * EPOCHS
+    # The original distribution takes one forward, unsteered activations another.
+    steps, first = seconds(step, device) * EPOCHS, seconds(once, device)
+    firsts = {name: first if name == "activ_scalar" else 2 * first for name in TRAINED}
     swept = seconds(lambda: respond(subject, split, scaling, beta), device)
     return {
         "ActivPatch s": ours,
@@ -218,7 +204,7 @@ def speed(subject: SubjectModel, device: str) -> dict[str, float]:
             f"{name}, {EPOCHS} steps / bare": seconds(
                 lambda name=name: fit(name, subject, eight), device, 3
             )
-            / steps
+            / (steps + firsts[name])
             for name in TRAINED
         },
         "sweep of 128 rows / bare": swept / seconds(sweep, device),
@@ -242,6 +228,7 @@ def rows_per_forward(subject: SubjectModel, device: str, sizes: tuple[int, ...])
 def measure(name: str, device: str) -> None:
     """All tables of one model."""
     model, weights = make_model(name)
+    bare = copy.deepcopy(model).eval().requires_grad_(False)
     print(f"\n## {name} ({weights})")
     table, subject = numbers(model, device, n=2)
     print(table.to_string(index=False, float_format=lambda value: f"{value:.2e}"), flush=True)
@@ -257,7 +244,7 @@ def measure(name: str, device: str) -> None:
         times = rows_per_forward(subject, device, sizes)
         print(times.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
         subject.rows_per_forward = int(times.loc[times["seconds"].idxmin(), "rows"])
-        ratios = speed(subject, device)
+        ratios = speed(subject, bare.to(device=device, dtype=dtype), device)
         print(f"{dtype}, {subject.rows_per_forward} rows a forward:")
         print("\n".join(f"  {key}: {value:.3f}" for key, value in ratios.items()), flush=True)
 

@@ -12,7 +12,7 @@ from bench.execution.run import Outcome, run_matrix
 from bench.matrix.options import RunOptions
 from bench.store.records import CellError
 from bench.store.results import RunStore
-from bench.words import counted
+from bench.text import counted
 from methods.controls import Random
 from tests.bench.cli.test_cli import command
 from tests.bench.store.test_results import failed

@@ -17,7 +17,7 @@ from bench.store.find_cell import find_cell
 from bench.store.layout import CELL_FILE
 from bench.store.results import RunStore
 from bench.store.writer import only_writer
-from bench.words import harmless
+from bench.text import harmless
 from methods.grad_scalar import GradScalar
 from tasks.errors import UserInputError
 from tests.bench.cli.test_cli import command

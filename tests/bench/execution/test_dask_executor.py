@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from distributed import Client, LocalCluster
 
-from bench.execution.dask_executor import Waiting, needs
-from bench.execution.dask_worker import RunSpec
+from bench.execution.cell_queue import CellQueue, needs
 from bench.execution.dask_workers import NoWorkerError
 from bench.execution.local_cluster import shared_gpus
-from bench.execution.run import Outcome, Silent, run_matrix
+from bench.execution.run import Outcome, SilentProgress, run_matrix
+from bench.execution.run_spec import RunSpec
 from bench.matrix.cells import PlannedCell, expand
 from bench.matrix.options import RunOptions
 from bench.store.records import CellRecord
@@ -87,7 +87,7 @@ METHODS = {"mine": Mine}
 '''
 
 
-class Noting(Silent):
+class Noting(SilentProgress):
     """Keeps who was started and finished."""
 
     def __init__(self) -> None:
@@ -463,7 +463,7 @@ def two_models(n_draws: int) -> list[PlannedCell]:
 
 
 def all_in_turn(cells: list[PlannedCell]) -> list[PlannedCell]:
-    waiting, order = Waiting(cells), list[PlannedCell]()
+    waiting, order = CellQueue(cells), list[PlannedCell]()
     while waiting:
         cell = waiting.take(list(waiting.queues), needs(order[-1]) if order else None)
         assert cell is not None
@@ -480,7 +480,7 @@ def test_cells_come_by_model_and_parents_before_children() -> None:
     assert models == sorted(models, reverse=True)  # a model is left once
     places = {cell.id: place for place, cell in enumerate(order)}
     assert all(places[cell.parent] < places[cell.id] for cell in cells if cell.parent)
-    waiting = Waiting(cells)
+    waiting = CellQueue(cells)
     first = waiting.take([("large", "cuda")], ("small", "cpu"))
     assert first is not None
     assert first.model.name == "large"

@@ -13,7 +13,7 @@ import pytest
 from distributed import Client, Future
 
 from bench.execution.dask_workers import NoWorkerError
-from bench.execution.run import Outcome, Silent, run_matrix
+from bench.execution.run import Outcome, SilentProgress, run_matrix
 from bench.execution.suite_files import PACKAGES
 from bench.matrix.cells import PlannedCell
 from bench.matrix.options import RunOptions
@@ -26,7 +26,7 @@ from tests.dask_processes import ROOT, scheduler, without_suite, worker
 from tests.small import small_matrix
 
 
-class Refusals(Silent):
+class Refusals(SilentProgress):
     """Keeps who was refused."""
 
     def __init__(self) -> None:

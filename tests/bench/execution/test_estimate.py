@@ -10,7 +10,7 @@ from bench.execution.work import Counting
 from bench.matrix.cells import PlannedCell, expand
 from bench.models.embedded import WEIGHTS_DIGEST
 from bench.store.records import CellRecord
-from bench.words import in_one_process, in_words
+from bench.text import in_one_process, in_words
 from tests.small import small_matrix
 
 DIGESTS = {"smollm2-135m": WEIGHTS_DIGEST, "the-same": WEIGHTS_DIGEST}

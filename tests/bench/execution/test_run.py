@@ -131,7 +131,7 @@ def test_a_second_run_does_not_load_the_model(
 def test_what_was_interrupted_is_completed_with_the_same_numbers(
     outcome: Outcome, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    class Interrupting(runner.Silent):
+    class Interrupting(runner.SilentProgress):
         finished_cells = 0
 
         def finished(self, cell: PlannedCell, record: CellRecord) -> None:

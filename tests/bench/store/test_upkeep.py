@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.execution.run import Silent, run_matrix
+from bench.execution.run import SilentProgress, run_matrix
 from bench.store.layout import CELL_FILE, TENSOR_FILE, NotWritableError
 from bench.store.results import RunStore
 from bench.store.upkeep import look, survey, tidy
@@ -45,7 +45,7 @@ def numbers(folder: Path) -> dict[str, object]:
     return found
 
 
-class Noting(Silent):
+class Noting(SilentProgress):
     """Keeps what was said to be set aside."""
 
     def __init__(self) -> None:
