@@ -1,4 +1,8 @@
-"""Controls: what steering reaches without knowing anything of the model."""
+"""Controls: what steering reaches without knowing where a model does a task.
+
+Controls act only at points that could matter: where clean and corrupted run differ and from which a
+path leads to the answer. Else a method would beat them by knowing where the prompts differ.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,11 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import torch
+from jaxtyping import Bool
 from pydantic import Field
+from torch import Tensor
 
-from methods.core.points import PointGrid
+from methods.core.points import PointGrid, Site
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 from methods.method import Attribution, Method, Setting
@@ -24,9 +30,26 @@ def draw_generator(seed: int, draw: int) -> torch.Generator:
     return torch.Generator().manual_seed(CONTROLS + 1_000_003 * seed + draw)
 
 
+def points_that_could_matter(
+    prompts: Prompts, grid: PointGrid
+) -> Bool[Tensor, "place layer position"]:
+    """True where clean and corrupted run of some prompt differ and a path leads to the answer.
+
+    Runs differ from the first token on that differs; what the first layer makes of a token alone
+    (its values) only at tokens that differ. Where nothing differs, all points could matter.
+    """
+    differs = (prompts.tokens != prompts.corrupted).any(dim=0).cpu()
+    chosen = list(grid.positions)
+    found = grid.included & grid.reaches_answer & (differs.cumsum(dim=0) > 0)[chosen]
+    for row, place in enumerate(grid.places):
+        if place.site is Site.V:
+            found[row, 0] &= differs[chosen]
+    return found if found.any() else grid.included.clone()
+
+
 @dataclass(frozen=True)
 class Random(Method):
-    """Independent normal scores.
+    """Independent normal scores at the points that could matter, 0 elsewhere.
 
     Attributes:
         draw: which of the draws this is.
@@ -39,15 +62,14 @@ class Random(Method):
     def fit(
         self, subject: SubjectModel, prompts: Prompts, grid: PointGrid, setting: Setting
     ) -> Attribution:
-        """Draws a score for every point."""
-        return Attribution(
-            torch.randn(grid.shape, generator=draw_generator(setting.seed, self.draw))
-        )
+        """Draws a score for every point that could matter."""
+        scores = torch.randn(grid.shape, generator=draw_generator(setting.seed, self.draw))
+        return Attribution(scores * points_that_could_matter(prompts, grid))
 
 
 @dataclass(frozen=True)
 class Shuffled(Method):
-    """The scores of an untrained method at random places: its values without its localisation.
+    """The scores of a method at random places: its values without its localisation.
 
     Attributes:
         of: label of the method whose scores are shuffled.
@@ -67,15 +89,16 @@ class Shuffled(Method):
     def fit(
         self, subject: SubjectModel, prompts: Prompts, grid: PointGrid, setting: Setting
     ) -> Attribution:
-        """Permutes the parent's scores over the points that take part.
+        """Permutes the parent's scores among the points that could matter; 0 elsewhere.
 
         Raises:
             ValueError: if the setting brings no parent scores.
         """
         if setting.parent_scores is None:
             raise ValueError(f'shuffled needs the scores of "{self.of}"')
-        scores = setting.parent_scores.cpu().clone()
-        values = scores[grid.included]
+        chosen = points_that_could_matter(prompts, grid)
+        values = setting.parent_scores.cpu()[chosen]
         order = torch.randperm(len(values), generator=draw_generator(setting.seed, self.draw))
-        scores[grid.included] = values[order]
+        scores = torch.zeros(grid.shape)
+        scores[chosen] = values[order]
         return Attribution(scores)

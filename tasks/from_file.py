@@ -16,7 +16,9 @@ class FromFile:
     """Pairs from a file with the columns clean, corrupted, answer, foil; also split and entity.
 
     Without splits in the file, entities are divided as those of every task, and there is no shifted
-    split. Without entities every row is its own.
+    split. Without entities every row is its own. Rows that share a clean or a corrupted prompt, or
+    are each other's reverse, are one entity whatever the file says, so that no prompt of test
+    stands in train.
     """
 
     path: str = field(repr=False)
@@ -63,8 +65,10 @@ class FromFile:
     @cached_property
     def _of_entity(self) -> dict[str, list[Row]]:
         found: dict[str, list[Row]] = {}
-        for row in self.rows:
-            found.setdefault(row.pair.entity, []).append(row)
+        for row, first in zip(
+            self.rows, _first_related([row.pair for row in self.rows]), strict=True
+        ):
+            found.setdefault(self.rows[first].pair.entity, []).append(row)
         return found
 
     def entities(self) -> Sequence[str]:
@@ -87,3 +91,29 @@ class FromFile:
         ]
         for turn in range(max(map(len, queues), default=0)):
             yield from (queue[turn] for queue in queues if turn < len(queue))
+
+
+def _first_related(pairs: Sequence[PromptPair]) -> list[int]:
+    """The first pair that each one is related to, over however many others: connected components.
+
+    Pairs are related by a common entity, clean prompt or corrupted prompt, and reversed pairs.
+    """
+    first = list(range(len(pairs)))
+
+    def root(place: int) -> int:
+        while first[place] != place:
+            first[place] = first[first[place]]
+            place = first[place]
+        return place
+
+    seen: dict[object, int] = {}
+    for place, pair in enumerate(pairs):
+        for key in (
+            ("entity", pair.entity),
+            ("clean", pair.clean),
+            ("corrupted", pair.corrupted),
+            frozenset((pair.clean, pair.corrupted)),
+        ):
+            one, other = sorted((root(place), root(seen.setdefault(key, place))))
+            first[other] = one
+    return [root(place) for place in range(len(pairs))]

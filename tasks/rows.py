@@ -69,16 +69,24 @@ def read_rows(path: Path) -> tuple[str, tuple[Row, ...]]:
 
 def _sound_rows(records: Iterable[tuple[int, object]], problems: "_Problems") -> Iterator[Row]:
     """The rows of records (line, record); what is wrong with the others goes to `problems`."""
-    seen: dict[PromptPair, int] = {}
+    seen: dict[tuple[str, ...], int] = {}
+    split_of: dict[str, tuple[int, str | None]] = {}
     with_split: bool | None = None
     for number, (line, record) in enumerate(records, 1):
         if number > MAX_ROWS:
             raise _BadFileError(f"it has more than {MAX_ROWS} rows")
         try:
             row = _row(record, number)
-            first = seen.setdefault(row.pair, number)
+            pair = row.pair
+            first = seen.setdefault((pair.clean, pair.corrupted, pair.answer, pair.foil), number)
             if first != number:
                 raise _BadRowError(f"is row {first} again")
+            other, split = split_of.setdefault(pair.clean, (number, row.split))
+            if "train" in (split, row.split) and split != row.split:
+                raise _BadRowError(
+                    f'has the clean prompt of row {other}, which is in the split "{split}"; no '
+                    "prompt of another split may stand in train"
+                )
             has_split = row.split is not None
             if with_split not in (None, has_split):
                 had = ("has a split, as others have not", "has no split, as others have")

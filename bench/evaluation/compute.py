@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -14,7 +14,9 @@ from torch import Tensor
 from bench.evaluation.attribution import checked, method_tensors
 from bench.evaluation.beta import tune_beta
 from bench.evaluation.evaluate import minimality_of
+from bench.evaluation.localisation import localise
 from bench.evaluation.prepare import PreparedTask
+from bench.evaluation.price import PriceSearch, price_curve, strengths_at
 from bench.evaluation.provenance import Clock, environment, peak_memory
 from bench.evaluation.response import Response
 from bench.evaluation.responses import evaluate_splits, sweeps
@@ -22,11 +24,11 @@ from bench.evaluation.sparsity import sparsity_curve
 from bench.evaluation.split import Split
 from bench.evaluation.transfer import evaluate_elsewhere
 from bench.matrix.cells import PlannedCell
-from bench.matrix.schema import Sparsity, Sweep
+from bench.matrix.schema import Stages, Sweep
 from bench.models.load import LoadedModel
 from bench.store.cells import Tensors as Tensors
 from bench.store.interventions import kind_of
-from bench.store.records import BetaRecord, CellRecord
+from bench.store.records import BetaRecord, CellRecord, PriceRecord
 from methods import METHODS
 from methods.core.intervention import Intervention
 from methods.core.objective import Objective
@@ -55,8 +57,7 @@ def compute_cell(
     subject: SubjectModel,
     task: PreparedTask,
     objective: Objective,
-    sweep: Sweep,
-    sparsity: Sparsity,
+    stages: Stages,
     parent_scores: Float[Tensor, "place layer position"] | None,
     others: Mapping[str, PreparedTask] = MappingProxyType({}),
 ) -> tuple[CellRecord, Tensors]:
@@ -68,8 +69,7 @@ def compute_cell(
         subject: the same model as methods see it.
         task: the cell's task for this model.
         objective: margin and weights, for training and for tuning beta.
-        sweep: the beta sweep for display.
-        sparsity: at how many sizes the sparsity curve is measured.
+        stages: what is measured of the fitted intervention.
         parent_scores: scores of the cell that this one starts from.
         others: tasks that what is trained is taken to, by label.
 
@@ -88,12 +88,29 @@ def compute_cell(
     if fitted.attribution.intervention is None:
         with clock("tune"):
             fitted = _tuned(fitted, subject, task.train, objective)
+    trained = fitted.beta.star is None
+    search = PriceSearch(subject, task.train, fitted.intervention, not trained, fitted.known)
+    with clock("price"):
+        prices = strengths_at(search, stages.prices.at, trained)
+    fitted = replace(fitted, prices=prices, known=search.response)
     with clock("evaluate"):
-        results, tensors = _evaluate(cell, model, subject, task, fitted, objective, sweep, others)
-    if sparsity.points:
+        results, tensors = _evaluate(
+            cell, model, subject, task, fitted, objective, stages.sweep, others
+        )
+    if stages.prices.curve:
+        with clock("price_curve"):
+            results["price_curve"], of_prompts = price_curve(search, task.splits["test"])
+            tensors |= of_prompts
+    if stages.localisation.k:
+        with clock("localisation"):
+            results["localisation"], of_prompts = localise(
+                subject, task, fitted.intervention, fitted.scores, stages.localisation, cell.seed
+            )
+            tensors |= of_prompts
+    if stages.sparsity.points:
         with clock("sparsity"):
             results["sparsity"], of_prompts = sparsity_curve(
-                subject, task, fitted.intervention, fitted.scores, objective, sparsity.points
+                subject, task, fitted.intervention, fitted.scores, objective, stages.sparsity.points
             )
             tensors |= of_prompts
     provenance = {
@@ -116,13 +133,15 @@ class _Fitted:
         attribution: what the method gave.
         intervention: its own, or activation scalars made from its scores (Eq. 5).
         beta: beta* of untrained scores; empty for what was trained.
-        known: responses that tuning has run, by split.
+        prices: strengths chosen for prices.
+        known: the train split's response to strengths that were run.
     """
 
     attribution: Attribution
     intervention: Intervention
     beta: BetaRecord = field(default_factory=BetaRecord)
-    known: dict[str, Response] = field(default_factory=dict)
+    prices: Sequence[PriceRecord] = ()
+    known: Response | None = None
 
     @property
     def scores(self) -> Float[Tensor, "place layer position"]:
@@ -144,7 +163,10 @@ def _evaluate(
     method, attribution, intervention = cell.method.method, fitted.attribution, fitted.intervention
     star = fitted.beta.star
     scale = 1.0 if star is None else star
-    metrics, responses = evaluate_splits(subject, task, intervention, objective, star, fitted.known)
+    at_prices = {record.price: record.beta for record in fitted.prices}
+    metrics, responses = evaluate_splits(
+        subject, task, intervention, objective, star, at_prices, fitted.known
+    )
     in_full = not (type(method).control and method.number_of_draw)
     swept, top_tokens = sweeps(
         subject, model, task, intervention, sweep, scale, SWEPT_SPLITS if in_full else ()
@@ -158,6 +180,7 @@ def _evaluate(
         "prompts": task.prompt_records | elsewhere.prompts,
         "dropped": task.encoded.dropped,
         "beta": fitted.beta,
+        "prices": fitted.prices,
         "metrics": [*metrics, *elsewhere.metrics],
         "minimality": minimality,
         "intervention": kind_of(intervention),
@@ -189,7 +212,7 @@ def _tuned(fitted: _Fitted, subject: SubjectModel, train: Split, objective: Obje
     """The same with beta*, and the responses that it was found on."""
     tuning = tune_beta(subject, train, fitted.intervention, objective)
     beta = BetaRecord(star=tuning.star, grid=list(tuning.beta), objective=list(tuning.objective))
-    return replace(fitted, beta=beta, known={train.name: tuning.response})
+    return replace(fitted, beta=beta, known=tuning.response)
 
 
 def _counted(passes: Passes, fit: Passes) -> dict[str, int]:

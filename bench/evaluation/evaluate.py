@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -19,20 +21,33 @@ KEPT_GAIN = 0.9
 """Share of the gain in E_0 that the smallest sufficient set of parameters keeps."""
 
 
-def strengths(star: float | None) -> Float[Tensor, " beta"]:
-    """The strengths at which every split is evaluated: 0, +-1, and +-beta* of untrained scores."""
-    return torch.tensor([0.0, 1.0, -1.0] + ([] if star is None else [star, -star]))
+def strengths(star: float | None, others: Iterable[float] = ()) -> Float[Tensor, " beta"]:
+    """The strengths at which a split is evaluated: 0, +-1, +-beta* of untrained scores, others."""
+    sizes = [1.0, *([] if star is None else [star]), *others]
+    signed = [0.0, *(sign * size for size in sizes for sign in (1, -1))]
+    return torch.tensor(list(dict.fromkeys(signed)))
 
 
 def metric_row(
     split: Split,
     response: Response,
-    kind: str,
-    beta: float,
     intervention: Intervention,
     objective: Objective,
+    kind: str,
+    beta: float,
+    price: float | None = None,
 ) -> MetricRow:
-    """The metrics of one split at one strength (Eq. 6-9), from what is stored of every prompt."""
+    """The metrics of one split at one strength (Eq. 6-9), from what is stored of every prompt.
+
+    Args:
+        split: the prompts.
+        response: to the strength and its negative, among others.
+        intervention: whose theta counts.
+        objective: margin and weights.
+        kind: of the strength, as in `MetricRow`.
+        beta: the strength.
+        price: for which it was chosen.
+    """
     plus, minus = response.at(beta), response.at(-beta)
     ld_plus, ld_minus = response.ld[:, plus], response.ld[:, minus]
     kl_plus, kl_minus = response.kl[:, plus], response.kl[:, minus]
@@ -43,6 +58,7 @@ def metric_row(
         split=split.name,
         beta_kind=kind,
         beta=beta,
+        price=price,
         n_prompts=len(split.prompts),
         E_0=float(effectiveness(ld_plus, ld_minus, 0.0)),
         E_0_unsteered=split.unsteered_e_0,

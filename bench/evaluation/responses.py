@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -27,28 +28,32 @@ def evaluate_splits(
     intervention: Intervention,
     objective: Objective,
     star: float | None,
-    known: dict[str, Response],
+    at_prices: Mapping[float, float],
+    known: Response | None,
 ) -> tuple[list[MetricRow], Tensors]:
-    """Metrics of every split at beta = 1 and beta*, and what is stored of every prompt.
+    """Metrics of every split at beta = 1, beta* and at prices, and what is stored of every prompt.
 
     Args:
+        subject: the model.
+        task: its splits.
+        intervention: what is done to activations.
+        objective: margin and weights.
         star: beta* of untrained scores.
-        known: responses that tuning has run already, by split.
+        at_prices: the strength chosen for each price.
+        known: the train split's response to strengths that were run already.
     """
-    kinds = [("one", 1.0)] + ([] if star is None else [("star", star)])
+    at = strengths(star, at_prices.values())
     metrics: list[MetricRow] = []
     tensors: Tensors = {}
     for split in task.splits.values():
-        at = strengths(star)
-        if split.name in known:
-            response = known[split.name].select(at)
-        else:
-            response = respond(subject, split, intervention, at)
+        before = known if split is task.train else None
+        response = respond(subject, split, intervention, at, before)
         tensors |= _stored(f"split.{split.name}", response, ("ld", "kl", "p_answer", "p_foil"))
-        metrics += [
-            metric_row(split, response, kind, strength, intervention, objective)
-            for kind, strength in kinds
-        ]
+        row = partial(metric_row, split, response, intervention, objective)
+        metrics.append(row("one", 1.0))
+        if star is not None:
+            metrics.append(row("star", star))
+        metrics += [row("price", beta, price) for price, beta in at_prices.items()]
     return metrics, tensors
 
 

@@ -12,6 +12,8 @@ The cost is one tuning of beta a size: about 36 forward rows a train prompt and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
@@ -93,9 +95,9 @@ def sparsity_curve(
     return record, {name: values.movedim(0, 1).numpy() for name, values in stored.items()}
 
 
-def area(ks: list[int], e_0: list[float]) -> float:
-    """E_0 averaged over log k (trapezoids): the area under the curve over its width, in logits."""
-    if len(ks) == 1:
-        return e_0[0]
-    log_k = np.log(ks)
-    return float(np.trapezoid(e_0, log_k) / (log_k[-1] - log_k[0]))
+def area(x: Sequence[float], values: Sequence[float]) -> float:
+    """`values` averaged over log x (trapezoids): the area under the curve over its width."""
+    if len(x) == 1:
+        return values[0]
+    log_x = np.log(x)
+    return float(np.trapezoid(values, log_x) / (log_x[-1] - log_x[0]))

@@ -79,6 +79,7 @@ def respond(
     split: Split,
     intervention: Intervention,
     beta: Float[Tensor, " beta"],
+    known: Response | None = None,
 ) -> Response:
     """The response of every prompt at every strength, from rows of common forwards.
 
@@ -90,9 +91,10 @@ def respond(
         split: prompts of the length that the intervention was made for.
         intervention: what is done to activations.
         beta: strengths, in any order.
+        known: the response of the same prompts to strengths that need not be run again.
     """
-    steered = beta[beta != 0]
-    found = [split.unsteered]
+    found = [split.unsteered if known is None else Response.join([split.unsteered, known])]
+    steered = beta[~torch.isin(beta.to(torch.float32), found[0].beta)]
     if len(steered):
         found.append(_respond_by_rows(subject, split, intervention, steered))
     return Response.join(found).select(beta)

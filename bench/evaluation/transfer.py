@@ -62,7 +62,7 @@ def evaluate_elsewhere(
         split = Split(label, test.prompts, test.reference, test.unsteered)
         moved = moved.to(subject.device)
         response = respond(subject, split, moved, strengths(None))
-        found.metrics.append(metric_row(split, response, "one", 1.0, moved, objective))
+        found.metrics.append(metric_row(split, response, moved, objective, "one", 1.0))
         for name in ("beta", "ld", "kl", "p_answer", "p_foil"):
             found.tensors[f"split.{label}.{name}"] = getattr(response, name).numpy()
         if isinstance(moved, DynamicScaling):

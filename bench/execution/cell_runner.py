@@ -178,8 +178,7 @@ class CellRunner:
                 subject,
                 task,
                 Objective(**cell.objective.model_dump()),
-                self.matrix.sweep,
-                self.matrix.sparsity,
+                self.matrix.stages,
                 None if parent_scores is None else torch.from_numpy(parent_scores.copy()),
                 others,
             )

@@ -124,7 +124,7 @@ def _methods(matrix: Matrix, grids: Sequence[MethodGrid]) -> list[NamedMethod]:
     found = [grid.methods(matrix.grid == "alone") for grid in grids]
     firsts = [methods[0] for grid, methods in zip(grids, found, strict=True) if grid.shuffled]
     listed = [method for methods in found for method in methods]
-    return listed + controls(listed, firsts, matrix.controls.draws)
+    return listed + controls(listed, firsts, matrix.controls)
 
 
 def _cells_of(
@@ -202,7 +202,7 @@ def _parent_id(method: NamedMethod, known: Mapping[str, str]) -> str | None:
 def _check_number(matrix: Matrix, grids: Sequence[MethodGrid]) -> None:
     """Raises UserInputError for more cells than could ever be computed or listed."""
     methods = sum(grid.size(matrix.grid == "alone") for grid in grids)
-    methods += n_controls(sum(grid.shuffled for grid in grids), matrix.controls.draws)
+    methods += n_controls(sum(grid.shuffled for grid in grids), matrix.controls)
     lists = [*_lists(matrix.prompts).values(), *_lists(matrix.objective).values()]
     sizes = [len(matrix.models), len(matrix.tasks), len(matrix.seeds), *map(len, lists)]
     number = methods * prod(sizes)

@@ -18,7 +18,7 @@ from methods.core.points import parse_sites
 from tasks import TASKS
 from tasks.registry import Entry
 
-NUMBERS_VERSION = 3
+NUMBERS_VERSION = 4
 """Raised whenever a change of the suite changes numbers: cells of older versions run again."""
 
 
@@ -76,6 +76,8 @@ def settings_of(
         "keep_final_residual": matrix.keep_final_residual,
         "sweep": matrix.sweep.model_dump(),
         **({"sparsity": matrix.sparsity.model_dump()} if matrix.sparsity.points else {}),
+        "prices": matrix.prices.model_dump(),
+        "localisation": matrix.localisation.model_dump(),
         "rows_per_forward": matrix.rows_per_forward,
         "prompts": prompts.model_dump(),
         "objective": objective.model_dump(),

@@ -8,7 +8,7 @@ from itertools import product
 from math import prod
 from typing import Any, get_args, get_origin, get_type_hints
 
-from bench.matrix.schema import Choice
+from bench.matrix.schema import Choice, Controls
 from methods import METHODS
 from methods.method import Method
 from tasks.build import build_task, label_of
@@ -79,8 +79,8 @@ class MethodGrid:
 
     @property
     def shuffled(self) -> bool:
-        """Whether a control shuffles its scores: that of an untrained method of interest."""
-        return not self.kind.trained and not self.kind.control
+        """Whether a control shuffles its scores: that of a method of interest."""
+        return not self.kind.control
 
     def size(self, alone: bool) -> int:
         """How many methods `methods` gives."""
@@ -130,17 +130,19 @@ def _takes_a_list(annotation: object) -> bool:
 
 
 def controls(
-    methods: list[NamedMethod], shuffled: Sequence[NamedMethod], draws: int
+    methods: list[NamedMethod], shuffled: Sequence[NamedMethod], number: Controls
 ) -> list[NamedMethod]:
-    """Random, and the scores of every method of `shuffled` at random places, `draws` times each.
+    """Draws of Random, and of the scores of every method of `shuffled` at random places.
 
     Draws that the matrix lists itself, in `methods`, are not made twice.
     """
-    kinds = [Choice(name="random")]
-    kinds += [Choice.model_validate({"name": "shuffled", "of": one.label}) for one in shuffled]
+    kinds = [(Choice(name="random"), number.draws)]
+    for one in shuffled:
+        kind = Choice.model_validate({"name": "shuffled", "of": one.label})
+        kinds.append((kind, number.per_method))
     listed = {(method.label, method.method.number_of_draw) for method in methods}
     found = []
-    for kind in kinds if draws else ():
+    for kind, draws in kinds:
         (first,) = MethodGrid.of(kind).methods(alone=False)
         for draw in range(draws):
             if (first.label, draw) not in listed:
@@ -149,6 +151,6 @@ def controls(
     return found
 
 
-def n_controls(shuffled: int, draws: int) -> int:
+def n_controls(shuffled: int, number: Controls) -> int:
     """How many methods `controls` gives at most."""
-    return (1 + shuffled) * draws
+    return number.draws + shuffled * number.per_method

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import product
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
@@ -134,6 +134,14 @@ class Controls(_Strict):
     """Draws of each control; 0 leaves the controls out."""
 
     draws: Annotated[Number, Field(le=10_000)] = 5
+    """Of Random, which all methods of a task share."""
+    shuffles: Annotated[Number, Field(le=10_000)] | None = None
+    """Of every method's scores at random places; as many as `draws` if not said."""
+
+    @property
+    def per_method(self) -> int:
+        """Draws of Shuffled for every method."""
+        return self.draws if self.shuffles is None else self.shuffles
 
 
 class Sweep(_Strict):
@@ -158,6 +166,38 @@ class Sparsity(_Strict):
     """
 
     points: Number = 0
+
+
+Price = Annotated[Weight, Field(gt=0)]
+"""A divergence in nats: -F of Eq. 7."""
+MAIN_PRICE = 0.3
+"""At which methods are ranked."""
+
+
+class Prices(_Strict):
+    """Divergences at which all methods are compared (`bench.evaluation.price`)."""
+
+    at: list[Price] = [0.1, MAIN_PRICE, 1.0]
+    """E_0 is measured on every split at the strength that costs so much on train."""
+    curve: bool = True
+    """The price curve: seven prices from 0.03 to 3 nats, on test."""
+
+
+class Localisation(_Strict):
+    """How well the few strongest points of a method steer (`bench.evaluation.localisation`)."""
+
+    k: list[Count] = [1, 4, 16, 64]
+    """Numbers of points; none leave it out."""
+    price: Price = MAIN_PRICE
+
+
+class Stages(NamedTuple):
+    """What is measured of every fitted intervention."""
+
+    sweep: Sweep
+    sparsity: Sparsity
+    prices: Prices
+    localisation: Localisation
 
 
 class Agreement(_Strict):
@@ -189,6 +229,8 @@ class Matrix(_Strict):
     grid: Literal["product", "alone"] = "product"
     sweep: Sweep = Sweep()
     sparsity: Sparsity = Sparsity()
+    prices: Prices = Prices()
+    localisation: Localisation = Localisation()
     agreement: Agreement = Agreement()
     figures: list[str] = []
     """Which figures its report draws (`reports.figures.FIGURES`); all if none are named."""
@@ -198,6 +240,11 @@ class Matrix(_Strict):
     """Files that add methods, tasks or models (`bench.plugins`); see `config.trusted`."""
     output: Annotated[str, Field(pattern=r"^[^\x00]*$")] | None = None
     summary: str = ""
+
+    @property
+    def stages(self) -> Stages:
+        """What is measured of every fitted intervention."""
+        return Stages(self.sweep, self.sparsity, self.prices, self.localisation)
 
     @model_validator(mode="before")
     @classmethod

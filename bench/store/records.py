@@ -170,12 +170,14 @@ class BetaRecord(StrictRecord):
 class MetricRow(StrictRecord):
     """One split at one strength, paper Eq. 6-9; `E_0` etc. are <= 0, shares and mass in [0, 1].
 
-    `beta_kind` is "one" (beta = 1) or "star" (beta = beta*).
+    `beta_kind` is "one" (beta = 1), "star" (beta = beta*) or "price": the strength that was chosen
+    on train for `price` (nats); what it costs on this split is -F.
     """
 
     split: str
-    beta_kind: Literal["one", "star"]
+    beta_kind: Literal["one", "star", "price"]
     beta: float
+    price: float | None = None
     n_prompts: int
     E_0: float
     E_0_unsteered: float
@@ -204,6 +206,55 @@ class MinimalityRecord(StrictRecord):
     searched: bool = True
     threshold: float = 0.01
     unit: str = "scalar"
+
+
+class PriceRecord(StrictRecord):
+    """The strength that was chosen on train for a price (`bench.evaluation.price`).
+
+    `paid` and `E_0` are of train; `reached` is False where no strength costs as much as the price,
+    `extrapolated` is True where what was trained is used at less than half or more than twice the
+    strength that it was trained at.
+    """
+
+    price: float
+    beta: float
+    paid: float
+    E_0: float
+    reached: bool = True
+    extrapolated: bool = False
+
+
+class PriceCurveRecord(StrictRecord):
+    """E_0 on `split` at strengths chosen on train for each `price`, and what they cost on `split`.
+
+    `area` is the share of the unsteered E_0 that is made up for, averaged over log price.
+    """
+
+    split: str
+    price: list[float]
+    beta: list[float]
+    E_0: list[float]
+    paid: list[float]
+    reached: list[bool]
+    area: float
+
+
+class LocalisationRecord(StrictRecord):
+    """E_0 with the `k` points of largest |score| alone, at one price (nats).
+
+    `beta` is chosen on train at every k, where it costs `paid_train`; `E_0` and `paid` are of
+    `split`; `area` is the share of the unsteered E_0 that is made up for, averaged over log k.
+    """
+
+    split: str
+    price: float
+    k: list[int] = []
+    beta: list[float] = []
+    E_0: list[float] = []
+    paid: list[float] = []
+    E_0_train: list[float] = []
+    paid_train: list[float] = []
+    area: float | None = None
 
 
 class SparsityRecord(StrictRecord):
@@ -251,6 +302,9 @@ class CellRecord(StrictRecord):
     metrics: list[MetricRow] = []
     minimality: MinimalityRecord | None = None
     intervention: str = ""
+    prices: list[PriceRecord] = []
+    price_curve: PriceCurveRecord | None = None
+    localisation: LocalisationRecord | None = None
     sparsity: SparsityRecord | None = None
     top_tokens: dict[str, str] = {}
     notes: Notes = []

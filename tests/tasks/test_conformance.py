@@ -118,6 +118,8 @@ def test_held_out_splits_name_nothing_seen_in_training(task: Task, encoded: Enco
     assert seen
     assert seen.isdisjoint(entities_named(task, encoded, "test"))
     assert seen.isdisjoint(entities_named(task, encoded, "shifted"))
+    prompts = {split: {pair.clean for pair in b.pairs} for split, b in encoded.batches.items()}
+    assert prompts["train"].isdisjoint(prompts["test"] | prompts["shifted"])
 
 
 def test_shifted_split_is_the_test_split_in_another_template(encoded: EncodedTask) -> None:

@@ -74,6 +74,33 @@ def test_without_entities_every_row_is_its_own(tmp_path: Path) -> None:
     assert set(batches["train"].pairs).isdisjoint(batches["test"].pairs)
 
 
+def test_rows_that_share_a_prompt_stay_together(tmp_path: Path) -> None:
+    """Three prompts four times each, with other foils: without entities, yet never divided."""
+    rows = [
+        row(i % 3, foil=f" {WORDS[3 + i // 3]}", corrupted=f"It is {i} or {i}") for i in range(12)
+    ]
+    plain = [{k: v for k, v in item.items() if k != "entity"} for item in rows]
+    task = FromFile(jsonl(tmp_path, plain))
+    assert task.entities() == ("row 1", "row 2", "row 3")
+    batches = encode(task, WordTokenizer(), {"train": 4, "test": 8}, BOS, seed=0).batches
+    train, test = ({pair.clean for pair in batches[split].pairs} for split in ("train", "test"))
+    assert train.isdisjoint(test)
+
+
+def test_reversed_pairs_and_chains_of_shared_prompts_are_one_entity(tmp_path: Path) -> None:
+    there, other = row(0, entity="a"), row(4, entity="c")
+    back = {**there, "clean": there["corrupted"], "corrupted": there["clean"], "entity": "b"}
+    chained = {**other, "corrupted": back["corrupted"], "entity": "d"}
+    task = FromFile(jsonl(tmp_path, [there, other, back, chained]))
+    assert task.entities() == ("a",)
+
+
+def test_a_prompt_of_train_in_another_split_is_named(tmp_path: Path) -> None:
+    rows = [row(0, split="train"), row(0, split="test", foil=" gold"), row(1, split="test")]
+    message = error_of(jsonl(tmp_path, rows))
+    assert 'row 2 (line 2) has the clean prompt of row 1, which is in the split "train"' in message
+
+
 def test_splits_of_the_file_are_kept(tmp_path: Path) -> None:
     splits = ["train"] * 4 + ["test"] * 4 + ["shifted"] * 2
     rows = [row(i, split=split) for i, split in enumerate(splits)]

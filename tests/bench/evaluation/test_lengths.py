@@ -46,7 +46,7 @@ def test_dynamic_scalars_are_computed_on_all_lengths(outcome: Outcome) -> None:
         scored = np.array([at > padding for at in record.grid.positions])
         assert (row[..., ~scored] == 0).all()
         assert (row[..., scored] != 0).all()
-    (train,) = [row for row in record.metrics if row.split == "train"]
+    train = next(row for row in record.metrics if row.split == "train")
     assert pytest.approx(train.E_0_unsteered) != train.E_0
 
 

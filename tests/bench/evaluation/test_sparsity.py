@@ -79,7 +79,7 @@ def test_one_point_is_the_scaling_of_that_point_alone(prepared: Prepared) -> Non
     single = StaticScaling(task.grid, alone)
     tuned = tune_beta(subject, task.train, single, objective)
     response = respond(subject, test, single, torch.tensor([tuned.star, -tuned.star]))
-    row = metric_row(test, response, "star", tuned.star, single, objective)
+    row = metric_row(test, response, single, objective, "star", tuned.star)
     assert curve.k[0] == 1
     assert curve.beta[0] == pytest.approx(tuned.star)
     assert curve.E_0[0] == pytest.approx(row.E_0, abs=1e-5)
