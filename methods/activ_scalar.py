@@ -11,11 +11,11 @@ from methods.core.prompts import Prompts
 from methods.core.static_scaling import StaticScaling
 from methods.core.subject import SubjectModel
 from methods.method import Attribution, Setting
-from methods.trained import TrainedMethod
+from methods.trained import SparseMethod
 
 
 @dataclass(frozen=True)
-class ActivScalar(TrainedMethod):
+class ActivScalar(SparseMethod):
     """The score of a point is its trained scalar alpha.
 
     Source: 'Activation Scaling for Steering and Interpreting Language Models' (Stoehr et al.,

@@ -16,14 +16,14 @@ from methods.core.steering_vectors import SteeringVectors
 from methods.core.subject import SubjectModel
 from methods.core.training import PositiveFloat
 from methods.method import Attribution, Setting
-from methods.trained import TrainedMethod
+from methods.trained import SparseMethod
 
 COPIES_WHILE_TRAINING = 6
 """Vectors before training, vectors, gradient, Adam's two moments, and room for one more."""
 
 
 @dataclass(frozen=True)
-class SteerVec(TrainedMethod):
+class SteerVec(SparseMethod):
     """The score of a point tells how much its trained vector v matters.
 
     Source: 'Activation Scaling for Steering and Interpreting Language Models' (Stoehr et al.,

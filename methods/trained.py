@@ -14,6 +14,7 @@ from methods.core.subject import SubjectModel
 from methods.core.training import (
     PositiveFloat,
     PositiveInt,
+    Sparsity,
     Trace,
     initial,
     train,
@@ -40,6 +41,11 @@ class TrainedMethod(Method):
     batch_size: PositiveInt | None = None
     initial_deviation: PositiveFloat = 1e-5
 
+    @property
+    def proximal(self) -> bool:
+        """Whether lambda_m M_1 is maximised by proximal steps (see `SparseMethod`)."""
+        return False
+
     def initial(self, shape: tuple[int, ...], setting: Setting) -> Float[Tensor, "*shape"]:
         """Parameters before training."""
         return initial(shape, self.initial_deviation, setting.seed)
@@ -57,4 +63,22 @@ class TrainedMethod(Method):
             epochs=self.epochs,
             batch_size=self.batch_size,
             seed=setting.seed,
+            sparsity="proximal" if self.proximal else "penalty",
         )
+
+
+@dataclass(frozen=True)
+class SparseMethod(TrainedMethod):
+    """A trained method whose parameters can become exactly 0.
+
+    Attributes:
+        sparsity: `penalty` is the paper's, whose gradient under Adam never gives a zero;
+            `proximal` gives exact ones, and more of them the larger lambda_m is (up to 1).
+    """
+
+    sparsity: Sparsity = "penalty"
+
+    @property
+    def proximal(self) -> bool:
+        """Whether `sparsity` is."""
+        return self.sparsity == "proximal"

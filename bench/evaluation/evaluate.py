@@ -96,6 +96,7 @@ def minimality_of(
     return MinimalityRecord(
         count=int((theta >= COUNT_THRESHOLD).sum()),
         n_parameters=theta.numel(),
+        nonzero=int((theta > 0).sum()),
         meaningful=reach is None or reach >= 2 * COUNT_THRESHOLD,
         smallest_k=smallest_k(subject, train, intervention, beta) if search else None,
         searched=search,

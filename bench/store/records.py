@@ -194,6 +194,8 @@ class MetricRow(StrictRecord):
 class MinimalityRecord(StrictRecord):
     """How many parameters a method needs: the paper's count of |theta| >= threshold, and ours.
 
+    `nonzero` counts |theta| > 0: with exact zeros it needs no threshold.
+
     Where `meaningful` is False the count says nothing (too few optimiser steps to reach the
     threshold) and must be shown as such, never as a number. `smallest_k` counts `unit`s; where
     `searched` is False nobody looked for it (further draws of a control).
@@ -202,6 +204,7 @@ class MinimalityRecord(StrictRecord):
     count: int
     n_parameters: int
     meaningful: bool
+    nonzero: int | None = None
     smallest_k: int | None = None
     searched: bool = True
     threshold: float = 0.01

@@ -15,7 +15,7 @@ Findings of EMNLP 2024).
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Self
@@ -95,6 +95,18 @@ class Intervention(nn.Module):
     @abstractmethod
     def masked(self, keep: Float[Tensor, " unit"]) -> Self:
         """A copy without gradient whose units are multiplied by `keep` (1 keeps, 0 removes)."""
+
+    @torch.no_grad()
+    def shrink(self, amounts: Sequence[Tensor]) -> None:
+        """Moves every parameter towards 0 by its amount, and to exactly 0 where that is enough.
+
+        The proximal step of an L1 norm. Kinds whose units are vectors shrink whole vectors.
+
+        Args:
+            amounts: one tensor a parameter, of its shape, all >= 0.
+        """
+        for parameter, amount in zip(self.parameters(), amounts, strict=True):
+            parameter.copy_(parameter.sign() * torch.relu(parameter.abs() - amount))
 
     def at_points(self, keep: Bool[Tensor, "place layer position"]) -> Self:
         """A copy without gradient that acts at the chosen points alone."""

@@ -6,6 +6,8 @@ Findings of EMNLP 2024).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -58,6 +60,22 @@ class SteeringVectors(Intervention):
         """The norms of the vectors of the points that take part."""
         norms: Tensor = self.vectors.detach()[self.included].norm(dim=-1)
         return norms
+
+    @torch.no_grad()
+    def shrink(self, amounts: Sequence[Tensor]) -> None:
+        """Shortens whole vectors, by the mean of their entries' amounts times sqrt(width).
+
+        The proximal step of the sum of norms (group lasso: Yuan and Lin 2006), each weighted by
+        sqrt(width) so that it compares with the L1 norm of the entries.
+        """
+        (amount,) = amounts
+        width = (
+            self.vectors.shape[-1] if self.fits is None else self.fits.sum(dim=-1)[:, None, None]
+        )
+        lengths = self.vectors.norm(dim=-1)
+        less = amount.mean(dim=-1) * torch.as_tensor(width, device=lengths.device).sqrt()
+        kept = torch.relu(1 - less / lengths.clamp_min(torch.finfo(lengths.dtype).tiny))
+        self.vectors.mul_(kept[..., None])
 
     def masked(self, keep: Tensor) -> SteeringVectors:
         """Whole vectors times `keep`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -19,6 +19,9 @@ from tasks.errors import UserInputError
 
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
+Sparsity = Literal["penalty", "proximal"]
+"""How lambda_m M_1 is maximised: by its gradient, which never gives a zero, or by proximal steps,
+which give exact ones."""
 
 
 class TrainingDivergedError(UserInputError):
@@ -53,6 +56,7 @@ def train(
     epochs: int,
     batch_size: int | None,
     seed: int,
+    sparsity: Sparsity = "penalty",
 ) -> Trace:
     """Maximises Psi over the intervention's parameters, in place.
 
@@ -60,6 +64,11 @@ def train(
     once. Constant learning rate; full batches unless `batch_size` is set, else minibatches
     shuffled by `seed`. Works within `torch.no_grad` and `torch.inference_mode`, if the
     intervention was made under `torch.inference_mode(False)`.
+
+    With proximal steps lambda_m M_1 is left out of the gradient; after each step of Adam every
+    parameter is moved towards 0 by lr * lambda_m in Adam's own metric, that is divided by the root
+    of its second moment (Duchi et al. 2011, Section 2, for the composite step; AdaGrad's metric
+    there). lr * lambda_m alone would be lost beside Adam's steps of lr.
 
     Raises:
         TrainingDivergedError: if the objective or a parameter is no longer a number.
@@ -84,9 +93,14 @@ def train(
                 optimizer.zero_grad(set_to_none=True)
                 rows = index.to(reference.device)
                 values.append(
-                    _accumulate(subject, intervention, prompts, prefix, rows, reference, objective)
+                    _accumulate(
+                        subject, intervention, prompts, prefix, rows, reference, objective, sparsity
+                    )
                 )
                 optimizer.step()
+                if sparsity == "proximal":
+                    amount = learning_rate * objective.lambda_m
+                    intervention.shrink([amount / metric for metric in adam_metric(optimizer)])
                 steps += 1
             psi = torch.stack(values).mean()
             if not bool(torch.isfinite(psi)):
@@ -103,6 +117,17 @@ def train(
     return Trace(steps, tuple(history))
 
 
+def adam_metric(optimizer: torch.optim.Adam) -> list[Tensor]:
+    """What Adam divides each parameter's steps by: the root of its unbiased second moment."""
+    found = []
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            state = optimizer.state[parameter]
+            unbiased = state["exp_avg_sq"] / (1 - group["betas"][1] ** float(state["step"]))
+            found.append(unbiased.sqrt() + group["eps"])
+    return found
+
+
 def _accumulate(
     subject: SubjectModel,
     intervention: Intervention,
@@ -111,6 +136,7 @@ def _accumulate(
     batch: Int[Tensor, " prompt"],
     reference: Float[Tensor, "prompt vocab"],
     objective: Objective,
+    sparsity: Sparsity,
 ) -> Float[Tensor, ""]:
     """Gradients of -Psi over the prompts of one step, in chunks that fit a forward; gives Psi."""
     total = reference.new_zeros(())
@@ -127,7 +153,8 @@ def _accumulate(
         subject.backward(-behaviour, 2 * len(chunk))
         total = total + behaviour.detach()
     size_term = objective.lambda_m * minimality(intervention.theta())
-    (-size_term).backward()  # type: ignore[no-untyped-call]
+    if sparsity == "penalty":
+        (-size_term).backward()  # type: ignore[no-untyped-call]
     return total + size_term.detach()
 
 
