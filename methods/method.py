@@ -67,6 +67,8 @@ class Method(ABC):
     """The method's intervention is trained on Psi and needs no tuning of beta."""
     control: ClassVar[bool] = False
     """A control that other methods are compared with, not a method of interest."""
+    signed: ClassVar[bool] = True
+    """A positive score favours the answer. False for sizes, which say where but not which way."""
     sites: ClassVar[frozenset[Site]] = ALL_SITES
     """Where the method can score points."""
     runs_every_point: ClassVar[bool] = False

@@ -34,6 +34,8 @@ class SteerVec(SparseMethod):
             the mean over prompts of ||h + v|| - ||h|| at the unsteered h. Both are stored.
     """
 
+    signed: ClassVar[bool] = False
+    """A norm, or a change of one, tells how much a vector matters."""
     sites: ClassVar[frozenset[Site]] = ALL_SITES - {Site.O}
     """At `o` the vectors of all heads enter one sum and get identical gradients."""
 

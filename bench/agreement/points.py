@@ -4,6 +4,7 @@ Left out are excluded points, and the last layer at other positions than the ans
 apart): no path leads from there to the answer.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -63,3 +64,22 @@ def at_points(columns: NDArray[np.intp], scores: NDArray[Any]) -> Scores:
     """Return scores (..., place, layer, position) as (..., point), in float64."""
     flat = scores.reshape(*scores.shape[:-3], -1)
     return np.asarray(flat[..., columns], dtype=np.float64)
+
+
+def differing_points(record: CellRecord, points: Sequence[Point]) -> NDArray[np.bool_]:
+    """Return at which points the clean and the corrupted run of some train prompt differ.
+
+    From the first token on that differs; of values in the first layer, which see a token alone,
+    only at tokens that differ.
+    """
+    prompts = record.prompts.get(FIT_SPLIT, [])
+    differ = np.any([np.not_equal(p.token_ids, p.corrupted_ids) for p in prompts] or [[]], axis=0)
+    first = int(differ.argmax()) if differ.any() else 0
+    alone = {(VALUES, 0)}
+    return np.array(
+        [
+            bool(differ[position]) if (place[: len(VALUES)], layer) in alone else position >= first
+            for place, layer, position in points
+        ],
+        dtype=bool,
+    )

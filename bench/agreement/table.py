@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.agreement.kendall import TOLERANCE, Scores, kendall, problem_of, rounded, tau_of
-from bench.agreement.points import FIT_SPLIT, Point, at_points, compared_points, points_of
+from bench.agreement.points import (
+    FIT_SPLIT,
+    Point,
+    at_points,
+    compared_points,
+    differing_points,
+    points_of,
+)
+from bench.agreement.where import Where, agreement_on_where
 from bench.store.cells import Cell
 from bench.store.records import CellRecord
 from bench.store.tidy import variant_labels
@@ -25,6 +33,7 @@ __all__ = ["COLUMNS", "Point", "agreement_table", "compared_points", "kendall"]
 COLUMNS = (
     *("model", "task", "method_a", "method_b", "tau", "low", "high"),
     *("interval_from", "n_points", "status"),
+    *Where._fields,
 )
 INTERVAL = (2.5, 97.5)  # percent
 
@@ -56,7 +65,9 @@ def agreement_table(
     Returns:
         A row a pair: model, task, method_a, method_b (labels as in the leaderboard, sorted),
         tau, low, high (NaN: undefined), interval_from ("prompts / seeds": what was drawn again
-        for a and b; "none"), n_points compared, and status ("ok" or "undefined: ...").
+        for a and b; "none"), n_points compared, status ("ok" or "undefined: ..."), and how far the
+        two agree on where, whatever the sign: the fields of `bench.agreement.where.Where`. tau
+        itself is undefined between scores that have a sign and scores that have none.
     """
     from pandas import DataFrame
 
@@ -98,6 +109,8 @@ class _Ranked:
         scores: (point,), averaged over seeds.
         units: (prompt or seed, point); no rows where the method is held fixed.
         drawn: "prompts", "seeds" or "fixed".
+        signed: whether the scores have a sign.
+        differs: (point,), whether clean and corrupted run of some prompt differ there.
     """
 
     method: str
@@ -105,6 +118,8 @@ class _Ranked:
     scores: Scores
     units: Scores
     drawn: str
+    signed: bool
+    differs: NDArray[np.bool_]
 
     @classmethod
     def of(cls, method: str, cells: Sequence[Cell]) -> "_Ranked":
@@ -117,7 +132,9 @@ class _Ranked:
             drawn, units = "prompts", prompts
         elif cells[0].record.trained and len(seeds) > 1:
             drawn, units = "seeds", seeds
-        return cls(method, points, seeds.mean(axis=0), units, drawn)
+        first = cells[0].record
+        differs = differing_points(first, points)
+        return cls(method, points, seeds.mean(axis=0), units, drawn, first.signed, differs)
 
     def draws(self, resamples: int) -> Scores:
         """(draw, point): the scores in every draw; no rows where the method is held fixed."""
@@ -129,8 +146,12 @@ def _compare(one: _Ranked, other: _Ranked, resamples: int, tolerance: float) -> 
     index = {point: column for column, point in enumerate(other.points)}
     shared = [column for column, point in enumerate(one.points) if point in index]
     matching = [index[one.points[column]] for column in shared]
+    where = agreement_on_where(
+        one.scores[shared], other.scores[matching], one.differs[shared], tolerance
+    )
     a, b = rounded(one.scores[shared], tolerance), rounded(other.scores[matching], tolerance)
-    tau = tau_of(a, b)
+    comparable = one.signed == other.signed
+    tau = tau_of(a, b) if comparable else float("nan")
     low = high = np.nan
     interval_from = "none"
     of_a, of_b = one.draws(resamples), other.draws(resamples)
@@ -146,11 +167,15 @@ def _compare(one: _Ranked, other: _Ranked, resamples: int, tolerance: float) -> 
         for ranked, scores in ((one, a), (other, b))
         if (problem := problem_of(scores))
     ]
+    if not comparable:
+        unsigned = other if one.signed else one
+        problems.append(f"{unsigned.method} has scores without a sign")
     return {
         **{"method_a": one.method, "method_b": other.method},
         **{"tau": tau, "low": low, "high": high, "interval_from": interval_from},
         "n_points": len(shared),
         "status": f"undefined: {problems[0]}" if problems else "ok",
+        **where._asdict(),
     }
 
 

@@ -281,6 +281,7 @@ class CellRecord(StrictRecord):
 
     `settings` is all that decides the numbers; `provenance` what was around while they were made:
     seconds {fit, tune, evaluate}, passes {forward_rows, backward_rows}, peak_memory_bytes.
+    `signed` says whether its scores have a sign.
     `intervention` is the kind of what steers (`bench.store.interventions.kind_of`), "" where the
     cell failed or was stored before that was said.
     """
@@ -294,6 +295,7 @@ class CellRecord(StrictRecord):
     method: str
     trained: bool
     control: bool
+    signed: bool = True
     draw: int = 0
     seed: int
     settings: PlainDict

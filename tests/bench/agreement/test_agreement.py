@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from bench.agreement import table as agreement
 from bench.agreement.table import COLUMNS, kendall
+from bench.agreement.where import rank_biased_overlap
 from bench.store.cells import Cell
 from bench.store.records import CellRecord, GridRecord, PromptRecord
 
@@ -305,6 +306,45 @@ def test_no_intervals_on_request() -> None:
     row = only_row([per_prompt("a", 1), per_prompt("b", 2)], resamples=0)
     assert (row["interval_from"], math.isnan(row["low"])) == ("none", True)
     assert row["status"] == "ok"
+
+
+def overlap_by_definition(a: list[int], b: list[int], p: float) -> float:
+    """Rank-biased overlap of two rankings that go on in the same order for ever."""
+    total, n = 0.0, len(a)
+    for depth in range(1, 2000):
+        share = len(set(a[:depth]) & set(b[:depth])) / depth if depth < n else 1.0
+        total += (1 - p) * p ** (depth - 1) * share
+    return total
+
+
+@given(st.permutations(range(9)), st.permutations(range(9)), st.sampled_from([0.5, 0.9]))
+def test_rank_biased_overlap_is_its_definition(a: list[int], b: list[int], p: float) -> None:
+    expected = overlap_by_definition(a, b, p)
+    assert rank_biased_overlap(np.array(a), np.array(b), p) == pytest.approx(expected)
+
+
+def test_sizes_agree_where_signs_do_not() -> None:
+    """Against scores without a sign tau is undefined, and agreement on where is not."""
+    truth = np.random.default_rng(0).normal(size=SHAPE)
+    row = only_row([make_cell("a", truth), make_cell("b", np.abs(truth), signed=False)])
+    assert math.isnan(row["tau"])
+    assert row["status"] == "undefined: b has scores without a sign"
+    same = [row[name] for name in ("size_tau", "size_tau_differing", "weighted_tau")]
+    assert same == pytest.approx([1, 1, 1])
+    assert (row["rank_overlap"], row["shared"]) == (pytest.approx(1), 1)
+    assert row["shared_by_chance"] == 1  # fewer points than are compared
+    both = only_row([make_cell(n, truth * s, signed=False) for n, s in (("a", 1), ("b", 2))])
+    assert both["tau"] == 1
+
+
+def test_points_before_the_first_difference_do_not_count_as_differing() -> None:
+    """Tokens differ at position 2: the same scores there, others before."""
+    truth = np.random.default_rng(0).normal(size=SHAPE)
+    other = truth.copy()
+    other[..., 0] = np.random.default_rng(1).normal(size=SHAPE[:2])
+    row = only_row([make_cell("a", truth), make_cell("b", other)])
+    assert row["size_tau_differing"] == pytest.approx(1)
+    assert row["size_tau"] < 0.99
 
 
 def test_undefined_pairs_say_why() -> None:
