@@ -20,11 +20,12 @@ from bench.evaluation.price import PriceSearch, price_curve, strengths_at
 from bench.evaluation.provenance import Clock, environment, peak_memory
 from bench.evaluation.response import Response
 from bench.evaluation.responses import evaluate_splits, sweeps
+from bench.evaluation.retrained import retrain
 from bench.evaluation.sparsity import sparsity_curve
 from bench.evaluation.split import Split
 from bench.evaluation.transfer import evaluate_elsewhere
 from bench.matrix.cells import PlannedCell
-from bench.matrix.schema import Stages, Sweep
+from bench.matrix.schema import Stages
 from bench.models.load import LoadedModel
 from bench.store.cells import Tensors as Tensors
 from bench.store.interventions import kind_of
@@ -94,9 +95,7 @@ def compute_cell(
         prices = strengths_at(search, stages.prices.at, trained)
     fitted = replace(fitted, prices=prices, known=search.response)
     with clock("evaluate"):
-        results, tensors = _evaluate(
-            cell, model, subject, task, fitted, objective, stages.sweep, others
-        )
+        results, tensors = _evaluate(cell, model, subject, task, fitted, objective, stages, others)
     if stages.prices.curve:
         with clock("price_curve"):
             results["price_curve"], of_prompts = price_curve(search, task.splits["test"])
@@ -105,6 +104,18 @@ def compute_cell(
         with clock("localisation"):
             results["localisation"], of_prompts = localise(
                 subject, task, fitted.intervention, fitted.scores, stages.localisation, cell.seed
+            )
+            tensors |= of_prompts
+    if stages.retrained.k:
+        with clock("retrained"):
+            results["retrained"], of_prompts = retrain(
+                subject,
+                task,
+                fitted.scores,
+                stages.retrained,
+                objective,
+                cell.seed,
+                matched=not type(cell.method.method).control,
             )
             tensors |= of_prompts
     if stages.sparsity.points:
@@ -156,7 +167,7 @@ def _evaluate(
     task: PreparedTask,
     fitted: _Fitted,
     objective: Objective,
-    sweep: Sweep,
+    stages: Stages,
     others: Mapping[str, PreparedTask],
 ) -> tuple[dict[str, Any], Tensors]:
     """Fields of the cell's record that say how it steers, and what is stored of every prompt."""
@@ -169,10 +180,11 @@ def _evaluate(
     )
     in_full = not (type(method).control and method.number_of_draw)
     swept, top_tokens = sweeps(
-        subject, model, task, intervention, sweep, scale, SWEPT_SPLITS if in_full else ()
+        subject, model, task, intervention, stages.sweep, scale, SWEPT_SPLITS if in_full else ()
     )
+    search = in_full and stages.smallest_k
     minimality = minimality_of(
-        subject, task.train, intervention, scale, attribution.reach, search=in_full
+        subject, task.train, intervention, scale, attribution.reach, search=search
     )
     elsewhere = evaluate_elsewhere(subject, intervention, others, objective)
     results = {

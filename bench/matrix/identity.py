@@ -78,6 +78,8 @@ def settings_of(
         **({"sparsity": matrix.sparsity.model_dump()} if matrix.sparsity.points else {}),
         "prices": matrix.prices.model_dump(),
         "localisation": matrix.localisation.model_dump(),
+        **({"retrained": matrix.retrained.model_dump()} if matrix.retrained.k else {}),
+        **({} if matrix.smallest_k else {"smallest_k": False}),
         "rows_per_forward": matrix.rows_per_forward,
         "prompts": prompts.model_dump(),
         "objective": objective.model_dump(),

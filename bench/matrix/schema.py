@@ -191,6 +191,20 @@ class Localisation(_Strict):
     price: Price = MAIN_PRICE
 
 
+class Retrained(_Strict):
+    """Scalars trained anew at a method's few strongest points, and at matched ones
+    (`bench.evaluation.retrained`)."""
+
+    k: list[Count] = []
+    """Numbers of points; none leave it out."""
+    draws: Number = 3
+    """Of each kind of matched support."""
+    steps: Count = 10
+    train: Count = 4
+    """Prompts to train on."""
+    price: Price = MAIN_PRICE
+
+
 class Stages(NamedTuple):
     """What is measured of every fitted intervention."""
 
@@ -198,6 +212,8 @@ class Stages(NamedTuple):
     sparsity: Sparsity
     prices: Prices
     localisation: Localisation
+    retrained: Retrained
+    smallest_k: bool
 
 
 class Agreement(_Strict):
@@ -231,6 +247,9 @@ class Matrix(_Strict):
     sparsity: Sparsity = Sparsity()
     prices: Prices = Prices()
     localisation: Localisation = Localisation()
+    retrained: Retrained = Retrained()
+    smallest_k: bool = True
+    """Search for the smallest number of parameters that keeps 90 % of the gain in E_0."""
     agreement: Agreement = Agreement()
     figures: list[str] = []
     """Which figures its report draws (`reports.figures.FIGURES`); all if none are named."""
@@ -244,7 +263,14 @@ class Matrix(_Strict):
     @property
     def stages(self) -> Stages:
         """What is measured of every fitted intervention."""
-        return Stages(self.sweep, self.sparsity, self.prices, self.localisation)
+        return Stages(
+            self.sweep,
+            self.sparsity,
+            self.prices,
+            self.localisation,
+            self.retrained,
+            self.smallest_k,
+        )
 
     @model_validator(mode="before")
     @classmethod

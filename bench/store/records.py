@@ -260,6 +260,24 @@ class LocalisationRecord(StrictRecord):
     area: float | None = None
 
 
+class RetrainedRow(StrictRecord):
+    """E_0 on test of scalars trained anew at `k` points alone (`bench.evaluation.retrained`).
+
+    `support` says which: the method's strongest, or as many at other positions or in other layers.
+    `beta` is chosen on train for `price`; `paid` and `E_0` are of test.
+    """
+
+    k: int
+    support: str
+    draw: int
+    price: float
+    beta: float
+    E_0: float
+    paid: float
+    E_0_train: float
+    paid_train: float
+
+
 class SparsityRecord(StrictRecord):
     """E_0 and F when only the `k` points of largest |score| are left (`bench.evaluation.sparsity`).
 
@@ -310,6 +328,7 @@ class CellRecord(StrictRecord):
     prices: list[PriceRecord] = []
     price_curve: PriceCurveRecord | None = None
     localisation: LocalisationRecord | None = None
+    retrained: list[RetrainedRow] = []
     sparsity: SparsityRecord | None = None
     top_tokens: dict[str, str] = {}
     notes: Notes = []
