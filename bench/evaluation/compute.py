@@ -25,7 +25,7 @@ from bench.evaluation.sparsity import sparsity_curve
 from bench.evaluation.split import Split
 from bench.evaluation.transfer import evaluate_elsewhere
 from bench.matrix.cells import PlannedCell
-from bench.matrix.schema import Stages
+from bench.matrix.schema import MAIN_PRICE, Prices, Stages
 from bench.models.load import LoadedModel
 from bench.store.cells import Tensors as Tensors
 from bench.store.interventions import kind_of
@@ -49,7 +49,8 @@ class SeveralLengthsError(UserInputError):
     """A method that is tied to positions is given prompts of several lengths."""
 
 
-SWEPT_SPLITS = ("train", "test")
+MAIN_K = 16
+"""How many of the strongest points of further draws of a control are looked at."""
 
 
 def compute_cell(
@@ -80,6 +81,7 @@ def compute_cell(
     """
     started, clock = datetime.now(UTC), Clock()
     subject.passes = Passes()
+    stages = _stages_of(cell, stages)
     _check_sites(cell, task.grid)
     _check_lengths(cell, task.encoded.lengths)
     with clock("fit"):
@@ -171,20 +173,16 @@ def _evaluate(
     others: Mapping[str, PreparedTask],
 ) -> tuple[dict[str, Any], Tensors]:
     """Fields of the cell's record that say how it steers, and what is stored of every prompt."""
-    method, attribution, intervention = cell.method.method, fitted.attribution, fitted.intervention
+    attribution, intervention = fitted.attribution, fitted.intervention
     star = fitted.beta.star
     scale = 1.0 if star is None else star
     at_prices = {record.price: record.beta for record in fitted.prices}
     metrics, responses = evaluate_splits(
         subject, task, intervention, objective, star, at_prices, fitted.known
     )
-    in_full = not (type(method).control and method.number_of_draw)
-    swept, top_tokens = sweeps(
-        subject, model, task, intervention, stages.sweep, scale, SWEPT_SPLITS if in_full else ()
-    )
-    search = in_full and stages.smallest_k
+    swept, top_tokens = sweeps(subject, model, task, intervention, stages.sweep, scale)
     minimality = minimality_of(
-        subject, task.train, intervention, scale, attribution.reach, search=search
+        subject, task.train, intervention, scale, attribution.reach, search=stages.smallest_k
     )
     elsewhere = evaluate_elsewhere(subject, intervention, others, objective)
     results = {
@@ -200,6 +198,24 @@ def _evaluate(
         "notes": [*task.grid.notes, *attribution.notes, *elsewhere.notes],
     }
     return results, responses | elsewhere.tensors | swept
+
+
+def _stages_of(cell: PlannedCell, stages: Stages) -> Stages:
+    """What is measured of a cell: of further draws of a control what verdicts need.
+
+    They are there for the spread of what chance reaches: at the price at which methods are ranked,
+    and at one number of points.
+    """
+    method = cell.method.method
+    if not (type(method).control and method.number_of_draw):
+        return stages
+    at, k = stages.prices.at, stages.localisation.k
+    return stages._replace(
+        prices=Prices(at=[MAIN_PRICE] if MAIN_PRICE in at else at[:1], curve=False),
+        localisation=stages.localisation.model_copy(update={"k": [MAIN_K] if MAIN_K in k else k}),
+        smallest_k=False,
+        sweep=None,
+    )
 
 
 def _fit(method: Method, subject: SubjectModel, task: PreparedTask, setting: Setting) -> _Fitted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
@@ -20,6 +20,8 @@ from bench.store.records import MetricRow
 from methods.core.intervention import Intervention
 from methods.core.objective import Objective
 from methods.core.subject import SubjectModel
+
+SWEPT_SPLITS = ("train", "test")
 
 
 def evaluate_splits(
@@ -62,14 +64,15 @@ def sweeps(
     model: LoadedModel,
     task: PreparedTask,
     intervention: Intervention,
-    sweep: Sweep,
+    sweep: Sweep | None,
     scale: float,
-    splits: Sequence[str],
 ) -> tuple[Tensors, dict[str, str]]:
-    """The sweeps of some splits, and the strings of the tokens that are likely in them, by id."""
+    """The sweeps on train and test, and the strings of tokens that are likely in them, by id."""
     tensors: Tensors = {}
     strings: dict[str, str] = {}
-    for split in splits:
+    if sweep is None:
+        return tensors, strings
+    for split in SWEPT_SPLITS:
         tensors |= _sweep(subject, task.splits[split], intervention, sweep, scale)
         strings |= _token_strings(model, tensors[f"sweep.{split}.top_ids"])
     return tensors, strings

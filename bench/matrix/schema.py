@@ -206,9 +206,9 @@ class Retrained(_Strict):
 
 
 class Stages(NamedTuple):
-    """What is measured of every fitted intervention."""
+    """What is measured of a fitted intervention."""
 
-    sweep: Sweep
+    sweep: Sweep | None
     sparsity: Sparsity
     prices: Prices
     localisation: Localisation
