@@ -1,13 +1,13 @@
 """What each method did on each prompt: what intervals and paired tests are made of."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.store.records import CellRecord
+from bench.store.records import MAIN_K, CellRecord
 from reports.labels import group_cells
 from reports.load import Results, splits_of
 
@@ -27,8 +27,7 @@ class Outcome:
         prompts: every prompt that one of them saw, once.
         seen: (cell, prompt), how often the cell had the prompt: other draws of prompts have others.
         e_0, f: (cell, prompt), the terms of Eq. 6 (margin 0) and 7 that a prompt gives; 0 where the
-            cell had it not. Their mean over what a cell saw is its E_0 and F. At beta*, of trained
-            methods at beta = 1.
+            cell had it not. Their mean over what a cell saw is its E_0 and F.
     """
 
     label: str
@@ -68,6 +67,11 @@ class Outcome:
         """E_0."""
         return float((self.seen * self.e_0).sum() / self.seen.sum())
 
+    @cached_property
+    def paid(self) -> float:
+        """The price paid on these prompts: -F, in nats."""
+        return -float((self.seen * self.f).sum() / self.seen.sum())
+
     def on(self, prompts: Sequence[Prompt]) -> "Outcome":
         """Return the outcome on some of the prompts alone, in their order."""
         if tuple(prompts) == self.prompts:
@@ -99,22 +103,40 @@ def outcomes(
 ) -> dict[str, Outcome]:
     """Return by label what is stored per prompt of a split (the main one if None).
 
-    A method whose cells store nothing per prompt, or do not say which prompts they had, is not
-    among them.
+    At the strength that methods are judged at (`judged_at`). A method whose cells store nothing per
+    prompt, or do not say which prompts they had, is not among them.
     """
     chosen = split or main_split(results.of(model, task))
     key = ("outcomes", model, task, chosen)
-    return results.once(key, lambda: _outcomes(results, model, task, chosen))
+    return results.once(key, lambda: _outcomes(results, model, task, chosen, _per_prompt))
 
 
-def _outcomes(results: Results, model: str, task: str, split: str) -> dict[str, Outcome]:
+def outcomes_of_few_points(results: Results, model: str, task: str) -> dict[str, Outcome]:
+    """Return by label what the `MAIN_K` strongest points do on the main split, at one price.
+
+    Of cells that were not measured at that number, what the largest number below it does.
+    """
+    split = main_split(results.of(model, task))
+    key = ("few points", model, task)
+    return results.once(
+        key, lambda: _outcomes(results, model, task, split, _per_prompt_of_few_points)
+    )
+
+
+def _outcomes(
+    results: Results,
+    model: str,
+    task: str,
+    split: str,
+    per_prompt: Callable[[Results, CellRecord, str], Values | None],
+) -> dict[str, Outcome]:
     found: dict[str, Outcome] = {}
     for label, group in group_cells(results.of(model, task)).items():
         known = [
             (record, values)
             for record in group
             if record.status == "done"
-            and (values := _per_prompt(results, record, split)) is not None
+            and (values := per_prompt(results, record, split)) is not None
         ]
         if known:
             found[label] = _gathered(label, known, split)
@@ -154,12 +176,34 @@ def _per_prompt(results: Results, record: CellRecord, split: str) -> Values | No
         return None
     strength = judged_at(record)
     plus, minus = (int(np.abs(beta - sign * strength).argmin()) for sign in (1, -1))
+    return _terms(ld[:, [plus, minus]], kl[:, [plus, minus]])
+
+
+def _per_prompt_of_few_points(results: Results, record: CellRecord, split: str) -> Values | None:
+    """(2, prompt): E_0 and F of every prompt of one cell, its strongest points alone."""
+    stored = record.localisation
+    tensors = results.small_tensors(record.id)
+    ld, kl = (tensors.get(f"localisation.{name}") for name in ("ld", "kl"))
+    if stored is None or stored.split != split or ld is None or kl is None:
+        return None
+    few = [place for place, k in enumerate(stored.k) if k <= MAIN_K]
+    if not few or len(ld) != len(record.prompts.get(split, [])):
+        return None
+    return _terms(ld[:, few[-1]], kl[:, few[-1]])
+
+
+def _terms(ld: Values, kl: Values) -> Values:
+    """(2, prompt): terms of E_0 and F from logit differences and divergences (prompt, sign)."""
     ld, kl = ld.astype(np.float64), kl.astype(np.float64)
-    e_0 = np.minimum(ld[:, plus], 0) + np.minimum(-ld[:, minus], 0)
-    return np.stack([e_0, -(kl[:, plus] + kl[:, minus])])
+    return np.stack([np.minimum(ld[:, 0], 0) + np.minimum(-ld[:, 1], 0), -kl.sum(axis=1)])
 
 
 def judged_at(record: CellRecord) -> float:
-    """Return the strength at which a cell is judged: beta*, of trained methods 1."""
+    """Return the strength at which a cell is judged: that of the main price where it has one.
+
+    Else, as in the paper, beta*, of trained methods 1.
+    """
+    if record.main_price is not None:
+        return record.main_price.beta
     star = record.beta.star if record.beta else None
     return 1.0 if record.trained or star is None else star

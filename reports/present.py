@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 COUNT = "|θ| ≥ 0.01"
+KNOWS_WHERE = "knows where?"
+AREA = "few points"
 OVER_PROMPTS = "95 % over prompts"
 OVER_SEEDS = "95 % over seeds"
 UNSTEERED = "(unsteered model)"
@@ -37,7 +39,8 @@ def formatted(board: "DataFrame") -> "DataFrame":
     """Return the leaderboard of ONE model and task as strings, led by the unsteered model's row.
 
     Columns: method, kind, verdict, `E₀ <split>` (test first, with its 95 % intervals over prompts
-    and over seeds or draws), F, counts, β*, flips, mass, `E₀ test at β=1`, cost and status.
+    and over seeds or draws), F, localisation, counts, β*, flips, mass, E₀ at β* and at β = 1 (the
+    paper's), cost and status. Where a price was chosen E₀ and F are at that price.
     Raises ValueError for a board of several models or tasks.
     """
     from pandas import DataFrame
@@ -62,6 +65,7 @@ def _rows_of(board: "DataFrame") -> list[dict[str, Any]]:
 
 def _line(row: dict[str, Any], splits: list[str]) -> dict[str, str]:
     line = {"method": visible(row["method"]), "kind": kind(row), "verdict": verdict(row)}
+    line[KNOWS_WHERE] = row.get("localises") or MISSING
     main = splits[0] if splits else "test"
     for split in splits:
         line[f"E₀ {split_name(split)}"] = _spread(row, f"E_0_{split}")
@@ -69,6 +73,7 @@ def _line(row: dict[str, Any], splits: list[str]) -> dict[str, str]:
             line[OVER_PROMPTS] = _interval(row, f"E_0_{split}_prompts")
             line[OVER_SEEDS] = _interval(row, f"E_0_{split}_seeds")
     line[f"F {main}"] = _spread(row, f"F_{main}")
+    line[AREA] = _mean_and_interval(row, "localisation")
     line[COUNT] = _count(row)
     line["of parameters"] = number(row["n_parameters"], 0)
     line["smallest k"] = _spread(row, "smallest_k", 0)
@@ -79,6 +84,7 @@ def _line(row: dict[str, Any], splits: list[str]) -> dict[str, str]:
         else MISSING
     )
     line[f"mass {main}"] = number(row.get(f"mass_{main}"), 2)
+    line[f"E₀ {main} at β*"] = _spread(row, f"E_0_{main}_at_star")
     line[f"E₀ {main} at β=1"] = _spread(row, f"E_0_{main}_at_one")
     line["seconds"] = number(row["seconds"], 1)
     line["forward rows"] = number(row["forward_rows"], 0)
@@ -101,6 +107,11 @@ def verdict(row: dict[str, Any]) -> str:
     """Return what the tests say of a method (see `reports.tables.verdicts`), each thing once."""
     said = dict.fromkeys(row.get(name) for name in ("against_best", "against_controls"))
     return "; ".join(text for text in said if text) or MISSING
+
+
+def _mean_and_interval(row: dict[str, Any], name: str) -> str:
+    value = row.get(name)
+    return MISSING if value is None else f"{number(value, 2)} {_interval(row, f'{name}_prompts')}"
 
 
 def _interval(row: dict[str, Any], name: str) -> str:

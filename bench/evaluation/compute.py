@@ -25,11 +25,11 @@ from bench.evaluation.sparsity import sparsity_curve
 from bench.evaluation.split import Split
 from bench.evaluation.transfer import evaluate_elsewhere
 from bench.matrix.cells import PlannedCell
-from bench.matrix.schema import MAIN_PRICE, Prices, Stages
+from bench.matrix.schema import Prices, Stages
 from bench.models.load import LoadedModel
 from bench.store.cells import Tensors as Tensors
 from bench.store.interventions import kind_of
-from bench.store.records import BetaRecord, CellRecord, PriceRecord
+from bench.store.records import MAIN_K, MAIN_PRICE, BetaRecord, CellRecord, PriceRecord
 from methods import METHODS
 from methods.core.intervention import Intervention
 from methods.core.objective import Objective
@@ -49,8 +49,6 @@ class SeveralLengthsError(UserInputError):
     """A method that is tied to positions is given prompts of several lengths."""
 
 
-MAIN_K = 16
-"""How many of the strongest points of further draws of a control are looked at."""
 
 
 def compute_cell(

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
+from bench.store.records import MAIN_PRICE
 from tasks.registry import FITS, beyond
 
 
@@ -170,8 +171,6 @@ class Sparsity(_Strict):
 
 Price = Annotated[Weight, Field(gt=0)]
 """A divergence in nats: -F of Eq. 7."""
-MAIN_PRICE = 0.3
-"""At which methods are ranked."""
 
 
 class Prices(_Strict):

@@ -23,6 +23,10 @@ from bench.store.texts import Log, Name, Notes, Text, first_line
 FORMAT = 2
 """Of a run on disk. 2: files are sealed (see `bench.store.files`)."""
 MAX_ID_LENGTH = 200
+MAIN_PRICE = 0.3
+"""The divergence in nats (-F of Eq. 7) at which methods are ranked."""
+MAIN_K = 16
+"""The number of strongest points by which it is judged whether a method knows where."""
 _SAFE_ID = re.compile(r"[A-Za-z0-9_=,-][A-Za-z0-9._=,-]*")
 
 
@@ -332,6 +336,12 @@ class CellRecord(StrictRecord):
     sparsity: SparsityRecord | None = None
     top_tokens: dict[str, str] = {}
     notes: Notes = []
+
+    @property
+    def main_price(self) -> PriceRecord | None:
+        """The strength at the price at which methods are ranked, or at the first there is."""
+        at = {price.price: price for price in self.prices}
+        return at.get(MAIN_PRICE, next(iter(self.prices), None))
 
     @property
     def seconds(self) -> float:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.store.records import CellRecord, MetricRow
+from reports.curves import Curve, curves
 from reports.labels import group_cells, missing_by_label
 from reports.load import Results, splits_of
 from reports.missing import FAILED, NOT_COMPUTED, Missing, by_status
@@ -20,6 +21,7 @@ from reports.tables.verdicts import intervals, verdicts
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+VERDICTS = ("against_best", "against_controls", "localises")
 INTERVALS = ("prompts_low", "prompts_high", "seeds_low", "seeds_high")
 PER_SPLIT = ("E_0", "E_0_unsteered", "F", "flips_plus", "flips_minus", "mass", "mass_unsteered")
 
@@ -31,12 +33,17 @@ def leaderboard(results: Results, model: str | None = None, task: str | None = N
     cell why not: see `reports.missing`; with some: "partly failed", "partly computed" ...), n_cells
     (finished: draws of a control, seeds and draws of prompts of a method), n_missing, and
 
-    - `<quantity>_<split>` for the quantities of `PER_SPLIT`, at beta* (trained methods: beta = 1);
-      `E_0_<split>_at_one` at beta = 1;
+    - price: that at which methods are compared, in nats on train; missing where none was chosen;
+    - `<quantity>_<split>` for the quantities of `PER_SPLIT` at the strength chosen for that price, so
+      that -F is what is paid on the split; without a price at beta*, of trained methods at beta = 1;
+    - `E_0_<split>_at_star` and `F_<split>_at_star` at beta* (trained methods: beta = 1), which is the
+      paper's; `E_0_<split>_at_one` at beta = 1;
+    - localisation: the share of the unsteered E_0 that the k strongest points make up for at one
+      price, averaged over log k (`localisation_prompts_low`, `_high`: 95 % over prompts);
     - minimality_count (missing where it is not meaningful), minimality_meaningful, smallest_k,
       n_parameters, minimality_unit, beta_star;
     - seconds, forward_rows, backward_rows (means over cells), error (why cells are missing).
-    - against_best, against_controls: see `reports.tables.verdicts`;
+    - against_best, against_controls, localises: see `reports.tables.verdicts`;
     - `E_0_<split>_prompts_low`, `_high` and `E_0_<split>_seeds_low`, `_high`: 95 % intervals from
       prompts and from seeds (or draws of a control) drawn again; NaN where there are too few.
 
@@ -69,11 +76,13 @@ def _rows(results: Results, model: str, task: str, splits: list[str]) -> list[di
     groups = group_cells(results.of(model, task))
     absent = missing_by_label(results, model, task)
     judged = verdicts(results, model, task)
+    areas = {one.label: one for one in curves(results, model, task, "localisation")}
     ranges = [intervals(results, model, task, split) for split in splits]
     rows = []
     for label in dict.fromkeys((*groups, *absent)):
         row = _row(label, groups.get(label, []), absent.get(label, []), splits)
-        row |= {"model": model, "task": task, "against_best": None, "against_controls": None}
+        row |= {"model": model, "task": task, **dict.fromkeys(VERDICTS)}
+        row |= _localisation(areas.get(label))
         row |= {f"E_0_{split}_{what}": None for split in splits for what in INTERVALS}
         for found in ranges:
             row |= found.get(label, {})
@@ -99,11 +108,15 @@ def _row(
         **{"trained": one.trained, "control": one.control},
         **{"status": _status(bool(cells), missing), "n_cells": len(cells)},
         "n_missing": len(missing),
+        "price": next((one.main_price.price for one in cells if one.main_price), None),
     }
     for split in splits:
-        tuned = [_metrics(record, split, "one" if record.trained else "star") for record in cells]
+        judged = [_judged(record, split) for record in cells]
         for name in PER_SPLIT:
-            row |= _aggregate(f"{name}_{split}", tuned, attrgetter(name))
+            row |= _aggregate(f"{name}_{split}", judged, attrgetter(name))
+        tuned = [_metrics(record, split, "one" if record.trained else "star") for record in cells]
+        row |= _aggregate(f"E_0_{split}_at_star", tuned, attrgetter("E_0"))
+        row |= _aggregate(f"F_{split}_at_star", tuned, attrgetter("F"))
         at_one = [_metrics(record, split, "one") for record in cells]
         row |= _aggregate(f"E_0_{split}_at_one", at_one, lambda one: one.E_0)
     minimality = [record.minimality for record in cells]
@@ -144,6 +157,24 @@ def _reasons(missing: list[Missing]) -> str | None:
 def _metrics(record: CellRecord, split: str, beta_kind: str) -> MetricRow | None:
     rows = (row for row in record.metrics if (row.split, row.beta_kind) == (split, beta_kind))
     return next(rows, None)
+
+
+def _judged(record: CellRecord, split: str) -> MetricRow | None:
+    """The metrics at the strength that methods are compared at."""
+    price = record.main_price
+    if price is None:
+        return _metrics(record, split, "one" if record.trained else "star")
+    rows = (row for row in record.metrics if (row.split, row.price) == (split, price.price))
+    return next(rows, None) or _metrics(record, split, "one")  # other tasks have no price
+
+
+def _localisation(curve: Curve | None) -> dict[str, float | None]:
+    """Share of the unsteered E_0 that few points make up for; its ends are those of the area."""
+    names = ("localisation", "localisation_prompts_low", "localisation_prompts_high")
+    if curve is None:
+        return dict.fromkeys(names)
+    values = (curve.area, *curve.area_interval)
+    return dict(zip(names, map(curve.made_up, values), strict=True))
 
 
 def _seconds(record: CellRecord) -> float | None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reports.curves import curve_of, values_of
 from reports.load import Results, parent_of
-from reports.outcomes import Outcome, main_split, outcomes
+from reports.outcomes import Outcome, Values, main_split, outcomes, outcomes_of_few_points
 from reports.outcomes import paired as on_shared_prompts
 from reports.statistics import LEVEL, holm, interval, sign_flip
 from reports.tables.undecided import too_few, undefined
@@ -22,9 +23,12 @@ if TYPE_CHECKING:
 NOT_TOLD_APART = "not told apart"
 A_DRAW_AS_GOOD = "not better than every draw"
 NO_SHARED_PROMPT = "no prompt in common"
+PRICES_DIFFER = "prices differ"
+SAME_PRICE = 1.25
+"""Prices on test whose ratio is below this are the same."""
 COLUMNS = (
     *("model", "task", "split", "method_a", "method_b", "n_prompts", "E_0_a", "E_0_b"),
-    *("difference", "low", "high", "p", "p_holm", "draws_beaten", "verdict"),
+    *("difference", "low", "high", "p", "p_holm", "draws_beaten", "paid_a", "paid_b", "verdict"),
 )
 
 
@@ -39,7 +43,9 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
     `verdict` is the label of the better one where p_holm is below 0.05, and else why not:
     `not told apart`; `not better than every draw` (of a control: told apart from their mean, but
     one draw does as well); `too few prompts to tell` (no adjusted p could be that small);
-    `undefined` (a value is no number); `no prompt in common`.
+    `undefined` (a value is no number); `no prompt in common`; `prices differ`: told apart, but one
+    paid at least 25 % more on these prompts (`paid_a`, `paid_b`, in nats), and at a price that both
+    can be read at, prompt by prompt from their stored curves, it is not.
     """
     from pandas import DataFrame
 
@@ -52,17 +58,26 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
 
 def compared(results: Results, model: str, task: str) -> list[dict[str, Any]]:
     """Return the rows of one model and task."""
-    return results.once(("paired", model, task), lambda: _compared(results, model, task))
+    found = outcomes(results, model, task)
+    return results.once(("paired", model, task), lambda: _compared(results, model, task, found))
 
 
-def _compared(results: Results, model: str, task: str) -> list[dict[str, Any]]:
+def compared_at_few_points(results: Results, model: str, task: str) -> list[dict[str, Any]]:
+    """Return the rows of one model and task when the strongest points act alone."""
+    found = outcomes_of_few_points(results, model, task)
+    return results.once(("paired few", model, task), lambda: _compared(results, model, task, found))
+
+
+def _compared(
+    results: Results, model: str, task: str, found: dict[str, Outcome]
+) -> list[dict[str, Any]]:
     split = main_split(results.of(model, task))
-    pairs = [on_shared_prompts(*pair) for pair in _pairs(outcomes(results, model, task, split))]
+    pairs = [on_shared_prompts(*pair) for pair in _pairs(found)]
     p = np.array([_p(*pair) for pair in pairs])
     family = int(np.isfinite(p).sum())
     where = {"model": model, "task": task, "split": split}
     return [
-        where | _row(a, b, float(raw), float(adjusted), family)
+        where | _row(results, a, b, float(raw), float(adjusted), family)
         for (a, b), raw, adjusted in zip(pairs, p, holm(p), strict=True)
     ]
 
@@ -82,7 +97,9 @@ def _p(a: Outcome, b: Outcome) -> float:
     return float(sign_flip(a.weights * (a.per_prompt - b.per_prompt))[0])
 
 
-def _row(a: Outcome, b: Outcome, p: float, p_holm: float, family: int) -> dict[str, Any]:
+def _row(
+    results: Results, a: Outcome, b: Outcome, p: float, p_holm: float, family: int
+) -> dict[str, Any]:
     row: dict[str, Any] = {"method_a": a.label, "method_b": b.label, "n_prompts": len(a.prompts)}
     if not a.prompts:
         return row | {"p": p, "p_holm": p_holm, "verdict": NO_SHARED_PROMPT}
@@ -92,9 +109,10 @@ def _row(a: Outcome, b: Outcome, p: float, p_holm: float, family: int) -> dict[s
     return row | {
         **{"E_0_a": e_0_a, "E_0_b": e_0_b, "difference": e_0_a - e_0_b, "low": low, "high": high},
         **{"p": p, "p_holm": p_holm, "draws_beaten": _draws_beaten(a, b)},
+        **{"paid_a": a.paid, "paid_b": b.paid},
         "verdict": undefined(**{one.label: one.per_prompt for one in (a, b)})
         or too_few(len(difference), family)
-        or _verdict(a, b, e_0_a - e_0_b, p_holm),
+        or _verdict(results, a, b, e_0_a - e_0_b, p_holm),
     }
 
 
@@ -102,9 +120,53 @@ def _draws_beaten(a: Outcome, b: Outcome) -> float | None:
     return float((a.mean > b.per_seed).mean()) if b.control else None
 
 
-def _verdict(a: Outcome, b: Outcome, difference: float, p_holm: float) -> str:
+def _verdict(results: Results, a: Outcome, b: Outcome, difference: float, p_holm: float) -> str:
     if not p_holm < LEVEL:
         return NOT_TOLD_APART
+    if prices_differ(a, b) and not _holds_at_one_price(results, a, b, difference):
+        return PRICES_DIFFER
     if b.control and difference > 0 and not (a.mean > b.per_seed).all():
         return A_DRAW_AS_GOOD
     return a.label if difference > 0 else b.label
+
+
+def prices_differ(a: Outcome, b: Outcome) -> bool:
+    """Return whether one paid at least 25 % more than the other, where both chose for one price."""
+    if any(record.main_price is None for one in (a, b) for record in one.records):
+        return False
+    low, high = sorted((a.paid, b.paid))
+    return high >= SAME_PRICE * low and high > 0
+
+
+def _holds_at_one_price(results: Results, a: Outcome, b: Outcome, difference: float) -> bool:
+    """Whether the same one is told apart at the lower of the two prices paid on these prompts."""
+    price = min(a.paid, b.paid)
+    read = [e_0_at_price(results, one, price) for one in (a, b)]
+    if read[0] is None or read[1] is None:
+        return False
+    apart = read[0] - read[1]
+    told = float(sign_flip(a.weights * apart)[0]) < LEVEL
+    return told and bool(np.sign(a.weights @ apart) == np.sign(difference))
+
+
+def e_0_at_price(results: Results, one: Outcome, price: float) -> Values | None:
+    """Return E_0 of every prompt at the strength whose mean price on these prompts is `price`.
+
+    Read from the stored price curves, linear in log price between what was measured; a method that
+    never pays so much is read at its largest price. None where its cells store no curve.
+    """
+    known = [
+        record for record in one.records if values_of(results, record, "price_curve") is not None
+    ]
+    if not known:
+        return None
+    curve = curve_of(results, one.label, known, "price_curve")
+    if not set(one.prompts) <= set(curve.prompts):
+        return None
+    columns = [curve.prompts.index(prompt) for prompt in one.prompts]
+    weights = curve.weights[columns] / curve.weights[columns].sum()
+    paid = np.maximum.accumulate(-(weights @ curve.f[columns]))
+    log_paid = np.log(np.maximum(paid, np.finfo(float).tiny))
+    return np.array(
+        [np.interp(np.log(price), log_paid, of_prompt) for of_prompt in curve.e_0[columns]]
+    )

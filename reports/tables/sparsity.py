@@ -1,66 +1,17 @@
 """Sparsity curves: E_0 when only the k strongest points are left, and the area under it."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.store.records import CellRecord
-from reports.labels import group_cells
 from reports.load import Results
-from reports.outcomes import Prompt, prompts_of
-from reports.statistics import interval
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 Values = NDArray[np.float64]
 COLUMNS = ("model", "task", "method", "control", "n_cells", "n_prompts", "area", "low", "high")
-
-
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """A method's curve on the test split, averaged over seeds or draws.
-
-    Attributes:
-        k: how many points are left.
-        e_0, f: (prompt, k); every prompt once, averaged over the cells that had it.
-        weights: (prompt,), the share of all that the cells had.
-        beta: (k,), tuned at each.
-        n_cells: seeds or draws.
-    """
-
-    label: str
-    control: bool
-    k: tuple[int, ...]
-    e_0: Values
-    f: Values
-    weights: Values
-    beta: Values
-    n_cells: int
-
-    @property
-    def mean(self) -> Values:
-        """(k,): E_0."""
-        return np.asarray(self.weights @ self.e_0)
-
-    @property
-    def area_per_prompt(self) -> Values:
-        """(prompt,): E_0 averaged over log k (trapezoids)."""
-        if len(self.k) == 1:
-            return self.e_0[:, 0]
-        log_k = np.log(self.k)
-        return np.asarray(np.trapezoid(self.e_0, log_k, axis=1) / (log_k[-1] - log_k[0]))
-
-    @property
-    def area(self) -> float:
-        """The mean of `area_per_prompt`."""
-        return float(self.weights @ self.area_per_prompt)
-
-    def interval_at(self, place: int) -> tuple[float, float]:
-        """95 % over prompts of E_0 at one k."""
-        return interval(self.e_0[:, place], self.weights)
 
 
 def table(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
@@ -75,8 +26,8 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
     rows: list[dict[str, Any]] = []
     for pair in dict.fromkeys((one.model, one.task) for one in results.matching(model, task)):
         of_pair = []
-        for one in curves(results, *pair):
-            low, high = interval(one.area_per_prompt, one.weights)
+        for one in curves(results, *pair, "sparsity"):
+            low, high = one.area_interval
             of_pair.append(
                 {
                     **{"model": pair[0], "task": pair[1], "method": one.label},
@@ -87,55 +38,3 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
             )
         rows += sorted(of_pair, key=lambda row: -row["area"])
     return DataFrame(rows, columns=list(COLUMNS))
-
-
-def curves(results: Results, model: str, task: str) -> list[Curve]:
-    """Return the curve of every method whose cells store one.
-
-    Cells of one method that were measured at other k (their grids are of other sizes) have a curve
-    of their own, named by how many k it has and their largest.
-    """
-    found = []
-    for label, group in group_cells(results.of(model, task)).items():
-        by_k: dict[tuple[int, ...], list[CellRecord]] = {}
-        for record in group:
-            if record.sparsity is not None and _values(results, record) is not None:
-                by_k.setdefault(tuple(record.sparsity.k), []).append(record)
-        for k, records in by_k.items():
-            name = label if len(by_k) == 1 else f"{label} ({len(k)} k up to {k[-1]})"
-            found.append(_curve(results, name, k, records))
-    return found
-
-
-def _curve(results: Results, label: str, k: tuple[int, ...], records: list[CellRecord]) -> Curve:
-    """Put the prompts of all cells together, each prompt once."""
-    place: dict[Prompt, int] = {}
-    parts = []
-    for record in records:
-        values, stored = _values(results, record), record.sparsity
-        assert values is not None
-        assert stored is not None
-        prompts = prompts_of(record, stored.split)
-        parts.append(([place.setdefault(one, len(place)) for one in prompts], values))
-    seen = np.zeros(len(place))
-    sums = np.zeros((2, len(place), len(k)))
-    for where, values in parts:
-        np.add.at(seen, where, 1)
-        for sum_of, terms in zip(sums, values, strict=True):
-            np.add.at(sum_of, where, terms)
-    e_0, f = sums / seen[:, None]
-    beta = np.mean([record.sparsity.beta for record in records if record.sparsity], axis=0)
-    weights = seen / seen.sum()
-    return Curve(label, records[0].control, k, e_0, f, weights, beta, len(records))
-
-
-def _values(results: Results, record: CellRecord) -> tuple[Values, Values] | None:
-    """(prompt, k) each: the terms of E_0 and F; None where they are not stored prompt by prompt."""
-    if record.sparsity is None:
-        return None
-    tensors = results.small_tensors(record.id)
-    ld, kl = tensors.get("sparsity.ld"), tensors.get("sparsity.kl")
-    if ld is None or kl is None or len(ld) != len(record.prompts.get(record.sparsity.split, [])):
-        return None
-    ld, kl = ld.astype(np.float64), kl.astype(np.float64)
-    return np.minimum(ld[..., 0], 0) + np.minimum(-ld[..., 1], 0), -kl.sum(axis=-1)

@@ -1,8 +1,9 @@
 """What the leaderboard may say of a method: never a bare rank.
 
-A method is judged by two questions, each answered by the paired tests of `reports.tables.paired`:
-is it told apart from the best one, and does it beat its controls (Random, and its own scores
-Shuffled)? Where the answer is not known, that is the answer.
+A method is judged by three questions, each answered by the paired tests of `reports.tables.paired`:
+is it told apart from the best one, does it beat its controls (Random, and its own scores Shuffled)
+when all points act, and does it beat them when its few strongest points act alone: does it know
+where? Where the answer is not known, that is the answer.
 
 The best is the method of largest E_0. A verdict is the first of these that holds.
 
@@ -19,31 +20,45 @@ Against the controls, naming those it is said of:
     undefined ...
     worse than C                         told apart from C, which does better
     too few prompts to tell ...
+    prices differ from C
     not told apart from C
+    beats controls                       told apart from all, and of their n draws so few do as well
+                                         that (1 + those) / (1 + n) is at most 0.05
     not better than every draw of C      told apart from C's mean; one draw does as well
-    beats controls                       told apart from all, and better than each of their draws
+    better than n of n draws             told apart from all, and better than each of their draws,
+                                         of which there are too few (below 19) to say more
+
+With few points "localises" stands for "beats controls".
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import inf
 from typing import Any
 
 from reports.load import Results
-from reports.outcomes import Outcome, main_split, outcomes
-from reports.statistics import interval
-from reports.tables.paired import A_DRAW_AS_GOOD, NO_SHARED_PROMPT, NOT_TOLD_APART, compared
+from reports.outcomes import Outcome, main_split, outcomes, outcomes_of_few_points
+from reports.statistics import LEVEL, interval
+from reports.tables.paired import (
+    A_DRAW_AS_GOOD,
+    NO_SHARED_PROMPT,
+    NOT_TOLD_APART,
+    PRICES_DIFFER,
+    compared,
+    compared_at_few_points,
+)
 from reports.tables.undecided import TOO_FEW, says_nothing, undefined
 
 BEST = "best"
 BEHIND = "behind the best"
 NOT_TOLD_FROM_BEST = f"{NOT_TOLD_APART} from the best"
 BEATS = "beats controls"
+LOCALISES = "localises"
 WORSE = "worse than"
 Row = dict[str, Any]
 
 
 def verdicts(results: Results, model: str, task: str) -> dict[str, dict[str, str | None]]:
-    """Return by method's label the columns against_best and against_controls.
+    """Return by method's label the columns against_best, against_controls and localises.
 
     None of controls, and where there is nothing to compare with.
     """
@@ -52,14 +67,17 @@ def verdicts(results: Results, model: str, task: str) -> dict[str, dict[str, str
     rows = compared(results, model, task)
     if not rows:
         return {}
+    few = outcomes_of_few_points(results, model, task)
+    few_rows = compared_at_few_points(results, model, task)
     best = max(methods, key=lambda one: one.mean if one.mean == one.mean else -inf)
     among = [row for row in rows if not known[row["method_b"]].control]
     return {
         one.label: {
             "against_best": _against_best(one, best, among),
-            "against_controls": _against_controls(
-                [r for r in rows if r["method_a"] == one.label and known[r["method_b"]].control]
-            ),
+            "against_controls": _against_controls(one, known, rows, BEATS),
+            "localises": _against_controls(few[one.label], few, few_rows, LOCALISES)
+            if one.label in few
+            else None,
         }
         for one in methods
     }
@@ -78,17 +96,26 @@ def _against_best(one: Outcome, best: Outcome, rows: Iterable[Row]) -> str | Non
     if one is best:
         if all(verdict.startswith(TOO_FEW) for verdict in found):
             return found[0]
-        tied = sum(verdict.startswith((NOT_TOLD_APART, TOO_FEW)) for verdict in found)
+        open_ones = (NOT_TOLD_APART, TOO_FEW, PRICES_DIFFER)
+        tied = sum(verdict.startswith(open_ones) for verdict in found)
         return f"{BEST}, {NOT_TOLD_APART} from {tied}" if tied else BEST
     (verdict,) = found
     if says_nothing(verdict) or verdict == NO_SHARED_PROMPT:
         return verdict
+    if verdict == PRICES_DIFFER:
+        return f"{PRICES_DIFFER} from the best"
     return NOT_TOLD_FROM_BEST if verdict == NOT_TOLD_APART else BEHIND
 
 
-def _against_controls(rows: Iterable[Row]) -> str | None:
-    """The worst that is said of any control; `rows` are those of one method with its controls."""
-    found = {str(row["method_b"]): str(row["verdict"]) for row in rows}
+def _against_controls(
+    one: Outcome, known: Mapping[str, Outcome], rows: Iterable[Row], beats: str
+) -> str | None:
+    """The worst that is said of any control; `rows` are those of all methods."""
+    found = {
+        str(row["method_b"]): str(row["verdict"])
+        for row in rows
+        if row["method_a"] == one.label and known[row["method_b"]].control
+    }
     if not found:
         return None
     for verdict in found.values():
@@ -99,10 +126,16 @@ def _against_controls(rows: Iterable[Row]) -> str | None:
     for verdict in found.values():
         if verdict.startswith(TOO_FEW) or verdict == NO_SHARED_PROMPT:
             return verdict
-    for said, text in ((NOT_TOLD_APART, f"{NOT_TOLD_APART} from"), (A_DRAW_AS_GOOD, None)):
+    for said in (PRICES_DIFFER, NOT_TOLD_APART):
         if named := [control for control, verdict in found.items() if verdict == said]:
-            return f"{text or f'{said} of'} {', '.join(named)}"
-    return BEATS
+            return f"{said} from {', '.join(named)}"
+    draws = [draw for control in found for draw in known[control].per_seed]
+    as_good = sum(draw >= one.mean for draw in draws)
+    if (1 + as_good) / (1 + len(draws)) <= LEVEL:
+        return beats
+    if named := [control for control, verdict in found.items() if verdict == A_DRAW_AS_GOOD]:
+        return f"{A_DRAW_AS_GOOD} of {', '.join(named)}"
+    return f"better than {len(draws) - as_good} of {len(draws)} draws"
 
 
 def intervals(results: Results, model: str, task: str, split: str) -> dict[str, dict[str, float]]:
