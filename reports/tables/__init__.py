@@ -40,8 +40,20 @@ TABLES: dict[str, TableEntry] = {
         per="model",
         paper=("method a", "method b", "n tasks", "tau", "low", "high", "status"),
     ),
+    "prices": TableEntry(
+        "reports.tables.curves:prices",
+        "every cell at every price: E_0, the strength, and what was paid on each split",
+    ),
+    "price_curve": TableEntry(
+        "reports.tables.curves:price_curve",
+        "area under the price curve of every method: does it steer?",
+    ),
+    "localisation": TableEntry(
+        "reports.tables.curves:localisation",
+        "area under the curve over the k strongest points at one price: does it know where?",
+    ),
     "sparsity": TableEntry(
-        "reports.tables.sparsity:table",
+        "reports.tables.curves:sparsity",
         "area under the sparsity curve of every method",
     ),
     "stability": TableEntry(

@@ -34,10 +34,10 @@ def leaderboard(results: Results, model: str | None = None, task: str | None = N
     (finished: draws of a control, seeds and draws of prompts of a method), n_missing, and
 
     - price: that at which methods are compared, in nats on train; missing where none was chosen;
-    - `<quantity>_<split>` for the quantities of `PER_SPLIT` at the strength chosen for that price, so
-      that -F is what is paid on the split; without a price at beta*, of trained methods at beta = 1;
-    - `E_0_<split>_at_star` and `F_<split>_at_star` at beta* (trained methods: beta = 1), which is the
-      paper's; `E_0_<split>_at_one` at beta = 1;
+    - `<quantity>_<split>` for the quantities of `PER_SPLIT` at the strength chosen for that price,
+      so that -F is what is paid on the split; without a price at beta*, of trained methods at 1;
+    - `E_0_<split>_at_star` and `F_<split>_at_star` at beta* (trained methods: beta = 1), which is
+      the paper's; `E_0_<split>_at_one` at beta = 1;
     - localisation: the share of the unsteered E_0 that the k strongest points make up for at one
       price, averaged over log k (`localisation_prompts_low`, `_high`: 95 % over prompts);
     - minimality_count (missing where it is not meaningful), minimality_meaningful, smallest_k,
