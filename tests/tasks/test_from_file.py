@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -257,7 +256,6 @@ def test_a_line_of_many_megabytes_ends_in_an_error_in_little_memory(
         "except UserInputError as error: print(error)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
-    start = time.monotonic()
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     message, kilobytes = run.stdout.splitlines()
     assert message.endswith(
@@ -266,7 +264,6 @@ def test_a_line_of_many_megabytes_ends_in_an_error_in_little_memory(
         else "has 100 MiB; at most 64 MiB are read."
     )
     assert int(kilobytes) < 8_000
-    assert time.monotonic() - start < 20
 
 
 def test_too_many_rows_and_too_long_a_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

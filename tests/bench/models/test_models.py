@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,9 +127,7 @@ def cache(made_anew: Path, tmp_path: Path) -> Path:
 def test_a_cache_that_is_there_is_used(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "gguf_path", lambda: pytest.fail("made again"))
     monkeypatch.setenv("ATTRIBUTION_BENCH_CACHE", str(cache))
-    start = time.monotonic()
     loaded = load_model("smollm2-135m", device="cpu", dtype="bfloat16")
-    assert time.monotonic() - start < 15
     assert {parameter.dtype for parameter in loaded.bridge.parameters()} == {torch.bfloat16}
 
 
