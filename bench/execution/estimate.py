@@ -1,80 +1,147 @@
-"""How long cells will take, before they are computed.
+"""About how long cells take: the rows that go through the model, at the pace of finished cells.
 
-The work of a cell is counted in rows of a forward (`bench.execution.work`). What a row costs comes
-from finished cells of the same model on the same kind of device where there are any, and for the
-embedded model on two cores else from `SECONDS_A_ROW`.
+A row is one prompt through one forward from the start. Neither the model nor its tokenizer is
+loaded to count them: a model's configuration says its layers, and words stand for tokens.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
-from bench.execution.work import Counting, Stored, work_of_stored
 from bench.matrix.cells import PlannedCell
 from bench.models.embedded import WEIGHTS_DIGEST
+from bench.models.load import MODELS
+from bench.store.records import CellRecord
+from methods import METHODS
+from methods.core.points import HEAD_SITES, Site
+from tasks.task import Task
 
 SECONDS_A_ROW: Mapping[tuple[str, str], float] = {(WEIGHTS_DIGEST, "cpu"): 0.018}
-"""By the model's digest and the kind of device: one prompt of 24 tokens through the model; measured
-on two cores of a server without a GPU."""
-
-
-class Finished(Stored, Protocol):
-    """A stored cell; `bench.store.records.CellRecord` is one."""
-
-    @property
-    def status(self) -> str:
-        """ "done" or "failed"."""
-        ...
-
-    @property
-    def seconds(self) -> float:
-        """What it took."""
-        ...
+"""By the model's digest and the kind of device, before any cell is done; on two cores."""
+BACKWARD, PATCHED = 1.4, 0.3
+"""What a backward costs, and a forward that is resumed where it is patched, in rows."""
+TUNED_STRENGTHS, EVALUATIONS_OF_K, NOISE_DRAWS, EPOCHS = 36, 8, 10, 25
+"""How often tuning, the smallest k, Gaussian noise and training run every train prompt; about."""
+LAYERS = {"smollm2-135m": (30, 9), "gpt2": (12, 12), "gpt2-xl": (48, 25), "pythia-1.4b": (24, 16)}
+"""Layers and heads of the suite's own models, which need not be on this machine."""
+ANY_LAYERS, ANY_LENGTH = (12, 12), (24, 16)
+"""Of a model that is not here, and of a task that gives no prompts."""
 
 
 def estimated_seconds(
-    cells: Sequence[PlannedCell], finished: Iterable[Finished] = ()
+    cells: Sequence[PlannedCell], finished: Iterable[CellRecord] = ()
 ) -> float | None:
-    """About how long `cells` take, in seconds; None where nothing is known of a model.
+    """About how long `cells` take in one process; None where nothing is known of a model.
 
     Args:
         cells: what is to be computed.
-        finished: stored cells, of these models or others.
+        finished: stored cells, of these models or others, on the same kind of device or others.
     """
-    rates, count = _rates(finished), Counting()
-    total = 0.0
+    pace, rows, total = _pace(finished), estimated_rows(cells), 0.0
     for cell in cells:
-        model, method = cell.settings["model"], cell.settings["method"]["name"]
-        known = (rates.get((_content(model), name)) for name in (method, ""))
-        rate = next(filter(None, known), None)
-        rate = rate or SECONDS_A_ROW.get((model["digest"], model["device"]))
-        if rate is None:
+        model = cell.settings["model"]
+        seconds = pace.get(_content(model)) or SECONDS_A_ROW.get((model["digest"], model["device"]))
+        if seconds is None:
             return None
-        total += rate * count(cell).cost
+        total += seconds * rows[cell.id]
     return total
 
 
-def _rates(finished: Iterable[Finished]) -> dict[tuple[str, str], float]:
-    """Seconds a row of (model, method), and of (model, "") over all its methods."""
-    spent: dict[tuple[str, str], list[float]] = {}
+def estimated_rows(cells: Sequence[PlannedCell]) -> dict[str, float]:
+    """About the rows that computing each of the cells takes, by id."""
+    layers = {name: _layers(name) for name in {cell.model.name for cell in cells}}
+    patched = [cell.task for cell in cells if type(cell.method.method).runs_every_point]
+    lengths = {
+        task.label: _length(task.task) for task in {one.label: one for one in patched}.values()
+    }
+    return {
+        cell.id: _evaluated(cell)
+        + _fitted(cell, layers[cell.model.name], lengths.get(cell.task.label, ANY_LENGTH))
+        for cell in cells
+    }
+
+
+def _evaluated(cell: PlannedCell) -> float:
+    """The rows of all that comes after the method's own."""
+    train, test, method = cell.prompts.train, cell.prompts.test, cell.method.method
+    tests = test + cell.prompts.shifted
+    rows = 2 * (train + tests) if method.trained else 4 * tests + TUNED_STRENGTHS * train
+    rows += 4 * test * len(cell.transfer)
+    if not (method.control and method.number_of_draw):
+        sweep = cell.settings["sweep"]
+        rows += 2 * sweep["prompts"] * (sweep["points"] - 1) + 2 * EVALUATIONS_OF_K * train
+    sizes: int = cell.settings.get("sparsity", {}).get("points", 0)
+    return rows + sizes * (TUNED_STRENGTHS * train + 2 * test)
+
+
+def _fitted(cell: PlannedCell, layers: tuple[int, int], length: tuple[int, int]) -> float:
+    """The rows of the method itself."""
+    settings, method, train = cell.settings["method"], cell.method.method, cell.prompts.train
+    if method.control:
+        return 0.0
+    if method.trained:
+        epochs = settings.get("epochs")
+        return 2 * (1 + BACKWARD) * train * (epochs if isinstance(epochs, int) else EPOCHS)
+    corruption = settings.get("corruption")
+    contrasts = train * (NOISE_DRAWS if corruption == "gaussian" else 1)
+    if not method.runs_every_point:
+        return contrasts * ((1 if corruption is None else 2) + BACKWARD)
+    chosen = cell.settings["positions"]
+    reached = length[0] if corruption in ("zero", "gaussian") else length[1]
+    positions = reached if chosen == "all" else 1 if chosen == "last" else len(chosen)
+    sites = [layers[1] if Site(site) in HEAD_SITES else 1 for site in cell.settings["sites"]]
+    return PATCHED * contrasts * sum(sites) * layers[0] * positions
+
+
+def _layers(name: str) -> tuple[int, int]:
+    """Layers and heads of a model, from its configuration where that is on this machine."""
+    if name in LAYERS:
+        return LAYERS[name]
+    folder = MODELS[name].folder if name in MODELS else None
+    try:
+        config = json.loads(
+            ((folder or Path(name).expanduser()) / "config.json").read_text("utf-8")
+        )
+        config = config.get("text_config", config)
+        layers = next(config[key] for key in ("num_hidden_layers", "n_layer") if key in config)
+        heads = next(config[key] for key in ("num_attention_heads", "n_head") if key in config)
+        return int(layers), int(heads)
+    except (OSError, ValueError, AttributeError, TypeError, StopIteration):
+        return ANY_LAYERS
+
+
+def _length(task: Task) -> tuple[int, int]:
+    """Words of a task's first prompt, and how many there are from the first corrupted one on."""
+    try:
+        pair = next(iter(task.candidates("train", list(task.entities()), 0)))
+    except Exception:  # an estimate is no place to say what is wrong with somebody's task
+        return ANY_LENGTH
+    words = pair.clean.split()
+    alike = zip(words, pair.corrupted.split(), strict=False)
+    same = next((at for at, (one, other) in enumerate(alike) if one != other), 0)
+    return len(words), len(words) - same
+
+
+def _pace(finished: Iterable[CellRecord]) -> dict[str, float]:
+    """Seconds a row on each model, over all its finished cells."""
+    spent: dict[str, tuple[float, float]] = {}
     for cell in finished:
-        if cell.status != "done":
-            continue
         try:
-            model, method = _content(cell.settings["model"]), cell.settings["method"]["name"]
-            seconds, cost = float(cell.seconds), work_of_stored(cell).cost
+            model, passes = _content(cell.settings["model"]), cell.provenance["passes"]
+            method = METHODS[cell.settings["method"]["name"]].load()
+            patched = passes["fit_forward_rows"] if method.runs_every_point else 0
+            rows = passes["forward_rows"] - (1 - PATCHED) * patched
+            rows += BACKWARD * passes["backward_rows"]
+            seconds, before = float(cell.seconds), spent.get(model, (0.0, 0.0))
+            spent[model] = before[0] + seconds, before[1] + float(rows)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-            continue  # a cell that somebody else made says nothing about ours
-        if seconds > 0 and cost > 0:
-            for name in (method, ""):
-                sums = spent.setdefault((model, name), [0.0, 0.0])
-                sums[0] += seconds
-                sums[1] += cost
-    return {key: seconds / cost for key, (seconds, cost) in spent.items()}
+            continue  # a cell that failed, or that somebody else made, says nothing about ours
+    return {model: sum_of / rows for model, (sum_of, rows) in spent.items() if sum_of > 0 < rows}
 
 
 def _content(model: Mapping[str, Any]) -> str:
-    """What a row's cost depends on: all that decides a model's numbers, not what it is called."""
+    """All that decides a model's numbers; not what it is called."""
     return json.dumps({**model, "name": ""}, sort_keys=True)

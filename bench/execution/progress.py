@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from bench.execution.work import Counting
+from bench.execution.estimate import estimated_rows
 from bench.matrix.cells import PlannedCell
 from bench.store.records import CellRecord
 from bench.text import counted, harmless, in_words
@@ -27,14 +27,13 @@ from bench.text import counted, harmless, in_words
 class CellCounts:
     """Counts the cells of a run. Times are seconds of one clock, whichever.
 
-    What is left is estimated by rows of a forward (`bench.execution.work`) at the pace of the cells
-    that are done since the start, so that it knows how many workers there are.
+    What is left is estimated by rows (`bench.execution.estimate`) at the pace of the cells that are
+    done since the start, so that it knows how many workers there are.
     """
 
     def __init__(self, cells: Sequence[PlannedCell], now: float) -> None:
         self.start = now
-        count = Counting()
-        self.rows = {cell.id: count(cell).cost for cell in cells}
+        self.rows = estimated_rows(cells)
         self.total = len(cells)
         self.rows_left = sum(self.rows.values())
         self.rows_done = 0.0

@@ -11,8 +11,8 @@ from bench.evaluation.evaluate import metric_row
 from bench.evaluation.prepare import PreparedTask
 from bench.evaluation.sparsity import area, sizes, sparsity_curve, strongest
 from bench.evaluation.split import respond
+from bench.execution.estimate import estimated_rows
 from bench.execution.run import run_matrix
-from bench.execution.work import Counting
 from bench.matrix.cells import expand
 from bench.store.cells import Cell
 from methods.core.dynamic_scaling import DynamicScaling
@@ -142,7 +142,7 @@ def test_off_costs_nothing_and_leaves_cells_what_they_were(tiny_folder: Path) ->
     def plan(**changes: object) -> list[tuple[str, float]]:
         matrix = small_matrix(tiny_folder, **changes)
         found = expand(matrix, lambda name: "digest", lambda device: "cpu")
-        return [(cell.id, Counting()(cell).cost) for cell in found]
+        return [*estimated_rows(found).items()]
 
     assert plan() == plan(sparsity={"points": 0})
     for (off, rows), (on, more) in zip(plan(), plan(sparsity={"points": 5}), strict=True):

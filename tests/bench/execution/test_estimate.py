@@ -1,19 +1,30 @@
-"""Estimates of time: more for what costs more, and from finished cells where there are any."""
+"""Estimates of time: about what cells take, and better where cells of the model are done."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.evaluation.compute import identity
-from bench.execution.estimate import estimated_seconds
-from bench.execution.work import Counting
+from bench.execution.estimate import (
+    ANY_LAYERS,
+    LAYERS,
+    _layers,
+    _pace,
+    estimated_rows,
+    estimated_seconds,
+)
+from bench.execution.run import run_matrix
 from bench.matrix.cells import PlannedCell, expand
-from bench.models.embedded import WEIGHTS_DIGEST
+from bench.models.embedded import WEIGHTS_DIGEST, embedded_folder
+from bench.models.load import model_digest
 from bench.store.records import CellRecord
 from bench.text import in_one_process, in_words
 from tests.small import small_matrix
 
 DIGESTS = {"smollm2-135m": WEIGHTS_DIGEST, "the-same": WEIGHTS_DIGEST}
+PATCHED = {"name": "activ_patch", "corruption": ["counterfactual", "gaussian"]}
+TRAINED = {"name": "activ_scalar", "epochs": 3}
 
 
 def cells(name: str = "smollm2-135m", device: str = "cpu", **changes: Any) -> list[PlannedCell]:
@@ -23,61 +34,66 @@ def cells(name: str = "smollm2-135m", device: str = "cpu", **changes: Any) -> li
 
 def finished(cell: PlannedCell, seconds: float) -> CellRecord:
     """A cell as it is stored, with as many rows as were counted on."""
-    work = Counting()(cell)
-    passes = {
-        "forward_rows": round(work.forward), "backward_rows": round(work.backward),
-        "fit_forward_rows": round(work.patched), "fit_backward_rows": round(work.backward),
-    }  # fmt: skip
+    rows = estimated_rows([cell])[cell.id]
+    passes = {"forward_rows": rows, "backward_rows": 0, "fit_forward_rows": 0}
     provenance = {"seconds": {"fit": seconds, "evaluate": 0.0}, "passes": passes}
     return CellRecord(**identity(cell), status="done", provenance=provenance)
 
 
-def cost(method: object, **changes: Any) -> float:
-    (cell,) = cells(methods=[method], **changes)
-    return Counting()(cell).cost
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"methods": [PATCHED, "grad_scalar", TRAINED]},
+        {"methods": [PATCHED], "sites": ["z"], "positions": "last", "controls": {"draws": 0}},
+        {"methods": ["dla"], "sparsity": {"points": 2}, "controls": {"draws": 0}},
+    ],
+)
+def test_cells_take_about_as_many_rows_as_they_are_said_to(
+    tiny_folder: Path, tmp_path: Path, changes: dict[str, object]
+) -> None:
+    matrix = small_matrix(tiny_folder, **changes)
+    store = run_matrix(matrix, tmp_path).store
+    said = estimated_rows(expand(matrix, model_digest, lambda device: "cpu"))
+    assert len(said) == len(store.ids())
+    for cell_id in store.ids():
+        record = store.record(cell_id)
+        (pace,) = _pace([record]).values()
+        assert record.seconds / pace / 2 <= said[cell_id] <= 2 * record.seconds / pace, cell_id
 
 
 def test_what_costs_more_is_estimated_higher() -> None:
-    assert cost("activ_patch") > 2 * cost("dla")
+    def rows(method: object, **changes: Any) -> float:
+        (found,) = estimated_rows(cells(methods=[method], **changes)).values()
+        return found
+
     gaussian = {"name": "activ_patch", "corruption": "gaussian"}
-    assert cost(gaussian) > 5 * cost("activ_patch")
-    assert cost("activ_patch", sites=["attn_out"]) < cost("activ_patch")
-    assert cost("activ_patch", sites=["v"]) < cost("activ_patch", sites=["z"])
-    assert cost("activ_patch", positions="last") < cost("activ_patch", positions=[-2, -1])
-    assert cost("activ_patch", positions=[-2, -1]) < cost("activ_patch") < cost(gaussian)
-    twice = cost({"name": "activ_scalar", "epochs": 50})
-    assert 1.5 * cost("activ_scalar") < twice < 2 * cost("activ_scalar")
-    assert cost("dla", prompts={"train": 8}) > cost("dla", prompts={"train": 2})
-    assert cost("activ_patch", prompts={"train": 8}) > cost("activ_patch", prompts={"train": 2})
-
-
-def test_the_means_of_one_prompt_are_its_own() -> None:
-    """So nothing is patched."""
-    (cell,) = cells(methods=[{"name": "activ_patch", "corruption": "mean"}], prompts={"train": 1})
-    assert Counting()(cell).patched < 5
+    assert rows("dla") < rows("activ_patch") / 2
+    assert rows(gaussian) > 3 * rows("activ_patch")
+    assert rows("activ_patch", sites=["attn_out"]) < rows("activ_patch")
+    assert rows("activ_patch", positions="last") < rows("activ_patch", positions=[-2, -1])
+    assert rows("activ_patch", positions=[-2, -1]) < rows("activ_patch")
+    assert rows("activ_scalar") < rows({"name": "activ_scalar", "epochs": 50})
+    assert rows("dla", prompts={"train": 8}) > rows("dla", prompts={"train": 2})
 
 
 def test_finished_cells_of_the_model_replace_what_was_measured_elsewhere() -> None:
     one, other = cells(methods=["dla", "activ_scalar"])
+    (named,), (gpu,) = cells("the-same", methods=["dla"]), cells(methods=["dla"], device="cuda")
+    record, rows = finished(one, 1000.0), estimated_rows([one, other])
     before = estimated_seconds([one, other])
     assert before is not None
-    record = finished(one, 1000.0)
     assert estimated_seconds([one], [record]) == pytest.approx(1000.0)
-    expected = 1000 * Counting()(other).cost / Counting()(one).cost
-    assert estimated_seconds([other], [record]) == pytest.approx(expected)
-    own = finished(other, 5.0)
-    assert estimated_seconds([other], [record, own]) == pytest.approx(5.0)
+    assert estimated_seconds([other], [record]) == pytest.approx(
+        1000 * rows[other.id] / rows[one.id]
+    )
     elsewhere = finished(cells("gpt2", methods=["dla"])[0], 7.0)
     assert estimated_seconds([one, other], [elsewhere]) == before
-
-
-def test_a_model_is_known_by_what_it_is_and_where_it_runs() -> None:
-    (ours,), (named,) = cells(methods=["dla"]), cells("the-same", methods=["dla"])
-    (gpu,) = cells(methods=["dla"], device="cuda")
-    record = finished(ours, 1000.0)
+    # A model is known by what it is and where it runs, not by its name.
     assert estimated_seconds([named], [record]) == pytest.approx(1000.0)
     assert estimated_seconds([gpu], [record]) is None
     assert estimated_seconds([gpu], [record, finished(gpu, 3.0)]) == pytest.approx(3.0)
+    assert estimated_seconds(cells("gpt2-xl")) is None
+    assert estimated_seconds([]) == 0
 
 
 def test_a_stored_cell_that_does_not_say_what_it_counted_says_nothing() -> None:
@@ -89,12 +105,15 @@ def test_a_stored_cell_that_does_not_say_what_it_counted_says_nothing() -> None:
         assert estimated_seconds([cell], [silent]) is None
     foreign = {**record.settings, "method": {"name": "nobodys"}}
     assert estimated_seconds([cell], [record.model_copy(update={"settings": foreign})]) is None
-    assert estimated_seconds([cell], [record]) == pytest.approx(10.0)
 
 
-def test_nothing_is_said_of_a_model_that_nothing_was_measured_on() -> None:
-    assert estimated_seconds(cells("gpt2-xl")) is None
-    assert estimated_seconds([]) == 0
+def test_layers_are_those_of_a_configuration_or_any(tmp_path: Path, tiny_folder: Path) -> None:
+    assert _layers(str(embedded_folder(weights=False))) == LAYERS["smollm2-135m"]
+    assert _layers(str(tiny_folder))[0] >= 2
+    assert _layers("somebody/model") == ANY_LAYERS
+    for text in ("[1]", "{", '{"n_layer": 2}', '{"n_layer": "many", "n_head": 2}'):
+        (tmp_path / "config.json").write_text(text)
+        assert _layers(str(tmp_path)) == ANY_LAYERS
 
 
 @pytest.mark.parametrize(
@@ -104,8 +123,5 @@ def test_nothing_is_said_of_a_model_that_nothing_was_measured_on() -> None:
 def test_durations_in_words(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
     assert in_one_process(seconds) == f"{words} in one process"
-
-
-def test_an_unknown_duration_says_why() -> None:
-    assert in_words(None) == "an unknown time: nothing has been measured on this model yet"
-    assert in_one_process(None) == in_words(None)
+    unknown = "an unknown time: nothing has been measured on this model yet"
+    assert in_words(None) == in_one_process(None) == unknown

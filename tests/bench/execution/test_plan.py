@@ -70,7 +70,7 @@ def test_the_estimate_is_of_what_is_left(
     assert command(monkeypatch, "plan", str(file), "--reuse", str(done)) == 0
     shown = capsys.readouterr().out
     assert "taken over 3" in shown
-    assert re.search(r"would run  2, about 1 s in one process", shown)
+    assert re.search(r"would run  2, about \d+ s in one process", shown)
 
 
 def test_a_failed_cell_of_one_run_does_not_hide_the_done_one_of_another(
