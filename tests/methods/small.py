@@ -35,19 +35,6 @@ def subject(
     return SubjectModel(_bridge(architecture, dtype), rows_per_forward)
 
 
-def prompts(n: int = 3, length: int = N_POSITIONS, seed: int = 0, vocab: int = 64) -> Prompts:
-    """Random prompts behind a BOS; the corrupted ones differ in tokens 2 and 4."""
-    generator = torch.Generator().manual_seed(seed)
-    tokens = torch.randint(1, vocab, (n, length), generator=generator)
-    tokens[:, 0] = 0
-    corrupted = tokens.clone()
-    for position in (FIRST_DIFFERENCE, 4):
-        corrupted[:, position] = tokens[:, position] % (vocab - 1) + 1
-    answers = torch.randint(0, vocab // 2, (n,), generator=generator)
-    foils = torch.randint(vocab // 2, vocab, (n,), generator=generator)
-    return Prompts(tokens, corrupted, answers, foils, has_bos=True)
-
-
 def grid_of(
     model: SubjectModel,
     sites: Iterable[str] | None = None,
