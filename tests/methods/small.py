@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.conformance.small import tiny_prompts
 from methods.core.objective import Objective
 from methods.core.points import HEAD_SITES, PointGrid, Site, make_grid
 from methods.core.prompts import Prompts
@@ -21,6 +22,7 @@ N_LAYERS = 3
 N_POSITIONS = 7
 FIRST_DIFFERENCE = 2
 """Clean and corrupted prompts are the same up to here."""
+prompts = tiny_prompts
 
 
 @cache
