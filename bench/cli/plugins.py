@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import keyword
+import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,58 +13,17 @@ from typing import Annotated, Any
 
 import typer
 
+from bench.cli.options import PluginOption
 from bench.text import harmless
 from tasks.errors import UserInputError, nearest
 
-METHOD = '''"""{title}: say here what the score of a point is, and who proposed it."""
-
-from dataclasses import dataclass
-
-import torch
-
-from methods.core.points import PointGrid
-from methods.core.prompts import Prompts
-from methods.core.subject import SubjectModel
-from methods.method import Attribution, Method, Setting
-
-
-@dataclass(frozen=True)
-class {title}(Method):
-    """The score of a point is h . dLD/dh: replace it by your own.
-
-    Attributes:
-        power: a setting, as an example: |score| is raised to this power.
-    """
-
-    power: float = 1.0
-
-    def fit(
-        self, subject: SubjectModel, prompts: Prompts, grid: PointGrid, setting: Setting
-    ) -> Attribution:
-        """One forward and one backward of all prompts."""
-        found = subject.activations_and_gradients(prompts, grid.site_layers)
-        scores = torch.zeros((len(prompts), *grid.shape))
-        for at, place in enumerate(grid.places):
-            for layer in range(grid.n_layers):
-                h, gradient = found[place.site, layer]
-                products = (h * gradient)[:, list(grid.positions)].float()
-                if place.head is not None:
-                    products = products[:, :, place.head]
-                scores[:, at, layer] = products.sum(dim=-1).cpu()
-        scores = scores.sign() * scores.abs() ** self.power
-        return Attribution(scores.mean(dim=0), prompt_scores=scores)
-
-
-METHODS = {{"{name}": {title}}}
-'''
+TEMPLATE = Path(__file__).with_name("new_method.jinja")
 """The file that `new-method` writes: a method that works, to be changed."""
 
 
 def check(
     name: Annotated[str, typer.Argument(help="A method's, a task's or a model's name.")],
-    plugin: Annotated[
-        list[Path] | None, typer.Option(help="A file that adds methods, tasks or models.")
-    ] = None,
+    plugin: PluginOption = None,
 ) -> None:
     """Runs the conformance tests on a method, task or model, and says in words what fails.
 
@@ -98,22 +57,20 @@ def _suites(name: str) -> list[tuple[str, Callable[[str], Any], Sequence[Callabl
         UserInputError: if it stands for nothing.
     """
     from bench.conformance import methods, models, tasks
-    from bench.conformance.task_case import TaskCase
     from bench.models.load import MODELS
     from methods import METHODS
     from tasks import TASKS
 
-    found: list[tuple[str, Callable[[str], Any], Sequence[Callable[[Any], None]]]] = []
-    if name in METHODS:
-        found.append(("method", methods.Case, methods.CHECKS))
-    if name in TASKS:
-        found.append(("task", TaskCase, tasks.CHECKS))
-    if name in MODELS or "/" in name:
-        found.append(("model", models.Case, models.CHECKS))
+    known: list[tuple[bool, Any]] = [
+        (name in METHODS, ("method", methods.Case, methods.CHECKS)),
+        (name in TASKS, ("task", tasks.TaskCase, tasks.CHECKS)),
+        (name in MODELS or "/" in name, ("model", models.Case, models.CHECKS)),
+    ]
+    found = [suite for is_one, suite in known if is_one]
     if not found:
-        known = [*METHODS, *TASKS, *MODELS]
+        names = [*METHODS, *TASKS, *MODELS]
         raise UserInputError(
-            f'There is no method "{name}", nor a task or model.{nearest(name, known)}'
+            f'There is no method "{name}", nor a task or model.{nearest(name, names)}'
         )
     return found
 
@@ -123,6 +80,8 @@ def new_method(
     folder: Annotated[Path, typer.Option(help="Where to write it.")] = Path(),
 ) -> None:
     """Writes a working method as a file to start from."""
+    from jinja2 import Template
+
     from methods import METHODS
 
     if not name.isidentifier() or name != name.lower():
@@ -130,15 +89,17 @@ def new_method(
     if name in METHODS:
         raise UserInputError(f'There is a method "{name}" already; choose another name.')
     title = "".join(word.capitalize() for word in name.split("_"))
-    taken = _taken(name, title)
+    template = TEMPLATE.read_text("utf-8")
+    taken = _taken(name, title, template)
     if taken:
         raise UserInputError(f'"{name}" cannot be a method: {taken}. Choose another name.')
     file = folder / f"{name}.py"
     if file.exists():
         raise UserInputError(f"{file} is there already and stays as it is.")
+    text = Template(template, keep_trailing_newline=True).render(name=name, title=title)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(METHOD.format(name=name, title=title), "utf-8")
+        file.write_text(text, "utf-8")
     except OSError as error:
         raise UserInputError(f"--folder: {file} cannot be written: {error.strerror}.") from None
     typer.echo(f"wrote {harmless(str(file))}")
@@ -146,15 +107,13 @@ def new_method(
     typer.echo(f"run it:    python -m bench run MATRIX.yaml --plugin {file}")
 
 
-def _taken(name: str, title: str) -> str | None:
+def _taken(name: str, title: str, template: str) -> str | None:
     """Why no file of a method can have this name, or its class this title; None: it can."""
     if keyword.iskeyword(name) or keyword.issoftkeyword(name):
         return "it is a word of Python's own"
     if not title.isidentifier() or keyword.iskeyword(title):
         return f'no class can be called "{title}"'
-    text = METHOD.format(name="name", title="Title")
-    imports = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)]
-    if title in {alias.name for node in imports for alias in node.names}:
+    if re.search(rf"import .*\b{title}\b", template):
         return f"its class would hide {title}, which it needs"
     if name in sys.stdlib_module_names or _is_installed(name):
         return f'its file would hide the module "{name}"'

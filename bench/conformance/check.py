@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import FrozenInstanceError
 from typing import Any, NamedTuple, TypeVar
 
 from tasks.errors import EscapedError, UserInputError, message_of, no_exit
@@ -49,6 +50,33 @@ def check_line(summary: str, what: str) -> None:
     require("\n" not in summary and len(summary) <= 90, "that line has 90 characters at most")
 
 
+def check_names(case: Any, what: str, told: str) -> None:
+    """Raises NotConformingError for an unusual name, no line in `list`, or no docstring.
+
+    Args:
+        case: a method's or a task's.
+        what: which of the two.
+        told: what its docstring has to tell.
+    """
+    require(
+        case.name == case.name.lower() and case.name.isidentifier(),
+        "the name has to be lower-case letters, digits and _",
+    )
+    check_line(case.entry.summary, what)
+    require(case.kind.__doc__, f"the class has to have a docstring: {told}")
+
+
+def check_frozen(one: Any, other: Any) -> None:
+    """Raises NotConformingError unless the two, of the same settings, are equal and stay so."""
+    try:
+        one.some_state = 1
+    except FrozenInstanceError:
+        pass
+    else:
+        raise NotConformingError("the dataclass has to be frozen: @dataclass(frozen=True)")
+    require(one == other, "two with the same settings have to be equal")
+
+
 def needs(*basic: Check[T]) -> Callable[[Check[T]], Check[T]]:
     """A check that says nothing where one of these more basic ones has failed."""
 
@@ -69,7 +97,7 @@ def run_checks(case_of: Callable[[], T], checks: Sequence[Check[T]]) -> Iterator
     case: T | None = None
     failed: dict[Any, str] = {}
     for check in checks:
-        words = _words(check)
+        words = (check.__doc__ or str(check)).strip()
         missing = [failed[basic] for basic in getattr(check, "needs", ()) if basic in failed]
         if missing:
             failed[check] = missing[0]  # what failed itself is named to the last
@@ -80,11 +108,8 @@ def run_checks(case_of: Callable[[], T], checks: Sequence[Check[T]]) -> Iterator
             with no_exit():
                 case = case or case_of()
                 check(case)
-        except NotConformingError as error:
-            problem = str(error)
         except Exception as error:
-            problem = raised(error, getattr(case, "file", None))
-        if problem:
+            problem = problem_of(error, getattr(case, "file", None))
             failed[check] = words
         if case is None:
             yield Outcome("it can be made ready", problem)
@@ -92,10 +117,13 @@ def run_checks(case_of: Callable[[], T], checks: Sequence[Check[T]]) -> Iterator
         yield Outcome(words, problem)
 
 
-def raised(error: BaseException, file: str | None) -> str:
-    """An exception in words, with the last line of `file` on its way, or else of any file."""
-    escaped = isinstance(error, EscapedError) and error.__cause__ is not None
-    frames = traceback.extract_tb((error.__cause__ if escaped else error).__traceback__)  # type: ignore[union-attr]
+def problem_of(error: Exception, file: str | None) -> str:
+    """What an error says is wrong, with the last line of `file` on its way, or else of any file."""
+    if isinstance(error, NotConformingError):
+        return str(error)
+    escaped = isinstance(error, EscapedError)
+    cause = error.__cause__ if escaped and error.__cause__ else error
+    frames = traceback.extract_tb(cause.__traceback__)
     own = [frame for frame in frames if frame.filename == file]
     text = message_of(error)
     if isinstance(error, UserInputError) and not own:
@@ -105,7 +133,3 @@ def raised(error: BaseException, file: str | None) -> str:
         text = f"it raises {type(error).__name__}{said}"
     last = (own or [*frames])[-1:]
     return text + "".join(f" ({at.filename} line {at.lineno}: {at.line})" for at in last)
-
-
-def _words(check: Check[T]) -> str:
-    return (check.__doc__ or str(check)).strip()

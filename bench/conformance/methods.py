@@ -2,68 +2,351 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import FrozenInstanceError
+import random
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from bench.conformance.check import NotConformingError, check_line, needs, require
-from bench.conformance.method_case import Case as Case
-from bench.conformance.method_case import check_fit
-from bench.conformance.method_leaves import (
-    check_left_as_found,
-    check_left_as_found_when_broken,
-    check_prompts,
+from bench.conformance.check import (
+    NotConformingError,
+    check_frozen,
+    check_names,
+    needs,
+    problem_of,
+    require,
 )
-from bench.conformance.method_scores import (
-    check_bfloat16,
-    check_grad_mode,
-    check_positions,
-    check_scores,
-    check_seed,
+from bench.conformance.small import (
+    N_PROMPTS,
+    check_strengths,
+    grid_on,
+    left_as_found,
+    tiny_prompts,
+    tiny_subject,
 )
-from bench.conformance.small import check_strengths, tiny_prompts, tiny_subject
-from methods.core.points import ALL_SITES
+from bench.execution.unchanged import modes_kept
+from bench.models.tiny import ARCHITECTURES
+from methods import METHODS
+from methods.core.intervention import Intervention
+from methods.core.objective import Objective
+from methods.core.points import ALL_SITES, PointGrid
+from methods.core.prompts import Prompts
+from methods.core.static_scaling import StaticScaling
+from methods.core.subject import SubjectModel
+from methods.method import Attribution, Method, Setting
+from tasks.errors import no_exit
+from tasks.registry import configure, lookup
+
+
+class Fit(NamedTuple):
+    """What a method gives on a model that was made for it."""
+
+    model: SubjectModel
+    grid: PointGrid
+    found: Attribution
+
+    @property
+    def intervention(self) -> Intervention:
+        """What the suite steers with."""
+        return self.found.intervention or StaticScaling.from_scores(self.grid, self.found.scores)
+
+
+class Case:
+    """A method with its default settings, and its fits on tiny models."""
+
+    parents: ClassVar[Mapping[str, str]] = {"of": "grad_scalar"}
+    """Settings without a default that name another method."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.entry = lookup(METHODS, name, "method")
+        self.kind: type[Any] = self.entry.load()
+        require(
+            isinstance(self.kind, type) and issubclass(self.kind, Method),
+            f"{self.entry.target} has to be a subclass of methods.method.Method",
+        )
+        require(is_dataclass(self.kind), "the class has to be a dataclass: @dataclass(frozen=True)")
+        known = {field.name for field in fields(self.kind)}
+        settings = {key: value for key, value in self.parents.items() if key in known}
+        self.method: Any = configure(self.kind, settings, f'method "{name}"')
+
+    @property
+    def file(self) -> str | None:
+        """Where the method's code is."""
+        return getattr(sys.modules.get(self.kind.__module__), "__file__", None)
+
+    def sites(self, model: SubjectModel) -> list[str]:
+        """The sites that both the method and the model have."""
+        return sorted(site.value for site in self.method.sites & model.sites)
+
+    def fit(
+        self,
+        model: SubjectModel,
+        grid: PointGrid | None = None,
+        seed: int = 0,
+        prompts: Prompts | None = None,
+        parent: Tensor | None = None,
+    ) -> Fit:
+        """A fit on the same prompts, at every site that both have; a parent gives scores.
+
+        Raises:
+            NotConformingError: if what it gives is no attribution.
+        """
+        grid = grid or grid_on(model, self.sites(model))
+        if self.method.parent is not None and parent is None:
+            parent = torch.randn(grid.shape, generator=torch.Generator().manual_seed(99))
+        setting = Setting(Objective(), seed, parent)
+        found = self.method.fit(model, prompts or tiny_prompts(), grid, setting)
+        require(
+            isinstance(found, Attribution),
+            f"fit has to return a methods.method.Attribution; it returns a {_kind(found)}",
+        )
+        for name in ("scores", "prompt_scores"):
+            value = getattr(found, name)
+            require(
+                isinstance(value, Tensor) or (value is None and name == "prompt_scores"),
+                f"{name} have to be a torch.Tensor, and are a {_kind(value)}",
+            )
+        return Fit(model, grid, found)
+
+    @cached_property
+    def fits(self) -> dict[str, Fit]:
+        """What it gives on each tiny model that has a site it can score.
+
+        Raises:
+            NotConformingError: says on which one a fit went wrong.
+        """
+        found = {}
+        for architecture in ARCHITECTURES:
+            model = tiny_subject(architecture)
+            try:
+                with no_exit(), modes_kept():
+                    if self.sites(model):
+                        found[architecture] = self.fit(model)
+            except Exception as error:
+                problem = problem_of(error, self.file)
+                raise NotConformingError(f"on {architecture}: {problem}") from error
+        return found
+
+
+def _kind(value: object) -> str:
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
 
 
 def check_entry(case: Case) -> None:
     """its name and its one line in `list` are readable"""
-    summary = case.entry.summary
-    require(
-        case.name == case.name.lower() and case.name.isidentifier(),
-        "the name has to be lower-case letters, digits and _",
-    )
-    check_line(summary, "method")
-    require(case.kind.__doc__, "the class has to have a docstring: what the score of a point is")
+    check_names(case, "method", "what the score of a point is")
 
 
 def check_dataclass(case: Case) -> None:
     """it is a frozen dataclass whose settings have defaults"""
-    try:
-        case.method.some_state = 1
-    except FrozenInstanceError:
-        pass
-    else:
-        raise NotConformingError("the dataclass has to be frozen: @dataclass(frozen=True)")
-    require(case.method == Case(case.name).method, "two with the same settings have to be equal")
+    check_frozen(case.method, Case(case.name).method)
     require(case.method.sites and case.method.sites <= ALL_SITES, "`sites` has to be a set of Site")
 
 
-@needs(check_scores)
+def check_fit(case: Case) -> None:
+    """it gives an attribution, on six architectures"""
+    require(case.fits, "it has no site in common with any of them")
+
+
+@needs(check_fit)
+def check_left_as_found(case: Case) -> None:
+    """the model, its hooks and weights, and torch's state are left as found"""
+    for architecture in ("gpt2", "gemma2"):
+        model = tiny_subject(architecture)
+        before = model.unsteered_logits(tiny_prompts().tokens)
+        with left_as_found(model):
+            case.fit(model)
+        require(
+            torch.equal(before, model.unsteered_logits(tiny_prompts().tokens)),
+            "after a fit the unsteered model gives other logits",
+        )
+
+
+class BrokenError(Exception):
+    """What goes wrong in the middle of a run."""
+
+
+@needs(check_left_as_found)
+def check_left_as_found_when_broken(case: Case) -> None:
+    """they are so too after a fit that breaks at its first, second or third forward"""
+    model = tiny_subject()
+    for at in (1, 2, 3):
+        calls = 0
+
+        def die(module: Any, args: Any, output: Any, at: int = at) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == at:
+                raise BrokenError
+
+        broke = False
+        with left_as_found(model):
+            handle = model.bridge.blocks[-1].mlp.register_forward_hook(die)
+            try:
+                case.fit(model)
+            except BrokenError:
+                broke = True
+            finally:
+                handle.remove()
+        require(broke == (calls >= at), "an error of the model is swallowed")
+
+
+@needs(check_left_as_found)
+def check_prompts(case: Case) -> None:
+    """it does not change its prompts or its parent's scores"""
+    (model, grid, _), prompts = case.fits["gpt2"], tiny_prompts()
+    ascending = torch.arange(float(grid.included.numel())).reshape(grid.shape)
+    parent = ascending.clone() if case.method.parent else None
+    case.fit(model, grid, prompts=prompts, parent=parent)
+    for part in ("tokens", "corrupted", "answers", "foils"):
+        require(
+            torch.equal(getattr(prompts, part), getattr(tiny_prompts(), part)),
+            f"it changes prompts.{part}",
+        )
+    require(parent is None or torch.equal(parent, ascending), "it changes its parent's scores")
+
+
+@needs(check_fit)
+def check_scores(case: Case) -> None:
+    """scores are finite, of the grid's shape, and not all 0, on six architectures"""
+    for architecture, (_, grid, found) in case.fits.items():
+        where = f"on {architecture}: "
+        require(
+            found.scores.shape == grid.shape,
+            f"{where}scores have shape {tuple(found.scores.shape)}; (place, layer, position) of "
+            f"the grid is {grid.shape}",
+        )
+        dtype = found.scores.dtype
+        require(dtype == torch.float32, f"{where}scores have to be torch.float32, and are {dtype}")
+        require(not found.scores.requires_grad, f"{where}scores have to be detached")
+        included = found.scores[grid.included]
+        require(bool(torch.isfinite(included).all()), f"{where}scores hold NaN or infinity")
+        require(included.abs().max() > 0, f"{where}every score is 0")
+        require(
+            all(isinstance(note, str) for note in found.notes)
+            and all(torch.is_tensor(extra) for extra in found.extras.values()),
+            f"{where}notes have to be strings and extras tensors",
+        )
+        if found.prompt_scores is not None:
+            require(
+                found.prompt_scores.shape == (N_PROMPTS, *grid.shape),
+                f"{where}prompt_scores have to have shape (prompt, place, layer, position)",
+            )
+            mean = found.prompt_scores.mean(dim=0)[grid.included]
+            require(
+                torch.allclose(mean, included, rtol=1e-4, atol=1e-5),
+                f"{where}scores have to be the mean of prompt_scores",
+            )
+
+
+@needs(check_left_as_found)
+def check_positions(case: Case) -> None:
+    """it takes any site and any positions"""
+    require("gemma3" in case.fits, "it has no site in common with Gemma 3")
+    model = case.fits["gemma3"].model
+    grid = grid_on(model, case.sites(model)[:1], [2, -1])
+    scores = case.fit(model, grid).found.scores
+    require(
+        scores.shape == grid.shape,
+        f"for one site and two positions scores have shape {tuple(scores.shape)}, not "
+        f"{grid.shape}: use grid.positions, not all positions of the prompt",
+    )
+
+
+@needs(check_scores, check_left_as_found)
+def check_seed(case: Case) -> None:
+    """the same seed gives the same scores, and the global random state has no part in it"""
+    with torch.random.fork_rng(devices=[]):
+        state = random.getstate(), np.random.get_state()
+        try:
+            first, drew = _drawing(case, 1)
+            again, _ = _drawing(case, 2)
+        finally:
+            random.setstate(state[0])
+            np.random.set_state(state[1])
+    included = first.grid.included
+    same = torch.equal(first.found.scores[included], again.found.scores[included])
+    if first.found.intervention is not None and again.found.intervention is not None:
+        same = same and torch.equal(first.intervention.theta(), again.intervention.theta())
+    use = "draw from a generator made of setting.seed"
+    require(same, f"two fits with the same seed differ: {use}, and keep nothing for the next fit")
+    require(not drew, f"it changes the global random state of {drew}: {use}")
+
+
+def _drawing(case: Case, start: int) -> tuple[Fit, str]:
+    """A fit with seed 5 when global random states begin at `start`, and whose states it changes."""
+    torch.manual_seed(start)
+    random.seed(start)
+    np.random.seed(start)
+    before = _random_states()
+    found = case.fit(case.fits["gpt2"].model, seed=5)
+    after = _random_states()
+    return found, ", ".join(name for name in before if before[name] != after[name])
+
+
+def _random_states() -> dict[str, Any]:
+    return {
+        "torch": torch.random.get_rng_state().tolist(),
+        "Python": random.getstate(),
+        "numpy": str(np.random.get_state()),
+    }
+
+
+@needs(check_seed)
+def check_bfloat16(case: Case) -> None:
+    """a bfloat16 model gives fp32 scores, near those of the fp32 model"""
+    _, grid, found = case.fits["llama"]
+    rough = case.fit(tiny_subject("llama", torch.bfloat16)).found.scores
+    require(rough.dtype == torch.float32, "scores of a bfloat16 model have to be float32")
+    exact, rough = found.scores[grid.included], rough[grid.included]
+    require(bool(torch.isfinite(rough).all()), "scores of a bfloat16 model hold NaN or infinity")
+    if torch.allclose(rough, exact, rtol=0.1):  # constant scores too, which correlate with nothing
+        return
+    require(
+        float(rough.std()) > 0 and float(exact.std()) > 0,
+        "either the scores of a bfloat16 model or those in fp32 are all the same, not both",
+    )
+    correlation = float(torch.corrcoef(torch.stack([exact, rough]))[0, 1])
+    require(
+        correlation > 0.9,
+        f"scores of a bfloat16 model correlate {correlation:.2f} with those in fp32: sum in fp32",
+    )
+
+
+@needs(check_seed)
+def check_grad_mode(case: Case) -> None:
+    """it gives the same scores within no_grad and inference_mode"""
+    model, grid, expected = case.fits["gpt2"]
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode(), left_as_found(model):
+            fit = case.fit(model)  # the grid's tensors are made within the mode too
+            edit = fit.intervention.at(torch.ones(N_PROMPTS))
+            logits = model.logits(tiny_prompts().tokens, edit)
+        require(
+            torch.equal(expected.scores[grid.included], fit.found.scores[grid.included]),
+            f"within {mode.__name__} the scores are others",
+        )
+        require(bool(torch.isfinite(logits).all()), "steered logits hold NaN or infinity")
+
+
+@needs(check_scores, check_left_as_found)
 def check_beta_zero(case: Case) -> None:
     """at beta = 0 the logits are identical, at beta = 1 they are not, on six architectures"""
-    for architecture in case.architectures:
-        model = tiny_subject(architecture)
-        grid, found = case.found(architecture)
-        intervention = case.intervention(found, grid)
-        check_strengths(model, tiny_prompts().tokens, intervention, f"on {architecture}")
+    for architecture, fit in case.fits.items():
+        check_strengths(fit.model, tiny_prompts().tokens, fit.intervention, f"on {architecture}")
 
 
 @needs(check_fit)
 def check_trained(case: Case) -> None:
     """a trained method gives an intervention, its steps and their reach; no other one does"""
-    _, found = case.found("gpt2")
-    trained = case.method.trained
+    found, trained = case.fits["gpt2"].found, case.method.trained
     require(
         (found.intervention is not None) == trained,
         "a method gives an intervention exactly if it says `trained = True`",

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import torch
 
 from bench.conformance.check import check_line, require
-from bench.conformance.small import check_strengths, grid_on
-from bench.conformance.unchanged import left_as_found
+from bench.conformance.small import check_strengths, grid_on, left_as_found
 from bench.models.load import MODELS, load_model, model_digest
 from methods.core.hooks import Recorder
 from methods.core.objective import Objective

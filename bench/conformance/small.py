@@ -1,13 +1,16 @@
-"""Tiny random models, prompts for them and points on them."""
+"""Tiny random models, prompts for them and points on them, and what is asked of any model."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench.conformance.check import require
+from bench.conformance.check import NotConformingError, require
+from bench.execution.unchanged import LeftBehindError, left_unchanged
 from bench.models.tiny import tiny_bridge
 from methods.core.intervention import Intervention
 from methods.core.points import PointGrid, make_grid
@@ -26,16 +29,18 @@ def tiny_subject(architecture: str = "gpt2", dtype: torch.dtype = torch.float32)
     return SubjectModel(bridge, 500)
 
 
-def tiny_prompts() -> Prompts:
+def tiny_prompts(
+    n: int = N_PROMPTS, length: int = N_POSITIONS, seed: int = 0, vocab: int = VOCABULARY
+) -> Prompts:
     """Random prompts behind a BOS; the corrupted ones differ in tokens 2 and 4."""
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(1, VOCABULARY, (N_PROMPTS, N_POSITIONS), generator=generator)
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(1, vocab, (n, length), generator=generator)
     tokens[:, 0] = 0
     corrupted = tokens.clone()
     for position in (2, 4):
-        corrupted[:, position] = tokens[:, position] % (VOCABULARY - 1) + 1
-    answers = torch.randint(0, VOCABULARY // 2, (N_PROMPTS,), generator=generator)
-    foils = torch.randint(VOCABULARY // 2, VOCABULARY, (N_PROMPTS,), generator=generator)
+        corrupted[:, position] = tokens[:, position] % (vocab - 1) + 1
+    answers = torch.randint(0, vocab // 2, (n,), generator=generator)
+    foils = torch.randint(vocab // 2, vocab, (n,), generator=generator)
     return Prompts(tokens, corrupted, answers, foils, has_bos=True)
 
 
@@ -73,3 +78,15 @@ def check_strengths(
         )
     require(torch.equal(plain, zero), f"{where}, beta = 0 changes the logits")
     require(not torch.equal(plain, one), f"{where}, beta = 1 changes nothing")
+
+
+@contextmanager
+def left_as_found(model: SubjectModel) -> Iterator[None]:
+    """Requires that the block changes nothing about the model or the state of torch."""
+    with torch.no_grad():  # the bridge adds hooks of its own at its first forward
+        model.logits(torch.arange(2, device=model.device).view(1, 2))
+    try:
+        with left_unchanged(model, "a fit", checksum=True):
+            yield
+    except LeftBehindError as error:
+        raise NotConformingError(str(error)) from None

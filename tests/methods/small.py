@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.conformance.small import tiny_prompts
 from methods.core.objective import Objective
 from methods.core.points import HEAD_SITES, PointGrid, Site, make_grid
 from methods.core.prompts import Prompts
@@ -21,6 +22,7 @@ N_LAYERS = 3
 N_POSITIONS = 7
 FIRST_DIFFERENCE = 2
 """Clean and corrupted prompts are the same up to here."""
+prompts = tiny_prompts
 
 
 @cache
@@ -33,19 +35,6 @@ def subject(
 ) -> SubjectModel:
     """A tiny random model; the weights behind it are shared, so tests leave them alone."""
     return SubjectModel(_bridge(architecture, dtype), rows_per_forward)
-
-
-def prompts(n: int = 3, length: int = N_POSITIONS, seed: int = 0, vocab: int = 64) -> Prompts:
-    """Random prompts behind a BOS; the corrupted ones differ in tokens 2 and 4."""
-    generator = torch.Generator().manual_seed(seed)
-    tokens = torch.randint(1, vocab, (n, length), generator=generator)
-    tokens[:, 0] = 0
-    corrupted = tokens.clone()
-    for position in (FIRST_DIFFERENCE, 4):
-        corrupted[:, position] = tokens[:, position] % (vocab - 1) + 1
-    answers = torch.randint(0, vocab // 2, (n,), generator=generator)
-    foils = torch.randint(vocab // 2, vocab, (n,), generator=generator)
-    return Prompts(tokens, corrupted, answers, foils, has_bos=True)
 
 
 def grid_of(

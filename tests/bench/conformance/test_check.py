@@ -9,9 +9,8 @@ from transformers import AutoModelForCausalLM
 
 from bench import plugins
 from bench.conformance import models as of_models
-from bench.conformance import task_case
+from bench.conformance import tasks as of_tasks
 from bench.conformance.check import needs, run_checks
-from bench.conformance.tasks import CHECKS as TASK_CHECKS
 from bench.models import load as models
 from bench.models.load import ModelEntry
 from tasks import TASKS
@@ -34,9 +33,9 @@ OWN = [name for name in TASKS if name != "file"]
 
 @pytest.mark.parametrize("name", OWN)
 def test_the_suites_own_tasks_conform(name: str) -> None:
-    found = list(run_checks(lambda: task_case.TaskCase(name), TASK_CHECKS))
+    found = list(run_checks(lambda: of_tasks.TaskCase(name), of_tasks.CHECKS))
     assert [outcome for outcome in found if outcome.problem] == []
-    assert len(found) == len(TASK_CHECKS)
+    assert len(found) == len(of_tasks.CHECKS)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox", "gemma3"])
@@ -85,7 +84,7 @@ TASKS = {"bad": Bad}
 def test_what_is_wrong_with_a_task_is_said_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
 ) -> None:
-    monkeypatch.setattr(task_case, "MAX_CANDIDATES", 1000)
+    monkeypatch.setattr(of_tasks, "MAX_CANDIDATES", 1000)
     file = tmp_path / "bad.py"
     file.write_text(BAD_TASK)
     assert command(monkeypatch, "check", "bad", "--plugin", str(file)) == 1

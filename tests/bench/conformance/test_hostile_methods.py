@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench import plugins
+from bench.conformance import methods as conformance
 from bench.conformance.check import Outcome, run_checks
 from bench.conformance.methods import CHECKS, Case
 from tests.bench.cli.test_cli import command
@@ -48,12 +49,9 @@ BLAMED = {
     "nan": ("", "return Attribution(torch.full(grid.shape, torch.nan))", SCORES, "NaN or infinity"),
     "numpy": ("return Attribution(np.ones(grid.shape, np.float32))", "", FITS,
               "on gpt2: scores have to be a torch.Tensor, and are a numpy.ndarray"),
-    "list": ("return Attribution([1.0])", "", FITS, "scores have to be a torch.Tensor, and are a "
-             "list"),
     "nothing": ("return None", "", FITS, "methods.method.Attribution; it returns a NoneType"),
     "asserts": ("assert False", "", FITS, "AssertionError without a message ("),
     "leaves": ("raise SystemExit(3)", "", FITS, "on gpt2: it raised SystemExit(3)"),
-    "in_torch": ("torch.ones(2) @ torch.ones(3)", "", FITS, "it raises RuntimeError: "),
 }  # fmt: skip
 
 
@@ -73,6 +71,11 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     plugins.install([found])
     yield found
     plugins.uninstall()
+
+
+@pytest.fixture(autouse=True)
+def few_architectures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conformance, "ARCHITECTURES", ("gpt2", "llama", "gemma3"))
 
 
 def outcomes(name: str) -> list[Outcome]:

@@ -10,7 +10,7 @@ import pytest
 
 from bench.execution.run import Outcome, run_matrix
 from bench.matrix.schema import Choice
-from bench.plugin_entry import PluginEntry
+from bench.plugins import PluginEntry
 from methods import METHODS
 from tasks.errors import UserInputError
 from tasks.ioi import IOI

@@ -15,7 +15,7 @@ from bench.cli.tasks import _write
 from bench.evaluation.unsteered import as_frame, every_variety, measure
 from bench.execution.run import run_matrix
 from bench.models.load import LoadedModel, load_model
-from bench.plugin_entry import PluginEntry
+from bench.plugins import PluginEntry
 from tasks import TASKS
 from tasks.build import build_task
 from tasks.errors import UserInputError
