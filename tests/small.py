@@ -33,6 +33,8 @@ def small_matrix(folder: Path | str, **changes: object) -> Matrix:
             "controls": {"draws": 1},
             "prompts": {"train": 2, "test": 3, "shifted": 3},
             "sweep": {"points": 5},
+            "prices": {"at": [0.3], "curve": False},
+            "localisation": {"k": []},
             "agreement": {"resamples": 20},
             **changes,
         },

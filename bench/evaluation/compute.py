@@ -49,8 +49,6 @@ class SeveralLengthsError(UserInputError):
     """A method that is tied to positions is given prompts of several lengths."""
 
 
-
-
 def compute_cell(
     cell: PlannedCell,
     model: LoadedModel,

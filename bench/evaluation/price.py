@@ -28,6 +28,7 @@ import torch
 from bench.evaluation.response import Response
 from bench.evaluation.sparsity import area
 from bench.evaluation.split import Split, respond
+from bench.matrix.schema import PRICE_CURVE
 from bench.store.cells import Tensors
 from bench.store.records import PriceCurveRecord, PriceRecord
 from methods.core.intervention import Intervention
@@ -49,8 +50,6 @@ WORTH_TRYING = 0.01
 MOST_PARABOLAS = 3
 TRAINED_RANGE = (0.5, 2.0)
 """|beta| of a trained intervention beyond which a result is marked as extrapolated."""
-CURVE = tuple(float(price) for price in np.geomspace(0.03, 3, 7))
-"""Prices on train of the price curve, in nats."""
 
 
 class Strength(NamedTuple):
@@ -236,25 +235,25 @@ def strengths_at(search: PriceSearch, prices: Sequence[float], trained: bool) ->
 
 
 def price_curve(search: PriceSearch, test: Split) -> tuple[PriceCurveRecord, Tensors]:
-    """E_0 on test at the strengths chosen for the prices of `CURVE`, and what they cost there.
+    """E_0 on test at strengths chosen for the prices of `PRICE_CURVE`, and what they cost there.
 
     Returns:
         The record, and per test prompt `price_curve.ld` and `price_curve.kl` (prompt, price, sign)
         at +beta and -beta.
     """
-    chosen = [search.at(price) for price in CURVE]
+    chosen = [search.at(price) for price in PRICE_CURVE]
     beta = torch.tensor([sign * strength.beta for strength in chosen for sign in (1, -1)])
     response = respond(search.subject, test, search.intervention, beta)
-    ld, kl = (values.reshape(-1, len(CURVE), 2) for values in (response.ld, response.kl))
+    ld, kl = (values.reshape(-1, len(PRICE_CURVE), 2) for values in (response.ld, response.kl))
     e_0 = effectiveness(ld[..., 0].T, ld[..., 1].T, 0.0).tolist()
     record = PriceCurveRecord(
         split=test.name,
-        price=list(CURVE),
+        price=list(PRICE_CURVE),
         beta=[strength.beta for strength in chosen],
         E_0=e_0,
         paid=(-faithfulness(kl[..., 0].T, kl[..., 1].T)).tolist(),
         reached=[strength.reached for strength in chosen],
-        area=area(CURVE, [made_up(one, test.unsteered_e_0) for one in e_0]),
+        area=area(PRICE_CURVE, [made_up(one, test.unsteered_e_0) for one in e_0]),
     )
     return record, {"price_curve.ld": ld.numpy(), "price_curve.kl": kl.numpy()}
 

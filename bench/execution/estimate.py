@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.matrix.cells import PlannedCell
+from bench.matrix.schema import PRICE_CURVE
 from bench.models.embedded import WEIGHTS_DIGEST
 from bench.models.load import MODELS
 from bench.store.records import CellRecord
@@ -27,6 +28,8 @@ TUNED_STRENGTHS, EVALUATIONS_OF_K, NOISE_DRAWS, EPOCHS = 36, 8, 10, 25
 """How often tuning, the smallest k, Gaussian noise and training run every train prompt; about."""
 LAYERS = {"smollm2-135m": (30, 9), "gpt2": (12, 12), "gpt2-xl": (48, 25), "pythia-1.4b": (24, 16)}
 """Layers and heads of the suite's own models, which need not be on this machine."""
+PRICED_STRENGTHS, FURTHER_PRICE = 14, 5
+"""Strengths that a price runs every train prompt at, with both signs; and every further price."""
 ANY_LAYERS, ANY_LENGTH = (12, 12), (24, 16)
 """Of a model that is not here, and of a task that gives no prompts."""
 
@@ -74,7 +77,27 @@ def _evaluated(cell: PlannedCell) -> float:
         sweep = cell.settings["sweep"]
         rows += 2 * sweep["prompts"] * (sweep["points"] - 1) + 2 * EVALUATIONS_OF_K * train
     sizes: int = cell.settings.get("sparsity", {}).get("points", 0)
-    return rows + sizes * (TUNED_STRENGTHS * train + 2 * test)
+    return rows + sizes * (TUNED_STRENGTHS * train + 2 * test) + _priced(cell)
+
+
+def _priced(cell: PlannedCell) -> float:
+    """The rows of what is measured at prices."""
+    train, test, method = cell.prompts.train, cell.prompts.test, cell.method.method
+    further_draw = method.control and method.number_of_draw
+    one_price = 2 * PRICED_STRENGTHS * train
+    prices, ks = cell.settings["prices"], cell.settings["localisation"]["k"]
+    at = min(len(prices["at"]), 1) if further_draw else len(prices["at"])
+    rows = 2.0 * at * (test + cell.prompts.shifted)
+    rows += one_price + (at - 1) * 2 * FURTHER_PRICE * train if at else 0
+    if prices["curve"] and not further_draw:
+        rows += 2 * len(PRICE_CURVE) * (FURTHER_PRICE * train + test)
+    rows += (min(len(ks), 1) if further_draw else len(ks)) * (one_price + 2 * test)
+    retrained = cell.settings.get("retrained", {"k": []})
+    supports = 1 if method.control else 1 + 2 * retrained.get("draws", 0)
+    for _ in retrained["k"]:
+        steps = 2 * (1 + BACKWARD) * retrained["steps"] * min(retrained["train"], train)
+        rows += supports * (steps + one_price + 2 * test)
+    return rows
 
 
 def _fitted(cell: PlannedCell, layers: tuple[int, int], length: tuple[int, int]) -> float:

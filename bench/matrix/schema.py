@@ -173,6 +173,10 @@ Price = Annotated[Weight, Field(gt=0)]
 """A divergence in nats: -F of Eq. 7."""
 
 
+PRICE_CURVE = tuple(0.03 * 100 ** (step / 6) for step in range(7))
+"""Prices on train of the price curve: 0.03 to 3 nats."""
+
+
 class Prices(_Strict):
     """Divergences at which all methods are compared (`bench.evaluation.price`)."""
 

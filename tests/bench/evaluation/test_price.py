@@ -10,10 +10,10 @@ import torch
 
 from bench.evaluation.localisation import localise, strongest
 from bench.evaluation.prepare import PreparedTask
-from bench.evaluation.price import CURVE, PriceSearch, price_curve, unit_of
+from bench.evaluation.price import PriceSearch, price_curve, unit_of
 from bench.evaluation.split import respond
 from bench.execution.run import run_matrix
-from bench.matrix.schema import Localisation
+from bench.matrix.schema import PRICE_CURVE, Localisation
 from bench.store.cells import Cell
 from methods.core.objective import effectiveness, faithfulness
 from methods.core.static_scaling import StaticScaling
@@ -111,7 +111,8 @@ def test_points_of_equal_score_are_chosen_by_seed() -> None:
 @pytest.fixture(scope="module")
 def cells(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Cell]:
     methods = ["grad_scalar", *({"name": n, "epochs": 2} for n in ("activ_scalar", "dyn_scalar"))]
-    matrix = small_matrix(tiny_folder, methods=methods, localisation={"k": [1, 4, 100_000]})
+    asked = {"prices": {}, "localisation": {"k": [1, 4, 100_000]}}
+    matrix = small_matrix(tiny_folder, methods=methods, **asked)
     outcome = run_matrix(matrix, tmp_path_factory.mktemp("runs") / "run")
     assert not outcome.failed
     return [outcome.store.read(cell_id) for cell_id in outcome.store.ids()]
@@ -131,9 +132,9 @@ def test_a_cell_says_what_it_paid_on_every_split(cells: list[Cell]) -> None:
             np.testing.assert_allclose(found, [price.paid, price.E_0], atol=1e-5)
             assert price.beta in cell.tensors["split.test.beta"].tolist()
         assert record.price_curve is not None
-        assert record.price_curve.price == list(CURVE)
+        assert record.price_curve.price == list(PRICE_CURVE)
         kl = cell.tensors["price_curve.kl"]
-        assert kl.shape == (3, len(CURVE), 2)
+        assert kl.shape == (3, len(PRICE_CURVE), 2)
         np.testing.assert_allclose(record.price_curve.paid, kl.sum(-1).mean(0), rtol=1e-4)
         assert record.localisation is not None
         assert record.localisation.k == [1, 4]

@@ -67,8 +67,6 @@ def test_controls_are_trained_at_their_own_points_alone(tiny_folder: Path, tmp_p
     matrix = small_matrix(
         tiny_folder,
         methods=["grad_scalar"],
-        localisation={"k": []},
-        prices={"at": [0.3], "curve": False},
         retrained={"k": [4], "draws": 1, "steps": 2},
         smallest_k=False,
     )

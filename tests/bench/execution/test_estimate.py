@@ -45,7 +45,14 @@ def finished(cell: PlannedCell, seconds: float) -> CellRecord:
     [
         {"methods": [PATCHED, "grad_scalar", TRAINED]},
         {"methods": [PATCHED], "sites": ["z"], "positions": "last", "controls": {"draws": 0}},
-        {"methods": ["dla"], "sparsity": {"points": 2}, "controls": {"draws": 0}},
+        {
+            "methods": ["dla"],
+            "sparsity": {"points": 2},
+            "controls": {"draws": 2},
+            "prices": {},
+            "localisation": {},
+            "retrained": {"k": [2], "draws": 1},
+        },
     ],
 )
 def test_cells_take_about_as_many_rows_as_they_are_said_to(
@@ -67,8 +74,8 @@ def test_what_costs_more_is_estimated_higher() -> None:
         return found
 
     gaussian = {"name": "activ_patch", "corruption": "gaussian"}
-    assert rows("dla") < rows("activ_patch") / 2
-    assert rows(gaussian) > 3 * rows("activ_patch")
+    assert rows("dla") < rows("activ_patch") / 1.5
+    assert rows(gaussian) > 2 * rows("activ_patch")
     assert rows("activ_patch", sites=["attn_out"]) < rows("activ_patch")
     assert rows("activ_patch", positions="last") < rows("activ_patch", positions=[-2, -1])
     assert rows("activ_patch", positions=[-2, -1]) < rows("activ_patch")
