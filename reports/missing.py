@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.store.cells import CorruptCellError
+from bench.store.files import set_aside_reasons
 from bench.store.records import CellRecord, PlannedRecord
 from bench.store.results import RunStore
 
@@ -70,7 +71,7 @@ def read(store: RunStore) -> tuple[tuple[CellRecord, ...], tuple[Missing, ...]]:
     records: list[CellRecord] = []
     missing: list[Missing] = []
     plan, stored = store.plan, set(store.ids())
-    aside = store.set_aside() if store.planned else {}
+    aside = set_aside_reasons(store.directory) if store.planned else {}
     for cell_id in sorted(stored) if store.planned is None else store.planned:
         known = plan.get(cell_id)
         if cell_id not in stored:

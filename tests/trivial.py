@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.evaluation.compute import identity
-from bench.execution.cell_runner import CellRunner
-from bench.execution.executor import Computed, ExecutorWatcher, LocalExecutor, ScoresOf
+from bench.execution.cell_runner import CellRunner, Watcher
+from bench.execution.executor import Computed, LocalExecutor, ScoresOf
 from bench.matrix.cells import PlannedCell
 from bench.matrix.schema import Matrix
 from tests.small import small_matrix
@@ -31,7 +31,7 @@ class Trivial(LocalExecutor):
         self.known: dict[str, Any] = {}
 
     def compute(
-        self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: ExecutorWatcher
+        self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: Watcher
     ) -> Iterator[Computed]:
         for cell in cells:
             if cell.method.label not in self.known:

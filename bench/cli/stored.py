@@ -12,10 +12,10 @@ import typer
 from bench.store.files import SET_ASIDE, remove
 from bench.store.find_cell import find_cell
 from bench.store.json_values import strict_json
+from bench.store.layout import is_busy, only_writer, owner_of
 from bench.store.records import CellRecord
 from bench.store.results import RunStore
 from bench.store.upkeep import CellStates, Survey, survey, tidy
-from bench.store.writer import is_busy, only_writer, owner_of
 from bench.text import counted, harmless
 
 Results = Annotated[Path, typer.Argument(help="A results directory.")]

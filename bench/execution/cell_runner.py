@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
@@ -40,8 +40,14 @@ class ParentFailedError(UserInputError):
     """The cell whose scores another one starts from has failed."""
 
 
-class Watcher(Protocol):
-    """Who wants to know what is being computed."""
+class Watcher:
+    """Is told how a run goes on; this one does nothing with it."""
+
+    def set_aside(self, sentences: list[str]) -> None:
+        """What was damaged in the run directory, a sentence each."""
+
+    def planned(self, cells: list[PlannedCell], done: int, seconds: float | None) -> None:
+        """Once, before anything is computed: what is left, how many are done, an estimate."""
 
     def loading(self, model: str) -> None:
         """A model is loaded, and tasks are prepared for it."""
@@ -49,15 +55,14 @@ class Watcher(Protocol):
     def starting(self, cell: PlannedCell) -> None:
         """A cell is computed; its model is there."""
 
+    def interrupted(self, cell: PlannedCell, why: str) -> None:
+        """A cell that was being computed waits again."""
 
-class SilentWatcher:
-    """Shows nothing of what is being computed."""
+    def refused(self, why: str) -> None:
+        """A worker cannot take part; the others go on."""
 
-    def loading(self, model: str) -> None:
-        """Nothing."""
-
-    def starting(self, cell: PlannedCell) -> None:
-        """Nothing."""
+    def finished(self, cell: PlannedCell, record: CellRecord) -> None:
+        """A cell is stored."""
 
 
 @dataclass
@@ -78,7 +83,7 @@ class CellRunner:
     """
 
     matrix: Matrix
-    watcher: Watcher = field(default_factory=SilentWatcher)
+    watcher: Watcher = field(default_factory=Watcher)
     contents: dict[str, str] = field(default_factory=dict)
     choice: ModelChoice | None = None
     opened: OpenedModel | None = None

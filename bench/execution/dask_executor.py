@@ -11,33 +11,34 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import dask
-from distributed import Client, Future, KilledWorker, fire_and_forget, wait
+from distributed import Client, Future, fire_and_forget, wait
+from distributed.protocol.pickle import dumps
 
 from bench.evaluation.compute import Tensors, identity
 from bench.evaluation.provenance import machine
 from bench.execution.cell_queue import CellQueue, Model, needs
-from bench.execution.dask_worker import (
-    COMPUTING,
-    UnknownRunError,
-    compute_here,
-    digest_here,
-    leave,
+from bench.execution.cell_runner import Watcher
+from bench.execution.dask_worker import compute_here, digest_here, leave
+from bench.execution.dask_workers import (
+    LostError,
+    NotThereError,
+    NoWorkerError,
+    Worker,
+    Workers,
+    last_lines,
+    log_file,
 )
-from bench.execution.dask_workers import ANSWER_SECONDS, NoWorkerError, Worker, Workers
-from bench.execution.executor import Computed, Executor, ExecutorWatcher, ScoresOf
-from bench.execution.failure import CellTimeoutError, LoadTimeoutError, failure, in_force
+from bench.execution.executor import Computed, Executor, ScoresOf
+from bench.execution.failure import CellTimeoutError, LoadTimeoutError, failure
 from bench.execution.local_cluster import local_cluster, shared_gpus
-from bench.execution.run_spec import Identities, RunSpec, UnfitError
-from bench.execution.suite_files import plug_ins_of, task_files
+from bench.execution.run_spec import RunSpec, plug_ins_of
 from bench.matrix.cells import PlannedCell
 from bench.matrix.options import LOAD_TIMEOUT, RunOptions
 from bench.matrix.schema import Matrix
@@ -58,6 +59,8 @@ LOST_WORKERS = 3
 NEWS_SECONDS = 0.5
 STUCK_SECONDS = 10.0
 """A worker that has not begun with its cell for so long has something else to do."""
+OVER = 0.9
+"""Of a limit: who was lost after it was over it. That a cell was begun is heard a little late."""
 
 
 class WorkerDiedError(RuntimeError):
@@ -86,30 +89,47 @@ class DaskExecutor(Executor):
     """Workers, each with a model of its own; results come back to this process."""
 
     def __init__(self, matrix: Matrix, options: RunOptions, directory: Path) -> None:
-        self.matrix, self.directory = matrix, directory
         self.options = replace(options, load_timeout=options.load_timeout or LOAD_TIMEOUT)
-        self.run = f"attribution-bench-{uuid4().hex}"
-        self.identities = Identities()
-        self.contents = self.identities.contents
         self.local = options.scheduler is None
-        self.gpus = shared_gpus(matrix) if self.local else []
+        self.logs = (directory / LOGS).resolve()
+        self.contents: dict[str, str] = {}
+        self.models: dict[str, tuple[str, dict[str, str]]] = {}
+        self.devices: dict[str, str] = {}
+        self.gpus = shared_gpus({model.device for model in matrix.models}) if self.local else []
         self.tasks: dict[str, Task] = {}
         self.losses: dict[str, list[str]] = {}
         self.hung: dict[tuple[Model, str], Exception] = {}
         self.results: deque[Computed] = deque()
         self.news: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        spec = self._spec(matrix)
         with ExitStack() as stack:
             address = options.scheduler or self._start(stack)
             try:
-                client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+                self.client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
             except (OSError, TimeoutError, ValueError) as error:
                 raise NoWorkerError(
                     f"No dask scheduler answers at {address}: {error}. The address is what "
                     '`dask scheduler` prints, such as "tcp://10.0.0.1:8786".'
                 ) from error
-            self.client = client
-            stack.callback(client.close, timeout=FAREWELL_SECONDS)
+            stack.callback(self.client.close, timeout=FAREWELL_SECONDS)
             self.stack = stack.pop_all()
+        self.workers = Workers(self.client, spec, options.patience)
+
+    def _spec(self, matrix: Matrix) -> RunSpec:
+        """What workers are told of the run; those on this machine share its cores."""
+        options, shared = self.options, None
+        if self.local:
+            shared = max(1, dask.system.CPU_COUNT // (options.workers or 1))
+        return RunSpec(
+            f"attribution-bench-{uuid4().hex}",
+            matrix,
+            [(path, Path(path).expanduser().read_bytes()) for path in matrix.plugins],
+            plug_ins_of(matrix),
+            options.cell_timeout,
+            options.load_timeout,
+            options.threads or shared,
+            self.logs if self.local else None,
+        )
 
     def _start(self, stack: ExitStack) -> str:
         """Starts workers on this machine; gives their scheduler's address."""
@@ -123,48 +143,33 @@ class DaskExecutor(Executor):
         stack.callback(cluster.close, timeout=30)
         return str(cluster.scheduler_address)
 
-    @cached_property
-    def workers(self) -> Workers:
-        """Who is there; made when one of them is first asked: the matrix is known to be right."""
-        matrix, options = self.matrix.model_dump(), self.options
-        threads = options.threads
-        if threads is None and self.local:
-            threads = max(1, dask.system.CPU_COUNT // (options.workers or 1))
-        spec = RunSpec(
-            self.run,
-            matrix,
-            [(path, Path(path).expanduser().read_bytes()) for path in self.matrix.plugins],
-            task_files(matrix),
-            plug_ins_of(matrix),
-            options.cell_timeout,
-            options.load_timeout,
-            threads,
-        )
-        return Workers(self.client, spec, options.patience)
-
     def __exit__(self, *exception: object) -> None:
-        if self.client.status == "running":
-            self._leave()
+        """Takes back what is out, and tells all workers that the run is over."""
+        with suppress(Exception):  # a scheduler that is gone must not hide why
+            if self.client.status == "running":
+                self.client.cancel([task.future for task in self.tasks.values()], force=True)
+                able = [] if self.local else self.workers.able()
+                run = self.workers.spec.run
+                told = [self.workers.submit(worker, leave, run) for worker in able]
+                fire_and_forget(told)  # who is busy hears it after its cell
+                wait(told, timeout=FAREWELL_SECONDS)
         with suppress(OSError, TimeoutError):
             self.stack.close()
 
-    def _leave(self) -> None:
-        """Takes back what is out, and tells all workers that the run is over."""
-        with suppress(Exception):  # a scheduler that is gone must not hide why
-            self.client.cancel([task.future for task in self.tasks.values()], force=True)
-            if not self.local and "workers" in vars(self):  # who is busy hears it after its cell
-                able = self.workers.able()
-                futures = [self.workers.submit(worker, leave, self.run) for worker in able]
-                fire_and_forget(futures)
-                if futures:
-                    wait(futures, timeout=FAREWELL_SECONDS)
-
     def model_digest(self, name: str) -> str:
         """As a worker has it: this machine need not have the model."""
-        if name not in self.identities.digests:
-            found = (model_digest(name), stated_of(name)) if self.local else self._ask(name)
-            self.identities.digests[name], self.identities.stated[name] = found
-        return self.identities.digests[name]
+        return self._model(name)[0]
+
+    def stated(self, name: str) -> Mapping[str, str]:
+        """As the worker has it that gave the digest."""
+        return self._model(name)[1]
+
+    def _model(self, name: str) -> tuple[str, dict[str, str]]:
+        """A model's digest and what its entry says."""
+        if name not in self.models:
+            own = (model_digest(name), stated_of(name)) if self.local else None
+            self.models[name] = own or self._ask(name)
+        return self.models[name]
 
     def _ask(self, model: str) -> tuple[str, dict[str, str]]:
         """What a worker says of a model; another one is asked where that is lost, or lacks it.
@@ -173,35 +178,30 @@ class DaskExecutor(Executor):
             UserInputError: if nobody has the model, with what each of them said.
         """
         said: dict[str, str] = {}
+
+        def not_asked() -> Worker | None:
+            able = [worker for worker in self.workers.able() if worker.id not in said]
+            if said and not self.workers.known.keys() - said.keys():
+                lines = "\n".join(said.values())
+                raise UserInputError(f'No worker has the model "{model}":\n{lines}')
+            return able[0] if able else None
+
         while True:
-            worker = self.workers.until(lambda: self._next_asked(model, said), "is there")
-            future = self.workers.submit(worker, digest_here, self.run, model)
+            worker = self.workers.until(not_asked, "is there")
+            future = self.workers.submit(worker, digest_here, self.workers.spec.run, model)
             deadline = time.monotonic() + ASKED_SECONDS
             while worker.there and future.status == "pending" and time.monotonic() < deadline:
                 self.workers.look()
                 time.sleep(0.05)
+            if future.status == "pending":
+                future.cancel(force=True)
             try:
-                found: tuple[str, dict[str, str]] = future.result(timeout=1)
+                found: tuple[str, dict[str, str]] = self.workers.result(worker, future)
                 return found
-            except UnknownRunError:
-                self.workers.forgotten(worker)
-            except (UnfitError, ImportError) as error:
-                self.workers.refuse(worker, error)
-            except (UserInputError, CancelledError, KilledWorker, TimeoutError) as error:
-                said[worker.id] = f"  {worker.called}: {error or 'it was lost'}"
-
-    def _next_asked(self, model: str, said: Mapping[str, str]) -> Worker | None:
-        """A worker that has not yet said that it lacks a model."""
-        able = self.workers.able()
-        if said and all(worker.id in said for worker in self.workers.known.values()):
-            lines = "\n".join(said.values())
-            raise UserInputError(f'No worker has the model "{model}":\n{lines}')
-        return next((worker for worker in able if worker.id not in said), None)
-
-    def stated(self, name: str) -> Mapping[str, str]:
-        """As the worker has it that gave the digest."""
-        self.model_digest(name)
-        return self.identities.stated[name]
+            except NotThereError:
+                continue
+            except (UserInputError, LostError) as error:
+                said[worker.id] = f"  {worker.called}: {error}"
 
     def device(self, setting: str) -> str:
         """The kind of device that a setting means, the same for all cells of the run.
@@ -212,24 +212,23 @@ class DaskExecutor(Executor):
         Raises:
             NoWorkerError: if no worker with this kind of device comes.
         """
-        if setting not in self.identities.devices:
-            kind = device_kind(setting)
-            decided = time.monotonic() + SETTLED_SECONDS
+        kind, decided = device_kind(setting), time.monotonic() + SETTLED_SECONDS
 
-            def has_it() -> str | None:
-                there = {kind for worker in self.workers.able() for kind in worker.kinds}
-                if kind != "auto":
-                    return kind if kind in there else None
-                if self.local:
-                    return "cuda" if self.gpus else "cpu"
-                known = self.workers.known.values()
-                if not all(worker.kinds for worker in known) and time.monotonic() < decided:
-                    return None  # one of them may have a GPU
-                return next((one for one in ("cuda", "cpu") if one in there), None)
+        def has_it() -> str | None:
+            there = {kind for worker in self.workers.able() for kind in worker.kinds}
+            if kind != "auto":
+                return kind if kind in there else None
+            if self.local:
+                return "cuda" if self.gpus else "cpu"
+            known = self.workers.known.values()
+            if not all(worker.kinds for worker in known) and time.monotonic() < decided:
+                return None  # one of them may have a GPU
+            return next((one for one in ("cuda", "cpu") if one in there), None)
 
+        if setting not in self.devices:
             wanted = "is there" if kind == "auto" else f"computes on {kind}"
-            self.identities.devices[setting] = self.workers.until(has_it, wanted)
-        return self.identities.devices[setting]
+            self.devices[setting] = self.workers.until(has_it, wanted)
+        return self.devices[setting]
 
     def check(self, cells: Sequence[PlannedCell]) -> None:
         """Waits for a worker that can compute the first cell.
@@ -245,18 +244,21 @@ class DaskExecutor(Executor):
         self.workers.until(able, f"computes on {kind}")
 
     def compute(
-        self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: ExecutorWatcher
+        self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: Watcher
     ) -> Iterator[Computed]:
         """As results come in; a lost worker's cells go to another one."""
-        self.workers.logs = (self.directory / LOGS).resolve()
         self.waiting, self.scores_of, self.watcher = CellQueue(cells), scores_of, watcher
-        self.told, self.idle_since = 0, time.monotonic()
-        self.client.subscribe_topic(self.run, lambda event: self.news.put(event[1]))
+        self.idle_since, told = time.monotonic(), 0
+        self.client.subscribe_topic(
+            self.workers.spec.run,
+            lambda event: self.news.put({**event[1], "at": time.monotonic()}),
+        )
         try:
             while self.waiting or self.tasks:
                 self.workers.look()
-                self._tell_refusals()
-                self._move_stuck()
+                for refusal in list(self.workers.refusals.values())[told:]:
+                    self.watcher.refused(refusal)
+                told = len(self.workers.refusals)
                 self._notice_losses()
                 self._give()
                 self._hear_news()
@@ -279,13 +281,6 @@ class DaskExecutor(Executor):
             kinds |= {needs(task.cell)[1] for task in self.tasks.values()}
             raise self.workers.nobody(f"computes on {' or '.join(sorted(kinds))}")
 
-    def _tell_refusals(self) -> None:
-        """Who cannot take part is no secret, even where others compute."""
-        refusals = list(self.workers.refusals.values())
-        for words in refusals[self.told :]:
-            self.watcher.refused(words)
-        self.told = len(refusals)
-
     def _fits(self, worker: Worker) -> list[Model]:
         """The models whose cells a worker should be given."""
         return [
@@ -302,35 +297,24 @@ class DaskExecutor(Executor):
                 self._submit(cell, worker)
 
     def _submit(self, cell: PlannedCell, worker: Worker) -> None:
-        if error := self.hung.get((needs(cell), cell.task.label)):  # once a run is enough
+        model, kind = needs(cell)
+        choice = cell.model
+        if choice.device == "auto":  # which may mean another kind there
+            choice = choice.model_copy(update={"device": kind})
+        try:
+            if error := self.hung.get(((model, kind), cell.task.label)):  # once a run is enough
+                raise error.with_traceback(None)
+            pickled = dumps(replace(cell, model=choice))  # of classes without a name too
+        except Exception as error:
             self.results.append((cell, failure(cell, error, machine()), {}))
             return
-        future = self.workers.submit(
-            worker,
-            compute_here,
-            self.run,
-            cell.id,
-            self.identities,
-            None if cell.parent is None else self.scores_of(cell.parent),
-            cell.rows,
-            str(self.workers.log_file(worker)) if self.local else None,
-            gpu=needs(cell)[1] == "cuda" and worker.has_gpu_resource,
-        )
-        worker.busy, worker.loaded = True, needs(cell)
+        scores = None if cell.parent is None else self.scores_of(cell.parent)
+        arguments = (self.workers.spec.run, pickled, self.contents, scores)
+        gpu = kind == "cuda" and worker.has_gpu_resource
+        future = self.workers.submit(worker, compute_here, *arguments, gpu=gpu)
+        worker.busy, worker.loaded = True, (model, kind)
         task = self.tasks[cell.id] = Task(cell, worker, future, time.monotonic())
         future.add_done_callback(lambda done: self.news.put(task))
-
-    def _move_stuck(self) -> None:
-        """Cells that wait behind somebody else's work go to workers that have nothing to do."""
-        idle = [worker for worker in self.workers.able() if not worker.busy]
-        for task in list(self.tasks.values()):
-            if task.taken or time.monotonic() - task.since < STUCK_SECONDS:
-                continue
-            free = next((one for one in idle if needs(task.cell) in self._fits(one)), None)
-            if free is not None:
-                idle.remove(free)
-                task.worker.stuck = True
-                self._again(task, "it is busy with something else")
 
     def _hear_news(self) -> None:
         """What workers said meanwhile, and what came back."""
@@ -346,15 +330,16 @@ class DaskExecutor(Executor):
     def _note(self, event: dict[str, Any]) -> None:
         """What a worker said of its cell."""
         what, text = event["what"], event["text"]
-        tasks = [one for one in self.tasks.values() if one.worker.address == event["worker"]]
         if what == "loading":
             self.watcher.loading(text)
-        for task in tasks[:1]:
-            with self.workers.log_file(task.worker).open("a", encoding="utf-8") as file:
+        for task in self.tasks.values():
+            if task.worker.address != event["worker"]:
+                continue
+            with log_file(self.logs, task.worker).open("a", encoding="utf-8") as file:
                 file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {what} {text}\n")
             if text == task.cell.id:
                 task.taken, task.computing = True, what == "starting"
-                task.worker.stuck, task.since = False, time.monotonic()
+                task.worker.stuck, task.since = False, event["at"]
                 if task.computing:
                     self.watcher.starting(task.cell)
 
@@ -363,17 +348,14 @@ class DaskExecutor(Executor):
         if self.tasks.get(task.cell.id) is not task:
             return  # it was given up before
         try:
-            text, tensors, has_model = task.future.result(timeout=ANSWER_SECONDS)
+            text, tensors, has_model = self.workers.result(task.worker, task.future)
             record = CellRecord.model_validate_json(text)
-        except UnknownRunError as error:
-            self.workers.forgotten(task.worker)
+        except NotThereError as error:
             self._again(task, str(error))
-        except (UnfitError, ImportError) as error:  # it did not come to computing the cell
-            self.workers.refuse(task.worker, error)
-            self._again(task, str(error))
-        except (KilledWorker, CancelledError, TimeoutError) as error:
-            self.workers.check_scheduler(error)
-            self._lost(task, "dask gave it up" if isinstance(error, CancelledError) else "it died")
+        except LostError as error:
+            self._lost(task, str(error))
+        except NoWorkerError:
+            raise
         except Exception as error:
             self._failed(task, error)
         else:
@@ -385,50 +367,58 @@ class DaskExecutor(Executor):
             else:
                 self._done(task, record, tensors)
 
-    def _free(self, task: Task) -> None:
-        """The worker has nothing to do with the cell any more."""
-        del self.tasks[task.cell.id]
-        task.worker.busy = False
-
     def _again(self, task: Task, why: str) -> None:
         """Another worker gets the cell."""
-        task.future.cancel(force=True)
-        self._free(task)
+        self._give_up(task)
         self.watcher.interrupted(task.cell, f"{task.worker.address}: {why}")
         self.waiting.put_back(task.cell)
 
+    def _give_up(self, task: Task) -> None:
+        """The worker has nothing to do with the cell any more."""
+        task.future.cancel(force=True)
+        del self.tasks[task.cell.id]
+        task.worker.busy = False
+
     def _done(self, task: Task, record: CellRecord, tensors: Tensors) -> None:
-        self._free(task)
+        self._give_up(task)
         self.idle_since = time.monotonic()  # a cell may be taken and done between two looks
         record = record.model_copy(update=identity(task.cell))
         self.results.append((task.cell, record, tensors))
 
     def _failed(self, task: Task, error: Exception, *log: str) -> None:
         """A failed record with more in its log than the exception."""
-        task.future.cancel(force=True)
-        limits = in_force(self.options.cell_timeout, self.options.load_timeout)
-        here = {**machine(), "worker": task.worker.address, **limits}
+        here = {**machine(), "worker": task.worker.address}
+        for name in ("cell_timeout", "load_timeout"):  # those that there are
+            if (seconds := getattr(self.options, name)) is not None:
+                here[name] = seconds
         self._done(task, failure(task.cell, error, here, *log), {})
 
     def _notice_losses(self) -> None:
-        """Cells whose worker is gone, and those that nobody need try any more."""
+        """Cells whose worker is gone, or does not begin with them while another one is idle."""
+        idle = [worker for worker in self.workers.able() if not worker.busy]
         for task in list(self.tasks.values()):
-            if not task.taken and not (task.worker.there and task.worker.running):
+            if task.taken:
+                if not task.worker.there:
+                    self._lost(task, "it died")
+            elif not (task.worker.there and task.worker.running):
                 self._again(task, "it is gone, or dask paused it because its memory is full")
-            elif not task.worker.there:
-                self._lost(task, "it died")
+            elif time.monotonic() - task.since > STUCK_SECONDS:
+                free = next((one for one in idle if needs(task.cell) in self._fits(one)), None)
+                if free is not None:
+                    idle.remove(free)
+                    task.worker.stuck = True
+                    self._again(task, "it is busy with something else")
 
     def _lost(self, task: Task, why: str) -> None:
         """A worker was lost with a cell that it had begun; another one tries, but not for ever."""
-        what, _, stack = self.workers.stack_of(task.worker).partition("\n")
-        said = self.workers.last_words(task.worker)
-        if (error := self._timeout(task, what, stack)) is not None:
+        said = last_lines(log_file(self.logs, task.worker), task.worker)
+        if (error := self._timeout(task)) is not None:
             if isinstance(error, LoadTimeoutError):
                 self.hung[needs(task.cell), task.cell.task.label] = error
-            self._failed(task, error, stack, said)
+            self._failed(task, error, said)
             return
         losses = self.losses.setdefault(task.cell.id, [])
-        losses.append(f"{task.worker.address}: {why}\n{stack}{said}")
+        losses.append(f"{task.worker.address}: {why}\n{said}")
         if len(losses) < LOST_WORKERS:
             self._again(task, why)
             return
@@ -438,18 +428,11 @@ class DaskExecutor(Executor):
         )
         self._failed(task, error, *losses)
 
-    def _timeout(self, task: Task, what: str, stack: str) -> Exception | None:
-        """The limit that a lost worker ended itself at; None if it was lost for another reason.
-
-        Its stack and `what` it did say so where they can be read; else the clock does.
-        """
-        computing = what == COMPUTING if what else task.computing
-        kind = CellTimeoutError if computing else LoadTimeoutError
-        limit = self.options.cell_timeout if computing else self.options.load_timeout
-        if limit is None:
-            return None
-        over = "Timeout (" in stack if what else time.monotonic() - task.since > limit
-        if not over:
+    def _timeout(self, task: Task) -> Exception | None:
+        """The limit at which a lost worker ended itself; None if it was lost before."""
+        kind = CellTimeoutError if task.computing else LoadTimeoutError
+        limit = self.options.cell_timeout if task.computing else self.options.load_timeout
+        if limit is None or time.monotonic() - task.since < OVER * limit:
             return None
         return kind(
             f"took longer than the limit of {limit:g} s; its worker was ended. Give more with "

@@ -7,17 +7,15 @@ import re
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
 from distributed import Client, Future, KilledWorker
-from distributed.protocol.pickle import dumps
 
 from bench.execution.cell_queue import Model
-from bench.execution.dask_worker import prepare
+from bench.execution.dask_worker import UnknownRunError, prepare
 from bench.execution.run_spec import RunSpec, UnfitError
 from tasks.errors import UserInputError
 
@@ -25,8 +23,12 @@ LOOK_SECONDS = 1.0
 """How often the scheduler is asked who is there."""
 ANSWER_SECONDS = 60.0
 """A scheduler that does not answer, and a result that does not arrive, for so long is lost."""
-STACK_SECONDS = 5.0
-LAST_LINES = 30
+LAST_LINES = 150
+"""Of a worker's log: the stacks of a process that was ended are among them."""
+LOST = (
+    "The connection to the dask scheduler is lost. Finished cells are stored; the same command "
+    "goes on."
+)
 T = TypeVar("T")
 
 
@@ -34,10 +36,12 @@ class NoWorkerError(UserInputError):
     """There is nobody who computes, or not any more."""
 
 
-LOST = (
-    "The connection to the dask scheduler is lost. Finished cells are stored; the same command "
-    "goes on."
-)
+class NotThereError(RuntimeError):
+    """A worker has not even begun with what it was asked, and another one can be asked."""
+
+
+class LostError(RuntimeError):
+    """A worker was lost with what it was asked."""
 
 
 @dataclass(eq=False)
@@ -48,11 +52,9 @@ class Worker:
         address: where it listens.
         id: another one for another process at the same address.
         name: what it is called.
-        nanny: where the process listens that starts it again; None if it has none.
         has_gpu_resource: it declares the resource `GPU`, of which a cell on CUDA takes one.
-        preparing: its answer to `prepare`.
+        answer: to whether it can take part; None if it has to be asked.
         kinds: the kinds of device it can compute on, once it has answered.
-        stack_file: where its process leaves its stack.
         there: the scheduler knows it still.
         running: it takes tasks: dask pauses a worker whose memory is full.
         loaded: what it was last given a cell of.
@@ -64,11 +66,9 @@ class Worker:
     address: str
     id: str
     name: str
-    nanny: str | None
     has_gpu_resource: bool
-    preparing: Future | None = None
+    answer: Future | None = None
     kinds: frozenset[str] = frozenset()
-    stack_file: str = ""
     there: bool = True
     running: bool = True
     loaded: Model | None = None
@@ -112,7 +112,6 @@ class Workers:
         self.known: dict[str, Worker] = {}
         self.refusals: dict[str, str] = {}
         self.fit: set[str] = set()
-        self.logs: Path | None = None
         self.looked = 0.0
         self.numbers = count()
 
@@ -132,35 +131,28 @@ class Workers:
         for key in self.known.keys() - there.keys():
             self.known.pop(key).there = False
         for key in there.keys() - self.refusals.keys():
-            facts = there[key]
+            address, facts = there[key]
             if key not in self.known:
                 gpu = bool(facts["resources"].get("GPU"))
-                self.known[key] = Worker(
-                    facts["address"], key, str(facts["name"]), facts["nanny"], gpu
-                )
+                self.known[key] = Worker(address, key, str(facts["name"]), gpu)
             self.known[key].running = facts["status"] == "running"
         for worker in list(self.known.values()):
-            if not worker.kinds:
-                self._hear(worker)
+            self._hear(worker)
         if self.refusals and not self.known and not self.fit:
             raise NoWorkerError("\n".join(dict.fromkeys(self.refusals.values())))
         self.looked = time.monotonic()
 
-    def _there(self) -> dict[str, dict[str, Any]]:
-        """What the scheduler knows of its workers, by their ids."""
+    def _there(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """Address of each of the scheduler's workers and what it says of it, by their ids."""
         while self.client.status == "connecting":  # dask tries again, and gives up some time
             time.sleep(LOOK_SECONDS)
         self.check_scheduler()
+        identity = self.client.scheduler.identity
         try:
-            known = self.client.sync(
-                self.client.scheduler.identity, callback_timeout=ANSWER_SECONDS
-            )
+            known = self.client.sync(identity, callback_timeout=ANSWER_SECONDS)["workers"]
         except (OSError, TimeoutError, AttributeError) as error:
             raise NoWorkerError(LOST) from error
-        return {
-            facts["id"]: {**facts, "address": address}
-            for address, facts in known["workers"].items()
-        }
+        return {facts["id"]: (address, facts) for address, facts in known.items()}
 
     def check_scheduler(self, error: Exception | None = None) -> None:
         """Raises NoWorkerError, because of `error`, if dask has given the scheduler up."""
@@ -185,35 +177,55 @@ class Workers:
             pure=False,
         )
 
+    def result(self, worker: Worker, future: Future) -> Any:
+        """What a worker made of a task.
+
+        Raises:
+            NotThereError: if it has to be asked anew, or turns out to be unfit for the run.
+            LostError: if it was lost.
+            Exception: what the task raised.
+        """
+        try:
+            return future.result(timeout=ANSWER_SECONDS)
+        except UnknownRunError as error:  # a new process stands for it
+            worker.kinds, worker.answer, worker.lacking = frozenset(), None, set()
+            raise NotThereError(str(error)) from error
+        except (UnfitError, ImportError) as error:
+            self._refuse(worker, error)
+            raise NotThereError(str(error)) from error
+        except (KilledWorker, CancelledError, TimeoutError) as error:
+            self.check_scheduler(error)
+            gone = "dask gave it up" if isinstance(error, CancelledError) else "it died"
+            raise LostError(gone) from error
+
     def _hear(self, worker: Worker) -> None:
-        if worker.preparing is None:
-            worker.preparing = self.submit(worker, prepare, self.spec)
-        if worker.preparing.status == "pending":
+        """Asks a worker whether it can take part, and hears what it says."""
+        if worker.answer is None:
+            worker.answer = self.submit(worker, prepare, self.spec)
+        if worker.kinds or worker.answer.status == "pending":
             return
         try:
-            kinds, worker.stack_file = worker.preparing.result(timeout=ANSWER_SECONDS)
-            worker.kinds = frozenset(kinds)
+            worker.kinds = frozenset(self.result(worker, worker.answer))
             self.fit.add(worker.id)
-        except (CancelledError, TimeoutError, KilledWorker):
-            worker.preparing = None
+        except NotThereError:
+            return
+        except LostError:
+            worker.answer = None
         except Exception as error:
-            self.refuse(worker, error)
+            self._refuse(worker, error)
 
-    def refuse(self, worker: Worker, error: Exception) -> None:
+    def _refuse(self, worker: Worker, error: Exception) -> None:
         """A worker cannot take part; it is asked for nothing again, and is left running."""
         why = str(error)
-        if not isinstance(error, UnfitError):  # it did not even get into the suite
+        if not isinstance(error, UnfitError):
+            kind = "" if isinstance(error, UserInputError) else f"{type(error).__name__}: "
             why = (
-                f"cannot take part: {type(error).__name__}: {error}. The same attribution-bench "
-                "and its requirements have to be installed there."
+                f"cannot take part: {kind}{error}. The same attribution-bench and its requirements "
+                "have to be installed there."
             )
         self.refusals[worker.id] = f"The worker {worker.called} {why}"
         self.known.pop(worker.id, None)
         self.fit.discard(worker.id)
-
-    def forgotten(self, worker: Worker) -> None:
-        """A new process stands for the worker: it is asked anew."""
-        worker.kinds, worker.preparing, worker.lacking = frozenset(), None, set()
 
     def lacks(self, worker: Worker, model: Model) -> bool:
         """Whether a worker could not load a model that another one may have."""
@@ -244,32 +256,15 @@ class Workers:
             f"{there}. Finished cells are stored; the same command goes on.{said}"
         )
 
-    def log_file(self, worker: Worker) -> Path:
-        """A file for what a worker says; one that is called by its address has that as its name."""
-        assert self.logs is not None
-        self.logs.mkdir(parents=True, exist_ok=True)
-        name = re.sub(r"[^A-Za-z0-9._]+", "-", worker.name).strip("-.") or "worker"
-        return self.logs / f"{name}.log"
 
-    def last_words(self, worker: Worker) -> str:
-        """The last lines of a worker's log, for the log of a cell that failed with it."""
-        file = self.log_file(worker)
-        lines = file.read_text("utf-8", "replace").splitlines() if file.exists() else []
-        return "\n".join([f"The last lines of {worker.name}:", *lines[-LAST_LINES:]])
+def log_file(logs: Path, worker: Worker) -> Path:
+    """A file for what a worker says; one that is called by its address has that as its name."""
+    logs.mkdir(parents=True, exist_ok=True)
+    name = re.sub(r"[^A-Za-z0-9._]+", "-", worker.name).strip("-.") or "worker"
+    return logs / f"{name}.log"
 
-    def stack_of(self, worker: Worker) -> str:
-        """What a lost worker's process wrote when it ended; "" if that cannot be had.
 
-        It is read through the process that starts the worker again, on the worker's machine.
-        """
-
-        async def at_nanny(function: Callable[..., Any]) -> Any:
-            arguments = dumps((Path(worker.stack_file),))
-            return await self.client.rpc(worker.nanny).run(function=dumps(function), args=arguments)
-
-        answer: dict[str, Any] = {}
-        if worker.nanny is not None:
-            with suppress(OSError, TimeoutError):
-                answer = self.client.sync(at_nanny, Path.read_text, callback_timeout=STACK_SECONDS)
-                self.client.sync(at_nanny, Path.unlink, callback_timeout=STACK_SECONDS)
-        return str(answer["result"]) if answer.get("status") == "OK" else ""
+def last_lines(file: Path, worker: Worker) -> str:
+    """The last lines of a worker's log, for the log of a cell that failed with it."""
+    lines = file.read_text("utf-8", "replace").splitlines() if file.exists() else []
+    return "\n".join([f"The last lines of {worker.name}:", *lines[-LAST_LINES:]])

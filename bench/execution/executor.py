@@ -21,16 +21,6 @@ ScoresOf = Callable[[str], NDArray[Any] | None]
 """Id of a cell -> its stored scores, None if it failed."""
 
 
-class ExecutorWatcher(Watcher, Protocol):
-    """What wants to know how an executor gets on."""
-
-    def interrupted(self, cell: PlannedCell, why: str) -> None:
-        """A cell that was being computed waits again."""
-
-    def refused(self, why: str) -> None:
-        """Somebody cannot take part."""
-
-
 class Executor(AbstractContextManager["Executor"], Protocol):
     """Who computes cells: this process, or workers.
 
@@ -53,7 +43,7 @@ class Executor(AbstractContextManager["Executor"], Protocol):
         """Raises UserInputError, before anything is written, for what is wrong with all cells."""
 
     def compute(
-        self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: ExecutorWatcher
+        self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: Watcher
     ) -> Iterator[Computed]:
         """Yields every cell once it is computed or has failed, every parent before its children.
 
@@ -107,7 +97,7 @@ class LocalExecutor(Executor):
             return  # the same again when the cell is computed, as its result
 
     def compute(
-        self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: ExecutorWatcher
+        self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: Watcher
     ) -> Iterator[Computed]:
         """One after the other, in the order of the matrix."""
         self.runner.watcher = watcher

@@ -23,12 +23,6 @@ class LoadTimeoutError(RuntimeError):
     flag = "--load-timeout"
 
 
-def in_force(cell_timeout: float | None, load_timeout: float | None) -> dict[str, float]:
-    """The time limits that there are, as the provenance of a failed cell has them."""
-    limits = {"cell_timeout": cell_timeout, "load_timeout": load_timeout}
-    return {name: seconds for name, seconds in limits.items() if seconds is not None}
-
-
 def failure(
     cell: PlannedCell, error: BaseException, provenance: dict[str, Any], *more: str
 ) -> CellRecord:

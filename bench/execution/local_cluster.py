@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import dask
 from distributed import Nanny, Scheduler, SpecCluster, Worker
 
-from bench.matrix.schema import Matrix
 from tasks.errors import UserInputError
 
 START_SECONDS = 120
@@ -64,24 +64,27 @@ def local_cluster(number: int, gpus: Sequence[str], folder: str) -> SpecCluster:
 
 
 def dask_setup(worker: Worker) -> None:
-    """Runs in each of these workers at its start: Ctrl-C is for the process that started them."""
+    """Runs in each of these workers at its start: a crash shows where, and Ctrl-C is not theirs."""
+    faulthandler.enable(file=2)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def shared_gpus(matrix: Matrix) -> list[str]:
+def shared_gpus(devices: Collection[str]) -> list[str]:
     """The GPUs that are shared out among workers, as CUDA_VISIBLE_DEVICES names them.
 
+    Args:
+        devices: those of a matrix's models.
+
     Raises:
-        UserInputError: if the matrix names a GPU by its number, which all would compute on.
+        UserInputError: if one is a GPU by its number, which all would compute on.
     """
-    devices = {model.device for model in matrix.models}
     numbered = sorted(device for device in devices if device.startswith("cuda:"))
     if numbered:
         raise UserInputError(
             f'--workers shares the GPUs out, one a worker, so device "{numbered[0]}" cannot be '
             'had: write "cuda". To use some of the GPUs, name them in CUDA_VISIBLE_DEVICES.'
         )
-    if not devices & {"auto", "cuda"}:
+    if not {"auto", "cuda"}.intersection(devices):
         return []
     import torch
 

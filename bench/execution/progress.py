@@ -18,6 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from bench.execution.cell_runner import Watcher
 from bench.execution.estimate import estimated_rows
 from bench.matrix.cells import PlannedCell
 from bench.store.records import CellRecord
@@ -74,7 +75,7 @@ class CellCounts:
         return ", ".join(parts)
 
 
-class TerminalProgress:
+class TerminalProgress(Watcher):
     """A line for every cell that is finished, and how far the run is.
 
     On a terminal that stands in a bar below the lines; anywhere else at the end of each line, so

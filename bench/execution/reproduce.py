@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from bench.execution.run import SilentProgress, executor_for, threads
+from bench.execution.cell_runner import Watcher
+from bench.execution.run import executor_for, threads
 from bench.matrix.cells import PlannedCell, expand
 from bench.matrix.config import load_config, trusted
 from bench.matrix.identity import same_content
@@ -82,7 +83,7 @@ def compute_again(
                 executor.contents[str(known.get("model_digest"))] = str(known["model_content"])
             cell = replace(cell, rows=_number(known.get("rows_per_forward"), MOST_ROWS))
             scores = _parent_scores(store, cell)
-            computed = executor.compute([cell], lambda parent: scores, SilentProgress())
+            computed = executor.compute([cell], lambda parent: scores, Watcher())
             ((_, again, tensors),) = computed
     return Cell(again, tensors)
 

@@ -2,66 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from bench import __version__
+from bench.agreement.table import agreement_table
 from bench.evaluation.compute import Tensors
 from bench.evaluation.rows import sharing, used_rows
-from bench.execution.cell_runner import CellRunner, SilentWatcher
-from bench.execution.executor import Executor, ExecutorWatcher, LocalExecutor
+from bench.execution.cell_runner import CellRunner, Watcher
+from bench.execution.executor import Executor, LocalExecutor
 from bench.execution.failure import failure
 from bench.execution.plan import Plan
 from bench.execution.reuse import runs, take_over
-from bench.execution.tables import write_tables
 from bench.matrix.cells import PlannedCell, expand
+from bench.matrix.identity import NUMBERS_VERSION
 from bench.matrix.options import RunOptions
 from bench.matrix.schema import Matrix
 from bench.plugins import install
+from bench.store.layout import claim
 from bench.store.records import CellRecord
 from bench.store.results import RunStore
-from bench.store.upkeep import Survey, look, tidy
-from bench.store.writer import claim
+from bench.store.upkeep import NOT_KEPT, Survey, look, tidy
 from tasks.errors import UserInputError
-
-
-class Progress(ExecutorWatcher, Protocol):
-    """What wants to know how a run goes on."""
-
-    def set_aside(self, sentences: list[str]) -> None:
-        """What was damaged in the run directory, a sentence each."""
-
-    def planned(self, cells: list[PlannedCell], done: int, seconds: float | None) -> None:
-        """Once, before anything is computed: what is left, how many are done, an estimate."""
-
-    def finished(self, cell: PlannedCell, record: CellRecord) -> None:
-        """A cell is stored."""
-
-
-class SilentProgress(SilentWatcher):
-    """No progress is shown."""
-
-    def interrupted(self, cell: PlannedCell, why: str) -> None:
-        """Nothing."""
-
-    def refused(self, why: str) -> None:
-        """Nothing."""
-
-    def set_aside(self, sentences: list[str]) -> None:
-        """Nothing."""
-
-    def planned(self, cells: list[PlannedCell], done: int, seconds: float | None) -> None:
-        """Nothing."""
-
-    def finished(self, cell: PlannedCell, record: CellRecord) -> None:
-        """Nothing."""
 
 
 @dataclass
@@ -86,7 +57,7 @@ class Outcome:
 def run_matrix(
     matrix: Matrix,
     output: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: Watcher | None = None,
     options: RunOptions | None = None,
 ) -> Outcome:
     """Computes every cell of a matrix that is not in the output directory yet.
@@ -105,12 +76,11 @@ def run_matrix(
 
     The directory is this process's own before anything is loaded.
     """
-    progress, options = progress or SilentProgress(), options or RunOptions()
-    directory = results_directory(matrix, output)
+    progress, options = progress or Watcher(), options or RunOptions()
     install(matrix.plugins)
     with ExitStack() as stack:
         stack.enter_context(threads(options.threads))
-        stack.enter_context(claim(directory))
+        directory = stack.enter_context(claim(results_directory(matrix, output)))
         executor = stack.enter_context(executor_for(matrix, options, directory))
         cells = expand(matrix, executor.model_digest, executor.device, executor.stated)
         found = _survey(directory, progress)
@@ -177,7 +147,7 @@ def threads(number: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _survey(directory: Path, progress: Progress) -> Survey:
+def _survey(directory: Path, progress: Watcher) -> Survey:
     """What the directory holds already. What is damaged is set aside."""
     store, found = look(directory)
     progress.set_aside(tidy(store, found))
@@ -207,7 +177,7 @@ def _not_taken_over(plan: Plan, outcome: Outcome) -> set[str]:
 
 
 def _compute(
-    cells: list[PlannedCell], executor: Executor, outcome: Outcome, progress: Progress
+    cells: list[PlannedCell], executor: Executor, outcome: Outcome, progress: Watcher
 ) -> None:
     store = outcome.store
 
@@ -234,3 +204,24 @@ def _stored(store: RunStore, cell: PlannedCell, record: CellRecord, tensors: Ten
         record = failure(cell, error, known)
         store.write(record, {})
     return record
+
+
+def write_tables(store: RunStore, resamples: int) -> None:
+    """Writes the tidy table and the agreement between methods, unless they are up to date.
+
+    One record is in memory at a time, and the scores of one method: however many cells a run has.
+    """
+    versions = ((name, store.version_of(name)) for name in store.ids())
+    content = [NUMBERS_VERSION, resamples, *versions]
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    if store.tables.made_of() == digest:
+        return
+    compared: list[CellRecord] = []
+
+    def see(record: CellRecord) -> None:
+        if record.status == "done" and not record.control:
+            compared.append(record.model_copy(update=NOT_KEPT))
+
+    store.write_tables(see)
+    agreement = agreement_table(compared, store.read, resamples=resamples)
+    store.write_frame("agreement", agreement, made_of=digest)

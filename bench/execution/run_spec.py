@@ -1,22 +1,87 @@
-"""What a run tells its workers once, and whether a worker has what the run needs."""
+"""What a run tells its workers once, and whether a worker has what the run needs.
+
+That is the suite's code and the packages of its plug-ins.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from bench import __version__
-from bench.execution.suite_files import CODE, ROOT, code_on_disk, differing, plug_ins_of
 from bench.matrix.identity import NUMBERS_VERSION
+from bench.matrix.schema import Matrix
+from methods import METHODS
+from tasks import TASKS
 from tasks.errors import UserInputError
+
+PACKAGES = ("bench", "methods", "tasks")
+"""Those that decide numbers; reports are made of what is stored."""
+CODE_ENDINGS = (".py", ".json", ".tsv")
+"""Of code and of what the tasks read. Presets (YAML) reach workers as the matrix."""
+NAMED = 3
+"""Files that differ are named, as long as there are no more."""
+TABLES = {"method": METHODS, "task": TASKS}
+"""Models are not among them: only those workers need one that compute its cells."""
 
 
 class UnfitError(UserInputError):
     """A worker cannot take part in the run; the message goes on from "The worker X"."""
+
+
+def code_on_disk(root: Path) -> dict[str, str]:
+    """A short digest of each of the suite's files below `root`, whatever its line endings are.
+
+    What editors and notebooks leave beside code, in hidden folders, is no part of it.
+    """
+    files = [file for package in PACKAGES for file in (root / package).rglob("*")]
+    names = {file.relative_to(root): file for file in files if file.suffix in CODE_ENDINGS}
+    return {
+        name.as_posix(): hashlib.sha256(file.read_bytes().replace(b"\r\n", b"\n")).hexdigest()[:16]
+        for name, file in names.items()
+        if file.is_file() and not any(part.startswith(".") for part in name.parts)
+    }
+
+
+CODE = code_on_disk(Path(__file__).resolve().parents[2])
+"""Of this process: what it has imported stays what it is when a file is changed afterwards."""
+
+
+def differing(one: Mapping[str, str], other: Mapping[str, str]) -> str:
+    """The files in which two copies of the suite differ, in words; "" if they are the same."""
+    names = sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def plug_ins_of(matrix: Matrix) -> dict[str, str]:
+    """The version of each plug-in whose name stands in a matrix.
+
+    Returns:
+        'method "my_norm"' -> its package's name, version and a digest of the package's files
+        (`Entry.version`), those of plug-in files too.
+    """
+    names = {*_texts(matrix.model_dump(include={"tasks", "transfer", "methods"}))}
+    return {
+        f'{kind} "{name}"': entry.version
+        for kind, table in TABLES.items()
+        for name, entry in table.items()
+        if entry.version and name in names
+    }
+
+
+def _texts(data: Any) -> Iterator[str]:
+    """All strings within: a task may be a part of a mixture."""
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, Mapping | list | tuple):
+        for item in data.values() if isinstance(data, Mapping) else data:
+            yield from _texts(item)
 
 
 @dataclass(frozen=True)
@@ -25,26 +90,26 @@ class RunSpec:
 
     Attributes:
         run: a name that no other run has; of the topic of its events too.
-        matrix: as plain data.
+        matrix: what all cells share.
         plugins: (path, source) of each of the matrix's plug-in files.
-        files: content of the tasks' files, by their paths in the matrix.
         used: what the matrix uses of plug-ins (`plug_ins_of`).
         cell_timeout: seconds that a cell may take.
         load_timeout: seconds that loading a model and preparing tasks may take.
         threads: of each worker; None leaves torch its default.
+        logs: where workers of this machine keep what they print; None for workers elsewhere.
         version: of the suite, and of its numbers.
         code: the suite's files (`code_on_disk`).
         client: host and process of the one who started the run.
     """
 
     run: str
-    matrix: Mapping[str, Any]
+    matrix: Matrix
     plugins: Sequence[tuple[str, bytes]]
-    files: Mapping[str, bytes]
     used: Mapping[str, str]
     cell_timeout: float | None
     load_timeout: float | None
     threads: int | None
+    logs: Path | None
     version: tuple[str, int] = (__version__, NUMBERS_VERSION)
     code: Mapping[str, str] = field(default_factory=lambda: CODE)
     client: tuple[str, int] = field(default_factory=lambda: (socket.gethostname(), os.getpid()))
@@ -63,11 +128,6 @@ class RunSpec:
                 f"({names}), so its numbers may be others. Install the same everywhere, and start "
                 "the worker anew."
             )
-        if names := differing(CODE, code_on_disk(ROOT)):
-            raise UnfitError(
-                f"was started before its attribution-bench was changed ({names}), and may have "
-                "parts of both. Start it anew."
-            )
 
     def check_plug_ins(self) -> None:
         """Raises UnfitError unless what the matrix uses of packages is the same here."""
@@ -84,32 +144,3 @@ class RunSpec:
                     f"has the {what} of {mine}, but the run was started with {other}. Install the "
                     "same everywhere."
                 )
-
-
-@dataclass(frozen=True)
-class Identities:
-    """What the matrix's models and devices were when the run was planned.
-
-    Attributes:
-        digests: model name -> digest.
-        stated: model name -> what its entry says (`bench.models.load.stated_of`).
-        devices: device setting -> kind of device.
-        contents: what models have to hold, by digest.
-    """
-
-    digests: dict[str, str] = field(default_factory=dict)
-    stated: dict[str, dict[str, str]] = field(default_factory=dict)
-    devices: dict[str, str] = field(default_factory=dict)
-    contents: dict[str, str] = field(default_factory=dict)
-
-
-@contextmanager
-def preparing() -> Iterator[None]:
-    """Raises UnfitError for whatever goes wrong in the block: it is the worker's, not a cell's."""
-    try:
-        yield
-    except UnfitError:
-        raise
-    except Exception as error:
-        kind = "" if isinstance(error, UserInputError) else f"{type(error).__name__}: "
-        raise UnfitError(f"cannot take part: {kind}{error}") from error

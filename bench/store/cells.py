@@ -29,8 +29,7 @@ from bench.store.files import (
     write_file,
 )
 from bench.store.layout import CELL_FILE, CELLS, TENSOR_FILE, writing
-from bench.store.records import FORMAT, CellRecord, check_cell_id
-from bench.store.texts import cut
+from bench.store.records import FORMAT, CellRecord, check_cell_id, cut
 from tasks.errors import UserInputError
 
 MAX_WHAT = 500
@@ -79,14 +78,13 @@ class CellStore:
         """The ids of all cells in the directory, of whatever matrix."""
         return {file.parent.name for file in (self.directory / CELLS).glob(f"*/{CELL_FILE}")}
 
-    def has(self, cell_id: str, *, failed: bool = False) -> bool:
-        """Whether the cell is done (or, with `failed`, is stored at all).
+    def has(self, cell_id: str) -> bool:
+        """Whether the cell is done.
 
         Raises CorruptCellError where its record cannot be read: nothing is lost silently.
         """
-        if not (self.cell_directory(cell_id) / CELL_FILE).is_file():
-            return False
-        return failed or self.record(cell_id).status == "done"
+        there = (self.cell_directory(cell_id) / CELL_FILE).is_file()
+        return there and self.record(cell_id).status == "done"
 
     def write(self, record: CellRecord, tensors: Mapping[str, NDArray[Any]]) -> None:
         """Store a cell whole or not at all; a failed cell that is there is replaced.

@@ -28,27 +28,19 @@ def find_cell(text: str, results: Path | None = None) -> tuple[RunStore, str]:
     if path.is_dir() and path.resolve().parent.name == CELLS:
         path = path.resolve()
         return RunStore.open(path.parents[1]), path.name
-    if results is not None:
-        runs = [results]
-    else:
-        runs = sorted(
-            {
-                folder.parent
-                for folder in EVERYWHERE.glob(f"**/{CELLS}")
-                if (folder.parent / RUN_FILE).exists()
-            }
-        )
-    found = []
-    for run in runs:
-        store = RunStore.open(run)
-        names = store.stored()
-        found += [
-            (store, name) for name in ([text] if text in names else sorted(names)) if text in name
-        ]
-    where = " or ".join(str(run) for run in runs) or f"{EVERYWHERE}/"
+    everywhere = (folder.parent for folder in EVERYWHERE.glob(f"**/{CELLS}"))
+    runs = [results] if results else sorted(run for run in everywhere if (run / RUN_FILE).exists())
+    known = {store: store.stored() for store in map(RunStore.open, runs)}
+    found = [
+        (store, name)
+        for store, names in known.items()
+        for name in ([text] if text in names else sorted(names))
+        if text in name
+    ]
     if not found:
-        known = {name for run in runs for name in RunStore.open(run).stored()}
-        raise UserInputError(f'There is no cell "{text}" in {where}.{nearest(text, known)}')
+        where = " or ".join(str(run) for run in runs) or f"{EVERYWHERE}/"
+        names = {name for names in known.values() for name in names}
+        raise UserInputError(f'There is no cell "{text}" in {where}.{nearest(text, names)}')
     if len(found) > 1:
         some = ", ".join(str(store.cell_directory(name)) for store, name in found[:5])
         raise UserInputError(f'"{text}" is {len(found)} cells: {some}. Give more of the id.')

@@ -18,15 +18,17 @@ from pydantic import (
 )
 
 from bench.store.json_values import PlainDict
-from bench.store.texts import Log, Name, Notes, Text, first_line
 
-FORMAT = 2
+FORMAT: Literal[2] = 2
 """Of a run on disk. 2: files are sealed (see `bench.store.files`)."""
 MAX_ID_LENGTH = 200
 MAIN_PRICE = 0.3
 """The divergence in nats (-F of Eq. 7) at which methods are ranked."""
 MAIN_K = 16
 """The number of strongest points by which it is judged whether a method knows where."""
+MAX_NAME, MAX_LINE, MAX_TEXT, MAX_LOG = 100, 200, 2_000, 100_000
+"""Characters of what a method says in a record: names, first lines, messages and notes, logs."""
+MAX_NOTES = 100
 _SAFE_ID = re.compile(r"[A-Za-z0-9_=,-][A-Za-z0-9._=,-]*")
 
 
@@ -49,6 +51,31 @@ def content_of(cell_id: str) -> str:
     return cell_id.rpartition("-")[2]
 
 
+def cut(text: str, most: int) -> str:
+    """Return `text`, or its head and its tail with how much is left out, at most so long."""
+    if len(text) <= most:
+        return text
+    room = most - len(f"\n[... {len(text)} characters are left out ...]\n")
+    head = room // 2
+    left_out = len(text) - room
+    return f"{text[:head]}\n[... {left_out} characters are left out ...]\n{text[head - room :]}"
+
+
+def few(notes: list[str]) -> list[str]:
+    """Return `notes`, at most `MAX_NOTES` of them."""
+    if len(notes) <= MAX_NOTES:
+        return notes
+    kept = notes[: MAX_NOTES - 1]
+    return [*kept, f"{len(notes) - len(kept)} further notes are left out"]
+
+
+Name = Annotated[str, AfterValidator(lambda text: text[:MAX_NAME])]
+Text = Annotated[str, AfterValidator(lambda text: cut(text, MAX_TEXT))]
+Log = Annotated[str, AfterValidator(lambda text: cut(text, MAX_LOG))]
+Notes = Annotated[list[Text], AfterValidator(few)]
+"""Texts of methods, cut: a record with all of them could grow too large to be read again."""
+
+
 class StrictRecord(BaseModel):
     """Frozen; a key that the schema does not know is an error. JSON as in `strict_json`."""
 
@@ -62,7 +89,7 @@ class RunRecord(StrictRecord):
     says of each of them (`PlannedRecord` without the id), or nothing.
     """
 
-    format: int = FORMAT
+    format: Literal[2] = FORMAT
     suite_version: str = ""
     config: PlainDict
     cells: list[Annotated[str, AfterValidator(check_cell_id)]] | None = None
@@ -79,7 +106,8 @@ class CellError(StrictRecord):
     @property
     def line(self) -> str:
         """The kind and the first line of the message, for tables and wherever there is a line."""
-        return first_line(f"{self.kind}: {self.message.strip()}")
+        line = f"{self.kind}: {self.message.strip()}".splitlines()[0]
+        return line if len(line) <= MAX_LINE else f"{line[: MAX_LINE - 1]}…"
 
 
 class PlaceRecord(NamedTuple):

@@ -11,16 +11,13 @@ from bench.store.cells import MAX_WHAT, CellStore
 from bench.store.files import (
     MAX_JSON_BYTES,
     DamagedError,
-    dump,
     parse,
     read_file,
     replace_file,
     seal,
     set_aside,
-    set_aside_reasons,
     unseal,
 )
-from bench.store.json_values import plain
 from bench.store.layout import (
     CELLS,
     RUN_FILE,
@@ -29,9 +26,8 @@ from bench.store.layout import (
     check_may_become_a_run,
     writing,
 )
-from bench.store.records import FORMAT, CellRecord, PlannedRecord, RunRecord
+from bench.store.records import FORMAT, CellRecord, PlannedRecord, RunRecord, cut
 from bench.store.tables import StoredTables
-from bench.store.texts import cut
 from bench.store.tidy import tidy_table
 from tasks.errors import UserInputError
 
@@ -77,17 +73,16 @@ class RunStore(CellStore):
         except CorruptRunError as error:
             set_aside(directory, directory / RUN_FILE, str(error), keep=True)
         check_may_become_a_run(directory)
-        run = {
-            "format": FORMAT,
-            "suite_version": suite_version,
-            "config": plain(config),
-            "cells": None if plan is None else [one.id for one in plan],
-            "plan": [] if plan is None else [plain(one[1:]) for one in plan],
-        }
+        run = RunRecord(
+            suite_version=suite_version,
+            config=dict(config),
+            cells=None if plan is None else [one.id for one in plan],
+            plan=[one[1:] for one in plan or ()],
+        )
         with writing(directory):
             (directory / CELLS).mkdir(parents=True, exist_ok=True)
-            replace_file(directory / RUN_FILE, seal(dump(run)))
-        return cls(directory, run)
+            replace_file(directory / RUN_FILE, seal(run.model_dump_json(indent=1)))
+        return cls(directory, run.model_dump())
 
     @classmethod
     def open(cls, directory: Path | str) -> "RunStore":
@@ -105,14 +100,9 @@ class RunStore(CellStore):
         try:
             run = RunRecord.model_validate(_parsed(file)).model_dump()
         except (DamagedError, ValidationError, RecursionError) as error:
-            what = (
-                "is no run of the suite"
-                if isinstance(error, RecursionError)
-                else cut(str(error), MAX_WHAT)
-            )
             raise CorruptRunError(
-                f"{file} {what}. {WHAT_A_RUN_IS} The same `python -m bench run` writes it anew; "
-                "cells stay."
+                f"{file} {cut(str(error), MAX_WHAT)}. {WHAT_A_RUN_IS} The same `python -m bench "
+                "run` writes it anew; cells stay."
             ) from None
         return cls(directory, run)
 
@@ -132,10 +122,6 @@ class RunStore(CellStore):
         """What the run's matrix says of its cells, by id; empty where it does not say."""
         rows = zip(self.planned or [], self.run.get("plan") or [], strict=False)
         return {name: PlannedRecord(name, *row) for name, row in rows}
-
-    def set_aside(self) -> dict[str, str]:
-        """Why cells (and files) of the run were set aside, by the name that they had."""
-        return set_aside_reasons(self.directory)
 
     def ids(self) -> list[str]:
         """Return the ids of the run's stored cells, failed ones too.
@@ -168,10 +154,10 @@ class RunStore(CellStore):
         self.write_frame("results", table)
         return table
 
-    def write_frame(self, name: str, frame: "DataFrame") -> None:
-        """Write `frame` as <name>.parquet and <name>.csv into the run directory, each whole."""
+    def write_frame(self, name: str, frame: "DataFrame", made_of: str = "") -> None:
+        """Write `frame` as <name>.parquet and <name>.csv (`StoredTables.write`)."""
         with writing(self.directory):
-            self.tables.write(name, frame)
+            self.tables.write(name, frame, made_of)
 
     def frame(self, name: str) -> "DataFrame | None":
         """Read a table that `write_frame` wrote, None where there is none.
@@ -182,24 +168,17 @@ class RunStore(CellStore):
 
 
 def _parsed(file: Path) -> dict[str, Any]:
-    """What a run.json says; parsed once its seal fits, or as far as its format stands in front.
+    """What a run.json says. Its format stands in front, so that any is known, sealed or not.
 
     Raises:
         UserInputError: for a run that another format of the suite wrote.
         DamagedError: as `parse` and `read_sealed`.
     """
     content = read_file(file, MAX_JSON_BYTES)
-    try:
-        run = parse(unseal(content)[0])
-        stated = run.get("format", FORMAT)
-    except DamagedError:
-        found = _FORMAT.match(content[:100])
-        if found is None or int(found[1]) == FORMAT:
-            raise
-        stated = int(found[1])
-    if stated != FORMAT:
+    stated = _FORMAT.match(content[:100])
+    if stated is not None and int(stated[1]) != FORMAT:
         raise UserInputError(
-            f"{file} has format {stated!r}; this version of attribution-bench reads format "
+            f"{file} has format {int(stated[1])}; this version of attribution-bench reads format "
             f"{FORMAT}. Use the version that wrote it."
         )
-    return run
+    return parse(unseal(content)[0])

@@ -1,11 +1,10 @@
 """The tables of a run directory, what they were made of, and the digests that guard them."""
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from bench.store.files import (
     DamagedError,
@@ -34,8 +33,8 @@ class CorruptTableError(UserInputError):
 class Described(StrictRecord):
     """What `tables.json` says: what the tables were made of, and the digests of their files."""
 
-    made_of: str
-    files: dict[str, str]
+    made_of: str = ""
+    files: dict[str, str] = Field(default_factory=dict)
 
 
 class StoredTables:
@@ -48,27 +47,29 @@ class StoredTables:
         self.directory = directory
         self.file = directory / TABLES_FILE
 
-    def write(self, name: str, frame: "DataFrame") -> None:
-        """Write a table in both formats, each whole. Raises OSError as the disk does."""
-        contents = {
-            f"{name}.parquet": frame.to_parquet(index=False),
-            f"{name}.csv": spreadsheet_safe(frame).to_csv(index=False).encode(),
-        }
-        known: Mapping[str, str] = self._read()["files"]
-        others = {file: digest for file, digest in known.items() if file not in contents}
-        self._describe(others, "")
-        for file, content in contents.items():
-            replace_file(self.directory / file, content)
-        new = {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
-        self._describe({**others, **new}, "")
+    def write(self, name: str, frame: "DataFrame", made_of: str = "") -> None:
+        """Write a table in both formats, each whole; all tables that are there are `made_of` this.
+
+        Raises OSError as the disk does.
+        """
+        files = self._described().files
+        self.forget()
+        for ending, content in (
+            ("parquet", frame.to_parquet(index=False)),
+            ("csv", spreadsheet_safe(frame).to_csv(index=False).encode()),
+        ):
+            replace_file(self.directory / f"{name}.{ending}", content)
+            files[f"{name}.{ending}"] = hashlib.sha256(content).hexdigest()
+        replace_file(self.file, seal(dump({"made_of": made_of, "files": files})))
 
     def read(self, name: str) -> "DataFrame | None":
         """A table, None where there is none. Raises CorruptTableError where it was altered."""
         file = self.directory / f"{name}.parquet"
-        digest = self._read()["files"].get(file.name)
+        digest = self._described().files.get(file.name)
         if digest is None:
             return None
-        _check(file, digest)
+        if problem := _problem(file, digest):
+            raise CorruptTableError(problem)
         from pandas import read_parquet
         from pyarrow import ArrowException
 
@@ -85,41 +86,29 @@ class StoredTables:
         """
         for reason in self.damaged().values():
             raise CorruptTableError(reason)
-        return str(self._read()["made_of"])
+        return self._described().made_of
 
     def damaged(self) -> dict[Path, str]:
         """The files that were altered or are missing, and a sentence on each."""
         try:
-            stated: Mapping[str, str] = self._read()["files"]
+            stated = self._described().files
         except CorruptTableError as error:
             return {self.file: str(error)}
-        found = {}
-        for name, digest in stated.items():
-            file = self.directory / Path(name).name
-            try:
-                _check(file, digest)
-            except CorruptTableError as error:
-                found[file] = str(error)
-        return found
-
-    def are_made_of(self, what: str) -> None:
-        """All tables that are there were made of this. Raises OSError as the disk does."""
-        self._describe(self._read()["files"], what)
+        files = {self.directory / Path(name).name: digest for name, digest in stated.items()}
+        problems = {file: _problem(file, digest) for file, digest in files.items()}
+        return {file: problem for file, problem in problems.items() if problem}
 
     def forget(self) -> None:
         """Take all tables for missing, so that they are made anew."""
         self.file.unlink(missing_ok=True)
 
-    def _read(self) -> dict[str, Any]:
+    def _described(self) -> Described:
         if not self.file.exists():
-            return {"made_of": "", "files": {}}
+            return Described()
         try:
-            return Described.model_validate(parse(read_sealed(self.file)[0])).model_dump()
+            return Described.model_validate(parse(read_sealed(self.file)[0]))
         except (DamagedError, ValidationError) as error:
             raise CorruptTableError(f"{self.file} {error}. {REMEDY}") from None
-
-    def _describe(self, files: Mapping[str, str], made_of: str) -> None:
-        replace_file(self.file, seal(dump({"made_of": made_of, "files": files})))
 
 
 def spreadsheet_safe(frame: "DataFrame") -> "DataFrame":
@@ -140,12 +129,12 @@ def _no_formula(value: object) -> object:
     return f"'{text}" if text.startswith(FORMULAS) else text
 
 
-def _check(file: Path, digest: str) -> None:
-    if not file.exists():
-        raise CorruptTableError(f"{file} is missing. {REMEDY}")
+def _problem(file: Path, digest: str) -> str:
+    """What is wrong with a table's file, in a sentence; "" if it is what was written."""
     try:
-        found = file_digest(file)
+        what = "" if file_digest(file) == digest else "was altered since it was written"
+    except FileNotFoundError:
+        what = "is missing"
     except DamagedError as error:
-        raise CorruptTableError(f"{file} {error}. {REMEDY}") from None
-    if found != digest:
-        raise CorruptTableError(f"{file} was altered since it was written. {REMEDY}")
+        what = str(error)
+    return f"{file} {what}. {REMEDY}" if what else ""

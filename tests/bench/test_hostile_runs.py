@@ -11,11 +11,10 @@ import yaml
 
 from bench.execution.run import run_matrix
 from bench.store.files import MAX_JSON_BYTES, dump, seal, unseal
-from bench.store.layout import CELL_FILE, RUN_FILE, TENSOR_FILE
+from bench.store.layout import CELL_FILE, RUN_FILE, TENSOR_FILE, only_writer, owner_of
 from bench.store.results import CorruptRunError, RunStore
 from bench.store.tables import CorruptTableError
 from bench.store.upkeep import look, survey, tidy
-from bench.store.writer import only_writer, owner_of
 from reports.folder import ReportFolder
 from reports.write import write_report
 from tasks.errors import UserInputError

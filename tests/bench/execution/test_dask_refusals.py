@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from distributed import Client, Future
 
+from bench.execution.cell_runner import Watcher
 from bench.execution.dask_workers import NoWorkerError
-from bench.execution.run import Outcome, SilentProgress, run_matrix
-from bench.execution.suite_files import PACKAGES
+from bench.execution.run import Outcome, run_matrix
+from bench.execution.run_spec import PACKAGES
 from bench.matrix.cells import PlannedCell
 from bench.matrix.options import RunOptions
 from bench.models.load import MODELS
@@ -26,7 +27,7 @@ from tests.dask_processes import ROOT, scheduler, without_suite, worker
 from tests.small import small_matrix
 
 
-class Refusals(SilentProgress):
+class Refusals(Watcher):
     """Keeps who was refused."""
 
     def __init__(self) -> None:
@@ -90,9 +91,13 @@ def theirs(
         yield Theirs(address, client, client.submit(abs, -3, workers=["bare"]))
 
 
-@pytest.fixture
-def good(theirs: Theirs, their_package: Path, tmp_path: Path) -> Iterator[None]:
-    with worker(theirs.address, "good", tmp_path, ROOT, their_package):
+@pytest.fixture(scope="module")
+def good(
+    theirs: Theirs, their_package: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """A worker that has everything; it comes with the first test that asks for it."""
+    with worker(theirs.address, "good", tmp_path_factory.mktemp("good"), ROOT, their_package):
+        theirs.client.wait_for_workers(4, timeout=120)
         yield
 
 
@@ -140,11 +145,51 @@ def test_a_model_that_no_worker_has_is_said_with_the_workers_name(
         run_matrix(matrix, tmp_path / "run", options=options)
 
 
+class Occupying(Refusals):
+    """Gives the worker of the first cell that is finished something else to do, until it `ends`."""
+
+    def __init__(self, theirs: Theirs, folder: Path) -> None:
+        super().__init__()
+        self.theirs, self.end = theirs, folder / "end"
+        self.task: Future | None = None
+        self.interruptions: list[str] = []
+
+    def finished(self, cell: PlannedCell, record: CellRecord) -> None:
+        if self.task is None:
+            place = [record.provenance["worker"]]
+            wait = f"import os, time\nwhile not os.path.exists({str(self.end)!r}): time.sleep(0.1)"
+            self.task = self.theirs.client.submit(exec, wait, workers=place)
+
+    def interrupted(self, cell: PlannedCell, why: str) -> None:
+        self.interruptions.append(why)
+
+    def ends(self) -> bool:
+        """Whether there is still something else to do; there is not from here on."""
+        assert self.task is not None
+        busy = not self.task.done()
+        self.end.touch()
+        self.task.result(timeout=60)
+        return busy
+
+
+@pytest.mark.usefixtures("warm")
+def test_a_run_does_not_wait_for_ever_behind_somebody_elses_work(
+    theirs: Theirs, tiny_folder: Path, tmp_path: Path
+) -> None:
+    matrix = small_matrix(
+        tiny_folder, methods=["grad_scalar"], seeds=[0, 1, 2], controls={"draws": 0}
+    )
+    occupying = Occupying(theirs, tmp_path)
+    options = RunOptions(scheduler=theirs.address, threads=1, patience=10)
+    with pytest.raises(NoWorkerError, match=r"within 10 s.*\(cpu, has not begun with its cell"):
+        run_matrix(matrix, tmp_path / "run", occupying, options)
+    assert occupying.ends()
+
+
 def run_beside(
     theirs: Theirs, output: Path, model: object, methods: list[str]
 ) -> tuple[Outcome, list[str]]:
     """A run on a cluster of which only the worker `good` has everything, and who was refused."""
-    theirs.client.wait_for_workers(4, timeout=120)
     matrix = small_matrix(str(model), methods=methods, seeds=[0, 1])
     noting = Refusals()
     options = RunOptions(scheduler=theirs.address, threads=1, patience=100)
@@ -175,39 +220,11 @@ def test_cells_of_a_model_that_one_worker_lacks_go_to_another(
     assert len(outcome.computed) == 2 * 3
 
 
-class Occupying(Refusals):
-    """Gives the worker of the first cell that is finished something else to do, until it `ends`."""
-
-    def __init__(self, theirs: Theirs, folder: Path) -> None:
-        super().__init__()
-        self.theirs, self.end = theirs, folder / "end"
-        self.task: Future | None = None
-        self.interruptions: list[str] = []
-
-    def finished(self, cell: PlannedCell, record: CellRecord) -> None:
-        if self.task is None:
-            place = [record.provenance["worker"]]
-            wait = f"import os, time\nwhile not os.path.exists({str(self.end)!r}): time.sleep(0.1)"
-            self.task = self.theirs.client.submit(exec, wait, workers=place)
-
-    def interrupted(self, cell: PlannedCell, why: str) -> None:
-        self.interruptions.append(why)
-
-    def ends(self) -> bool:
-        """Whether there is still something else to do; there is not from here on."""
-        assert self.task is not None
-        busy = not self.task.done()
-        self.end.touch()
-        self.task.result(timeout=60)
-        return busy
-
-
 @pytest.mark.usefixtures("warm", "good")
 def test_a_cell_behind_somebody_elses_work_goes_to_an_idle_worker(
     theirs: Theirs, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.execution.dask_executor.STUCK_SECONDS", 0.5)
-    theirs.client.wait_for_workers(4, timeout=120)
     matrix = small_matrix(
         tiny_folder, methods=["grad_scalar"], seeds=list(range(12)), controls={"draws": 0}
     )
@@ -218,17 +235,3 @@ def test_a_cell_behind_somebody_elses_work_goes_to_an_idle_worker(
     assert not outcome.failed
     assert occupying.ends()
     assert any("busy with something else" in why for why in occupying.interruptions)
-
-
-@pytest.mark.usefixtures("warm")
-def test_a_run_does_not_wait_for_ever_behind_somebody_elses_work(
-    theirs: Theirs, tiny_folder: Path, tmp_path: Path
-) -> None:
-    matrix = small_matrix(
-        tiny_folder, methods=["grad_scalar"], seeds=[0, 1, 2], controls={"draws": 0}
-    )
-    occupying = Occupying(theirs, tmp_path)
-    options = RunOptions(scheduler=theirs.address, threads=1, patience=10)
-    with pytest.raises(NoWorkerError, match=r"within 10 s.*\(cpu, has not begun with its cell"):
-        run_matrix(matrix, tmp_path / "run", occupying, options)
-    assert occupying.ends()

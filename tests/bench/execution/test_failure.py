@@ -1,82 +1,130 @@
 """A failure is a result, whatever exception it was and however much it says."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
 from bench.execution.failure import kept, log_of
 from bench.execution.run import run_matrix
-from bench.matrix.options import RunOptions
 from bench.store.cells import Cell
-from bench.store.records import CellError
-from bench.store.results import RunStore
-from bench.store.texts import MAX_LOG, MAX_NOTES, MAX_TEXT, cut
-from methods.grad_scalar import GradScalar
-from methods.method import Attribution
+from bench.store.records import MAX_LOG, MAX_NOTES, MAX_TEXT, CellError, cut
 from tasks.errors import message_of
 from tests.small import small_matrix
 
+PLUGIN = r'''
+import torch
+from dataclasses import dataclass, replace
+from methods.grad_scalar import GradScalar
+from methods.method import Attribution
 
 class UnprintableError(Exception):
-    """Raises where it is asked what it says."""
-
-    def __str__(self) -> str:
-        raise RuntimeError("no")
-
+    def __str__(self): raise RuntimeError("no")
     __repr__ = __str__
 
-
 class NoTextError(RuntimeError):
-    """Says what is no text; and cannot be pickled."""
-
-    def __init__(self, one: object, other: object) -> None:
-        super().__init__(lambda: one)
-
-    def __str__(self) -> str:
-        return 5  # type: ignore[return-value]
-
+    def __init__(self, one, other): super().__init__(lambda: one)
+    def __str__(self): return 5
 
 class LeavingError(Exception):
-    """Ends the process where it is asked what it says."""
+    def __str__(self): raise SystemExit(0)
 
-    def __str__(self) -> str:
-        raise SystemExit(0)
+RAISED = {
+    "unprintable": UnprintableError(), "no_text": NoTextError(1, 2), "leaving": LeavingError(),
+    "generator": GeneratorExit(), "stop": StopIteration(3), "key": KeyError(),
+    "bytes": ValueError("a \udcff b"),
+}
+
+@dataclass(frozen=True)
+class Bad(GradScalar):
+    """Raises what is of no help, or gives what is no attribution or cannot be stored."""
+    how: str = "unprintable"
+    def fit(self, subject, prompts, grid, setting):
+        if self.how in RAISED:
+            raise RAISED[self.how]
+        found = super().fit(subject, prompts, grid, setting)
+        each, scores, ones = found.prompt_scores, found.scores.clone(), torch.ones(grid.shape)
+        scores[0, 0, 0] = torch.nan
+        return {
+            "none": None,
+            "tensor": torch.ones(3),
+            "list": Attribution([1.0, 2.0]),
+            "nan": Attribution(scores),
+            "shape": replace(found, prompt_scores=each[:, :1]),
+            "mean": replace(found, prompt_scores=each + each.abs().max()),
+            "finite": replace(found, prompt_scores=each / 0),
+            "name": Attribution(ones, extras={"a \udcff": ones}),
+            "steps": Attribution(ones, steps=10**5000),
+            "notes": Attribution(ones, notes=("n" * 1_000_000, *map(str, range(1000)))),
+        }[self.how]
+
+METHODS = {"bad": Bad}
+'''
+CANNOT = "cannot be shown: asking for it raised"
+FAILURES = {
+    "unprintable": ("UnprintableError", f"{CANNOT} RuntimeError"),
+    "no_text": ("NoTextError", f"{CANNOT} TypeError"),
+    "leaving": ("LeavingError", f"{CANNOT} SystemExit"),
+    "generator": ("EscapedError", "GeneratorExit(GeneratorExit())"),
+    "stop": ("StopIteration", "3"),
+    "key": ("KeyError", "KeyError()"),
+    "bytes": ("ValueError", "a ? b"),
+    "none": ("BadScoresError", "fit has to give an Attribution, not None"),
+    "tensor": ("BadScoresError", "fit has to give an Attribution, not a Tensor"),
+    "list": ("BadScoresError", "the method's scores have to be a tensor, not a list"),
+    "nan": ("BadScoresError", "NaN"),
+    "shape": ("BadScoresError", ""),
+    "mean": ("BadScoresError", ""),
+    "finite": ("BadScoresError", ""),
+    "name": ("", "surrogates not allowed"),
+    "steps": ("", "from 0 to 9007199254740992"),
+}
 
 
-UNHELPFUL = [
-    (UnprintableError(), "UnprintableError", "cannot be shown: asking for it raised RuntimeError"),
-    (NoTextError(1, 2), "NoTextError", "cannot be shown: asking for it raised TypeError"),
-    (LeavingError(), "LeavingError", "cannot be shown: asking for it raised SystemExit"),
-    (GeneratorExit(), "EscapedError", "GeneratorExit(GeneratorExit())"),
-    (StopIteration(3), "StopIteration", "3"),
-    (KeyError(), "KeyError", "KeyError()"),
-    (ValueError("a \udcff b"), "ValueError", "a ? b"),
-]
+@pytest.fixture(scope="module")
+def cells(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cell]:
+    """One run of all of them, and of a method that does nothing wrong, by what they did."""
+    folder = tmp_path_factory.mktemp("bad")
+    (folder / "bad.py").write_text(PLUGIN)
+    bad = {"name": "bad", "how": [*FAILURES, "notes"]}
+    matrix = small_matrix(
+        tiny_folder,
+        methods=[bad, "dla"],
+        controls={"draws": 0},
+        plugins=[str(folder / "bad.py")],
+    )
+    store = run_matrix(matrix, folder / "run").store
+    read = map(store.read, store.ids())
+    return {str(cell.record.settings["method"].get("how", "dla")): cell for cell in read}
 
 
-@pytest.mark.parametrize(("error", "kind", "words"), UNHELPFUL)
-def test_an_unhelpful_exception_fails_its_cell_alone(
-    error: BaseException,
-    kind: str,
-    words: str,
-    tiny_folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("how", FAILURES)
+def test_what_is_of_no_help_or_cannot_be_stored_fails_its_cell_alone(
+    how: str, cells: dict[str, Cell]
 ) -> None:
-    def fit(*arguments: object) -> None:
-        raise error
+    kind, words = FAILURES[how]
+    error = cells[how].record.error
+    assert error is not None
+    assert kind in ("", error.kind)
+    assert words in error.message
+    assert "Error" in error.log or "fit" in error.log
+    assert cells["dla"].record.status == "done"
 
-    monkeypatch.setattr(GradScalar, "fit", fit)
-    matrix = small_matrix(tiny_folder, methods=["grad_scalar", "dla"], controls={"draws": 0})
-    outcome = run_matrix(matrix, tmp_path)
-    (failed,) = outcome.failed
+
+def test_notes_of_a_method_have_a_bound(cells: dict[str, Cell]) -> None:
+    notes = cells["notes"].record.notes
+    assert len(notes) == MAX_NOTES
+    assert max(map(len, notes)) <= MAX_TEXT
+    assert notes[-1].endswith("further notes are left out")
+
+
+def test_a_cell_too_large_to_be_read_again_is_a_failed_one(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.store.cells.MAX_BYTES", 1000)
+    matrix = small_matrix(tiny_folder, methods=["dla"], controls={"draws": 0})
+    (failed,) = run_matrix(matrix, tmp_path).failed
     assert failed.error is not None
-    assert failed.error.kind == kind
-    assert words in failed.error.message
-    assert "fit" in failed.error.log
-    assert len(outcome.computed) == 1
+    assert "no more than 1000 can be stored" in failed.error.message
 
 
 def test_what_cannot_even_be_traced_is_shown_as_far_as_it_can(
@@ -88,48 +136,6 @@ def test_what_cannot_even_be_traced_is_shown_as_far_as_it_can(
     monkeypatch.setattr("traceback.format_exception", format_exception)
     assert "ValueError: it" in log_of(ValueError("it"))
     assert "RecursionError" in log_of(kept(ValueError("it")))
-
-
-PLUGIN = '''
-from dataclasses import dataclass
-from methods.grad_scalar import GradScalar
-
-class UnprintableError(Exception):
-    def __init__(self, one, other): super().__init__(lambda: one)
-    def __str__(self): raise RuntimeError("no")
-
-@dataclass(frozen=True)
-class Hopeless(GradScalar):
-    """Says nothing of use, or far too much."""
-    how: str = "ok"
-    def fit(self, *arguments):
-        if self.how == "unprintable":
-            raise UnprintableError(1, 2)
-        if self.how == "interrupt":
-            raise KeyboardInterrupt
-        if self.how == "long":
-            raise ValueError("long " * 1_000_000)
-        return super().fit(*arguments)
-
-METHODS = {"hopeless": Hopeless}
-'''
-
-
-def test_workers_give_the_kind_and_the_message_of_what_failed(
-    tiny_folder: Path, tmp_path: Path
-) -> None:
-    """None of these can be sent as they are."""
-    (tmp_path / "hopeless.py").write_text(PLUGIN)
-    hopeless = {"name": "hopeless", "how": ["unprintable", "interrupt", "long", "ok"]}
-    matrix = small_matrix(tiny_folder, methods=[hopeless], controls={"draws": 0},
-                          plugins=[str(tmp_path / "hopeless.py")])  # fmt: skip
-    outcome = run_matrix(matrix, tmp_path / "run", options=RunOptions(workers=1))
-    said = {error.kind: error.message for error in (one.error for one in outcome.failed) if error}
-    assert said.keys() == {"UnprintableError", "EscapedError", "ValueError"}
-    assert "cannot be shown: asking for it raised RuntimeError" in said["UnprintableError"]
-    assert "KeyboardInterrupt" in said["EscapedError"]
-    assert len(said["ValueError"]) <= MAX_TEXT
-    assert len(outcome.computed) == 1
 
 
 def test_long_texts_keep_their_head_and_their_tail() -> None:
@@ -154,78 +160,6 @@ def test_a_line_of_an_error_is_a_short_one(message: str) -> None:
     assert line.startswith("ValueError:")
     assert len(line) <= 200
     assert "\n" not in line
-
-
-def gives(monkeypatch: pytest.MonkeyPatch, **said: Any) -> None:
-    def fit(self: object, subject: object, prompts: object, grid: Any, setting: object) -> Any:
-        return Attribution(torch.ones(grid.shape), **said)
-
-    monkeypatch.setattr(GradScalar, "fit", fit)
-
-
-def one_cell(tiny_folder: Path, folder: Path) -> Cell:
-    matrix = small_matrix(tiny_folder, methods=["grad_scalar"], controls={"draws": 0})
-    store = run_matrix(matrix, folder).store
-    (cell_id,) = store.ids()
-    return RunStore.open(folder).read(cell_id)
-
-
-def test_notes_of_a_method_have_a_bound(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gives(monkeypatch, notes=("n" * 1_000_000, *map(str, range(1000))))
-    notes = one_cell(tiny_folder, tmp_path).record.notes
-    assert len(notes) == MAX_NOTES
-    assert max(map(len, notes)) <= MAX_TEXT
-    assert notes[-1].endswith("further notes are left out")
-
-
-@pytest.mark.parametrize(
-    ("said", "words"),
-    [
-        ({"extras": {"a \udcff": torch.zeros(1)}}, "surrogates not allowed"),
-        ({"steps": 10**5000}, "from 0 to 9007199254740992"),
-    ],
-)
-def test_what_cannot_be_stored_is_a_failed_cell(
-    said: dict[str, Any],
-    words: str,
-    tiny_folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    if "extras" in said:
-        monkeypatch.setattr("bench.evaluation.attribution._masked", lambda values, *rest: values)
-    gives(monkeypatch, **said)
-    error = one_cell(tiny_folder, tmp_path).record.error
-    assert error is not None
-    assert words in error.message
-
-
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [
-        (None, "fit has to give an Attribution, not None"),
-        (torch.ones(3), "fit has to give an Attribution, not a Tensor"),
-        (Attribution([1.0, 2.0]), "the method's scores have to be a tensor, not a list"),  # type: ignore[arg-type]
-    ],
-)
-def test_what_is_no_attribution_is_said(
-    given: object, words: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(GradScalar, "fit", lambda *arguments: given)
-    error = one_cell(tiny_folder, tmp_path).record.error
-    assert error is not None
-    assert (error.kind, error.message) == ("BadScoresError", words)
-
-
-def test_a_cell_too_large_to_be_read_again_is_a_failed_one(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("bench.store.cells.MAX_BYTES", 1000)
-    error = one_cell(tiny_folder, tmp_path).record.error
-    assert error is not None
-    assert "no more than 1000 can be stored" in error.message
 
 
 def test_a_message_is_text_whatever_the_class_says() -> None:

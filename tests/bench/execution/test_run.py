@@ -1,6 +1,5 @@
 """Runs of small matrices on a tiny model: done once, resumed, failed cells and all."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 
 import bench
 from bench.execution import open_model as opened
-from bench.execution import run as runner
+from bench.execution.cell_runner import Watcher
 from bench.execution.run import Outcome, run_matrix
 from bench.matrix.cells import PlannedCell
 from bench.matrix.schema import Matrix
@@ -17,7 +16,6 @@ from bench.store.cells import Cell
 from bench.store.records import CellRecord
 from bench.store.results import RunStore
 from methods import METHODS
-from methods.controls import Random
 from methods.core.subject import SubjectModel
 from methods.grad_scalar import GradScalar
 from tasks.errors import UserInputError
@@ -113,7 +111,10 @@ def test_the_shuffled_control_has_its_parents_values_elsewhere(outcome: Outcome)
     assert (parent != shuffled).any()
 
 
-def test_a_second_run_computes_nothing(outcome: Outcome, tiny_folder: Path) -> None:
+def test_a_second_run_computes_and_loads_nothing(
+    outcome: Outcome, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opened, "load_model", None)
     before = {file: file.stat().st_mtime_ns for file in outcome.store.directory.rglob("cells/*/*")}
     again = run_matrix(small_matrix(tiny_folder), outcome.store.directory)
     assert not again.computed
@@ -121,17 +122,10 @@ def test_a_second_run_computes_nothing(outcome: Outcome, tiny_folder: Path) -> N
     assert before == {file: file.stat().st_mtime_ns for file in before}
 
 
-def test_a_second_run_does_not_load_the_model(
-    outcome: Outcome, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(opened, "load_model", None)
-    assert not run_matrix(small_matrix(tiny_folder), outcome.store.directory).computed
-
-
 def test_what_was_interrupted_is_completed_with_the_same_numbers(
     outcome: Outcome, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    class Interrupting(runner.SilentProgress):
+    class Interrupting(Watcher):
         finished_cells = 0
 
         def finished(self, cell: PlannedCell, record: CellRecord) -> None:
@@ -160,9 +154,14 @@ def test_another_matrix_in_the_directory_shares_cells_and_shows_its_own(
     assert set(other.store.table()["method"]) == {
         "grad_scalar", "dla", "random", "shuffled[of=grad_scalar]", "shuffled[of=dla]",
     }  # fmt: skip
+    assert "activ_scalar" not in (directory / "results.csv").read_text()
     back = run_matrix(small_matrix(tiny_folder), directory)
     assert not back.computed
     assert set(back.store.table()["method"]) == LABELS
+    assert "activ_scalar" in (directory / "results.csv").read_text()
+    written = (directory / "results.csv").stat().st_mtime_ns
+    run_matrix(small_matrix(tiny_folder), directory)
+    assert (directory / "results.csv").stat().st_mtime_ns == written
 
 
 def broken(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
@@ -191,23 +190,6 @@ def test_a_failed_cell_is_a_result_and_the_others_go_on(
     mended = run_matrix(matrix, tmp_path / "run")
     assert not mended.failed
     assert len(mended.computed) == 2
-
-
-def test_scores_that_are_no_numbers_fail_the_cell(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = Random.fit
-
-    def fit(*arguments: object):  # type: ignore[no-untyped-def]
-        attribution = real(*arguments)  # type: ignore[arg-type]
-        attribution.scores[0, 0, 0] = float("nan")
-        return attribution
-
-    monkeypatch.setattr(Random, "fit", fit)
-    outcome = run_matrix(small_matrix(tiny_folder), tmp_path / "run")
-    (record,) = outcome.failed
-    assert record.method == "random"
-    assert "NaN" in record.error.message  # type: ignore[union-attr]
 
 
 def test_a_parallel_block_has_no_resid_mid_and_says_so(tmp_path: Path) -> None:
@@ -279,51 +261,6 @@ def test_a_task_that_cannot_be_had_fails_its_cells_and_the_others_go_on(
     assert {record.task for record in outcome.failed} == {"ioi"}
     assert all("outside a prompt of 12" in r.error.message for r in outcome.failed)  # type: ignore[union-attr]
     assert len(outcome.computed) == 2
-
-
-def test_a_model_that_cannot_be_had_fails_its_cells_and_the_others_go_on(
-    tiny_folder: Path, tmp_path: Path
-) -> None:
-    matrix = small_matrix(tiny_folder, controls={"draws": 0})
-    models = [*matrix.model_dump()["models"], {"name": str(tiny_folder) + "/", "dtype": "float31"}]
-    both = small_matrix(tiny_folder, controls={"draws": 0}, models=models)
-    outcome = run_matrix(both, tmp_path / "run")
-    assert len(outcome.computed) == len(outcome.failed) == 2
-    assert all("float31" in r.error.message for r in outcome.failed)  # type: ignore[union-attr]
-    assert (outcome.store.directory / "results.csv").is_file()
-
-
-def test_tables_follow_the_matrix(outcome: Outcome, tiny_folder: Path) -> None:
-    directory = outcome.store.directory
-    run_matrix(small_matrix(tiny_folder, methods=["grad_scalar"]), directory)
-    assert "activ_scalar" not in (directory / "results.csv").read_text()
-    run_matrix(small_matrix(tiny_folder), directory)
-    assert "activ_scalar" in (directory / "results.csv").read_text()
-    written = (directory / "results.csv").stat().st_mtime_ns
-    run_matrix(small_matrix(tiny_folder), directory)
-    assert (directory / "results.csv").stat().st_mtime_ns == written
-
-
-@pytest.mark.parametrize("wrong", ["shape", "mean", "finite"])
-def test_prompt_scores_that_do_not_fit_fail_the_cell(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
-) -> None:
-    real = GradScalar.fit
-
-    def fit(*arguments: object):  # type: ignore[no-untyped-def]
-        found = real(*arguments)  # type: ignore[arg-type]
-        scores = found.prompt_scores
-        changed = {
-            "shape": scores[:, :1],
-            "mean": scores + scores.abs().max(),
-            "finite": scores / 0,
-        }
-        return replace(found, prompt_scores=changed[wrong])
-
-    monkeypatch.setattr(GradScalar, "fit", fit)
-    matrix = small_matrix(tiny_folder, methods=["grad_scalar"], controls={"draws": 0})
-    outcome = run_matrix(matrix, tmp_path / "run")
-    assert [record.error.kind for record in outcome.failed] == ["BadScoresError"]  # type: ignore[union-attr]
 
 
 def test_excluded_points_are_nan_wherever_scores_are_stored(

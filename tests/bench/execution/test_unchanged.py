@@ -12,7 +12,7 @@ import torch
 from bench.conformance.methods import Case
 from bench.execution.run import run_matrix
 from bench.execution.unchanged import _checksum, left_unchanged, seeded
-from bench.models.tiny import ARCHITECTURES, tiny_bridge
+from bench.models.tiny import tiny_bridge
 from bench.store.cells import Cell
 from methods import METHODS
 from methods.core.subject import SubjectModel
@@ -143,7 +143,7 @@ def test_what_a_fit_leaves_that_breaks_is_noted_and_undone(
     assert all(one[key].tobytes() == other[key].tobytes() for key in one)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", ["llama", "gpt_neox"])  # `check` has all of them
 def test_the_suites_own_methods_change_nothing(architecture: str) -> None:
     subject = SubjectModel(tiny_bridge(architecture))
     subject.logits(torch.arange(2).view(1, 2))

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -135,35 +136,20 @@ def test_files_are_strict_json_and_nothing_temporary_stays(store: RunStore) -> N
     assert names == ["cells", "results.csv", "results.parquet", RUN_FILE, "tables.json"]
 
 
-def test_the_run_is_read_back(store: RunStore) -> None:
-    again = RunStore.open(str(store.directory))
-    assert again.config == {"models": ["tiny"]}
-    assert again.run["suite_version"] == "0.1.0"
-
-
-def test_create_on_a_run_keeps_its_cells(store: RunStore) -> None:
-    store.write(done(), TENSORS)
-    again = RunStore.create(store.directory, {"models": ["other"]})
-    assert again.ids() == ["a"]
-    assert RunStore.open(store.directory).config == {"models": ["other"]}
-
-
-def test_a_done_cell_is_not_written_again(store: RunStore) -> None:
+def test_a_failed_cell_is_replaced_and_a_done_one_never_again(store: RunStore) -> None:
+    store.write(failed(), {})
     assert not store.has("a")
+    assert store.ids() == ["a"]
     store.write(done(), TENSORS)
     assert store.has("a")
     with pytest.raises(FileExistsError, match="finished cell"):
         store.write(done(method="dla"), {})
     assert store.record("a").method == "activ_patch"
-
-
-def test_a_failed_cell_counts_as_missing_and_is_replaced(store: RunStore) -> None:
-    store.write(failed(), {})
-    assert not store.has("a")
-    assert store.has("a", failed=True)
-    store.write(done(), TENSORS)
-    assert store.has("a")
-    assert store.ids() == ["a"]
+    assert RunStore.open(str(store.directory)).config == {"models": ["tiny"]}
+    assert RunStore.open(store.directory).run["suite_version"] == "0.1.0"
+    again = RunStore.create(store.directory, {"models": ["other"]})
+    assert again.ids() == ["a"]
+    assert RunStore.open(store.directory).config == {"models": ["other"]}
 
 
 @pytest.mark.parametrize("bad", [np.array([object()]), np.array(["text"])])
@@ -213,22 +199,30 @@ def rewrite(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new))
 
 
-def test_an_altered_record_is_noticed(store: RunStore) -> None:
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        *((CELL_FILE, lambda old, new=new: new, CELL_FILE) for new in (b"", b'{"id": "a"', b"[1]")),
+        *((CELL_FILE, lambda old, new=new: new, CELL_FILE) for new in (b'{"a": NaN}', b"{}")),
+        (CELL_FILE, lambda old: old.replace(b'"star": -0.5', b'"star": -5'), "altered"),
+        *((TENSOR_FILE, lambda old, cut=cut: old[:cut], TENSOR_FILE) for cut in (0, 10, -1)),
+        (TENSOR_FILE, None, "is missing"),
+    ],
+)
+def test_a_file_that_was_changed_is_noticed(
+    store: RunStore, name: str, change: Callable[[bytes], bytes] | None, words: str
+) -> None:
     store.write(done(), TENSORS)
-    file = store.cell_directory("a") / CELL_FILE
-    rewrite(file, '"star": -0.5', '"star": -5')
-    with pytest.raises(CorruptCellError, match="altered") as raised:
+    file = store.cell_directory("a") / name
+    if change is None:
+        file.unlink()
+    else:
+        file.write_bytes(change(file.read_bytes()))
+    with pytest.raises(CorruptCellError, match=words) as raised:
         store.read("a")
     assert str(file) in str(raised.value)
-    assert isinstance(raised.value, UserInputError)
-
-
-@pytest.mark.parametrize("content", ["", '{"id": "a"', "[1]", '{"a": NaN}', "{}"])
-def test_a_broken_record_is_noticed(store: RunStore, content: str) -> None:
-    store.write(done(), TENSORS)
-    (store.cell_directory("a") / CELL_FILE).write_text(content)
-    with pytest.raises(CorruptCellError, match=CELL_FILE):
-        store.has("a")
+    with pytest.raises(UserInputError, match="holds no cell 'b'"):
+        store.read("b")
 
 
 def test_a_record_of_another_schema_or_place_is_noticed(store: RunStore) -> None:
@@ -241,24 +235,6 @@ def test_a_record_of_another_schema_or_place_is_noticed(store: RunStore) -> None
     surprise = json.dumps(json.loads(body) | {"surprise": 1})
     (moved / CELL_FILE).write_bytes(seal(surprise, tensors))
     with pytest.raises(CorruptCellError, match="surprise"):
-        store.read("b")
-
-
-@pytest.mark.parametrize("cut", [0, 10, -1])
-def test_truncated_tensors_are_noticed(store: RunStore, cut: int) -> None:
-    store.write(done(), TENSORS)
-    file = store.cell_directory("a") / TENSOR_FILE
-    file.write_bytes(file.read_bytes()[:cut])
-    with pytest.raises(CorruptCellError, match=TENSOR_FILE):
-        store.read("a")
-
-
-def test_missing_tensors_and_cells_are_named(store: RunStore) -> None:
-    store.write(done(), TENSORS)
-    (store.cell_directory("a") / TENSOR_FILE).unlink()
-    with pytest.raises(CorruptCellError, match="is missing"):
-        store.read("a")
-    with pytest.raises(UserInputError, match="holds no cell 'b'"):
         store.read("b")
 
 
@@ -288,10 +264,20 @@ def test_a_damaged_run_file_is_kept_aside_and_written_anew(store: RunStore) -> N
     assert "tony" in (store.directory / "set-aside" / RUN_FILE).read_text()
 
 
-def test_what_a_run_killed_at_its_start_left_behind_becomes_a_run(tmp_path: Path) -> None:
-    (tmp_path / "cells").mkdir()
-    (tmp_path / ".writing-12-run.json").write_text("{")
-    assert RunStore.create(tmp_path, {}).ids() == []
+@pytest.mark.parametrize("kind", ["file", "full", "killed"])
+def test_a_run_is_made_over_nothing_but_what_a_killed_one_left(tmp_path: Path, kind: str) -> None:
+    directory = tmp_path / "here"
+    if kind == "file":
+        directory.write_text("mine")
+    else:
+        (directory / "cells").mkdir(parents=True)
+        name = "thesis.tex" if kind == "full" else ".writing-12-run.json"
+        (directory / name).write_text("{")
+    if kind == "killed":
+        assert RunStore.create(directory, {}).ids() == []
+    else:
+        with pytest.raises(UserInputError, match="nothing is written there"):
+            RunStore.create(directory, {})
 
 
 def test_a_finished_run_that_lost_its_run_json_takes_its_cells_again(store: RunStore) -> None:
@@ -305,18 +291,6 @@ def test_a_finished_run_that_lost_its_run_json_takes_its_cells_again(store: RunS
     (store.directory / "cells").rmdir()
     with pytest.raises(UserInputError, match="nothing is written there"):
         RunStore.create(store.directory, {})
-
-
-@pytest.mark.parametrize("kind", ["file", "full"])
-def test_create_writes_over_nothing(tmp_path: Path, kind: str) -> None:
-    directory = tmp_path / "here"
-    if kind == "file":
-        directory.write_text("mine")
-    else:
-        directory.mkdir()
-        (directory / "thesis.tex").write_text("mine")
-    with pytest.raises(UserInputError, match="nothing is written there"):
-        RunStore.create(directory, {})
 
 
 def test_the_table_is_tidy(store: RunStore) -> None:

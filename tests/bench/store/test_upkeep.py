@@ -11,20 +11,36 @@ from pathlib import Path
 
 import pytest
 
-from bench.execution.run import SilentProgress, run_matrix
-from bench.store.layout import CELL_FILE, TENSOR_FILE, NotWritableError
+from bench.execution.cell_runner import Watcher
+from bench.execution.run import run_matrix
+from bench.matrix.schema import Matrix
+from bench.store.layout import (
+    CELL_FILE,
+    TENSOR_FILE,
+    BusyError,
+    NotWritableError,
+    claim,
+    is_busy,
+    only_writer,
+    owner_of,
+)
 from bench.store.results import RunStore
 from bench.store.upkeep import look, survey, tidy
-from bench.store.writer import BusyError, claim, is_busy, only_writer, owner_of
 from tasks.errors import UserInputError
 from tests.small import small_matrix
+
+
+def tiny_matrix(folder: Path, **changes: object) -> Matrix:
+    """A matrix of four cells that takes as little as it can."""
+    prompts = {"train": 1, "test": 2, "shifted": 0}
+    return small_matrix(folder, prompts=prompts, agreement={"resamples": 2}, **changes)
 
 
 @pytest.fixture(scope="module")
 def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole run."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    run_matrix(small_matrix(tiny_folder), folder)
+    run_matrix(tiny_matrix(tiny_folder), folder)
     return folder
 
 
@@ -45,7 +61,7 @@ def numbers(folder: Path) -> dict[str, object]:
     return found
 
 
-class Noting(SilentProgress):
+class Noting(Watcher):
     """Keeps what was said to be set aside."""
 
     def __init__(self) -> None:
@@ -59,10 +75,10 @@ def stored_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
 
 
-def test_200_altered_bytes_at_random_places_are_each_noticed(run: Path) -> None:
+def test_100_altered_bytes_at_random_places_are_each_noticed(run: Path) -> None:
     draw = random.Random(7)
     files = stored_files(run)
-    for _ in range(200):
+    for _ in range(100):
         file = draw.choice(files)
         content = file.read_bytes()
         at = draw.randrange(len(content))
@@ -94,7 +110,7 @@ def test_damaged_and_foreign_files_are_named_set_aside_and_recomputed(
     (run / ".writing-2").mkdir()
 
     told = Noting()
-    outcome = run_matrix(small_matrix(tiny_folder), run, told)
+    outcome = run_matrix(tiny_matrix(tiny_folder), run, told)
     assert set(outcome.computed) == {first.name, second.name}
     said = "\n".join(told.sentences)
     for path in (first, second, third / "notes.txt", run / "cells" / "stray", run / "results.csv"):
@@ -108,7 +124,7 @@ def test_damaged_and_foreign_files_are_named_set_aside_and_recomputed(
     assert len((run / "results.csv").read_text().splitlines()) > 10
 
     quiet = Noting()
-    assert not run_matrix(small_matrix(tiny_folder), run, quiet).computed
+    assert not run_matrix(tiny_matrix(tiny_folder), run, quiet).computed
     assert not quiet.sentences
 
 
@@ -116,7 +132,7 @@ def test_an_altered_run_file_does_not_end_a_run(run: Path, tiny_folder: Path) ->
     content = (run / "run.json").read_bytes()
     (run / "run.json").write_bytes(content[: len(content) // 2])
     told = Noting()
-    outcome = run_matrix(small_matrix(tiny_folder), run, told)
+    outcome = run_matrix(tiny_matrix(tiny_folder), run, told)
     assert (len(outcome.known), outcome.computed) == (4, [])
     assert (run / "set-aside" / "run.json").is_file()
     (said,) = told.sentences
@@ -128,7 +144,7 @@ def test_a_run_without_its_cells_is_computed_again(
 ) -> None:
     shutil.rmtree(run / "cells")
     assert RunStore.open(run).ids() == []
-    assert len(run_matrix(small_matrix(tiny_folder), run).computed) == 4
+    assert len(run_matrix(tiny_matrix(tiny_folder), run).computed) == 4
     assert numbers(run) == numbers(finished)
 
 
@@ -138,7 +154,7 @@ def test_kill_9_at_20_random_moments_loses_nothing(
     """A run in a forked process, killed again and again, is in the end the uninterrupted one."""
     context = multiprocessing.get_context("fork")  # the imports are there: a start takes no time
     folder, draw = tmp_path / "run", random.Random(3)
-    matrix = small_matrix(tiny_folder)
+    matrix = tiny_matrix(tiny_folder)
     duration = 0.0
     for kill in range(21):
         start = time.perf_counter()
@@ -166,7 +182,7 @@ def test_kill_9_at_every_write_of_the_tables_loses_nothing(
 ) -> None:
     """The cells are done; whoever makes the tables is killed at its first write, its second ..."""
     context = multiprocessing.get_context("fork")
-    matrix, names = small_matrix(tiny_folder), ("results.csv", "agreement.csv")
+    matrix, names = tiny_matrix(tiny_folder), ("results.csv", "agreement.csv")
     writes = 0
     while True:
         (run / "tables.json").unlink(missing_ok=True)
@@ -210,11 +226,11 @@ def test_a_full_disk_is_said_and_the_rest_is_done_when_there_is_room(
     try:
         for _ in range(2):  # the same command again, before there is room
             with pytest.raises(NotWritableError, match="File too large"):
-                run_matrix(small_matrix(tiny_folder), folder)
+                run_matrix(tiny_matrix(tiny_folder), folder)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list(folder.glob(".writing*"))
-    run_matrix(small_matrix(tiny_folder), folder)
+    run_matrix(tiny_matrix(tiny_folder), folder)
     assert numbers(folder) == numbers(finished)
 
 
@@ -224,14 +240,14 @@ def test_a_finished_run_on_a_full_disk_says_so_too(run: Path, tiny_folder: Path)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
     try:
         with pytest.raises(NotWritableError, match="make room"):
-            run_matrix(small_matrix(tiny_folder), run)
+            run_matrix(tiny_matrix(tiny_folder), run)
         (run / "cells" / "stray").write_text("?")
         store, found = look(run)
         with pytest.raises(NotWritableError, match="make room"):
             tidy(store, found)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert not run_matrix(small_matrix(tiny_folder), run).computed
+    assert not run_matrix(tiny_matrix(tiny_folder), run).computed
 
 
 def test_a_new_directory_is_its_owners_before_a_model_is_loaded(
@@ -241,13 +257,13 @@ def test_a_new_directory_is_its_owners_before_a_model_is_loaded(
     monkeypatch.setattr("bench.execution.open_model.load_model", None)
     monkeypatch.setattr("bench.execution.executor.model_digest", None)
     with claim(tmp_path / "new"), pytest.raises(BusyError, match="is being written by process"):
-        run_matrix(small_matrix(tiny_folder), tmp_path / "new")
+        run_matrix(tiny_matrix(tiny_folder), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
 def test_a_mistake_leaves_no_directory_behind(tiny_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserInputError, match="99 is outside"):
-        run_matrix(small_matrix(tiny_folder, positions=[99]), tmp_path / "some" / "where")
+        run_matrix(tiny_matrix(tiny_folder, positions=[99]), tmp_path / "some" / "where")
     assert not list(tmp_path.iterdir())
 
 
@@ -256,15 +272,15 @@ def test_a_second_writer_says_who_the_first_is(run: Path, tiny_folder: Path) -> 
     with only_writer(run):
         assert is_busy(run)
         with pytest.raises(BusyError, match=f"process {os.getpid()} on .* --reuse"):
-            run_matrix(small_matrix(tiny_folder), run)
-    run_matrix(small_matrix(tiny_folder), run)
+            run_matrix(tiny_matrix(tiny_folder), run)
+    run_matrix(tiny_matrix(tiny_folder), run)
 
 
 def test_two_runs_at_once_leave_one_whole_run(
     finished: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
     context = multiprocessing.get_context("fork")
-    folder, matrix = tmp_path / "run", small_matrix(tiny_folder)
+    folder, matrix = tmp_path / "run", tiny_matrix(tiny_folder)
     both = [context.Process(target=_run_or_busy, args=(matrix, folder)) for _ in range(2)]
     for process in both:
         process.start()
