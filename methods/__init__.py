@@ -13,6 +13,10 @@ METHODS: dict[str, Entry] = {
         "methods.attr_patch:AttrPatch",
         "attribution patching: first-order estimate of activation patching by gradients",
     ),
+    "path_gradients": Entry(
+        "methods.path_gradients:PathGradients",
+        "gradients along a path between two runs: EAP-IG at nodes, conductance and others",
+    ),
     "grad_scalar": Entry(
         "methods.grad_scalar:GradScalar",
         "exact derivative of the logit difference in each activation scalar",

@@ -85,6 +85,14 @@ class Method(ABC):
         chance reaches: they are neither swept for display nor searched for the smallest k."""
         return int(getattr(self, "draw", 0))
 
+    def gradient_runs(self, n_site_layers: int) -> int:
+        """Forwards with a backward that an untrained method takes a prompt: what `plan` counts by.
+
+        Args:
+            n_site_layers: pairs of a site and a layer in the grid.
+        """
+        return 1
+
     @abstractmethod
     def fit(
         self, subject: SubjectModel, prompts: Prompts, grid: PointGrid, setting: Setting

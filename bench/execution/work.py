@@ -161,15 +161,23 @@ class Counting:
         if kind.runs_every_point:
             patched = contrasts * train * (self._patches(cell, corruption) + 3)
             return Work(patched, 0, patched)
-        return Work((1 if corruption is None else 2) * contrasts * train, contrasts * train)
+        runs = cell.method.method.gradient_runs(
+            len(cell.settings["sites"]) * self._shape(cell).n_layers
+        )
+        runs *= contrasts * train
+        return Work(runs + (0 if corruption is None else contrasts * train), runs)
+
+    def _shape(self, cell: PlannedCell) -> ModelShape:
+        """Layers and heads of the cell's model."""
+        if cell.model.name not in self.shapes:
+            self.shapes[cell.model.name] = model_shape(cell.model.name) or ANY_SHAPE
+        return self.shapes[cell.model.name]
 
     def _patches(self, cell: PlannedCell, corruption: object) -> float:
         """Patches of one prompt that can change something."""
-        if cell.model.name not in self.shapes:
-            self.shapes[cell.model.name] = model_shape(cell.model.name) or ANY_SHAPE
         if cell.task.label not in self.lengths:
             self.lengths[cell.task.label] = Length.of(cell.task.task)
-        shape, length = self.shapes[cell.model.name], self.lengths[cell.task.label]
+        shape, length = self._shape(cell), self.lengths[cell.task.label]
         positions = cell.settings["positions"]
         if corruption == "mean" and cell.prompts.train == 1:
             return 0
