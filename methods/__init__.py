@@ -17,6 +17,10 @@ METHODS: dict[str, Entry] = {
         "methods.path_gradients:PathGradients",
         "gradients along a path between two runs: EAP-IG at nodes, conductance and others",
     ),
+    "local_rules": Entry(
+        "methods.local_rules:LocalRules",
+        "attribution patching with other local derivatives: RelP, AttnLRP, CP-LRP, GIM, GradDrop",
+    ),
     "grad_scalar": Entry(
         "methods.grad_scalar:GradScalar",
         "exact derivative of the logit difference in each activation scalar",
@@ -24,6 +28,14 @@ METHODS: dict[str, Entry] = {
     "dla": Entry(
         "methods.dla:DLA",
         "direct logit attribution: activations projected onto the answer-foil direction",
+    ),
+    "direct_effect": Entry(
+        "methods.direct_effect:DirectEffect",
+        "activation patching by the direct path to the logits, all later layers held",
+    ),
+    "diff_means": Entry(
+        "methods.diff_means:DiffMeans",
+        "difference in means: clean minus corrupted activation, added as a steering vector",
     ),
     "activ_scalar": Entry(
         "methods.activ_scalar:ActivScalar",

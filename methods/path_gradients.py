@@ -72,9 +72,9 @@ class PathGradients(ContrastedMethod):
         if self.path == "conductance" and self.rule == "middle":
             raise UserInputError('rule: the path "conductance" takes "trapezoid" or "end".')
 
-    def gradient_runs(self, n_site_layers: int) -> int:
+    def gradient_runs(self, n_layers: int, n_sites: int) -> int:
         """One a place on the path; of `activations` for every site and layer."""
-        return len(self._places) * (n_site_layers if self.path == "activations" else 1)
+        return len(self._places) * (n_layers * n_sites if self.path == "activations" else 1)
 
     def contrast_scores(
         self, subject: SubjectModel, grid: PointGrid, contrast: Contrast

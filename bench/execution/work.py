@@ -161,9 +161,8 @@ class Counting:
         if kind.runs_every_point:
             patched = contrasts * train * (self._patches(cell, corruption) + 3)
             return Work(patched, 0, patched)
-        runs = cell.method.method.gradient_runs(
-            len(cell.settings["sites"]) * self._shape(cell).n_layers
-        )
+        layers, sites = self._shape(cell).n_layers, len(cell.settings["sites"])
+        runs = cell.method.method.gradient_runs(layers, sites)
         runs *= contrasts * train
         return Work(runs + (0 if corruption is None else contrasts * train), runs)
 

@@ -79,8 +79,9 @@ class MethodGrid:
 
     @property
     def shuffled(self) -> bool:
-        """Whether a control shuffles its scores: that of an untrained method of interest."""
-        return not self.kind.trained and not self.kind.control
+        """Whether a control shuffles its scores: of a method of interest that steers by them."""
+        steers_by_scores = not (self.kind.trained or self.kind.own_intervention)
+        return steers_by_scores and not self.kind.control
 
     def size(self, alone: bool) -> int:
         """How many methods `methods` gives."""

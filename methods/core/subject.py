@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -342,6 +342,15 @@ class SubjectModel:
                 return function(h, hook)
 
         return edit
+
+    @property
+    def hook_names(self) -> Collection[str]:
+        """Where the bridge can be hooked, aliases included."""
+        return self._points.keys()
+
+    def attached(self, hooks: Iterable[tuple[str, HookFunction]]) -> AbstractContextManager[None]:
+        """Hooks of a caller's own in the forwards of a block, called before those of an edit."""
+        return attached(self._points, hooks)
 
     @contextmanager
     def edited_layer(self, edit: Edit, layer: int) -> Iterator[None]:
