@@ -13,6 +13,14 @@ METHODS: dict[str, Entry] = {
         "methods.attr_patch:AttrPatch",
         "attribution patching: first-order estimate of activation patching by gradients",
     ),
+    "path_gradients": Entry(
+        "methods.path_gradients:PathGradients",
+        "gradients along a path between two runs: EAP-IG at nodes, conductance and others",
+    ),
+    "local_rules": Entry(
+        "methods.local_rules:LocalRules",
+        "attribution patching with other local derivatives: RelP, AttnLRP, CP-LRP, GIM, GradDrop",
+    ),
     "grad_scalar": Entry(
         "methods.grad_scalar:GradScalar",
         "exact derivative of the logit difference in each activation scalar",
@@ -20,6 +28,14 @@ METHODS: dict[str, Entry] = {
     "dla": Entry(
         "methods.dla:DLA",
         "direct logit attribution: activations projected onto the answer-foil direction",
+    ),
+    "direct_effect": Entry(
+        "methods.direct_effect:DirectEffect",
+        "activation patching by the direct path to the logits, all later layers held",
+    ),
+    "diff_means": Entry(
+        "methods.diff_means:DiffMeans",
+        "difference in means: clean minus corrupted activation, added as a steering vector",
     ),
     "activ_scalar": Entry(
         "methods.activ_scalar:ActivScalar",

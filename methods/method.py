@@ -42,8 +42,9 @@ class Attribution:
         scores: raw attribution score of every point of the grid; positive means that the clean
             activation favours the answer. Points left out of the grid may hold anything.
         prompt_scores: the same prompt by prompt, where the method has it; `scores` is the mean.
-        intervention: of a trained method, what it trained. None: the scores become activation
-            scalars (Eq. 5), whose strength the suite tunes.
+        intervention: of a trained method, what it trained; of one with an intervention of its own,
+            that. None: the scores become activation scalars (Eq. 5). The suite tunes the strength
+            of what was not trained.
         extras: further arrays worth storing, by name.
         steps: optimiser steps, of a trained method.
         reach: of a trained method, steps times learning rate: about how far Adam can move a
@@ -65,6 +66,8 @@ class Method(ABC):
 
     trained: ClassVar[bool] = False
     """The method's intervention is trained on Psi and needs no tuning of beta."""
+    own_intervention: ClassVar[bool] = False
+    """The method is not trained and yet gives an intervention; its beta is tuned as scores' is."""
     control: ClassVar[bool] = False
     """A control that other methods are compared with, not a method of interest."""
     signed: ClassVar[bool] = True
@@ -86,6 +89,15 @@ class Method(ABC):
         """Which draw of a control this is. Draws after the first are there for the spread of what
         chance reaches: they are neither swept for display nor searched for the smallest k."""
         return int(getattr(self, "draw", 0))
+
+    def gradient_runs(self, n_layers: int, n_sites: int) -> int:
+        """Forwards with a backward that an untrained method takes a prompt: what `plan` counts by.
+
+        Args:
+            n_layers: layers of the model.
+            n_sites: sites of the grid.
+        """
+        return 1
 
     @abstractmethod
     def fit(

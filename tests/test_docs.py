@@ -88,3 +88,21 @@ def test_the_page_of_reports_names_every_figure_and_table_and_has_its_pictures()
     assert sum(sizes) < 1_000_000, "a clone stays small"
     for example in blocks(page, "yaml"):
         parse(yaml.safe_load(example), "the page")
+
+
+def test_the_page_of_methods_says_of_every_method_what_has_to_be_known() -> None:
+    page = (ROOT / "docs" / "methods.md").read_text("utf-8")
+    first, *others = re.split(r"^## ", page, flags=re.MULTILINE)[1:]
+    sections = {name.strip(): text for name, _, text in (one.partition("\n") for one in others)}
+    for name in methods.METHODS:
+        assert f"| `{name}`" in first or f", `{name}`" in first or name in sections
+    for text in sections.values():
+        for word in (
+            "**Score.**",
+            "**Sign**",
+            "**Needs**",
+            "**Source.**",
+            "**When not to trust it.**",
+        ):
+            assert word in text
+        assert re.search(r"\d F\b|\bF\)|passes", text)

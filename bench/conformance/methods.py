@@ -345,12 +345,14 @@ def check_beta_zero(case: Case) -> None:
 
 @needs(check_fit)
 def check_trained(case: Case) -> None:
-    """a trained method gives an intervention, its steps and their reach; no other one does"""
+    """a method gives an intervention, or steps and their reach, exactly if it says so"""
     found, trained = case.fits["gpt2"].found, case.method.trained
     require(
-        (found.intervention is not None) == trained,
-        "a method gives an intervention exactly if it says `trained = True`",
+        (found.intervention is not None) == (trained or case.method.own_intervention),
+        "a method gives an intervention exactly if it says `trained = True`, or, where its beta is "
+        "to be tuned, `own_intervention = True`",
     )
+    require(not (trained and case.method.own_intervention), "what is trained is not tuned")
     require(
         (found.steps > 0) == (found.reach is not None) == trained,
         "a trained method gives steps and reach, no other one does",

@@ -84,7 +84,7 @@ def compute_cell(
         setting = Setting(objective, cell.seed, parent_scores)
         fitted = _fit(cell.method.method, subject, task, setting)
     fit_passes = Passes(subject.passes.forward, subject.passes.backward)
-    if fitted.attribution.intervention is None:
+    if not type(cell.method.method).trained:
         with clock("tune"):
             fitted = _tuned(fitted, subject, task.train, objective)
     trained = fitted.beta.star is None

@@ -111,7 +111,8 @@ def _fitted(cell: PlannedCell, layers: tuple[int, int], length: tuple[int, int])
     corruption = settings.get("corruption")
     contrasts = train * (NOISE_DRAWS if corruption == "gaussian" else 1)
     if not method.runs_every_point:
-        return contrasts * ((1 if corruption is None else 2) + BACKWARD)
+        runs = method.gradient_runs(layers[0], len(cell.settings["sites"]))
+        return contrasts * (runs * (1 + BACKWARD) + (corruption is not None))
     chosen = cell.settings["positions"]
     reached = length[0] if corruption in ("zero", "gaussian") else length[1]
     positions = reached if chosen == "all" else 1 if chosen == "last" else len(chosen)

@@ -54,6 +54,11 @@ class Run:
         """What the points hold in this run."""
         return subject.activations(self.prompts.tokens, points, self.noise)
 
+    def embeddings(self, subject: SubjectModel) -> Float[Tensor, "prompt position d_model"]:
+        """Token embeddings as they enter the network, noise included."""
+        embedded = subject.embeddings(self.prompts.tokens)
+        return embedded if self.noise is None else embedded + self.noise.to(embedded.dtype)
+
     def logit_difference(self, subject: SubjectModel) -> Float[Tensor, " prompt"]:
         """LD of every prompt of this run."""
         return self.prompts.logit_difference(
@@ -71,11 +76,13 @@ class Contrast:
         sign: +1 where a patch takes the clean activation away (noising), -1 where it brings it
             back: sign (LD(receiver) - LD(patched)) is the score, positive where the clean
             activation favours the answer.
+        donor_run: the run that `donor` reads; None for zero and mean, which belong to no run.
     """
 
     receiver: Run
     donor: Callable[[], Activations]
     sign: int
+    donor_run: Run | None = None
 
     @cached_property
     def donated(self) -> Activations:
@@ -112,8 +119,10 @@ def contrasts(
         return [Contrast(clean, lambda: _baseline(clean_activations(), corruption), 1)]
     corrupted = _corrupted_runs(subject, prompts, corruption, seed)
     if direction == "noising":
-        return [Contrast(clean, partial(run.activations, subject, points), 1) for run in corrupted]
-    return [Contrast(run, clean_activations, -1) for run in corrupted]
+        return [
+            Contrast(clean, partial(run.activations, subject, points), 1, run) for run in corrupted
+        ]
+    return [Contrast(run, clean_activations, -1, clean) for run in corrupted]
 
 
 def _baseline(clean: Activations, corruption: Corruption) -> Activations:

@@ -116,14 +116,23 @@ class Recorder:
 
 
 class GradientTaps:
-    """Adds a zero to every activation, whose gradient is that of the activation."""
+    """Adds a zero to every activation, whose gradient is that of the activation.
 
-    def __init__(self, points: Collection[SiteLayer]) -> None:
+    Args:
+        points: where.
+        edit: what is done to activations first: `seen` are those before it, and gradients are those
+            behind it.
+    """
+
+    def __init__(self, points: Collection[SiteLayer], edit: Edit | None = None) -> None:
         self.points = points
+        self.edit = edit
         self.seen: dict[SiteLayer, Tensor] = {}
         self.offsets: dict[SiteLayer, Tensor] = {}
 
     def __call__(self, site: Site, layer: int, h: Tensor) -> Tensor:
         self.seen[site, layer] = h.detach()
+        if self.edit is not None and (site, layer) in self.edit.points:
+            h = self.edit(site, layer, h)
         self.offsets[site, layer] = torch.zeros_like(h, requires_grad=True)
         return h + self.offsets[site, layer]

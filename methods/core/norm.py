@@ -49,6 +49,12 @@ class Norm:
         """What the norm divides x by."""
         return self._centre(x).square().mean(dim=-1).add(self.eps).sqrt()
 
+    def linear(
+        self, y: Float[Tensor, "*batch width"], x: Float[Tensor, "*batch width"]
+    ) -> Float[Tensor, "*batch width"]:
+        """What y adds to the norm's output at the scale of x."""
+        return self.weight * self._centre(y) / self.scale(x)[..., None]
+
     def adjoint(
         self,
         direction: Float[Tensor, "*batch width"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -254,10 +254,18 @@ class SubjectModel:
         prompts: Prompts,
         points: Collection[SiteLayer],
         embedding_noise: Float[Tensor, "row position d_model"] | None = None,
+        edit_of: Callable[[slice], Edit] | None = None,
     ) -> dict[SiteLayer, tuple[Tensor, Tensor]]:
         """h and dLD/dh of every point, both at the same hook, from one forward and one backward.
 
         Runs over `prompts.tokens`. Works within `torch.no_grad` and `torch.inference_mode`.
+
+        Args:
+            prompts: the prompts.
+            points: where.
+            embedding_noise: added to the token embeddings.
+            edit_of: gives what is done to activations of some prompts, at some of the points: h is
+                the activation before that, the gradient the one behind it.
 
         Returns:
             (site, layer) -> (activation, gradient), each (prompt, position, d_model), or with heads
@@ -272,7 +280,7 @@ class SubjectModel:
             for rows in self.chunks(len(prompts)):
                 chunk = prompts.take(range(*rows.indices(len(prompts))))
                 noise = None if embedding_noise is None else embedding_noise[rows].clone()
-                taps = GradientTaps(points)
+                taps = GradientTaps(points, None if edit_of is None else edit_of(rows))
                 ld = chunk.logit_difference(self.logits(chunk.tokens, taps, noise, mask=chunk.mask))
                 order = list(taps.offsets)
                 gradients = torch.autograd.grad(
@@ -334,6 +342,15 @@ class SubjectModel:
                 return function(h, hook)
 
         return edit
+
+    @property
+    def hook_names(self) -> Collection[str]:
+        """Where the bridge can be hooked, aliases included."""
+        return self._points.keys()
+
+    def attached(self, hooks: Iterable[tuple[str, HookFunction]]) -> AbstractContextManager[None]:
+        """Hooks of a caller's own in the forwards of a block, called before those of an edit."""
+        return attached(self._points, hooks)
 
     @contextmanager
     def edited_layer(self, edit: Edit, layer: int) -> Iterator[None]:

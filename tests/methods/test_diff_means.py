@@ -1,0 +1,75 @@
+"""DiffMeans against TransformerLens's cache, and steering with a strength that is tuned."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.execution.run import run_matrix
+from bench.matrix.cells import expand
+from methods.core.steering_vectors import SteeringVectors
+from methods.diff_means import DiffMeans
+from tests.methods.small import (
+    FIRST_DIFFERENCE,
+    activation,
+    cache_of,
+    grid_of,
+    largest_difference,
+    prompts,
+    setting,
+    subject,
+)
+from tests.small import small_matrix, task_texts
+from tests.tiny import save_tiny
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "gemma3"])
+def test_vectors_are_mean_differences_of_the_two_caches(architecture: str) -> None:
+    model, some = subject(architecture), prompts()
+    grid = grid_of(model, ["v", "z", "attn_out", "mlp_out"], [1, 4, 6])
+    found = DiffMeans().fit(model, some, grid, setting())
+    assert isinstance(found.intervention, SteeringVectors)
+    clean, corrupted = cache_of(model, some.tokens), cache_of(model, some.corrupted)
+    for site, layer in grid.site_layers:
+        change = activation(clean, site, layer) - activation(corrupted, site, layer)
+        theirs = grid.at_points(site, change).mean(dim=0)
+        ours = found.intervention.vectors[grid.rows(site), layer, :, : theirs.shape[-1]]
+        assert largest_difference(ours, theirs) < 1e-5
+        scores = found.scores[grid.rows(site), layer]
+        assert largest_difference(scores, theirs.norm(dim=-1)) < 1e-5
+    assert torch.all(found.scores[:, :, 0] == 0)  # before the first token that differs
+    assert grid.positions[0] < FIRST_DIFFERENCE
+
+
+def test_a_whole_step_from_the_corrupted_mean_is_the_clean_mean() -> None:
+    """At beta = -1 one layer's residual stream of a single prompt is that of the corrupted run."""
+    model, some = subject("llama"), prompts(1)
+    grid = grid_of(model, ["resid_post"], keep_final_residual=True)
+    vectors = DiffMeans().fit(model, some, grid, setting()).intervention
+    assert vectors is not None
+    keep = torch.zeros(grid.shape, dtype=torch.bool)
+    keep[:, 1] = True
+    with torch.no_grad():
+        steered = model.logits(some.tokens, vectors.at_points(keep).at(-torch.ones(1)))
+    assert largest_difference(steered, model.unsteered_logits(some.corrupted)) < 1e-4
+
+
+def test_its_strength_is_tuned_and_no_control_shuffles_it(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "tiny", "llama", task_texts())
+    both = small_matrix(folder, methods=["diff_means", "dla"])
+    labels = {cell.method.label for cell in expand(both, lambda name: "", lambda device: "cpu")}
+    assert "shuffled[of=dla]" in labels
+    assert "shuffled[of=diff_means]" not in labels
+    matrix = small_matrix(
+        folder, methods=["diff_means"], positions="last", sweep={"points": 3}, controls={"draws": 0}
+    )
+    outcome = run_matrix(matrix, tmp_path / "run")
+    assert not outcome.failed
+    records = {record.method: record for record in map(outcome.store.record, outcome.computed)}
+    assert set(records) == {"diff_means"}
+    record = records["diff_means"]
+    assert record.beta.star is not None
+    assert record.intervention == "steering_vectors"
+    assert not record.trained
+    assert record.minimality is not None
+    assert record.minimality.unit == "vector"
