@@ -7,18 +7,17 @@ made to be maximised). A front is taken on the test split. Fronts and hypervolum
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from moocore import hypervolume, is_nondominated
 from numpy.typing import NDArray
+from pandas import DataFrame
 
 from bench.store.records import CellRecord, MetricRow
 from bench.store.tidy import variant_labels
 from reports.load import Results, plain_name
 from tasks.errors import UserInputError
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 WORST_F = -5.0
 """F at the reference point: 5 nats are a model that was broken rather than steered."""
@@ -52,7 +51,7 @@ PLANES: Mapping[str, Plane] = {
 }
 
 
-def points(results: Results, model: str, task: str) -> "DataFrame":
+def points(results: Results, model: str, task: str) -> DataFrame:
     """Return a row a finished cell and split of a model and task, controls left out.
 
     Columns: cell, method (without settings), label, split, E_0, E_0_unsteered, F, count (NaN where
@@ -60,8 +59,6 @@ def points(results: Results, model: str, task: str) -> "DataFrame":
     (the same in parameters: those of k whole vectors, of k scalars), n_parameters. Untrained
     methods are taken at beta*, trained ones at beta = 1.
     """
-    from pandas import DataFrame
-
     records = [record for record in results.of(model, task) if not record.control]
     labels = variant_labels(records)
     rows = [
@@ -107,7 +104,7 @@ def _parameters_a_unit(record: CellRecord) -> float:
     return minimality.n_parameters / points
 
 
-def grid_points(results: Results, model: str, task: str) -> "DataFrame":
+def grid_points(results: Results, model: str, task: str) -> DataFrame:
     """Return `points`; raises UserInputError where no method has three settings to trade off."""
     found = points(results, model, task)
     tried = found[found["split"] == "test"].groupby("method")["label"].nunique()
@@ -119,7 +116,7 @@ def grid_points(results: Results, model: str, task: str) -> "DataFrame":
     return found
 
 
-def blind(test: "DataFrame") -> dict[str, int]:
+def blind(test: DataFrame) -> dict[str, int]:
     """Settings of each method whose count misses what they do: it is 0 or not meaningful, and yet
     they steer."""
     missed = test[~(test["count"] > 0) & (test["E_0"] > test["E_0_unsteered"])]
@@ -128,8 +125,6 @@ def blind(test: "DataFrame") -> dict[str, int]:
 
 def front(e_0: Values, other: Values) -> NDArray[np.bool_]:
     """Which points nothing dominates; both are maximised, and NaN is never on the front."""
-    from moocore import is_nondominated
-
     known = np.isfinite(e_0) & np.isfinite(other)
     on_front = np.zeros(len(e_0), dtype=bool)
     if known.any():
@@ -149,7 +144,7 @@ def shares(methods: Iterable[str], e_0: Values, other: Values) -> dict[str, floa
     }
 
 
-def summary(found: "DataFrame") -> "DataFrame":
+def summary(found: DataFrame) -> DataFrame:
     """Return a row a plane and method: the trade-offs on the test split of `grid_points`.
 
     Columns: plane, method, n_settings, on_front (of the common front), share, hypervolume (of what
@@ -157,9 +152,6 @@ def summary(found: "DataFrame") -> "DataFrame":
     best there could be), reference_E_0, reference. The reference point has the unsteered model's
     E_0 and F = -5 nats, or as many parameters as the largest method has.
     """
-    from moocore import hypervolume
-    from pandas import DataFrame
-
     test = found[found["split"] == "test"]
     e_0 = test["E_0"].to_numpy(float)
     worst = float(test["E_0_unsteered"].min())
@@ -197,7 +189,7 @@ def summary(found: "DataFrame") -> "DataFrame":
 
 
 def resampled_shares(
-    results: Results, found: "DataFrame", plane: str, draws: int = 500
+    results: Results, found: DataFrame, plane: str, draws: int = 500
 ) -> dict[str, Values]:
     """Return the share of the common front per method in every bootstrap draw of test prompts."""
     chosen = PLANES[plane]

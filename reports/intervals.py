@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import t
 
 AT_MOST_0 = (-np.inf, 0.0)
 """What E_0 and F can be."""
@@ -26,8 +27,6 @@ def t_interval(
     values: Sequence[float], possible: tuple[float, float] = (-np.inf, np.inf)
 ) -> Interval:
     """Return the mean of independent values with Student's 95 % interval, cut to `possible`."""
-    from scipy.stats import t
-
     known = np.asarray(values, dtype=float)
     if not known.size:
         return Interval(float("nan"), float("nan"), float("nan"), 0)

@@ -1,6 +1,8 @@
 """Tables as people read them: the same strings on the page, in Markdown and in the terminal."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pandas import DataFrame
 
 from reports.load import Results
 from reports.tables.missing import grouped
@@ -16,9 +18,6 @@ from reports.text import (
     visible,
 )
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
 COUNT = "|θ| ≥ 0.01"
 OVER_PROMPTS = "95 % over prompts"
 OVER_SEEDS = "95 % over seeds"
@@ -33,15 +32,13 @@ def split_name(split: str) -> str:
     return f"{split} ({SPLIT_LETTERS[split]})" if split in SPLIT_LETTERS else split
 
 
-def formatted(board: "DataFrame") -> "DataFrame":
+def formatted(board: DataFrame) -> DataFrame:
     """Return the leaderboard of ONE model and task as strings, led by the unsteered model's row.
 
     Columns: method, kind, verdict, `E₀ <split>` (test first, with its 95 % intervals over prompts
     and over seeds or draws), F, counts, β*, flips, mass, `E₀ test at β=1`, cost and status.
     Raises ValueError for a board of several models or tasks.
     """
-    from pandas import DataFrame
-
     rows = _rows_of(board)
     if len({(row["model"], row["task"]) for row in rows}) > 1:
         raise ValueError("format the leaderboard of one model and task at a time")
@@ -56,7 +53,7 @@ def _is_split_column(name: str) -> bool:
     return name.startswith("F_") and not name.endswith(("_low", "_high"))
 
 
-def _rows_of(board: "DataFrame") -> list[dict[str, Any]]:
+def _rows_of(board: DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in board.to_dict("records")]
 
 
@@ -146,7 +143,7 @@ def _unsteered(rows: list[dict[str, Any]], splits: list[str]) -> dict[str, str]:
     return line
 
 
-def strings(frame: "DataFrame") -> "DataFrame":
+def strings(frame: DataFrame) -> DataFrame:
     """Return any table as strings: counts whole, p with four decimals, a beta with three
     significant digits, other numbers with three decimals.
     """

@@ -1,6 +1,6 @@
 """Scores of methods over the points that they share, as agreement compares them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -14,6 +14,8 @@ from bench.store.records import CellRecord
 from reports.labels import group_cells
 from reports.load import Results
 from reports.outcomes import prompts_of
+from reports.palette import METHODS, base_name
+from tasks.errors import UserInputError, nearest
 
 Values = NDArray[np.float64]
 FITTED_ON = "train"
@@ -63,6 +65,21 @@ def scored(results: Results, model: str, task: str, *, controls: bool = False) -
             )
         )
     return found
+
+
+def chosen(found: Iterable[Scored], names: Sequence[str] | None, where: str) -> list[Scored]:
+    """Return the methods of these labels; by default all, those the suite knows first.
+
+    Raises UserInputError, naming the nearest, for a label that is not among them.
+    """
+    place = {name: index for index, name in enumerate(METHODS)}
+    ranked = sorted((place.get(base_name(one.label), len(place)), one.label, one) for one in found)
+    known = {label: one for _, label, one in ranked}
+    for name in names or ():
+        if name not in known:
+            hint = nearest(name, known)
+            raise UserInputError(f"{where} has no method {name!r} with scores.{hint}")
+    return [known[name] for name in names or known]
 
 
 def cell_of(results: Results, record: CellRecord) -> Cell | None:

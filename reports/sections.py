@@ -1,7 +1,9 @@
 """What the page says of one model and task: its leaderboard, figures, agreement and notes."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any, TypeGuard
+
+from pandas import DataFrame
 
 from bench.store.records import CellRecord, PromptRecord
 from reports.drawing import Drawn
@@ -11,9 +13,6 @@ from reports.present import UNSTEERED, formatted, split_name
 from reports.tables import agreement
 from reports.tables.leaderboard import leaderboard
 from reports.text import MISSING, TIMES, number, visible
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 CLIP = 2.5
 """The small plots of E_0 end at this many times the unsteered E_0, whatever an outlier says."""
@@ -42,7 +41,7 @@ def section_of(
     }
 
 
-def _table(board: "DataFrame") -> dict[str, Any]:
+def _table(board: DataFrame) -> dict[str, Any]:
     frame = formatted(board).drop(columns="status", errors="ignore")
     raw = [{str(key): value for key, value in row.items()} for row in board.to_dict("records")]
     scale = _scale(raw)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
 Values = NDArray[np.float64]
 LEVEL = 0.05
@@ -121,8 +122,6 @@ def friedman(scores: NDArray[Any]) -> float:
 
     NaN where there are fewer than two blocks or three methods, or all scores are equal.
     """
-    from scipy.stats import friedmanchisquare
-
     if scores.shape[0] < 2 or scores.shape[1] < 3 or (scores == scores[:, :1]).all():
         return float("nan")
     return float(friedmanchisquare(*scores.T).pvalue)
@@ -130,8 +129,6 @@ def friedman(scores: NDArray[Any]) -> float:
 
 def mean_ranks(scores: NDArray[Any]) -> Values:
     """Return each method's mean rank over blocks, 1 the best (largest); ties share their ranks."""
-    from scipy.stats import rankdata
-
     return np.asarray(rankdata(-scores, axis=1).mean(axis=0))
 
 
@@ -140,8 +137,6 @@ def critical_difference(methods: int, blocks: int) -> float:
 
     NaN for fewer than two methods or blocks.
     """
-    from scipy.stats import studentized_range
-
     if methods < 2 or blocks < 2:
         return float("nan")
     quantile = float(studentized_range.ppf(1 - LEVEL, methods, np.inf)) / np.sqrt(2)

@@ -5,7 +5,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+from pandas import DataFrame
 
 from reports import palette, style
 from reports.drawing import Drawn
@@ -21,10 +23,6 @@ from reports.tables.change import PAPER, Changes
 from reports.text import harmless, markdown
 from tasks.errors import UserInputError
 from tasks.registry import lookup
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
 
 DPI = 200
 
@@ -110,7 +108,7 @@ def _draw(results: Results, folder: ReportFolder, options: ReportOptions) -> Ite
             yield Drawn(name, scope, stem, svg, figure.get_figwidth(), name in first)
 
 
-def _save(figure: "Figure", folder: ReportFolder, stem: str) -> bytes:
+def _save(figure: Figure, folder: ReportFolder, stem: str) -> bytes:
     """Write a figure in every format; the same figure gives the same files. Return the SVG."""
     png, pdf, svg = (folder.file(f"figures/{stem}.{kind}") for kind in ("png", "pdf", "svg"))
     stream = io.BytesIO()
@@ -157,8 +155,8 @@ def _write_tables(results: Results, folder: ReportFolder) -> None:
 
 
 def write_table(
-    frame: "DataFrame",
-    shown: "DataFrame",
+    frame: DataFrame,
+    shown: DataFrame,
     folder: ReportFolder,
     stem: str,
     note: str,
@@ -173,7 +171,7 @@ def write_table(
     tex.write_text(text, encoding="utf-8")
 
 
-def _write_csv(frame: "DataFrame", file: Path) -> None:
+def _write_csv(frame: DataFrame, file: Path) -> None:
     """Full precision; an undefined number and none at all do not look the same."""
     exact = frame.astype(object).map(
         lambda value: (

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from pandas import DataFrame
 
 from reports.claims import CLAIMS
 from reports.claims.claim import EXACT, Claim, Measured, Source, Verdict
@@ -13,9 +13,6 @@ from reports.load import Results, load
 from reports.missing import DAMAGED, FAILED, NOT_COMPUTED, SET_ASIDE, by_status
 from reports.text import MISSING, number
 from tasks.errors import UserInputError
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 HEADER = (
     "claim",
@@ -143,10 +140,8 @@ def judged(source: PaperResults, claims: Sequence[Claim] = CLAIMS) -> list[Judge
     ]
 
 
-def frame(rows: Sequence[Judged]) -> "DataFrame":
+def frame(rows: Sequence[Judged]) -> DataFrame:
     """Return the table at full precision, a row a claim, with the ids of its cells."""
-    from pandas import DataFrame
-
     return DataFrame(
         [
             {

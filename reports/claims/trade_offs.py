@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from pandas import DataFrame
 
 from bench.agreement.table import kendall
 from bench.store.records import CellRecord
@@ -14,9 +14,6 @@ from reports.fronts import PLANES, Plane, blind, grid_points, resampled_shares, 
 from reports.load import Results
 from reports.text import number
 from tasks.errors import UserInputError
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 GRID = "fig2"
 RESAMPLES = 500
@@ -53,7 +50,7 @@ def share_of_front(source: Source, plane: str, method: str = "activ_scalar") -> 
     return replace(measured, doubt="; ".join(dict.fromkeys(doubts)))
 
 
-def _fewest(test: "DataFrame", plane: Plane) -> str:
+def _fewest(test: DataFrame, plane: Plane) -> str:
     """What each method needs at least where it is most effective; "" for a plane without counts."""
     if not plane.counts:
         return ""
@@ -115,13 +112,13 @@ def parameters(source: Source) -> Measured:
     return Measured(ratios[0], low, high, EXACT, tuple(cells), "; ".join(notes))
 
 
-def _tasks(results: Results) -> "list[tuple[str, str, DataFrame]]":
+def _tasks(results: Results) -> list[tuple[str, str, DataFrame]]:
     """Every model and task with its points; raises UserInputError if one has no grid."""
     return [(*pair, grid_points(results, *pair)) for pair in results.pairs()]
 
 
 def _by_setting(
-    found: "DataFrame",
+    found: DataFrame,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
     """E_0 on train and F on test of every cell, in one order."""
     train = found[found["split"] == "train"].set_index("cell")

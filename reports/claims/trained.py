@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+from pandas import DataFrame, Series, concat
 
 from bench.store.records import CellRecord
 from reports.claims.claim import Measured, Source
@@ -16,15 +16,11 @@ from reports.text import number
 from reports.vectors import seeds_of
 from tasks.errors import UserInputError
 
-if TYPE_CHECKING:
-    from pandas import DataFrame, Series
-
 DRAWS = "draws of prompts"
 
 
 def drop(source: Source, more: str, less: str) -> Measured:
     """How much more E_0 one method loses from train to test than another, refit by refit."""
-
     return _paired(source, more, less, lambda of: of["train"] - of["test"])
 
 
@@ -46,7 +42,7 @@ def gain_elsewhere(source: Source, better: str, worse: str) -> Measured:
 
 
 def _paired(
-    source: Source, one: str, other: str, of_refit: "Callable[[DataFrame], Series]"
+    source: Source, one: str, other: str, of_refit: Callable[[DataFrame], Series]
 ) -> Measured:
     results = source.results("table2")
     differences: list[float] = []
@@ -123,8 +119,6 @@ def mixture_gain(source: Source, name: str = "mixture") -> Measured:
 
     The note has it task by task, and for training on one task and testing on the others.
     """
-    from pandas import concat
-
     results = source.results("fig6")
     models = dict.fromkeys(model for model, _ in results.pairs())
     found = concat([scores(results, model) for model in models])

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reports.claims.table import HEADER, Judged, PaperResults, frame, judged, lines
+from reports.html import environment
 from reports.latex import latex
 from reports.text import harmless, markdown
 from tasks.errors import UserInputError
@@ -38,7 +39,6 @@ def write_claims(directory: Path | str, presets: Sequence[str]) -> Path:
 
 
 def _page(directory: Path, rows: Sequence[Judged], presets: Sequence[str]) -> str:
-    from reports.html import environment
 
     reports = {
         preset: f"{preset}/report/index.html"

@@ -1,38 +1,34 @@
 """Sparsity curves: effectiveness against the number of points that are left, a curve a method."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pandas import DataFrame
 
 from reports import style
 from reports.figures.marks import look_of, marker_of
-from reports.figures.panels import canvas_of
-from reports.load import Results
+from reports.figures.panels import canvas_of, legend
+from reports.load import Results, of_pair
 from reports.palette import base_name
 from reports.tables.sparsity import Curve, curves
 from reports.tables.tasks import draws_of
 from reports.text import number, shorten
 from tasks.errors import UserInputError
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
-
 WIDTH, PLOT = 5.5, 2.5
 CLIP = 2.5
 """The axis ends at this many times the unsteered E_0."""
 
 
-def data(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+@of_pair
+def data(results: Results, model: str, task: str) -> DataFrame:
     """Return method, control, k, beta, E_0 (95 % over prompts: low, high) and F, a row a k.
 
     With them stand the area under the curve and E_0 of the unsteered model. Raises UserInputError
     where no cell stores a curve: they are measured on request.
     """
-    from pandas import DataFrame
-
-    model, task = results.one(model, task)
     unsteered = _unsteered(results, model, task)
     return DataFrame(
         [
@@ -59,55 +55,36 @@ def _known(results: Results, model: str, task: str) -> list[Curve]:
     return sorted(found, key=lambda one: -one.area)
 
 
-def figure(
-    results: Results,
-    *,
-    model: str | None = None,
-    task: str | None = None,
-    width: float | None = None,
-) -> "Figure":
+@of_pair
+@style.drawing
+def figure(results: Results, model: str, task: str, width: float | None = None) -> Figure:
     """Return E_0 on test against k (log axis), with 95 % over prompts as a band.
 
     The legend has the area under each curve, best first; dashed is the unsteered model. Errors as
     `data`.
     """
-    model, task = results.one(model, task)
     known = _known(results, model, task)
     width = width or WIDTH
-    size = style.SMALL if width > 5 else style.TINY
-    columns = 2 if width > 5 else 1
-    rows = int(np.ceil((len(known) + 1) / columns))
-    with style.context():
-        lines = ["only the k strongest points are steered; bands: 95 % over prompts"]
-        canvas = canvas_of(width, PLOT + 0.3 + 0.155 * rows, f"{model} · {task}", lines)
-        axes = canvas.add_subplot()
-        for one in known:
-            letters = int(width / columns / (size / 72 * 0.62)) - 12
-            name = f"{number(one.area, 2)}  {shorten(one.label, letters)}"
-            _draw(axes, results, one, style.drawable(name))
-        unsteered = _unsteered(results, model, task)
-        if unsteered is not None:
-            how: dict[str, Any] = {"color": style.MUTED, "linestyle": "--", "linewidth": 0.9}
-            axes.axhline(unsteered, label="unsteered model", **how)
-            axes.set_ylim(bottom=max(axes.get_ylim()[0], CLIP * unsteered))
-        axes.set_xscale("log")
-        style.whole_numbers(axes.xaxis)
-        axes.set_ylim(top=0.04 * abs(axes.get_ylim()[0]))
-        axes.set_xlabel("k strongest points left", fontsize=size)
-        axes.set_ylabel("E₀ on test", fontsize=size)
-        axes.spines[["top", "right"]].set_visible(False)
-        canvas.legend(
-            loc="outside lower center",
-            ncols=columns,
-            frameon=False,
-            fontsize=size,
-            title="area (mean E₀ over log k)",
-            title_fontsize=size,
-        )
-        return style.literal(canvas)
+    lines = ["only the k strongest points are steered; bands: 95 % over prompts"]
+    height = PLOT + 0.3 + 0.155 * (len(known) + 1) / (2 if width > 5 else 1)
+    canvas = canvas_of(width, height, f"{model} · {task}", lines)
+    axes = canvas.add_subplot()
+    for one in known:
+        name = shorten(one.label, int(9 * width / (2 if width > 5 else 1)))
+        _draw(axes, results, one, style.drawable(f"{number(one.area, 2)}  {name}"))
+    unsteered = _unsteered(results, model, task)
+    if unsteered is not None:
+        how: dict[str, Any] = {"color": style.MUTED, "linestyle": "--", "linewidth": 0.9}
+        axes.axhline(unsteered, label="unsteered model", **how)
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], CLIP * unsteered))
+    axes.set(xscale="log", xlabel="k strongest points left", ylabel="E₀ on test")
+    style.whole_numbers(axes.xaxis)
+    axes.set_ylim(top=0.04 * abs(axes.get_ylim()[0]))
+    legend(canvas, axes, title="area (mean E₀ over log k)", title_fontsize=style.letters(width))
+    return canvas
 
 
-def _draw(axes: "Axes", results: Results, one: Curve, name: str) -> None:
+def _draw(axes: Axes, results: Results, one: Curve, name: str) -> None:
     look = look_of(results, one.label)
     dashes = {"random": ":", "shuffled": (0, (1, 1))}.get(base_name(one.label), "-")
     marker = marker_of(look, 3.8)

@@ -1,19 +1,18 @@
 """Cells that a report has no numbers of: what is missing is named."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pandas import DataFrame
 
 from reports.load import Results
 from reports.missing import Missing, by_status
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 COLUMNS = ("model", "task", "method", "status", "seed", "draw", "cell", "reason")
 GROUPED = ("status", "model", "task", "method", "n_cells", "reason", "cell")
 
 
-def table(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+def table(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
     """Return a row a cell without a result, with the columns of `COLUMNS`.
 
     `status` is failed, damaged (its file or its tensors are not what was written), set aside (it
@@ -22,8 +21,6 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
     where no model and no task is asked for. Raises UserInputError for a model or task that the run
     does not have.
     """
-    from pandas import DataFrame
-
     wanted = {"model": model, "task": task}
     results.check(**{kind: name for kind, name in wanted.items() if name is not None})
     rows = [

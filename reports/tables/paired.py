@@ -6,18 +6,16 @@ all comparisons of a model and task.
 
 from collections.abc import Iterator
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from pandas import DataFrame
 
 from reports.load import Results, parent_of
 from reports.outcomes import Outcome, main_split, outcomes
 from reports.outcomes import paired as on_shared_prompts
 from reports.statistics import LEVEL, holm, interval, sign_flip
 from reports.tables.undecided import too_few, undefined
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 NOT_TOLD_APART = "not told apart"
 A_DRAW_AS_GOOD = "not better than every draw"
@@ -28,7 +26,7 @@ COLUMNS = (
 )
 
 
-def table(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+def table(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
     """Return a row a pair of methods, and a row a method and control, with the columns of COLUMNS.
 
     Two methods are compared on the `n_prompts` that both saw; prompts are the same where tokens,
@@ -41,8 +39,6 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
     one draw does as well); `too few prompts to tell` (no adjusted p could be that small);
     `undefined` (a value is no number); `no prompt in common`.
     """
-    from pandas import DataFrame
-
     pairs = dict.fromkeys((one.model, one.task) for one in results.matching(model, task))
     rows = [row for pair in pairs for row in compared(results, *pair)]
     values = [[row.get(name) for name in COLUMNS] for row in rows]

@@ -1,19 +1,17 @@
 """Sparsity curves: E_0 when only the k strongest points are left, and the area under it."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pandas import DataFrame
 
 from bench.store.records import CellRecord
 from reports.labels import group_cells
 from reports.load import Results
 from reports.outcomes import Prompt, prompts_of
 from reports.statistics import interval
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 Values = NDArray[np.float64]
 COLUMNS = ("model", "task", "method", "control", "n_cells", "n_prompts", "area", "low", "high")
@@ -63,15 +61,13 @@ class Curve:
         return interval(self.e_0[:, place], self.weights)
 
 
-def table(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+def table(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
     """Return a row a method, largest area first, with the columns of COLUMNS.
 
     `area` is E_0 on test averaged over log k, in logits: at most 0, and 0 where the single
     strongest point flips every prompt both ways. low and high: 95 % over prompts. Raises
     UserInputError for unknown names.
     """
-    from pandas import DataFrame
-
     rows: list[dict[str, Any]] = []
     for pair in dict.fromkeys((one.model, one.task) for one in results.matching(model, task)):
         of_pair = []

@@ -1,24 +1,19 @@
 """Whether a method says the same under another seed: Kendall's tau between its seeds."""
 
-from typing import TYPE_CHECKING
+from pandas import DataFrame
 
 from reports.load import Results
 from reports.scores import scored, seed_pairs
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
 COLUMNS = ("model", "task", "method", "prompts_seed", "seed_a", "seed_b", "tau", "n_points")
 
 
-def table(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+def table(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
     """Return a row a method and pair of its seeds, with the columns of COLUMNS; controls left out.
 
     Seeds are paired that saw the same train prompts; another draw of prompts is no other seed. tau
     is NaN where it is undefined (constant scores). Raises UserInputError for unknown names.
     """
-    from pandas import DataFrame
-
     rows = [
         {"model": pair[0], "task": pair[1], **row}
         for pair in dict.fromkeys((one.model, one.task) for one in results.matching(model, task))
