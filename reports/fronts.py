@@ -17,6 +17,7 @@ from pandas import DataFrame
 from bench.store.records import CellRecord, MetricRow
 from bench.store.tidy import variant_labels
 from reports.load import Results, plain_name
+from reports.outcomes import per_prompt
 from tasks.errors import UserInputError
 
 WORST_F = -5.0
@@ -194,25 +195,16 @@ def resampled_shares(
     """Return the share of the common front per method in every bootstrap draw of test prompts."""
     chosen = PLANES[plane]
     test = found[found["split"] == "test"]
-    tensors = [results.small_tensors(cell) for cell in test["cell"]]
-    ld = np.stack([_plus_minus(one, "ld") for one in tensors])
-    kl = np.stack([_plus_minus(one, "kl") for one in tensors])
-    hinges = np.maximum(0, -ld[..., 0]) + np.maximum(0, ld[..., 1])
+    known = {record.id: per_prompt(results, record, "test") for record in results.records}
+    e_0s, fs = np.stack([one for cell in test["cell"] if (one := known[cell]) is not None], axis=1)
     generator = np.random.default_rng(0)
     found_shares: dict[str, list[float]] = {}
     for _ in range(draws):
-        drawn = generator.integers(hinges.shape[1], size=hinges.shape[1])
-        e_0 = -hinges[:, drawn].mean(axis=1)
+        drawn = generator.integers(e_0s.shape[1], size=e_0s.shape[1])
+        e_0 = e_0s[:, drawn].mean(axis=1)
         other = test[chosen.column].to_numpy(float)
         if chosen.column == "F":
-            other = -kl[:, drawn].sum(axis=-1).mean(axis=1)
+            other = fs[:, drawn].mean(axis=1)
         for method, share in shares(test["method"], e_0, chosen.maximised(other)).items():
             found_shares.setdefault(method, []).append(share)
     return {method: np.array(values) for method, values in found_shares.items()}
-
-
-def _plus_minus(tensors: Mapping[str, NDArray[Any]], name: str) -> Values:
-    """(prompt, sign): a quantity on the test prompts at the strengths +1 and -1, or +-beta*."""
-    beta, values = tensors["split.test.beta"], tensors[f"split.test.{name}"]
-    last = (-2, -1) if len(beta) > 3 else (1, 2)
-    return np.asarray(values[:, list(last)], dtype=np.float64)

@@ -6,8 +6,8 @@ from pandas import DataFrame
 
 from bench.store.records import CellRecord
 from bench.store.tidy import variant_labels
-from reports.intervals import AT_MOST_0, t_interval
 from reports.load import Results
+from reports.statistics import AT_MOST_0, t_interval
 from tasks.errors import UserInputError
 
 SPLITS = ("train", "test", "shifted")

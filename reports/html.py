@@ -17,10 +17,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bench.store.json_values import strict_json
 from bench.store.records import CellRecord
 from reports import palette
-from reports.drawing import Drawn
 from reports.load import Results
 from reports.payload import blocks
-from reports.pictures import Pictures
+from reports.pictures import Drawn, Pictures
 from reports.present import missing, strings
 from reports.sections import MOST_ROWS, section_of
 from reports.tables.change import Changes

@@ -241,6 +241,12 @@ def parent_of(one: CellRecord | Missing) -> str | None:
     return str(of) if of else (one.method or "").partition("[of=")[2][:-1] or None
 
 
+def prompts_seed(record: CellRecord) -> Any:
+    """Return which draw of prompts a cell has; None where its settings do not say."""
+    prompts = record.settings.get("prompts")
+    return prompts.get("seed") if isinstance(prompts, dict) else None
+
+
 def plain_name(method: str) -> str:
     """Return a method's name without its settings: `activ_patch[direction=denoising]`."""
     return method.partition("[")[0]

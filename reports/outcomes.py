@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,7 +115,7 @@ def _outcomes(results: Results, model: str, task: str, split: str) -> dict[str, 
             (record, values)
             for record in group
             if record.status == "done"
-            and (values := _per_prompt(results, record, split)) is not None
+            and (values := per_prompt(results, record, split)) is not None
         ]
         if known:
             found[label] = _gathered(label, known, split)
@@ -146,17 +147,21 @@ def prompts_of(record: CellRecord, split: str) -> list[Prompt]:
     ]
 
 
-def _per_prompt(results: Results, record: CellRecord, split: str) -> Values | None:
-    """(2, prompt): E_0 and F of every prompt of one cell."""
+def per_prompt(results: Results, record: CellRecord, split: str) -> Values | None:
+    """Return (2, prompt): E_0 and F of every prompt of one cell; None where they are not stored."""
     tensors = results.small_tensors(record.id)
     beta, ld, kl = (tensors.get(f"split.{split}.{name}") for name in ("beta", "ld", "kl"))
     if beta is None or ld is None or kl is None or len(ld) != len(record.prompts.get(split, [])):
         return None
     strength = judged_at(record)
-    plus, minus = (int(np.abs(beta - sign * strength).argmin()) for sign in (1, -1))
+    signs = [int(np.abs(beta - sign * strength).argmin()) for sign in (1, -1)]
+    return terms(ld[:, signs], kl[:, signs])
+
+
+def terms(ld: NDArray[Any], kl: NDArray[Any]) -> Values:
+    """Return the terms of E_0 and F, stacked, of logit differences and KL with both signs last."""
     ld, kl = ld.astype(np.float64), kl.astype(np.float64)
-    e_0 = np.minimum(ld[:, plus], 0) + np.minimum(-ld[:, minus], 0)
-    return np.stack([e_0, -(kl[:, plus] + kl[:, minus])])
+    return np.stack([np.minimum(ld[..., 0], 0) + np.minimum(-ld[..., 1], 0), -kl.sum(axis=-1)])
 
 
 def judged_at(record: CellRecord) -> float:

@@ -5,7 +5,7 @@ from typing import Any
 from pandas import DataFrame
 
 from reports.load import Results
-from reports.tables.missing import grouped
+from reports.missing import grouped
 from reports.text import (
     MINUS,
     MISSING,

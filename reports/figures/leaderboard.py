@@ -1,6 +1,6 @@
 """E_0 of every method with its intervals, beside the unsteered model and the controls."""
 
-from typing import Any, TypeGuard
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,9 +11,9 @@ from reports.figures.marks import draw_point, look_of
 from reports.figures.panels import canvas_of, name_rows
 from reports.load import Results, of_pair
 from reports.tables.leaderboard import leaderboard
-from reports.tables.undecided import says_nothing
+from reports.tables.paired import says_nothing
 from reports.tables.verdicts import BEATS, BEST, NOT_TOLD_FROM_BEST, WORSE
-from reports.text import UNDEFINED, distinct, number
+from reports.text import UNDEFINED, distinct, known, number
 from tasks.errors import UserInputError
 
 WIDTH = 6.75
@@ -63,9 +63,9 @@ def figure(results: Results, model: str, task: str, width: float | None = None) 
 
 
 def _draw(axes: Axes, results: Results, rows: list[dict[str, Any]]) -> None:
-    unsteered = min(row["E_0_unsteered"] for row in rows if _known(row["E_0_unsteered"]))
+    unsteered = min(row["E_0_unsteered"] for row in rows if known(row["E_0_unsteered"]))
     ends = [row[name] for row in rows for name in ("E_0", "E_0_prompts_low", "E_0_seeds_low")]
-    low = min([unsteered, *filter(_known, ends)])
+    low = min([unsteered, *filter(known, ends)])
     low = max(low, CLIP * unsteered) * 1.05 if unsteered < 0 else -1.0
     axes.set_xlim(low, -0.03 * low)
     axes.axvline(unsteered, color=style.MUTED, linewidth=0.9, linestyle=(0, (4, 2)), zorder=0)
@@ -74,19 +74,15 @@ def _draw(axes: Axes, results: Results, rows: list[dict[str, Any]]) -> None:
         look, solid = look_of(results, row["method"]), 0.4 if row["control"] else 0.75
         for unit, thick in (("seeds", 0.8), ("prompts", 2.6)):
             ends = [row[f"E_0_{unit}_{end}"] for end in ("low", "high")]
-            if all(map(_known, ends)):
+            if all(map(known, ends)):
                 axes.hlines(place, *ends, color=look.colour, linewidth=thick, alpha=solid)
-        if _known(row["E_0"]) and row["E_0"] >= low:
+        if known(row["E_0"]) and row["E_0"] >= low:
             draw_point(axes, row["E_0"], place, look)
         else:  # what there is instead stands where the axis ends
             none = UNDEFINED if row["E_0"] is not None else str(row["status"])
-            text = f"← {number(row['E_0'], 2)}" if _known(row["E_0"]) else none
+            text = f"← {number(row['E_0'], 2)}" if known(row["E_0"]) else none
             axes.text(low, place, text, va="center", fontsize=style.TINY, color=style.MUTED)
     axes.set_xlabel("E₀ (0: every prompt flips both ways)", labelpad=2, fontsize=style.SMALL)
-
-
-def _known(value: object) -> TypeGuard[float]:
-    return isinstance(value, float) and value == value
 
 
 def _mark(row: dict[str, Any]) -> str:

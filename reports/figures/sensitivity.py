@@ -1,12 +1,11 @@
 """What every hyperparameter does to a trained method, the others at their first value."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from pandas import DataFrame
+from pandas import DataFrame, isna
 
 from reports import style
 from reports.figures.marks import looks_of_names
@@ -46,13 +45,11 @@ def data(results: Results, model: str, task: str) -> DataFrame:
     the quantities of `QUANTITIES`. Raises UserInputError where nothing was varied.
     """
     frame = results.table
-    chosen = frame[
-        (frame["model"] == model) & (frame["task"] == task) & (frame["status"] == "done")
-        & frame["trained"] & frame["split"].isin(["train", "test"])
-    ].copy()  # fmt: skip
+    wanted = {"model": [model], "task": [task], "status": ["done"], "trained": [True]}
+    for name, values in (wanted | {"split": ["train", "test"]}).items():
+        frame = frame[frame[name].isin(values)]
     rows: list[dict[str, Any]] = []
-    chosen["base"] = [plain_name(method) for method in chosen["method"]]
-    for method, group in chosen.groupby("base", sort=False):
+    for method, group in frame.groupby(frame["method"].map(plain_name), sort=False):
         rows += _of_method(results, str(method), group)
     if not rows:
         raise UserInputError(
@@ -91,15 +88,11 @@ def _of_method(results: Results, method: str, group: DataFrame) -> list[dict[str
 
 
 def _text(value: Any) -> str:
-    return ALL_PROMPTS if value is None or value != value or _missing(value) else f"{value:g}"
-
-
-def _missing(value: Any) -> bool:
-    return type(value).__name__ == "NAType"
+    return ALL_PROMPTS if isna(value) else f"{value:g}"
 
 
 def _number(value: Any) -> float:
-    return float("nan") if value is None or _missing(value) else float(value)
+    return float("nan") if isna(value) else float(value)
 
 
 def _order(value: str) -> float:
@@ -129,7 +122,9 @@ def figure(results: Results, model: str, task: str, width: float | None = None) 
         for column in _draw_block(part, found, [names[at] for at in block], look)
     ]
     for row in zip(*columns, strict=True):
-        _same_heights(row)
+        lows, highs = zip(*(axes.get_ylim() for axes in row), strict=True)
+        for axes in row:  # all axes of a quantity have the same limits
+            axes.set_ylim(min(lows), max(highs))
     if found["method"].nunique() > 1:
         legend(canvas, columns[0][0])
     return canvas
@@ -152,13 +147,6 @@ def _draw_block(
     return [list(panels[:, column]) for column in range(len(names))]
 
 
-def _same_heights(row: Sequence[Axes]) -> None:
-    """Give all axes of a quantity the same limits."""
-    lows, highs = zip(*(axes.get_ylim() for axes in row), strict=True)
-    for axes in row:
-        axes.set_ylim(min(lows), max(highs))
-
-
 def _draw(axes: Axes, own: DataFrame, quantity: str, look: dict[str, Look]) -> None:
     values = sorted(set(own["value"]), key=_order)
     for method in dict.fromkeys(own["method"]):
@@ -167,11 +155,12 @@ def _draw(axes: Axes, own: DataFrame, quantity: str, look: dict[str, Look]) -> N
             part = own[(own["method"] == method) & (own["split"] == split)]
             part = part.sort_values("value", key=lambda column: column.map(_order))
             places = [values.index(value) for value in part["value"]]
-            axes.plot(
-                places, part[quantity], "-" if filled else ":", marker=how.marker, markersize=4,
-                color=how.colour, linewidth=1, markerfacecolor=how.colour if filled else "white",
-                label=style.drawable(method) if filled else None,
-            )  # fmt: skip
+            line: dict[str, Any] = {"color": how.colour, "marker": how.marker, "linewidth": 1}
+            if filled:
+                line["label"] = style.drawable(method)
+            else:
+                line |= {"linestyle": ":", "markerfacecolor": "white"}
+            axes.plot(places, part[quantity], markersize=4, **line)
     axes.set_xticks(range(len(values)), values, rotation=45, ha="right", rotation_mode="anchor")
     axes.margins(x=0.12)
     axes.tick_params(labelsize=style.TINY)

@@ -12,8 +12,8 @@ from pandas import DataFrame
 from reports import palette, style
 from reports.figures.marks import draw_numbers
 from reports.figures.panels import canvas_of
-from reports.intervals import AT_MOST_0, t_interval
 from reports.load import Results, plain_name
+from reports.statistics import AT_MOST_0, t_interval
 from reports.text import interval as interval_text
 from reports.text import number, visible
 from tasks.errors import UserInputError

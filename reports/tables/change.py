@@ -9,11 +9,11 @@ from pandas import DataFrame
 
 from bench.store.records import CellRecord
 from bench.store.tidy import variant_labels
-from reports.load import Results
+from reports.load import Results, prompts_seed
 from reports.matched import matched, settings_changed
 from reports.outcomes import Prompt, outcomes
 from reports.statistics import LEVEL, holm, interval, sign_flip
-from reports.tables.undecided import too_few, undefined
+from reports.tables.paired import too_few, undefined
 
 ROUNDING = 1e-4
 """Logits: what another machine or another number of rows a forward may do to E_0."""
@@ -109,12 +109,9 @@ def _per_prompt(results: Results) -> dict[str, dict[Prompt, float]]:
 
 
 def _described(record: CellRecord, label: str) -> dict[str, Any]:
-    prompts = record.settings.get("prompts")
-    return {
-        **{name: getattr(record, name) for name in ("model", "task", "seed", "draw")},
-        "method": label,
-        "prompts_seed": prompts.get("seed") if isinstance(prompts, dict) else None,
-    }
+    names = ("model", "task", "seed", "draw")
+    known = {name: getattr(record, name) for name in names}
+    return known | {"method": label, "prompts_seed": prompts_seed(record)}
 
 
 def _changed(a: CellRecord | None, b: CellRecord | None) -> dict[str, Any]:

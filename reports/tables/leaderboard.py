@@ -14,8 +14,7 @@ from pandas import DataFrame
 from bench.store.records import CellRecord, MetricRow
 from reports.labels import group_cells, missing_by_label
 from reports.load import Results, splits_of
-from reports.missing import FAILED, NOT_COMPUTED, Missing, by_status
-from reports.tables.missing import grouped
+from reports.missing import FAILED, NOT_COMPUTED, Missing, by_status, grouped
 from reports.tables.verdicts import intervals, verdicts
 
 INTERVALS = ("prompts_low", "prompts_high", "seeds_low", "seeds_high")

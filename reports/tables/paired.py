@@ -9,14 +9,17 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pandas import DataFrame
 
 from reports.load import Results, parent_of
 from reports.outcomes import Outcome, main_split, outcomes
 from reports.outcomes import paired as on_shared_prompts
-from reports.statistics import LEVEL, holm, interval, sign_flip
-from reports.tables.undecided import too_few, undefined
+from reports.statistics import LEVEL, holm, interval, prompts_needed, sign_flip, smallest_p
 
+TOO_FEW = "too few prompts to tell"
+UNDEFINED = "undefined"
+"""Neither is the same as two methods that were looked at closely enough and do not differ."""
 NOT_TOLD_APART = "not told apart"
 A_DRAW_AS_GOOD = "not better than every draw"
 NO_SHARED_PROMPT = "no prompt in common"
@@ -104,3 +107,30 @@ def _verdict(a: Outcome, b: Outcome, difference: float, p_holm: float) -> str:
     if b.control and difference > 0 and not (a.mean > b.per_seed).all():
         return A_DRAW_AS_GOOD
     return a.label if difference > 0 else b.label
+
+
+def too_few(prompts: int, comparisons: int) -> str:
+    """Return why nothing can be told with so many prompts in a family of tests; "" where it can.
+
+    The smallest p of n prompts is 2^(1-n); Holm's first step multiplies it by the comparisons.
+    """
+    if smallest_p(prompts) * comparisons < LEVEL:
+        return ""
+    needed = prompts_needed(comparisons)
+    many = "1 comparison needs" if comparisons == 1 else f"{comparisons} comparisons need"
+    return f"{TOO_FEW} ({prompts}; {many} {needed})"
+
+
+def undefined(**values: NDArray[np.float64]) -> str:
+    """Return whose values (prompt,) are not numbers on how many prompts; "" where all are."""
+    found = [
+        f"E₀ of {name} is no number on {bad} of {len(one)} prompts"
+        for name, one in values.items()
+        if (bad := int((~np.isfinite(one)).sum()))
+    ]
+    return f"{UNDEFINED}: {' and '.join(found)}" if found else ""
+
+
+def says_nothing(verdict: str) -> bool:
+    """Whether a verdict is one of these."""
+    return verdict.startswith((TOO_FEW, UNDEFINED))

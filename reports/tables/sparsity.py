@@ -10,7 +10,7 @@ from pandas import DataFrame
 from bench.store.records import CellRecord
 from reports.labels import group_cells
 from reports.load import Results
-from reports.outcomes import Prompt, prompts_of
+from reports.outcomes import Prompt, prompts_of, terms
 from reports.statistics import interval
 
 Values = NDArray[np.float64]
@@ -117,21 +117,20 @@ def _curve(results: Results, label: str, k: tuple[int, ...], records: list[CellR
     sums = np.zeros((2, len(place), len(k)))
     for where, values in parts:
         np.add.at(seen, where, 1)
-        for sum_of, terms in zip(sums, values, strict=True):
-            np.add.at(sum_of, where, terms)
+        for sum_of, of_cell in zip(sums, values, strict=True):
+            np.add.at(sum_of, where, of_cell)
     e_0, f = sums / seen[:, None]
     beta = np.mean([record.sparsity.beta for record in records if record.sparsity], axis=0)
     weights = seen / seen.sum()
     return Curve(label, records[0].control, k, e_0, f, weights, beta, len(records))
 
 
-def _values(results: Results, record: CellRecord) -> tuple[Values, Values] | None:
-    """(prompt, k) each: the terms of E_0 and F; None where they are not stored prompt by prompt."""
+def _values(results: Results, record: CellRecord) -> Values | None:
+    """(2, prompt, k): the terms of E_0 and F; None where they are not stored prompt by prompt."""
     if record.sparsity is None:
         return None
     tensors = results.small_tensors(record.id)
     ld, kl = tensors.get("sparsity.ld"), tensors.get("sparsity.kl")
     if ld is None or kl is None or len(ld) != len(record.prompts.get(record.sparsity.split, [])):
         return None
-    ld, kl = ld.astype(np.float64), kl.astype(np.float64)
-    return np.minimum(ld[..., 0], 0) + np.minimum(-ld[..., 1], 0), -kl.sum(axis=-1)
+    return terms(ld, kl)

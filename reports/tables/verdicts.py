@@ -31,8 +31,15 @@ from typing import Any
 from reports.load import Results
 from reports.outcomes import Outcome, main_split, outcomes
 from reports.statistics import interval
-from reports.tables.paired import A_DRAW_AS_GOOD, NO_SHARED_PROMPT, NOT_TOLD_APART, compared
-from reports.tables.undecided import TOO_FEW, says_nothing, undefined
+from reports.tables.paired import (
+    A_DRAW_AS_GOOD,
+    NO_SHARED_PROMPT,
+    NOT_TOLD_APART,
+    TOO_FEW,
+    compared,
+    says_nothing,
+    undefined,
+)
 
 BEST = "best"
 BEHIND = "behind the best"
