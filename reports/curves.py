@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from bench.store.records import CellRecord
 from reports.labels import group_cells
 from reports.load import Results
-from reports.outcomes import Prompt, prompts_of
+from reports.outcomes import Prompt, prompts_of, terms
 from reports.statistics import interval
 
 Values = NDArray[np.float64]
@@ -116,8 +116,8 @@ def curve_of(results: Results, label: str, records: list[CellRecord], kind: Kind
     sums = np.zeros((2, len(place), len(x)))
     for where, values in parts:
         np.add.at(seen, where, 1)
-        for sum_of, terms in zip(sums, values, strict=True):
-            np.add.at(sum_of, where, terms)
+        for sum_of, one in zip(sums, values, strict=True):
+            np.add.at(sum_of, where, one)
     e_0, f = sums / seen[:, None]
     beta = np.mean([getattr(record, kind).beta for record in records], axis=0)
     unsteered = [
@@ -160,5 +160,5 @@ def values_of(results: Results, record: CellRecord, kind: Kind) -> tuple[Values,
     ld, kl = tensors.get(f"{kind}.ld"), tensors.get(f"{kind}.kl")
     if ld is None or kl is None or len(ld) != len(record.prompts.get(stored.split, [])):
         return None
-    ld, kl = ld.astype(np.float64), kl.astype(np.float64)
-    return np.minimum(ld[..., 0], 0) + np.minimum(-ld[..., 1], 0), -kl.sum(axis=-1)
+    e_0, f = terms(ld, kl)
+    return e_0, f

@@ -7,18 +7,18 @@ made to be maximised). A front is taken on the test split. Fronts and hypervolum
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from moocore import hypervolume, is_nondominated
 from numpy.typing import NDArray
+from pandas import DataFrame
 
 from bench.store.records import CellRecord, MetricRow
 from bench.store.tidy import variant_labels
 from reports.load import Results, plain_name
+from reports.outcomes import per_prompt
 from tasks.errors import UserInputError
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 WORST_F = -5.0
 """F at the reference point: 5 nats are a model that was broken rather than steered."""
@@ -52,7 +52,7 @@ PLANES: Mapping[str, Plane] = {
 }
 
 
-def points(results: Results, model: str, task: str) -> "DataFrame":
+def points(results: Results, model: str, task: str) -> DataFrame:
     """Return a row a finished cell and split of a model and task, controls left out.
 
     Columns: cell, method (without settings), label, split, E_0, E_0_unsteered, F, count (NaN where
@@ -60,8 +60,6 @@ def points(results: Results, model: str, task: str) -> "DataFrame":
     (the same in parameters: those of k whole vectors, of k scalars), n_parameters. Untrained
     methods are taken at beta*, trained ones at beta = 1.
     """
-    from pandas import DataFrame
-
     records = [record for record in results.of(model, task) if not record.control]
     labels = variant_labels(records)
     rows = [
@@ -107,7 +105,7 @@ def _parameters_a_unit(record: CellRecord) -> float:
     return minimality.n_parameters / points
 
 
-def grid_points(results: Results, model: str, task: str) -> "DataFrame":
+def grid_points(results: Results, model: str, task: str) -> DataFrame:
     """Return `points`; raises UserInputError where no method has three settings to trade off."""
     found = points(results, model, task)
     tried = found[found["split"] == "test"].groupby("method")["label"].nunique()
@@ -119,7 +117,7 @@ def grid_points(results: Results, model: str, task: str) -> "DataFrame":
     return found
 
 
-def blind(test: "DataFrame") -> dict[str, int]:
+def blind(test: DataFrame) -> dict[str, int]:
     """Settings of each method whose count misses what they do: it is 0 or not meaningful, and yet
     they steer."""
     missed = test[~(test["count"] > 0) & (test["E_0"] > test["E_0_unsteered"])]
@@ -128,8 +126,6 @@ def blind(test: "DataFrame") -> dict[str, int]:
 
 def front(e_0: Values, other: Values) -> NDArray[np.bool_]:
     """Which points nothing dominates; both are maximised, and NaN is never on the front."""
-    from moocore import is_nondominated
-
     known = np.isfinite(e_0) & np.isfinite(other)
     on_front = np.zeros(len(e_0), dtype=bool)
     if known.any():
@@ -149,7 +145,7 @@ def shares(methods: Iterable[str], e_0: Values, other: Values) -> dict[str, floa
     }
 
 
-def summary(found: "DataFrame") -> "DataFrame":
+def summary(found: DataFrame) -> DataFrame:
     """Return a row a plane and method: the trade-offs on the test split of `grid_points`.
 
     Columns: plane, method, n_settings, on_front (of the common front), share, hypervolume (of what
@@ -157,9 +153,6 @@ def summary(found: "DataFrame") -> "DataFrame":
     best there could be), reference_E_0, reference. The reference point has the unsteered model's
     E_0 and F = -5 nats, or as many parameters as the largest method has.
     """
-    from moocore import hypervolume
-    from pandas import DataFrame
-
     test = found[found["split"] == "test"]
     e_0 = test["E_0"].to_numpy(float)
     worst = float(test["E_0_unsteered"].min())
@@ -197,30 +190,21 @@ def summary(found: "DataFrame") -> "DataFrame":
 
 
 def resampled_shares(
-    results: Results, found: "DataFrame", plane: str, draws: int = 500
+    results: Results, found: DataFrame, plane: str, draws: int = 500
 ) -> dict[str, Values]:
     """Return the share of the common front per method in every bootstrap draw of test prompts."""
     chosen = PLANES[plane]
     test = found[found["split"] == "test"]
-    tensors = [results.small_tensors(cell) for cell in test["cell"]]
-    ld = np.stack([_plus_minus(one, "ld") for one in tensors])
-    kl = np.stack([_plus_minus(one, "kl") for one in tensors])
-    hinges = np.maximum(0, -ld[..., 0]) + np.maximum(0, ld[..., 1])
+    known = {record.id: per_prompt(results, record, "test") for record in results.records}
+    e_0s, fs = np.stack([one for cell in test["cell"] if (one := known[cell]) is not None], axis=1)
     generator = np.random.default_rng(0)
     found_shares: dict[str, list[float]] = {}
     for _ in range(draws):
-        drawn = generator.integers(hinges.shape[1], size=hinges.shape[1])
-        e_0 = -hinges[:, drawn].mean(axis=1)
+        drawn = generator.integers(e_0s.shape[1], size=e_0s.shape[1])
+        e_0 = e_0s[:, drawn].mean(axis=1)
         other = test[chosen.column].to_numpy(float)
         if chosen.column == "F":
-            other = -kl[:, drawn].sum(axis=-1).mean(axis=1)
+            other = fs[:, drawn].mean(axis=1)
         for method, share in shares(test["method"], e_0, chosen.maximised(other)).items():
             found_shares.setdefault(method, []).append(share)
     return {method: np.array(values) for method, values in found_shares.items()}
-
-
-def _plus_minus(tensors: Mapping[str, NDArray[Any]], name: str) -> Values:
-    """(prompt, sign): a quantity on the test prompts at the strengths +1 and -1, or +-beta*."""
-    beta, values = tensors["split.test.beta"], tensors[f"split.test.{name}"]
-    last = (-2, -1) if len(beta) > 3 else (1, 2)
-    return np.asarray(values[:, list(last)], dtype=np.float64)

@@ -1,20 +1,19 @@
 """Table 2: the same settings on the train prompts (A), other entities (B), another template (C)."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pandas import DataFrame
 
 from bench.store.records import CellRecord
 from bench.store.tidy import variant_labels
-from reports.intervals import AT_MOST_0, t_interval
 from reports.load import Results
+from reports.statistics import AT_MOST_0, t_interval
 from tasks.errors import UserInputError
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 SPLITS = ("train", "test", "shifted")
 
 
-def by_refit(results: Results, model: str, task: str) -> "DataFrame":
+def by_refit(results: Results, model: str, task: str) -> DataFrame:
     """Return a row a finished cell and split, controls left out.
 
     Columns: cell, method, refit, split, E_0, F, E_0_unsteered.
@@ -22,8 +21,6 @@ def by_refit(results: Results, model: str, task: str) -> "DataFrame":
     A refit is a seed and a draw of prompts: cells of one refit saw the same prompts. Untrained
     methods are taken at beta*.
     """
-    from pandas import DataFrame
-
     records = [
         record
         for record in results.of(model, task)
@@ -54,14 +51,12 @@ def refit_of(record: CellRecord) -> str:
     return f"seed {record.seed}, prompts {prompts.get('seed', 0)}"
 
 
-def table(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+def table(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
     """Return a row a method and split, means over refits with Student's 95 % interval.
 
     Columns: method, split, n_refits, and E_0, E_0_low, E_0_high, F, F_low, F_high; a row of the
     unsteered model leads each split. Raises UserInputError where the shifted split is missing.
     """
-    from pandas import DataFrame
-
     model, task = results.one(model, task)
     found = by_refit(results, model, task)
     if "shifted" not in set(found["split"]):

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from pandas import DataFrame
+from scipy.stats import hypergeom
 
 from bench.agreement.table import kendall
 from bench.store.records import CellRecord
@@ -14,9 +15,6 @@ from bench.store.tidy import variant_labels
 from reports.generalisation import refit_of
 from reports.load import Results
 from tasks.errors import UserInputError
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 TOP = 10
 
@@ -111,21 +109,17 @@ def overlap(one: NDArray[np.float64], other: NDArray[np.float64], k: int = TOP) 
 
 def overlap_by_chance(k: int, n_heads: int) -> tuple[float, int]:
     """Return the mean overlap of two random choices of k heads, and its 95th percentile."""
-    from scipy.stats import hypergeom
-
     chance = hypergeom(n_heads, k, k)
     return k * k / n_heads, int(chance.ppf(0.95))
 
 
-def table(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+def table(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
     """Return a row a pair of methods and refit that both have.
 
     Columns: method_a, method_b, refit, cell_a, cell_b, tau (Kendall, over all heads), k, overlap
     (heads in common among the k largest), chance, chance_high (mean and 95th percentile of random
     choices), n_heads, top_a, top_b (the largest head of each).
     """
-    from pandas import DataFrame
-
     model, task = results.one(model, task)
     rows = []
     for one, other in combinations(head_scores(results, model, task), 2):
@@ -155,10 +149,8 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
     return DataFrame(rows, columns=[*names, "chance_high", "n_heads", "top_a", "top_b"])
 
 
-def scores(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+def scores(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
     """Return a row a method, refit, layer and head: method, refit, cell, layer, head, score."""
-    from pandas import DataFrame
-
     rows = [
         (one.method, refit, one.records[refit].id, *place, float(score))
         for one in head_scores(results, *results.one(model, task))

@@ -10,22 +10,20 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bench.store.json_values import strict_json
 from bench.store.records import CellRecord
 from reports import palette
-from reports.drawing import Drawn
 from reports.load import Results
 from reports.payload import blocks
-from reports.pictures import Pictures
+from reports.pictures import Drawn, Pictures
 from reports.present import missing, strings
 from reports.sections import MOST_ROWS, section_of
 from reports.tables.change import Changes
 from reports.text import number, visible
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 EARLY = "document.documentElement.className = 'js';"
 SCRIPT = ("document", "numbers", "choice", "board", "maps", "sweep", "start")
@@ -76,8 +74,7 @@ def page(results: Results, drawn: Sequence[Drawn], changes: Changes | None = Non
     )
 
 
-def environment() -> "Environment":
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def environment() -> Environment:
 
     environment = Environment(
         loader=PackageLoader("reports"),

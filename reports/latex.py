@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterator, Sequence
 
+from pandas import DataFrame
+
 from reports.text import MINUS, MISSING, TIMES, visible
 
 PREAMBLE = r"\usepackage[T1]{fontenc}\usepackage{array,booktabs}"
@@ -58,29 +60,19 @@ def _escaped(character: str) -> str:
     return "".join(_SPECIAL.get(c, c) for c in character.encode("unicode_escape").decode())
 
 
-def latex(header: Sequence[str], rows: Sequence[Sequence[str]], *, note: str = "") -> str:
-    """Return a `tabular` with booktabs rules, numbers to the right; `note` is a comment on top.
+def latex(shown: DataFrame, *, note: str = "") -> str:
+    """Return a table of strings as a `tabular` with booktabs rules; `note` is a comment on top.
 
-    The first line is a comment that says what a document has to load (`PREAMBLE`). The first column
-    and columns that hold words are set to the left, and broken into lines where the table would be
-    wider than a page at \\footnotesize.
+    The first line is a comment that says what a document has to load (`PREAMBLE`). Numbers stand to
+    the right. The first column and columns that hold words are set to the left, and broken into
+    lines where the table would be wider than a page at \\footnotesize.
     """
-    shape = "".join(_shape(header, rows))
-    lines = [_line(row) for row in (header, *rows)]
+    rows: list[list[str]] = [list(shown.columns), *shown.to_numpy().tolist()]
+    header, *lines = map(_line, rows)
     comments = [f"% {visible(line)}" for line in (f"preamble: {PREAMBLE}", note) if line]
-    return "\n".join(
-        [
-            *comments,
-            rf"\begin{{tabular}}{{@{{}}{shape}@{{}}}}",
-            r"\toprule",
-            lines[0],
-            r"\midrule",
-            *lines[1:],
-            r"\bottomrule",
-            r"\end{tabular}",
-            "",
-        ]
-    )
+    begin = rf"\begin{{tabular}}{{@{{}}{''.join(_shape(rows))}@{{}}}}"
+    end = [r"\bottomrule", r"\end{tabular}", ""]
+    return "\n".join([*comments, begin, r"\toprule", header, r"\midrule", *lines, *end])
 
 
 def _line(row: Sequence[str]) -> str:
@@ -98,12 +90,12 @@ def _parts(word: str) -> list[str]:
     return re.split(r"(?<=[\[,_])", word) if len(word) > LONG else [word]
 
 
-def _shape(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def _shape(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Yield the type of every column; those of words share what the numbers leave of the page.
 
     Numbers with a range behind them are broken into lines only where that is not enough.
     """
-    columns = list(zip(header, *rows, strict=True))
+    columns = list(zip(*rows, strict=True))
     words = [place == 0 or not _numeric(cells[1:]) for place, cells in enumerate(columns)]
     whole = [LETTER * max(map(len, cells)) for cells in columns]
     parts = [

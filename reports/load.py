@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+from pandas import DataFrame
 
 from bench.agreement.table import COLUMNS
 from bench.store.cells import Cell, Tensors
@@ -14,9 +17,6 @@ from bench.store.results import RunStore
 from bench.store.tidy import tidy_table, variant_labels
 from reports.missing import Missing, read
 from tasks.errors import UserInputError, nearest
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 T = TypeVar("T")
 LARGE = ("intervention.", "extra.", "prompt_scores")
@@ -35,7 +35,7 @@ class Results:
     store: RunStore
     records: tuple[CellRecord, ...]
     missing: tuple[Missing, ...]
-    agreement: "DataFrame"
+    agreement: DataFrame
     labels: tuple[str, ...] = ()
     """Every method's label in the whole run, so that a part of it is drawn in the same colours."""
     _small: dict[str, Tensors] = field(default_factory=dict, repr=False, compare=False)
@@ -43,7 +43,7 @@ class Results:
     _known: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
-    def table(self) -> "DataFrame":
+    def table(self) -> DataFrame:
         """The tidy table: one row a cell x split x beta kind (`bench.store.tidy.COLUMNS`)."""
         return tidy_table(self.records)
 
@@ -198,14 +198,32 @@ def load(directory: Path | str) -> Results:
 
     A cell that cannot be read does not end the report: it stands in `missing`.
     """
-    from pandas import DataFrame
-
     store = RunStore.open(directory)
     records, missing = read(store)
     agreement = store.frame("agreement")
     if agreement is None:
         agreement = DataFrame(columns=[*COLUMNS])
     return Results(store, records, missing, agreement, _labels(records))
+
+
+def of_pair(make: Callable[..., T]) -> Callable[..., T]:
+    """Let `make(results, model, task, ...)` be called without a model and task where there is one.
+
+    The two are then keywords that may be None; errors as `Results.one`.
+    """
+
+    @wraps(make)
+    def made(
+        results: Results, *, model: str | None = None, task: str | None = None, **options: Any
+    ) -> T:
+        return make(results, *results.one(model, task), **options)
+
+    first, *named = signature(make).parameters.values()
+    named = [one.replace(kind=Parameter.KEYWORD_ONLY) for one in named]
+    named[:2] = [one.replace(default=None) for one in named[:2]]
+    shown = signature(make).replace(parameters=[first, *named])
+    made.__signature__ = shown  # type: ignore[attr-defined]
+    return made
 
 
 def _labels(records: Iterable[CellRecord]) -> tuple[str, ...]:
@@ -221,6 +239,12 @@ def parent_of(one: CellRecord | Missing) -> str | None:
     settings = one.settings.get("method") if isinstance(one, CellRecord) else None
     of = settings.get("of") if isinstance(settings, dict) else None
     return str(of) if of else (one.method or "").partition("[of=")[2][:-1] or None
+
+
+def prompts_seed(record: CellRecord) -> Any:
+    """Return which draw of prompts a cell has; None where its settings do not say."""
+    prompts = record.settings.get("prompts")
+    return prompts.get("seed") if isinstance(prompts, dict) else None
 
 
 def plain_name(method: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.store.records import CellRecord
 from bench.store.tidy import flat_settings
-from reports.load import Results, parent_of, plain_name
+from reports.load import Results, parent_of, plain_name, prompts_seed
 
 Pair = tuple[CellRecord | None, CellRecord | None]
 NOT_COMPARED = {"parent", "task.path", "model.name"}
@@ -35,11 +35,10 @@ def matched(here: Results, there: Results) -> list[Pair]:
 
 
 def _key(record: CellRecord) -> Hashable:
-    prompts = record.settings.get("prompts")
     of = parent_of(record) if record.control else None
     return (
         *(record.model, record.task, plain_name(record.method), of and plain_name(of)),
-        *(record.seed, record.draw, prompts.get("seed") if isinstance(prompts, dict) else None),
+        *(record.seed, record.draw, prompts_seed(record)),
     )
 
 

@@ -105,3 +105,21 @@ def by_status(missing: Iterable[Missing]) -> Iterator[tuple[str, list[Missing]]]
     for status in STATUSES:
         if found := [one for one in cells if one.status == status]:
             yield status, found
+
+
+def grouped(missing: Iterable[Missing]) -> list[dict[str, Any]]:
+    """Return a row for cells of one method that miss for one reason.
+
+    Keys: status, model, task, method, n_cells, reason, and cell, the id where it is one alone.
+    """
+    groups: dict[tuple[Any, ...], list[Missing]] = {}
+    for status, cells in by_status(missing):
+        for one in cells:
+            key = (status, one.model, one.task, one.method, one.reason)
+            groups.setdefault(key, []).append(one)
+    names = ("status", "model", "task", "method", "n_cells", "reason", "cell")
+    return [
+        dict(zip(names, (*key[:4], len(cells), key[4], cells[0].cell), strict=True))
+        | ({"cell": None} if len(cells) > 1 else {})
+        for key, cells in groups.items()
+    ]

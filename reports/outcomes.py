@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,7 +109,7 @@ def outcomes(
     """
     chosen = split or main_split(results.of(model, task))
     key = ("outcomes", model, task, chosen)
-    return results.once(key, lambda: _outcomes(results, model, task, chosen, _per_prompt))
+    return results.once(key, lambda: _outcomes(results, model, task, chosen, per_prompt))
 
 
 def outcomes_of_few_points(results: Results, model: str, task: str) -> dict[str, Outcome]:
@@ -168,15 +169,15 @@ def prompts_of(record: CellRecord, split: str) -> list[Prompt]:
     ]
 
 
-def _per_prompt(results: Results, record: CellRecord, split: str) -> Values | None:
-    """(2, prompt): E_0 and F of every prompt of one cell."""
+def per_prompt(results: Results, record: CellRecord, split: str) -> Values | None:
+    """Return (2, prompt): E_0 and F of every prompt of one cell; None where they are not stored."""
     tensors = results.small_tensors(record.id)
     beta, ld, kl = (tensors.get(f"split.{split}.{name}") for name in ("beta", "ld", "kl"))
     if beta is None or ld is None or kl is None or len(ld) != len(record.prompts.get(split, [])):
         return None
     strength = judged_at(record)
-    plus, minus = (int(np.abs(beta - sign * strength).argmin()) for sign in (1, -1))
-    return _terms(ld[:, [plus, minus]], kl[:, [plus, minus]])
+    signs = [int(np.abs(beta - sign * strength).argmin()) for sign in (1, -1)]
+    return terms(ld[:, signs], kl[:, signs])
 
 
 def _per_prompt_of_few_points(results: Results, record: CellRecord, split: str) -> Values | None:
@@ -189,13 +190,13 @@ def _per_prompt_of_few_points(results: Results, record: CellRecord, split: str) 
     few = [place for place, k in enumerate(stored.k) if k <= MAIN_K]
     if not few or len(ld) != len(record.prompts.get(split, [])):
         return None
-    return _terms(ld[:, few[-1]], kl[:, few[-1]])
+    return terms(ld[:, few[-1]], kl[:, few[-1]])
 
 
-def _terms(ld: Values, kl: Values) -> Values:
-    """(2, prompt): terms of E_0 and F from logit differences and divergences (prompt, sign)."""
+def terms(ld: NDArray[Any], kl: NDArray[Any]) -> Values:
+    """Return the terms of E_0 and F, stacked, of logit differences and KL with both signs last."""
     ld, kl = ld.astype(np.float64), kl.astype(np.float64)
-    return np.stack([np.minimum(ld[:, 0], 0) + np.minimum(-ld[:, 1], 0), -kl.sum(axis=1)])
+    return np.stack([np.minimum(ld[..., 0], 0) + np.minimum(-ld[..., 1], 0), -kl.sum(axis=-1)])
 
 
 def judged_at(record: CellRecord) -> float:

@@ -1,15 +1,39 @@
-"""Drawn figures as the page shows them: embedded while there is room, else named."""
+"""Figures as they were written, and as the page shows them: embedded while there is room."""
 
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from reports.drawing import Drawn
 from reports.figures import FIGURES
+from reports.registry import Scope
 from reports.text import visible
 
 EMBEDDED = 8_000_000
 """Bytes of embedded figures (in base64), the small ones of every task before large ones."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One drawing of a figure.
+
+    Attributes:
+        name: of `FIGURES`.
+        scope: which model and task it is of.
+        stem: of its files' names.
+        svg: its content; empty where there was nothing to draw.
+        width: in inches.
+        first: the matrix names it.
+        missing: why there was nothing to draw.
+    """
+
+    name: str
+    scope: Scope
+    stem: str
+    svg: bytes = b""
+    width: float = 0.0
+    first: bool = False
+    missing: str = ""
 
 
 class Pictures:

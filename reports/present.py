@@ -1,9 +1,11 @@
 """Tables as people read them: the same strings on the page, in Markdown and in the terminal."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pandas import DataFrame
 
 from reports.load import Results
-from reports.tables.missing import grouped
+from reports.missing import grouped
 from reports.text import (
     MINUS,
     MISSING,
@@ -15,9 +17,6 @@ from reports.text import (
     spread,
     visible,
 )
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 COUNT = "|θ| ≥ 0.01"
 KNOWS_WHERE = "knows where?"
@@ -35,7 +34,7 @@ def split_name(split: str) -> str:
     return f"{split} ({SPLIT_LETTERS[split]})" if split in SPLIT_LETTERS else split
 
 
-def formatted(board: "DataFrame") -> "DataFrame":
+def formatted(board: DataFrame) -> DataFrame:
     """Return the leaderboard of ONE model and task as strings, led by the unsteered model's row.
 
     Columns: method, kind, verdict, `E₀ <split>` (test first, with its 95 % intervals over prompts
@@ -43,8 +42,6 @@ def formatted(board: "DataFrame") -> "DataFrame":
     paper's), cost and status. Where a price was chosen E₀ and F are at that price.
     Raises ValueError for a board of several models or tasks.
     """
-    from pandas import DataFrame
-
     rows = _rows_of(board)
     if len({(row["model"], row["task"]) for row in rows}) > 1:
         raise ValueError("format the leaderboard of one model and task at a time")
@@ -59,7 +56,7 @@ def _is_split_column(name: str) -> bool:
     return name.startswith("F_") and not name.endswith(("_low", "_high"))
 
 
-def _rows_of(board: "DataFrame") -> list[dict[str, Any]]:
+def _rows_of(board: DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in board.to_dict("records")]
 
 
@@ -157,7 +154,7 @@ def _unsteered(rows: list[dict[str, Any]], splits: list[str]) -> dict[str, str]:
     return line
 
 
-def strings(frame: "DataFrame") -> "DataFrame":
+def strings(frame: DataFrame) -> DataFrame:
     """Return any table as strings: counts whole, p with four decimals, a beta with three
     significant digits, other numbers with three decimals.
     """

@@ -1,22 +1,20 @@
 """Scores of methods over the points that they share, as agreement compares them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.agreement.table import Point, compared_points, kendall
+from bench.agreement.table import Point, compared_points
 from bench.store.cells import Cell
 from bench.store.records import CellRecord
 from reports.labels import group_cells
 from reports.load import Results
-from reports.outcomes import prompts_of
+from reports.palette import METHODS, base_name
+from tasks.errors import UserInputError, nearest
 
 Values = NDArray[np.float64]
-FITTED_ON = "train"
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +63,21 @@ def scored(results: Results, model: str, task: str, *, controls: bool = False) -
     return found
 
 
+def chosen(found: Iterable[Scored], names: Sequence[str] | None, where: str) -> list[Scored]:
+    """Return the methods of these labels; by default all, those the suite knows first.
+
+    Raises UserInputError, naming the nearest, for a label that is not among them.
+    """
+    place = {name: index for index, name in enumerate(METHODS)}
+    ranked = sorted((place.get(base_name(one.label), len(place)), one.label, one) for one in found)
+    known = {label: one for _, label, one in ranked}
+    for name in names or ():
+        if name not in known:
+            hint = nearest(name, known)
+            raise UserInputError(f"{where} has no method {name!r} with scores.{hint}")
+    return [known[name] for name in names or known]
+
+
 def cell_of(results: Results, record: CellRecord) -> Cell | None:
     """Return a finished cell with its scores (without parameters); None where there are none."""
     if record.status != "done" or record.grid is None:
@@ -91,20 +104,3 @@ def overlap(a: Values, b: Values, sizes: NDArray[np.int64]) -> Values:
 def sizes_of(count: int, points: int = 24) -> NDArray[np.int64]:
     """Return whole numbers from 1 to `count` on a logarithmic scale."""
     return np.unique(np.round(np.geomspace(1, count, points)).astype(np.int64))
-
-
-def seed_pairs(one: Scored) -> Iterator[dict[str, Any]]:
-    """Yield tau between every two seeds of a method that were fitted on the same prompts."""
-    prompts = [prompts_of(record, FITTED_ON) for record in one.records]
-    for a, b in combinations(range(len(one.records)), 2):
-        first, second = one.records[a], one.records[b]
-        if first.seed == second.seed or prompts[a] != prompts[b]:
-            continue
-        drawn = first.settings.get("prompts")
-        yield {
-            "method": one.label,
-            "prompts_seed": drawn.get("seed") if isinstance(drawn, dict) else None,
-            **{"seed_a": first.seed, "seed_b": second.seed},
-            "tau": kendall(one.values[a], one.values[b]),
-            "n_points": one.values.shape[1],
-        }

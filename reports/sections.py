@@ -1,19 +1,17 @@
 """What the page says of one model and task: its leaderboard, figures, agreement and notes."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any
+
+from pandas import DataFrame
 
 from bench.store.records import CellRecord, PromptRecord
-from reports.drawing import Drawn
 from reports.load import Results, splits_of
-from reports.pictures import Pictures
-from reports.present import UNSTEERED, formatted, split_name
+from reports.pictures import Drawn, Pictures
+from reports.present import formatted, split_name
 from reports.tables import agreement
 from reports.tables.leaderboard import leaderboard
-from reports.text import MISSING, TIMES, number, visible
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
+from reports.text import TIMES, interval, known, number, visible
 
 CLIP = 2.5
 """The small plots of E_0 end at this many times the unsteered E_0, whatever an outlier says."""
@@ -42,72 +40,47 @@ def section_of(
     }
 
 
-def _table(board: "DataFrame") -> dict[str, Any]:
+def _table(board: DataFrame) -> dict[str, Any]:
     frame = formatted(board).drop(columns="status", errors="ignore")
-    raw = [{str(key): value for key, value in row.items()} for row in board.to_dict("records")]
-    scale = _scale(raw)
-    rows = []
+    raw: list[dict[str, Any]] = board.to_dict("records")
+    found = [row["E_0_unsteered_test"] for row in raw if known(row.get("E_0_unsteered_test"))]
+    unsteered = min(found, default=0.0)
+    lows = [row[name] for row in raw for name in ("E_0_test", "E_0_test_low") if name in row]
+    scale = max(min(unsteered, *filter(known, lows), 0.0), CLIP * unsteered) * 1.04
+
+    def at(value: float) -> float:
+        """Where a value lies in a small plot, 0 (left) to 100."""
+        return round(min(100.0, max(0.0, 100 * (1 - value / scale))), 2)
+
+    def plot(row: dict[str, Any]) -> dict[str, float] | None:
+        value, low, high = (row.get(f"E_0_test{end}") for end in ("", "_low", "_high"))
+        if not unsteered or not known(value):
+            return None
+        ends = (low, high) if known(low) and known(high) else (value, value)
+        return {"at": at(value), "low": at(ends[0]), "high": at(ends[1])}
+
     lines = frame.to_dict("records")
-    offset = len(lines) - len(raw)  # the unsteered model leads, where anything was evaluated
-    for place, line in enumerate(lines):
-        source = raw[place - offset] if place >= offset else None
-        rows.append(
-            {
-                "cells": list(line.values()),
-                "kind": line["kind"].split(" ")[0],
-                "method": line["method"] if source else "",
-                "status": source["status"] if source else "done",
-                "plot": _plot(source, scale) if source and scale else None,
-                "reference": line["method"] == UNSTEERED,
-            }
-        )
-    return {"columns": list(frame.columns), "rows": rows, "unsteered_at": _unsteered_at(raw, scale)}
-
-
-def _known(value: object) -> TypeGuard[float]:
-    return isinstance(value, float) and value == value
-
-
-def _unsteered(raw: list[dict[str, Any]]) -> float | None:
-    values = [row["E_0_unsteered_test"] for row in raw if _known(row.get("E_0_unsteered_test"))]
-    return min(values) if values else None
-
-
-def _scale(raw: list[dict[str, Any]]) -> float | None:
-    """The E_0 at the left end of the small plots; the right end is 0."""
-    unsteered = _unsteered(raw)
-    if not unsteered:
-        return None
-    lows: list[float] = [
-        row[name] for row in raw for name in ("E_0_test", "E_0_test_low") if _known(row[name])
+    # the unsteered model leads, where anything was evaluated
+    sources = [None] * (len(lines) - len(raw)) + raw
+    rows = [
+        {
+            "cells": list(line.values()),
+            "kind": line["kind"].split(" ")[0],
+            "method": line["method"] if source else "",
+            "status": source["status"] if source else "done",
+            "plot": plot(source) if source else None,
+        }
+        for line, source in zip(lines, sources, strict=True)
     ]
-    return max(min(unsteered, *lows), CLIP * unsteered) * 1.04
-
-
-def _at(value: float, scale: float) -> float:
-    """Where a value lies in a small plot, 0 (left) to 100."""
-    return round(min(100.0, max(0.0, 100 * (1 - value / scale))), 2)
-
-
-def _unsteered_at(raw: list[dict[str, Any]], scale: float | None) -> float | None:
-    unsteered = _unsteered(raw)
-    return _at(unsteered, scale) if scale and unsteered else None
-
-
-def _plot(row: dict[str, Any], scale: float) -> dict[str, float] | None:
-    value, low, high = (row.get(f"E_0_test{end}") for end in ("", "_low", "_high"))
-    if not _known(value):
-        return None
-    ends = (low, high) if _known(low) and _known(high) else (value, value)
-    return {"at": _at(value, scale), "low": _at(ends[0], scale), "high": _at(ends[1], scale)}
+    where = at(unsteered) if unsteered else None
+    return {"columns": list(frame.columns), "rows": rows, "unsteered_at": where}
 
 
 def _pair(row: dict[str, Any]) -> dict[str, str]:
-    interval = f"[{number(row['low'])}, {number(row['high'])}]" if _known(row["low"]) else MISSING
     return {
         "methods": visible(f"{row['method_a']} / {row['method_b']}"),
         "tau": number(row["tau"]),
-        "interval": interval,
+        "interval": interval(row["low"], row["high"]),
         "from": visible(str(row["interval_from"])),
         "points": number(row["n_points"], 0),
         "status": visible(str(row["status"])),
@@ -152,8 +125,8 @@ def _quoted(prompt: PromptRecord) -> str:
 
 
 def _notes(records: list[CellRecord]) -> list[str]:
-    found: dict[str, None] = {}
-    for record in records:
-        for note in [*record.notes, *(record.grid.notes if record.grid else [])]:
-            found[visible(note)] = None
-    return list(found)
+    grids = (record.grid.notes if record.grid else [] for record in records)
+    notes = (
+        note for record, of in zip(records, grids, strict=True) for note in (*record.notes, *of)
+    )
+    return list(dict.fromkeys(map(visible, notes)))

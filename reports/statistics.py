@@ -1,4 +1,4 @@
-"""What can be told apart: intervals and paired tests over prompts, without a distribution assumed.
+"""What can be told apart: intervals and paired tests over prompts, and means over refits.
 
 All functions are plain: arrays in, arrays out. The bootstrap's draws are seeded by the number of
 units alone, so that the same numbers give the same answer and all methods draw the same prompts.
@@ -10,12 +10,16 @@ the American Statistical Association 78 (1983).
 J. Demšar, Statistical comparisons of classifiers over multiple data sets, JMLR 7 (2006).
 """
 
+from dataclasses import dataclass
 from functools import cache
 from itertools import count
+from math import inf
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import friedmanchisquare, rankdata, studentized_range
+from scipy.stats import t as student
 
 Values = NDArray[np.float64]
 LEVEL = 0.05
@@ -25,6 +29,11 @@ RESAMPLES = 2000
 COUNTED = 2**20
 """Steps x prompts of the permutation test's grid, where 32 steps a prompt are not more."""
 UNDEFINED = (float("nan"), float("nan"))
+AT_MOST_0 = (-inf, 0.0)
+"""What E_0 and F can be."""
+AT_MOST_1 = (-inf, 1.0)
+"""What a share of what is missing can be made up for."""
+SHARE = (0.0, 1.0)
 
 
 def interval(
@@ -121,8 +130,6 @@ def friedman(scores: NDArray[Any]) -> float:
 
     NaN where there are fewer than two blocks or three methods, or all scores are equal.
     """
-    from scipy.stats import friedmanchisquare
-
     if scores.shape[0] < 2 or scores.shape[1] < 3 or (scores == scores[:, :1]).all():
         return float("nan")
     return float(friedmanchisquare(*scores.T).pvalue)
@@ -130,8 +137,6 @@ def friedman(scores: NDArray[Any]) -> float:
 
 def mean_ranks(scores: NDArray[Any]) -> Values:
     """Return each method's mean rank over blocks, 1 the best (largest); ties share their ranks."""
-    from scipy.stats import rankdata
-
     return np.asarray(rankdata(-scores, axis=1).mean(axis=0))
 
 
@@ -140,9 +145,30 @@ def critical_difference(methods: int, blocks: int) -> float:
 
     NaN for fewer than two methods or blocks.
     """
-    from scipy.stats import studentized_range
-
     if methods < 2 or blocks < 2:
         return float("nan")
     quantile = float(studentized_range.ppf(1 - LEVEL, methods, np.inf)) / np.sqrt(2)
     return float(quantile * np.sqrt(methods * (methods + 1) / (6 * blocks)))
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its 95 % interval; the ends are NaN where one value says nothing of them."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def t_interval(values: ArrayLike, possible: tuple[float, float] = (-inf, inf)) -> Interval:
+    """Return the mean of independent values with Student's 95 % interval, cut to `possible`."""
+    known = np.asarray(values, dtype=float)
+    if not known.size:
+        return Interval(float("nan"), float("nan"), float("nan"), 0)
+    mean = float(known.mean())
+    if known.size < 2:
+        return Interval(mean, float("nan"), float("nan"), 1)
+    half = float(student.ppf(0.975, known.size - 1) * known.std(ddof=1) / known.size**0.5)
+    low, high = np.clip((mean - half, mean + half), *possible)
+    return Interval(mean, float(low), float(high), int(known.size))

@@ -1,19 +1,23 @@
 """Fonts and sizes of all figures; colours are in `reports.palette`.
 
-Nothing global changes on import: use `context()`.
+Nothing global changes on import: figures are made under `drawing`, and saved in `context()`.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from functools import cache, wraps
+from typing import Any
+
+from matplotlib import rc_context, rcParamsDefault
+from matplotlib.axis import Axis
+from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.textpath import TextToPath
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from reports import palette
 from reports.text import shorten, visible
-
-if TYPE_CHECKING:
-    from matplotlib.axis import Axis
-    from matplotlib.colors import Colormap
-    from matplotlib.figure import Figure
 
 INK = "#222222"
 MUTED = "#6b6b6b"
@@ -36,6 +40,8 @@ SETTINGS: dict[Any, Any] = {
     "text.usetex": False,
     "axes.unicode_minus": True,
     "axes.edgecolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
     "axes.labelcolor": INK,
     "axes.linewidth": 0.6,
     "axes.labelsize": FONT_SIZE,
@@ -63,24 +69,22 @@ SETTINGS: dict[Any, Any] = {
 
 def context() -> AbstractContextManager[None]:
     """Return the context in which every figure of this package is made and saved."""
-    from matplotlib import rc_context, rcParamsDefault
 
     defaults: dict[Any, Any] = dict(rcParamsDefault)
     return rc_context({key: defaults[key] for key in _KEPT} | SETTINGS)
 
 
 # A user's own style must not turn the axes of our layout; these come from matplotlib's defaults.
-_KEPT = ("axes.grid", "axes.facecolor", "axes.spines.top", "axes.spines.right", "axes.prop_cycle")
+_KEPT = ("axes.grid", "axes.facecolor", "axes.prop_cycle")
 
 
-def diverging() -> "Colormap":
+def diverging() -> Colormap:
     """Return the map of signed values; use it with limits that are symmetric around zero."""
     return _diverging(palette.current().diverging)
 
 
 @cache
-def _diverging(colours_of: tuple[str, ...]) -> "Colormap":
-    from matplotlib.colors import LinearSegmentedColormap
+def _diverging(colours_of: tuple[str, ...]) -> Colormap:
 
     colours = LinearSegmentedColormap.from_list("foil_to_answer", colours_of)
     # what is masked is transparent, so that the hatched background of the axes shows
@@ -89,7 +93,6 @@ def _diverging(colours_of: tuple[str, ...]) -> "Colormap":
 
 @cache
 def _glyphs() -> frozenset[int]:
-    from matplotlib.font_manager import FontProperties, findfont, get_font
 
     return frozenset(get_font(findfont(FontProperties(family="DejaVu Sans"))).get_charmap())
 
@@ -105,9 +108,6 @@ def drawable(text: str) -> str:
 
 def width_of(text: str, size: float, *, bold: bool = False) -> float:
     """Return the width in inches of `text` set in the figures' font at `size` points."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import TextToPath
-
     font = FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal", size=size)
     width, _, _ = TextToPath().get_text_width_height_descent(text, font, ismath=False)
     return HINTING * float(width) / 72
@@ -135,25 +135,28 @@ def wrap(text: str, width: float, size: float) -> list[str]:
     return lines
 
 
-def whole_numbers(axis: "Axis") -> None:
+def whole_numbers(axis: Axis) -> None:
     """Label a logarithmic axis 1, 10, 100 ...: powers need the mathematics that is turned off."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
     axis.set_major_locator(LogLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axis.set_minor_formatter(NullFormatter())
 
 
-def literal(figure: "Figure") -> "Figure":
-    """Return `figure` with no text read as mathematics, whatever settings it is drawn under.
+def drawing(make: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Let a function that makes a figure do so in the suite's style, whatever the user's is."""
 
-    Call it inside `context()`: ticks are made here, or they would be made when the figure is first
-    drawn, in whatever style the user has then.
-    """
-    from matplotlib.text import Text
+    @wraps(make)
+    def made(*arguments: Any, **options: Any) -> Figure:
+        with context():
+            figure = make(*arguments, **options)
+            # ticks would else be made, and places found, when it is drawn, in the user's style
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+            return figure
 
-    figure.draw_without_rendering()
-    for text in figure.findobj(Text):
-        if isinstance(text, Text):
-            text.set_parse_math(False)
-    return figure
+    return made
+
+
+def letters(width: float) -> float:
+    """Return the size in points of letters in a figure of some inches."""
+    return SMALL if width > 4 else TINY

@@ -1,15 +1,15 @@
 """The leaderboards in a terminal: the strings of `reports.present`, as far as there is room."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
 
 from reports.load import Results
 from reports.present import COUNT, formatted, missing
 from reports.tables.leaderboard import leaderboard
 from reports.text import number, visible
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 WIDE = 110
 """Characters from which on a terminal gets all columns."""
@@ -25,16 +25,12 @@ def _brief(text: str) -> str:
     return text.split(" [")[0]
 
 
-def terminal_tables(results: Results, width: int = 120) -> "Iterable[Table]":
+def terminal_tables(results: Results, width: int = 120) -> Iterable[Table]:
     """Yield a rich table per model and task, and one of failed cells where there are any.
 
     `width` is that of the terminal, in characters: a narrow one gets fewer columns, never cut
     numbers. Ranges over draws stand behind the first E₀ only; all others are in the files.
     """
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
     for model, task in results.pairs():
         frame = formatted(leaderboard(results, model, task))
         names = [name for name in frame.columns if _in_terminal(name, width)]

@@ -7,8 +7,10 @@ is written (HTML by Jinja2, Markdown by `markdown`), what a terminal obeys is ma
 import re
 import unicodedata
 from collections.abc import Sequence
+from typing import Any, TypeGuard
 
 import numpy as np
+from pandas import NA, DataFrame
 
 MISSING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
@@ -116,9 +118,13 @@ def interval(low: object, high: object, digits: int = 3) -> str:
     return f"[{number(low, digits)}, {number(high, digits)}]"
 
 
-def _as_float(value: object) -> float | None:
-    missing = value is None or type(value).__name__ in ("NAType", "NaTType")
-    return None if missing else float(value)  # type: ignore[arg-type]
+def _as_float(value: Any) -> float | None:
+    return None if value is None or value is NA else float(value)
+
+
+def known(value: object) -> TypeGuard[float]:
+    """Whether there is such a number, and it is defined."""
+    return isinstance(value, float) and value == value
 
 
 def harmless(text: str) -> str:
@@ -127,13 +133,13 @@ def harmless(text: str) -> str:
     return f"'{shown}" if shown.lstrip().startswith(("=", "+", "-", "@")) else shown
 
 
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table; what Markdown or HTML would obey is escaped."""
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(map(_escape, cells)) + " |"
-
-    return "\n".join([line(header), "|" + " --- |" * len(header), *map(line, rows)]) + "\n"
+def markdown(shown: DataFrame) -> str:
+    """Return a table of strings as Markdown; what Markdown or HTML would obey is escaped."""
+    header, *rows = (
+        "| " + " | ".join(map(_escape, cells)) + " |\n"
+        for cells in (shown.columns, *shown.to_numpy())
+    )
+    return "".join([header, "|" + " --- |" * len(shown.columns) + "\n", *rows])
 
 
 def _escape(text: str) -> str:

@@ -8,19 +8,17 @@ start has no direction worth keeping); and the cosine between the trained vector
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pandas import DataFrame
 
 from bench.agreement.table import kendall
 from bench.store.records import CellRecord
 from bench.store.tidy import variant_labels
 from reports.load import Results
 from tasks.errors import UserInputError
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 METHOD = "steer_vec"
 
@@ -117,12 +115,10 @@ def _read(results: Results, label: str, group: list[CellRecord]) -> Seeds:
     )
 
 
-def table(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+def table(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
     """Return a row a setting and statistic: model, task, method, statistic, n_seeds, mean, low,
     high (smallest and largest over pairs of seeds).
     """
-    from pandas import DataFrame
-
     model, task = results.one(model, task)
     return DataFrame(
         [

@@ -2,18 +2,20 @@
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+from pandas import DataFrame
 
 from reports import palette, style
-from reports.drawing import Drawn
 from reports.figures import FIGURES
 from reports.folder import INDEX, ReportFolder, alone
 from reports.html import page
 from reports.latex import latex
 from reports.load import Results, load
+from reports.pictures import Drawn
 from reports.present import strings
 from reports.registry import Scope
 from reports.tables import TABLES
@@ -21,10 +23,6 @@ from reports.tables.change import PAPER, Changes
 from reports.text import harmless, markdown
 from tasks.errors import UserInputError
 from tasks.registry import lookup
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
 
 DPI = 200
 
@@ -82,7 +80,8 @@ def write_report(
         if against is not None:
             changes = Changes.of(results, against)
             note = f"change: {changes.here} against {changes.there}"
-            write_table(changes.frame, strings(changes.frame), folder, "change", note, PAPER)
+            shown = strings(changes.frame)
+            write_table(changes.frame, shown, _paths(folder, "change"), note, PAPER)
         index = folder.file(INDEX)
         index.write_text(page(results, drawn, changes), encoding="utf-8")
         folder.finish()
@@ -110,7 +109,7 @@ def _draw(results: Results, folder: ReportFolder, options: ReportOptions) -> Ite
             yield Drawn(name, scope, stem, svg, figure.get_figwidth(), name in first)
 
 
-def _save(figure: "Figure", folder: ReportFolder, stem: str) -> bytes:
+def _save(figure: Figure, folder: ReportFolder, stem: str) -> bytes:
     """Write a figure in every format; the same figure gives the same files. Return the SVG."""
     png, pdf, svg = (folder.file(f"figures/{stem}.{kind}") for kind in ("png", "pdf", "svg"))
     stream = io.BytesIO()
@@ -153,27 +152,31 @@ def _write_tables(results: Results, folder: ReportFolder) -> None:
                 continue
             stem = "-".join(filter(None, (name, stem_of(scope, names))))
             note = f"{name}: {' · '.join(scope.values()) or 'the whole run'}"
-            write_table(frame, entry.strings(frame), folder, stem, note, entry.paper)
+            write_table(frame, entry.strings(frame), _paths(folder, stem), note, entry.paper)
+
+
+def _paths(folder: ReportFolder, stem: str) -> Callable[[str], Path]:
+    return lambda kind: folder.file(f"tables/{stem}.{kind}")
 
 
 def write_table(
-    frame: "DataFrame",
-    shown: "DataFrame",
-    folder: ReportFolder,
-    stem: str,
+    frame: DataFrame,
+    shown: DataFrame,
+    file: Callable[[str], Path],
     note: str,
     paper: Sequence[str] = (),
 ) -> None:
-    """Write <stem>.csv with full precision, .md and, with the columns of `paper`, .tex."""
-    csv, md, tex = (folder.file(f"tables/{stem}.{kind}") for kind in ("csv", "md", "tex"))
-    _write_csv(frame, csv)
-    md.write_text(markdown(list(shown.columns), shown.to_numpy().tolist()), encoding="utf-8")
+    """Write a table as `csv` with full precision, as `md` and, with the columns of `paper`, `tex`.
+
+    `file` gives the path of each kind; `shown` is the table as people read it.
+    """
+    _write_csv(frame, file("csv"))
+    file("md").write_text(markdown(shown), encoding="utf-8")
     part = shown[[column for column in shown.columns if column in (paper or shown)]]
-    text = latex(list(part.columns), part.to_numpy().tolist(), note=note)
-    tex.write_text(text, encoding="utf-8")
+    file("tex").write_text(latex(part, note=note), encoding="utf-8")
 
 
-def _write_csv(frame: "DataFrame", file: Path) -> None:
+def _write_csv(frame: DataFrame, file: Path) -> None:
     """Full precision; an undefined number and none at all do not look the same."""
     exact = frame.astype(object).map(
         lambda value: (

@@ -1,96 +1,101 @@
 """What a claim is: words, a number with its interval, and a rule that gives the verdict."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, field, replace
+from math import inf, isfinite
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from reports.intervals import Interval
-from reports.load import Results
+from bench.store.records import CellRecord
+from reports.load import Results, load
+from reports.statistics import Interval
 from reports.text import number
+from tasks.errors import UserInputError
 
 Verdict = Literal["holds", "does not hold", "cannot be said"]
 EXACT = "exact"
 """Of a number that is counted: it has no interval."""
 
 
-class Source(Protocol):
-    """Where claims read results."""
+@dataclass
+class PaperResults:
+    """The results of the paper's presets, a folder each; each is read once.
+
+    Attributes:
+        model: whose cells alone are given; None: those of all models.
+    """
+
+    directory: Path
+    model: str | None = None
+    _loaded: dict[str, Results] = field(default_factory=dict, repr=False)
 
     def results(self, preset: str) -> Results:
-        """The results of a preset; raises UserInputError where there are none."""
-        ...
+        """The results of a preset; raises UserInputError where it has not been run."""
+        if preset not in self._loaded:
+            self._loaded[preset] = load(self.directory / preset)
+        found = self._loaded[preset]
+        return found if self.model is None else found.only(models=[self.model])
+
+    def models(self, presets: Sequence[str]) -> list[str]:
+        """The models that presets were run on, those that have not been run left out."""
+        found: dict[str, None] = {}
+        for preset in presets:
+            try:
+                found |= dict.fromkeys(model for model, _ in self.results(preset).pairs())
+            except UserInputError:
+                continue
+        return list(found)
+
+    def of(self, model: str) -> "PaperResults":
+        """The results of one model alone."""
+        return replace(self, model=model)
 
 
-class Rule(Protocol):
-    """How a number and its interval become a verdict."""
-
-    @property
-    def words(self) -> str:
-        """The rule as the table states it."""
-        ...
-
-    def verdict(self, low: float, high: float) -> Verdict:
-        """What an interval says."""
-        ...
-
-
-@dataclass(frozen=True)
-class Above:
-    """Holds where the whole interval lies above a threshold."""
-
-    threshold: float
-
-    @property
-    def words(self) -> str:
-        """The rule as the table states it."""
-        at = _plain(self.threshold)
-        return f"holds if the whole interval is above {at}, does not if all of it is at or below"
-
-    def verdict(self, low: float, high: float) -> Verdict:
-        """What an interval says."""
-        return _verdict(low > self.threshold, high <= self.threshold)
-
-
-@dataclass(frozen=True)
-class Below:
-    """Holds where the whole interval lies below a threshold."""
-
-    threshold: float
-
-    @property
-    def words(self) -> str:
-        """The rule as the table states it."""
-        at = _plain(self.threshold)
-        return f"holds if the whole interval is below {at}, does not if all of it is at or above"
-
-    def verdict(self, low: float, high: float) -> Verdict:
-        """What an interval says."""
-        return _verdict(high < self.threshold, low >= self.threshold)
+def finished(results: Results, method: str) -> list[CellRecord]:
+    """Return the finished cells of a method; raises UserInputError where there are none."""
+    found = [
+        record
+        for record in results.records
+        if record.status == "done" and record.settings["method"]["name"] == method
+    ]
+    if not found:
+        raise UserInputError(f"no finished cell of {method} in {results.store.directory}")
+    return found
 
 
 @dataclass(frozen=True)
-class Within:
-    """Holds where the whole interval lies between two bounds."""
+class Rule:
+    """Holds where the whole interval lies above `lowest`, below `highest`, or between the two.
 
-    lowest: float
-    highest: float
+    A single end does not belong to where the claim holds; of two both do.
+    """
+
+    lowest: float = -inf
+    highest: float = inf
 
     @property
     def words(self) -> str:
         """The rule as the table states it."""
-        between = f"{_plain(self.lowest)} and {_plain(self.highest)}"
-        return f"holds if the whole interval is between {between}, does not if all of it is outside"
+        ends = [_plain(end) for end in (self.lowest, self.highest) if isfinite(end)]
+        if len(ends) == 2:
+            there, elsewhere = f"between {ends[0]} and {ends[1]}", "outside"
+        elif isfinite(self.lowest):
+            there, elsewhere = f"above {ends[0]}", "at or below"
+        else:
+            there, elsewhere = f"below {ends[0]}", "at or above"
+        return f"holds if the whole interval is {there}, does not if all of it is {elsewhere}"
 
     def verdict(self, low: float, high: float) -> Verdict:
         """What an interval says."""
-        inside = self.lowest <= low and high <= self.highest
-        return _verdict(inside, high < self.lowest or low > self.highest)
-
-
-def _verdict(holds: bool, fails: bool) -> Verdict:
-    return "holds" if holds else "does not hold" if fails else "cannot be said"
+        if isfinite(self.lowest) and isfinite(self.highest):
+            holds = self.lowest <= low and high <= self.highest
+            fails = high < self.lowest or low > self.highest
+        else:
+            holds = self.lowest < low and high < self.highest
+            fails = high <= self.lowest or low >= self.highest
+        return "holds" if holds else "does not hold" if fails else "cannot be said"
 
 
 def _plain(value: float) -> str:
@@ -163,7 +168,7 @@ class Claim:
     name: str
     text: str
     quantity: str
-    paper: str
     presets: tuple[str, ...]
     rule: Rule
-    measure: Callable[[Source], Measured]
+    measure: Callable[[PaperResults], Measured]
+    paper: str = ""

@@ -1,25 +1,23 @@
 """Claims that compare untrained methods with ActivScalar on one prompt or on heads (Fig. 7, 9)."""
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
 
 from bench.store.records import CellRecord
-from reports.claims.claim import Measured, Source
+from reports.claims.claim import Measured, PaperResults, finished
 from reports.generalisation import refit_of
 from reports.heads import table
-from reports.intervals import SHARE, t_interval
 from reports.load import Results
+from reports.statistics import SHARE, t_interval
 from reports.text import number
 from tasks.errors import UserInputError
 
 DRAWS = "draws of prompts"
 
 
-def flips(source: Source, method: str) -> Measured:
+def flips(source: PaperResults, method: str) -> Measured:
     """The share of (prompt, sign) of train and test that flip at beta*; 0.5: no steering."""
     found, cells = [], []
-    for record in _cells(source.results("fig9"), method):
+    for record in finished(source.results("fig9"), method):
         kind = "one" if record.trained else "star"
         rows = [
             row
@@ -32,7 +30,7 @@ def flips(source: Source, method: str) -> Measured:
     return Measured.of(t_interval(found, SHARE), DRAWS, cells)
 
 
-def scale_of_scores(source: Source, method: str = "dla") -> Measured:
+def scale_of_scores(source: PaperResults, method: str = "dla") -> Measured:
     """log10 of a method's largest |score| over the largest of all others, draw by draw."""
     results = source.results("fig9")
 
@@ -54,7 +52,7 @@ def scale_of_scores(source: Source, method: str = "dla") -> Measured:
     return Measured.of(t_interval(ratios), DRAWS, cells, f"{typical} times, as a geometric mean")
 
 
-def common_heads(source: Source, one: str = "dla", other: str = "activ_scalar") -> Measured:
+def common_heads(source: PaperResults, one: str = "dla", other: str = "activ_scalar") -> Measured:
     """The share of their ten largest heads that two methods have in common, draw by draw.
 
     The note says in how many draws that is more than 95 % of random choices have, and under which
@@ -88,19 +86,24 @@ def common_heads(source: Source, one: str = "dla", other: str = "activ_scalar") 
     return Measured.of(t_interval(shared, SHARE), DRAWS, cells, "; ".join(notes))
 
 
-def faster(source: Source, slow: str = "activ_patch", fast: str = "activ_scalar") -> Measured:
+def faster(source: PaperResults, slow: str = "activ_patch", fast: str = "activ_scalar") -> Measured:
     """log10 of the seconds that one method's fit takes over those of another, draw by draw."""
 
-    def seconds(record: CellRecord) -> float:
-        return float(record.provenance["seconds"]["fit"])
-
-    def rows(record: CellRecord) -> float:
+    def spent(record: CellRecord) -> tuple[float, float]:
+        """Seconds and rows."""
         passes = record.provenance["passes"]
-        return float(passes["fit_forward_rows"] + passes["fit_backward_rows"])
+        rows = passes["fit_forward_rows"] + passes["fit_backward_rows"]
+        return record.provenance["seconds"]["fit"], rows
 
-    results = source.results("fig9")
-    ratios, cells = _ratios(results, slow, fast, seconds)
-    work, _ = _ratios(results, slow, fast, rows)
+    logs, cells = [], []
+    for records in _refits(source.results("fig9")):
+        by_name = {_name(record): record for record in records}
+        if slow in by_name and fast in by_name:
+            logs.append(np.log10(np.divide(spent(by_name[slow]), spent(by_name[fast]))))
+            cells += [by_name[slow].id, by_name[fast].id]
+    if not logs:
+        raise UserInputError(f"no draw of fig9 has finished cells of both {slow} and {fast}")
+    ratios, work = np.transpose(logs).tolist()
     note = (
         f"{number(10 ** float(np.mean(ratios)), 1)} times as long here, where patching recomputes "
         f"only what a patch can reach; {number(10 ** float(np.mean(work)), 1)} times as many rows"
@@ -108,31 +111,8 @@ def faster(source: Source, slow: str = "activ_patch", fast: str = "activ_scalar"
     return Measured.of(t_interval(ratios), DRAWS, cells, note)
 
 
-def _ratios(
-    results: Results, one: str, other: str, of: Callable[[CellRecord], float]
-) -> tuple[list[float], list[str]]:
-    ratios, cells = [], []
-    for records in _refits(results):
-        by_name = {_name(record): record for record in records}
-        if one in by_name and other in by_name:
-            ratios.append(float(np.log10(of(by_name[one]) / of(by_name[other]))))
-            cells += [by_name[one].id, by_name[other].id]
-    if not ratios:
-        raise UserInputError(f"no draw of fig9 has finished cells of both {one} and {other}")
-    return ratios, cells
-
-
 def _name(record: CellRecord) -> str:
     return str(record.settings["method"]["name"])
-
-
-def _cells(results: Results, method: str) -> Sequence[CellRecord]:
-    found = [
-        record for record in results.records if record.status == "done" and _name(record) == method
-    ]
-    if not found:
-        raise UserInputError(f"no finished cell of {method} in {results.store.directory}")
-    return found
 
 
 def _refits(results: Results) -> list[list[CellRecord]]:

@@ -1,74 +1,29 @@
 """The table of the paper's claims, from the stored results of its presets."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 import numpy as np
+from pandas import DataFrame
 
 from reports.claims import CLAIMS
-from reports.claims.claim import EXACT, Claim, Measured, Source, Verdict
-from reports.load import Results, load
+from reports.claims.claim import EXACT, Claim, Measured, PaperResults, Verdict
+from reports.load import Results
 from reports.missing import DAMAGED, FAILED, NOT_COMPUTED, SET_ASIDE, by_status
 from reports.text import MISSING, number
 from tasks.errors import UserInputError
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-HEADER = (
-    "claim",
-    "model",
-    "measured",
-    "here",
-    "interval",
-    "paper",
-    "verdict",
-    "rule",
-    "preset",
+COLUMNS = (
+    *("claim", "model", "measured", "here", "interval", "paper", "verdict", "rule", "preset"),
     "note",
 )
+"""Of the table as it is printed."""
 SAID = {
     DAMAGED: "cannot be read",
     SET_ASIDE: "were damaged and set aside",
     NOT_COMPUTED: "have not been computed",
 }
 """Of cells without a result that did not fail."""
-
-
-@dataclass
-class PaperResults:
-    """The results of the paper's presets, a folder each; each is read once.
-
-    Attributes:
-        model: whose cells alone are given; None: those of all models.
-    """
-
-    directory: Path
-    model: str | None = None
-    _loaded: dict[str, Results] = field(default_factory=dict, repr=False)
-
-    def results(self, preset: str) -> Results:
-        """The results of a preset; raises UserInputError where it has not been run."""
-        if preset not in self._loaded:
-            self._loaded[preset] = load(self.directory / preset)
-        found = self._loaded[preset]
-        return found if self.model is None else found.only(models=[self.model])
-
-    def models(self, presets: Sequence[str]) -> list[str]:
-        """The models that presets were run on, those that have not been run left out."""
-        found: dict[str, None] = {}
-        for preset in presets:
-            try:
-                found |= dict.fromkeys(model for model, _ in self.results(preset).pairs())
-            except UserInputError:
-                continue
-        return list(found)
-
-    def of(self, model: str) -> "PaperResults":
-        """The results of one model alone."""
-        return replace(self, model=model)
 
 
 @dataclass(frozen=True)
@@ -105,7 +60,7 @@ class Judged:
         return "; ".join(text for text in (self.reason, own) if text)
 
 
-def judge(claim: Claim, source: Source) -> Judged:
+def judge(claim: Claim, source: PaperResults) -> Judged:
     """Measure a claim and apply its rule; without an interval nothing can be said."""
     missing = []
     try:
@@ -143,20 +98,20 @@ def judged(source: PaperResults, claims: Sequence[Claim] = CLAIMS) -> list[Judge
     ]
 
 
-def frame(rows: Sequence[Judged]) -> "DataFrame":
-    """Return the table at full precision, a row a claim, with the ids of its cells."""
-    from pandas import DataFrame
+def frame(rows: Sequence[Judged]) -> DataFrame:
+    """Return the table at full precision, a row a claim, with the ids of its cells.
 
-    return DataFrame(
+    None: there is no such number. What is printed of it are the columns of `COLUMNS`.
+    """
+    found = DataFrame(
         [
             {
                 "name": row.claim.name,
                 "claim": row.claim.text,
                 "model": row.model,
                 "measured": row.claim.quantity,
-                "value": row.measured.value if row.measured else float("nan"),
-                "low": row.measured.low if row.measured else float("nan"),
-                "high": row.measured.high if row.measured else float("nan"),
+                **{end: getattr(row.measured, end, np.nan) for end in ("value", "low", "high")},
+                "here": row.here,
                 "interval": row.measured.interval_from if row.measured else "",
                 "paper": row.claim.paper,
                 "verdict": row.verdict,
@@ -166,24 +121,7 @@ def frame(rows: Sequence[Judged]) -> "DataFrame":
                 "cells": " ".join(row.measured.cells) if row.measured else "",
             }
             for row in rows
-        ]
+        ],
+        dtype=object,
     )
-
-
-def lines(rows: Sequence[Judged]) -> list[list[str]]:
-    """Return the table as it is printed, in the columns of `HEADER`."""
-    return [
-        [
-            row.claim.text,
-            row.model or MISSING,
-            row.claim.quantity,
-            row.here,
-            row.measured.interval_from if row.measured else MISSING,
-            row.claim.paper or MISSING,
-            row.verdict,
-            row.claim.rule.words,
-            ", ".join(row.claim.presets),
-            row.note or MISSING,
-        ]
-        for row in rows
-    ]
+    return found.where(found.notna(), None)

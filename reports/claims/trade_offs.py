@@ -1,28 +1,23 @@
 """Claims about trade-offs over a grid of settings (Fig. 2) and about parameters."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from pandas import DataFrame
 
 from bench.agreement.table import kendall
-from bench.store.records import CellRecord
-from reports.claims.claim import EXACT, Measured, Source
+from reports.claims.claim import EXACT, Measured, PaperResults
 from reports.fronts import PLANES, Plane, blind, grid_points, resampled_shares, shares
 from reports.load import Results
 from reports.text import number
 from tasks.errors import UserInputError
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
 GRID = "fig2"
 RESAMPLES = 500
 
 
-def share_of_front(source: Source, plane: str, method: str = "activ_scalar") -> Measured:
+def share_of_front(source: PaperResults, plane: str, method: str = "activ_scalar") -> Measured:
     """The share of the common front on test that a method holds, averaged over tasks.
 
     The interval resamples test prompts, the same ones for every cell of a task.
@@ -53,7 +48,7 @@ def share_of_front(source: Source, plane: str, method: str = "activ_scalar") -> 
     return replace(measured, doubt="; ".join(dict.fromkeys(doubts)))
 
 
-def _fewest(test: "DataFrame", plane: Plane) -> str:
+def _fewest(test: DataFrame, plane: Plane) -> str:
     """What each method needs at least where it is most effective; "" for a plane without counts."""
     if not plane.counts:
         return ""
@@ -64,7 +59,7 @@ def _fewest(test: "DataFrame", plane: Plane) -> str:
     return f" (at its best E₀ {', '.join(found)})"
 
 
-def effectiveness_against_faithfulness(source: Source) -> Measured:
+def effectiveness_against_faithfulness(source: PaperResults) -> Measured:
     """Kendall's tau over settings between E_0 on train and F on test, averaged over tasks.
 
     The interval draws the settings anew.
@@ -74,7 +69,10 @@ def effectiveness_against_faithfulness(source: Source) -> Measured:
     draws: list[list[float]] = []
     generator = np.random.default_rng(0)
     for _, _, found in _tasks(results):
-        effective, faithful, ids = _by_setting(found)
+        splits = found.pivot_table(index="cell", columns="split", values=["E_0", "F"], sort=False)
+        known = splits.dropna(subset=[("E_0", "train"), ("F", "test")])
+        ids = list(known.index)
+        effective, faithful = known["E_0"]["train"].to_numpy(), known["F"]["test"].to_numpy()
         values.append(kendall(effective, faithful))
         cells += ids
         drawn = generator.integers(len(ids), size=(RESAMPLES, len(ids)))
@@ -87,52 +85,31 @@ def effectiveness_against_faithfulness(source: Source) -> Measured:
     )
 
 
-def parameters(source: Source) -> Measured:
+def parameters(source: PaperResults) -> Measured:
     """How many parameters SteerVec has for one of ActivScalar, on the same points.
 
     Exact, so the interval is the number itself: d_model.
     """
-    results = source.results(GRID)
-    counts: dict[str, set[int]] = {}
+    by_task: dict[str, dict[str, set[int]]] = {}
     cells = []
-    for record in _finished(results):
-        name = record.settings["method"]["name"]
+    for record in source.results(GRID).records:
+        name = record.settings["method"]["name"] if record.status == "done" else ""
         if record.minimality is not None and name in ("activ_scalar", "steer_vec"):
-            counts.setdefault(f"{record.task} {name}", set()).add(record.minimality.n_parameters)
+            of_task = by_task.setdefault(record.task, {})
+            of_task.setdefault(name, set()).add(record.minimality.n_parameters)
             cells.append(record.id)
-    tasks = {key.rpartition(" ")[0] for key in counts}
     ratios, notes = [], []
-    for task in sorted(tasks):
-        one, other = (counts.get(f"{task} {name}", set()) for name in ("activ_scalar", "steer_vec"))
-        if len(one) != 1 or len(other) != 1:
-            continue
-        (scalars,), (entries,) = one, other
-        ratios.append(entries / scalars)
-        notes.append(f"{task}: {scalars:,} against {entries:,}")
+    for task, counts in sorted(by_task.items()):
+        if [len(found) for found in counts.values()] == [1, 1]:
+            (scalars,), (entries,) = counts["activ_scalar"], counts["steer_vec"]
+            ratios.append(entries / scalars)
+            notes.append(f"{task}: {scalars:,} against {entries:,}")
     if not ratios:
         raise UserInputError("no task has finished cells of both activ_scalar and steer_vec")
     low, high = min(ratios), max(ratios)
     return Measured(ratios[0], low, high, EXACT, tuple(cells), "; ".join(notes))
 
 
-def _tasks(results: Results) -> "list[tuple[str, str, DataFrame]]":
+def _tasks(results: Results) -> list[tuple[str, str, DataFrame]]:
     """Every model and task with its points; raises UserInputError if one has no grid."""
     return [(*pair, grid_points(results, *pair)) for pair in results.pairs()]
-
-
-def _by_setting(
-    found: "DataFrame",
-) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
-    """E_0 on train and F on test of every cell, in one order."""
-    train = found[found["split"] == "train"].set_index("cell")
-    test = found[found["split"] == "test"].set_index("cell")
-    ids = [cell for cell in train.index if cell in test.index]
-    return (
-        train.loc[ids, "E_0"].to_numpy(float),
-        test.loc[ids, "F"].to_numpy(float),
-        ids,
-    )
-
-
-def _finished(results: Results) -> Sequence[CellRecord]:
-    return [record for record in results.records if record.status == "done"]

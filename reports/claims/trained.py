@@ -1,34 +1,28 @@
 """Claims about what trained methods learn and how far it reaches (Fig. 3, 4, 6, 7, Table 2)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+from pandas import DataFrame, Series, concat
 
-from bench.store.records import CellRecord
-from reports.claims.claim import Measured, Source
+from reports.claims.claim import Measured, PaperResults, finished
 from reports.figures.transfer import scores
 from reports.generalisation import by_refit
-from reports.intervals import AT_MOST_1, t_interval
-from reports.load import Results
+from reports.statistics import AT_MOST_1, t_interval
 from reports.text import number
 from reports.vectors import seeds_of
 from tasks.errors import UserInputError
 
-if TYPE_CHECKING:
-    from pandas import DataFrame, Series
-
 DRAWS = "draws of prompts"
 
 
-def drop(source: Source, more: str, less: str) -> Measured:
+def drop(source: PaperResults, more: str, less: str) -> Measured:
     """How much more E_0 one method loses from train to test than another, refit by refit."""
-
     return _paired(source, more, less, lambda of: of["train"] - of["test"])
 
 
-def gain_elsewhere(source: Source, better: str, worse: str) -> Measured:
+def gain_elsewhere(source: PaperResults, better: str, worse: str) -> Measured:
     """E_0 on the other template of one method minus that of another, refit by refit.
 
     The note has what it costs: E_0 bought with F is not better steering.
@@ -46,30 +40,30 @@ def gain_elsewhere(source: Source, better: str, worse: str) -> Measured:
 
 
 def _paired(
-    source: Source, one: str, other: str, of_refit: "Callable[[DataFrame], Series]"
+    source: PaperResults, one: str, other: str, of_refit: Callable[[DataFrame], Series]
 ) -> Measured:
     results = source.results("table2")
     differences: list[float] = []
     cells: list[str] = []
     for pair in results.pairs():
         found = by_refit(results, *pair)
-        table = found.pivot_table(index=["refit", "method"], columns="split", values="E_0")
-        values = of_refit(table)
-        refits = list(dict.fromkeys(found["refit"]))
-        for refit in refits:
-            if (refit, one) in values.index and (refit, other) in values.index:
-                differences.append(float(values[refit, one] - values[refit, other]))
-        cells += list(dict.fromkeys(found[found["method"].isin([one, other])]["cell"]))
+        found = found[found["method"].isin([one, other])]
+        table = found.pivot_table(
+            index=["refit", "method"], columns="split", values="E_0", sort=False
+        )
+        by_method = of_refit(table).unstack(sort=False).reindex(columns=[one, other]).dropna()
+        differences += (by_method[one] - by_method[other]).astype(float).tolist()
+        cells += list(dict.fromkeys(found["cell"]))
     if not differences:
         raise UserInputError(f"no refit has finished cells of both {one} and {other}")
     return Measured.of(t_interval(differences), DRAWS, cells)
 
 
-def token_scalars(source: Source, role: str) -> Measured:
+def token_scalars(source: PaperResults, role: str) -> Measured:
     """The mean scalar, over layers, at the tokens of the prompt that are the answer (or foil)."""
     results = source.results("fig3")
     means, cells = [], []
-    for record in _finished(results, "activ_scalar"):
+    for record in finished(results, "activ_scalar"):
         prompts = record.prompts["train"]
         if len(prompts) != 1 or record.grid is None:
             continue
@@ -88,7 +82,7 @@ def token_scalars(source: Source, role: str) -> Measured:
     return Measured.of(t_interval(means), "prompts", cells)
 
 
-def over_seeds(source: Source, statistic: str) -> Measured:
+def over_seeds(source: PaperResults, statistic: str) -> Measured:
     """A statistic of `reports.vectors` between seeds, over all settings; from smallest to largest.
 
     The note has the paper's statistic, which cannot tell arbitrary directions from equal ones.
@@ -117,14 +111,12 @@ def over_seeds(source: Source, statistic: str) -> Measured:
     return Measured(mean, min(found), max(found), between, tuple(cells), "; ".join(notes))
 
 
-def mixture_gain(source: Source, name: str = "mixture") -> Measured:
+def mixture_gain(source: PaperResults, name: str = "mixture") -> Measured:
     """The share of the unsteered E_0 that training on the mixture makes up for on the task with the
     least, draw by draw.
 
     The note has it task by task, and for training on one task and testing on the others.
     """
-    from pandas import concat
-
     results = source.results("fig6")
     models = dict.fromkeys(model for model, _ in results.pairs())
     found = concat([scores(results, model) for model in models])
@@ -144,23 +136,14 @@ def mixture_gain(source: Source, name: str = "mixture") -> Measured:
     return Measured.of(interval, DRAWS, cells, "; ".join(notes))
 
 
-def last_position(source: Source, method: str = "activ_scalar") -> Measured:
+def last_position(source: PaperResults, method: str = "activ_scalar") -> Measured:
     """The share of the unsteered E_0 on test that scaling heads at the last position makes up."""
     results = source.results("fig7")
-    gains, cells = [], []
-    for record in _finished(results, method):
-        for row in record.metrics:
-            if row.split == "test":
-                gains.append(1 - row.E_0 / row.E_0_unsteered)
-                cells.append(record.id)
-    if not gains:
-        raise UserInputError(f"no finished cell of {method} in fig7")
-    return Measured.of(t_interval(gains, AT_MOST_1), DRAWS, cells)
-
-
-def _finished(results: Results, method: str) -> Sequence[CellRecord]:
-    return [
-        record
-        for record in results.records
-        if record.status == "done" and record.settings["method"]["name"] == method
+    rows = [
+        (1 - row.E_0 / row.E_0_unsteered, record.id)
+        for record in finished(results, method)
+        for row in record.metrics
+        if row.split == "test"
     ]
+    gains, cells = zip(*rows, strict=True)
+    return Measured.of(t_interval(gains, AT_MOST_1), DRAWS, cells)

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from reports.claims.table import HEADER, Judged, PaperResults, frame, judged, lines
-from reports.latex import latex
-from reports.text import harmless, markdown
+from reports.claims.claim import PaperResults
+from reports.claims.table import COLUMNS, Judged, frame, judged
+from reports.html import environment
+from reports.text import MISSING
+from reports.write import write_table
 from tasks.errors import UserInputError
 
 IN_PRINT = ("claim", "model", "here", "paper", "verdict")
@@ -23,22 +25,17 @@ def write_claims(directory: Path | str, presets: Sequence[str]) -> Path:
     if not directory.is_dir():
         raise UserInputError(f"{directory} is not a folder of results of the paper's presets.")
     rows = judged(PaperResults(directory))
-    printed = lines(rows)
-    frame(rows).map(lambda value: harmless(value) if isinstance(value, str) else value).to_csv(
-        directory / "claims.csv", index=False
-    )
-    (directory / "claims.md").write_text(markdown(HEADER, printed), encoding="utf-8")
-    places = [HEADER.index(name) for name in IN_PRINT]
-    short = [[row[place] for place in places] for row in printed]
+    found = frame(rows)
+    printed = found[list(COLUMNS)].replace("", MISSING)
     note = "the claims of the paper; rules and cells are in claims.csv"
-    (directory / "claims.tex").write_text(latex(IN_PRINT, short, note=note), encoding="utf-8")
+    exact = found.drop(columns="here")
+    write_table(exact, printed, lambda kind: directory / f"claims.{kind}", note, IN_PRINT)
     page = directory / "index.html"
     page.write_text(_page(directory, rows, presets), encoding="utf-8")
     return page
 
 
 def _page(directory: Path, rows: Sequence[Judged], presets: Sequence[str]) -> str:
-    from reports.html import environment
 
     reports = {
         preset: f"{preset}/report/index.html"

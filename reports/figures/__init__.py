@@ -39,9 +39,20 @@ FIGURES: dict[str, FigureEntry] = {
         per="model",
         data="reports.figures.agreement:pooled_data",
     ),
+    "price": FigureEntry(
+        "reports.figures.curves:price",
+        "does it steer? E_0 against the price paid on test, with the floor of the task",
+        data="reports.figures.curves:price_data",
+    ),
+    "localisation": FigureEntry(
+        "reports.figures.curves:localisation",
+        "does it know where? E_0 of the k strongest points alone, all at one price",
+        data="reports.figures.curves:localisation_data",
+    ),
     "sparsity": FigureEntry(
-        "reports.figures.sparsity:figure",
+        "reports.figures.curves:sparsity",
         "E_0 on test when only the k strongest points are left, with the area under each curve",
+        data="reports.figures.curves:sparsity_data",
     ),
     "maps": FigureEntry(
         "reports.figures.maps:figure",

@@ -4,78 +4,112 @@ After Fig. 9 of 'Activation Scaling for Steering and Interpreting Language Model
 Snæbjarnarson, West, Cotterell, Schein; Findings of EMNLP 2024).
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from pandas import DataFrame
 
-from bench.store.records import CellRecord
+from bench.store.cells import Cell
+from bench.store.records import CellRecord, MetricRow
 from reports import style
-from reports.figures.comparison_rows import Row, collect, lines_of, on_test, tick_names
-from reports.figures.layout import LEFT, LINE, RIGHT, ROW_HEAD, Layout
-from reports.figures.parts import key
-from reports.figures.signed import draw_scores
-from reports.figures.sweep import Quantity, draw_sweep, prompt_of
+from reports.figures.marks import draw_bar, draw_maps, key, limit_of, token_names
+from reports.figures.panels import canvas_of
+from reports.figures.sweep import Quantity, crossings_of, draw_sweep, prompt_of, swept_prompt
 from reports.generalisation import refit_of
-from reports.load import Results
+from reports.labels import group_cells, missing_by_label
+from reports.load import Results, of_pair
 from reports.maps import ScoreMap, score_maps
-from reports.text import number, significant
-from tasks.errors import UserInputError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
+from reports.text import number, significant, visible
+from tasks.errors import UserInputError, nearest
 
 SWEEP_KEY = "Sweeps: lines at β = 0, dotted ±1, dashed ±β*; circle where answer and foil cross."
+COLUMN, LAYER, MAPS, SWEEP, SPARE = 0.130, 0.066, 4.6, 2.6, 0.5
+"""Inches that a column and a layer of a map ask for, all maps, a sweep, and colour bars."""
+HEAD, STACKED_MAP, STACKED_SWEEP = 1.0, 1.15, 1.6
+"""Inches of height: about a map; of a map and a sweep on a given width."""
 
 
+@dataclass(frozen=True)
+class Row:
+    """One method's part of the figure. `scores` has shape (place, layer, position)."""
+
+    label: str
+    cell: Cell
+    scores: NDArray[np.floating[Any]]
+    scores_of: str
+
+    @property
+    def names(self) -> list[str]:
+        """The tokens of the displayed train prompt at the positions of the grid."""
+        assert self.cell.record.grid is not None
+        return token_names(prompt_of(self.cell, "train"), self.cell.record.grid.positions)
+
+    @property
+    def maps(self) -> list[ScoreMap]:
+        """A map a site."""
+        assert self.cell.record.grid is not None
+        return score_maps(self.cell.record.grid, self.scores, self.names)
+
+
+@of_pair
+@style.drawing
 def figure(
     results: Results,
-    *,
-    model: str | None = None,
-    task: str | None = None,
+    model: str,
+    task: str,
     methods: Sequence[str] | None = None,
     quantity: Quantity = "logit",
     width: float | None = None,
-) -> "Figure":
+) -> Figure:
     """Return the comparison figure of one model and task.
 
     `methods` are labels as in the leaderboard; by default all but the controls. Of a control the
-    first draw is shown, of several seeds the lowest. Methods without a result are named below.
+    first draw is shown, of several seeds the lowest. Methods without a result are named above.
     Raises UserInputError for a model, task or method that the run does not have, and where there
     is nothing to show. On a given `width` the sweeps stand under the maps.
     """
-    from matplotlib.figure import Figure
+    rows, missing = _collect(results, model, task, methods)
+    n_sites = max(len(row.maps) for row in rows)
+    n_layers, n_columns = np.max([one.values.shape for row in rows for one in row.maps], axis=0)
+    across = float(np.clip(COLUMN * n_columns, MAPS / n_sites, 6.5))
+    total = width or n_sites * across + 2 * SWEEP + SPARE
+    high = STACKED_MAP if width else float(np.clip(LAYER * n_layers, 1.5, 4.0))
+    names = max(style.width_of(name, style.SMALL) for row in rows for name in row.names)
+    heights = [HEAD + names + high, *([STACKED_SWEEP] if width else [])]
+    n_draws = len({refit_of(record) for record in results.of(model, task)})
+    lines = [*_prompts(rows[0], n_draws), f"Maps: {key()}. {SWEEP_KEY}"]
+    lines += [f"Not shown: {'; '.join(missing)}"] if missing else []
+    canvas = canvas_of(total, sum(heights) * len(rows), f"{model} · {task}", lines)
+    if width:  # a line of maps, and under it one of two sweeps
+        grid = canvas.add_gridspec(2 * len(rows), 2 * n_sites, height_ratios=heights * len(rows))
+    else:
+        widths = [across] * n_sites + [SWEEP] * 2
+        grid = canvas.add_gridspec(len(rows), n_sites + 2, width_ratios=widths)
+    for place, row in enumerate(rows):
+        sites, sweeps = range(len(row.maps)), (0, 1)
+        if width:
+            maps = [grid[2 * place, 2 * at : 2 * at + 2] for at in sites]
+            beside = [grid[2 * place + 1, at * n_sites : (at + 1) * n_sites] for at in sweeps]
+            across = (total - SPARE) / n_sites
+        else:
+            maps = [grid[place, at] for at in sites]
+            beside = [grid[place, n_sites + at] for at in sweeps]
+        _draw_scores([canvas.add_subplot(one) for one in maps], row, across, style.letters(total))
+        for split, where in zip(("train", "test"), beside, strict=True):
+            axes = canvas.add_subplot(where)
+            draw_sweep(axes, row.cell, split, quantity, narrow=width is not None)
+    return canvas
 
-    model, task = results.one(model, task)
-    rows, missing = collect(results, model, task, methods)
-    if not rows:
-        raise UserInputError(f"no method of {model} · {task} has scores to show")
-    layout = Layout.of([_maps(row) for row in rows], f"Maps: {key()}. {SWEEP_KEY}", width)
-    below = f"Not shown: {'; '.join(missing)}" if missing else ""
-    foot = style.wrap(below, layout.width - LEFT - RIGHT, style.SMALL)
-    layout = replace(layout, foot=len(foot))
-    with style.context():
-        canvas = Figure(figsize=(layout.width, layout.height))
-        n_draws = len({refit_of(record) for record in results.of(model, task)})
-        _head(canvas, layout, rows, model, task, n_draws)
-        for place, row in enumerate(rows):
-            _draw_row(canvas, layout, place, row, quantity)
-        for line, text in enumerate(reversed(foot)):
-            text = style.fit(text, layout.width - LEFT - RIGHT, style.SMALL)
-            y = (0.10 + LINE * line) / layout.height
-            canvas.text(LEFT / layout.width, y, text, fontsize=style.SMALL, color=style.MUTED)
-        return style.literal(canvas)
 
-
+@of_pair
 def data(
-    results: Results,
-    *,
-    model: str | None = None,
-    task: str | None = None,
-    methods: Sequence[str] | None = None,
-) -> "DataFrame":
+    results: Results, model: str, task: str, methods: Sequence[str] | None = None
+) -> DataFrame:
     """Return the numbers of the figure: a row a point of a map, and a row a strength of a sweep.
 
     Columns: method, part, then site, layer, position, token, score and scale (the end of the
@@ -83,54 +117,24 @@ def data(
     a "crossing" beta and the logit at which answer and foil cross; E_0 on test, E_0_unsteered and
     beta (beta*; 1 of trained methods) of a "result". Errors as `figure`.
     """
-    from pandas import DataFrame
-
-    model, task = results.one(model, task)
-    rows, _ = collect(results, model, task, methods)
-    if not rows:
-        raise UserInputError(f"no method of {model} · {task} has scores to show")
-    return DataFrame([line for row in rows for line in lines_of(row)])
+    rows, _ = _collect(results, model, task, methods)
+    return DataFrame([{"method": row.label} | line for row in rows for line in _lines(row)])
 
 
-def _head(
-    canvas: "Figure", layout: Layout, rows: Sequence[Row], model: str, task: str, n_draws: int
-) -> None:
+def _prompts(row: Row, n_draws: int) -> Iterator[str]:
     draw = f" (the first of {n_draws} draws)" if n_draws > 1 else ""
-    room = layout.width - LEFT - RIGHT
-    size = style.TINY if layout.stacked else style.SMALL
-    title = style.fit(f"{model} · {task}", room, style.LARGE, bold=True)
-    layout.text(canvas, LEFT, 0.12, title, fontsize=style.LARGE, fontweight="bold")
-    for line, split in enumerate(("train", "test")):
-        prompt = prompt_of(rows[0].cell, split)
-        if prompt is not None:
-            text = style.fit(f"{split} prompt{draw}: {prompt.clean}", room, size)
-            layout.text(canvas, LEFT, 0.40 + LINE * line, text, fontsize=size)
-    for line, text in enumerate(layout.key):
-        layout.text(canvas, LEFT, 0.72 + LINE * line, text, fontsize=size, color=style.MUTED)
+    for split in ("train", "test"):
+        if (prompt := prompt_of(row.cell, split)) is not None:
+            yield f"{split} prompt{draw}: {prompt.clean}"
 
 
-def _draw_row(canvas: "Figure", layout: Layout, place: int, row: Row, quantity: Quantity) -> None:
-    top = layout.top(place)
-    head = top - ROW_HEAD + 0.06
-    muted = {"fontsize": style.TINY if layout.stacked else style.SMALL, "color": style.MUTED}
-    room = layout.width - LEFT - RIGHT
-    if layout.stacked:
-        name = style.fit(row.label, room, style.NAME, bold=True)
-        below = top + layout.map_height + layout.token_room + 0.02
-        verdict = style.fit(_verdict(row.record), room, style.TINY)
-        layout.text(canvas, LEFT, head + 0.16, row.scores_of, **muted)
-        layout.text(canvas, LEFT, below, verdict, **muted)
-    else:
-        beside = style.width_of(row.scores_of, style.SMALL) + 0.24
-        name = style.fit(row.label, layout.sweeps_left - LEFT - beside, style.NAME, bold=True)
-        after_name = LEFT + style.width_of(name, style.NAME, bold=True) + 0.12
-        layout.text(canvas, after_name, head + 0.025, row.scores_of, **muted)
-        layout.text(canvas, layout.sweeps_left, head + 0.025, _verdict(row.record), **muted)
-    layout.text(canvas, LEFT, head, name, fontsize=style.NAME, fontweight="bold")
-    _draw_maps(canvas, layout, place, row)
-    for which, split in enumerate(("train", "test")):
-        axes = layout.sweep_axes(canvas, place, which)
-        draw_sweep(axes, row.cell, split, quantity, narrow=layout.stacked)
+def _draw_scores(panels: list[Axes], row: Row, room: float, size: float) -> None:
+    """Draw the maps of a method, and over them what its scores are of and what they reach."""
+    whole = room * len(panels)
+    notes = style.wrap(f"{row.scores_of} · {_verdict(row.cell.record)}", whole, size)
+    name = style.fit(row.label, whole, size + 1, bold=True)
+    image = draw_maps(panels, row.maps, limit_of(row.scores), name, notes, room=room, size=size)
+    draw_bar(image, panels)
 
 
 def _verdict(record: CellRecord) -> str:
@@ -139,31 +143,79 @@ def _verdict(record: CellRecord) -> str:
     parts = ["trained for β = ±1" if star is None else f"β* = {significant(star)}"]
     parts += [
         f"E₀ on test {number(row.E_0)}, unsteered {number(row.E_0_unsteered)}"
-        for row in on_test(record)
+        for row in _on_test(record)
     ]
     return " · ".join(parts)
 
 
-def _maps(row: Row) -> list[ScoreMap]:
-    assert row.record.grid is not None
-    return score_maps(row.record.grid, row.scores, tick_names(row))
+def _on_test(record: CellRecord) -> list[MetricRow]:
+    """What a cell reaches on test, at the strength that it is judged at."""
+    wanted = ("test", "one" if record.trained else "star")
+    return [one for one in record.metrics if (one.split, one.beta_kind) == wanted]
 
 
-def _draw_maps(canvas: "Figure", layout: Layout, place: int, row: Row) -> None:
-    for site, shown in enumerate(_maps(row)):
-        n_layers, n_columns = shown.values.shape
-        every = max(1, int(np.ceil(n_columns * 0.115 / layout.map_width)))
-        axes = layout.map_axes(canvas, place, site)
-        image = draw_scores(axes, shown.values, row.limit)
-        axes.set_title(style.fit(shown.title, layout.map_width, style.SMALL), loc="left", pad=4)
-        axes.set_xticks(range(0, n_columns, every), shown.columns[::every], rotation=90)
-        axes.tick_params(axis="x", length=1.5, pad=1.5)
-        layers = range(0, n_layers, 5 if n_layers > 12 else 1)
-        axes.set_yticks(layers, [str(layer) for layer in layers] if site == 0 else [])
-        if site == 0:
-            axes.set_ylabel("layer", labelpad=2)
-    bar = layout.bar_axes(canvas, place)
-    canvas.colorbar(image, cax=bar)
-    ticks = [-row.limit, 0.0, row.limit]
-    bar.set_yticks(ticks, [significant(tick, 2) for tick in ticks])
-    bar.tick_params(length=1.5, pad=1.5)
+def _collect(
+    results: Results, model: str, task: str, methods: Sequence[str] | None
+) -> tuple[list[Row], list[str]]:
+    """What is shown of every method, and which methods are not, each with the reason."""
+    groups = group_cells(results.of(model, task))
+    absent = missing_by_label(results, model, task) if methods is None else {}
+    missing = [
+        f"{visible(label)} ({cells[0].status})"
+        for label, cells in absent.items()
+        if label not in groups and not cells[0].control
+    ]
+    if methods is None:
+        methods = sorted(
+            (label for label, group in groups.items() if not group[0].control),
+            key=lambda label: (groups[label][0].trained, label),
+        )
+    rows: list[Row] = []
+    for label in reversed(methods):
+        if label not in groups:
+            near = nearest(label, groups)
+            raise UserInputError(f"{model} · {task} has no method {label!r}.{near}")
+        done = [record for record in groups[label] if record.status == "done"]
+        cell = results.cell(done[0].id) if done else None
+        if cell is None or cell.record.grid is None or "scores" not in cell.tensors:
+            missing.insert(0, f"{visible(label)} ({'no scores' if cell else 'failed'})")
+        else:
+            rows.insert(0, _row(label, cell))
+    if not rows:
+        raise UserInputError(f"no method of {model} · {task} has scores to show")
+    return rows, missing
+
+
+def _row(label: str, cell: Cell) -> Row:
+    prompt, per_prompt = swept_prompt(cell, "train"), cell.tensors.get("prompt_scores")
+    if per_prompt is not None and prompt is not None and prompt < len(per_prompt):
+        return Row(label, cell, per_prompt[prompt], "scores of the train prompt shown")
+    return Row(label, cell, cell.tensors["scores"], "scores of the method, one for all prompts")
+
+
+def _lines(row: Row) -> Iterator[dict[str, Any]]:
+    """Yield the lines of the figure's CSV that are of one method."""
+    grid, tensors, names = row.cell.record.grid, row.cell.tensors, row.names
+    assert grid is not None
+    for (place, layer, position), score in np.ndenumerate(row.scores):
+        yield {
+            **{"part": "map", "site": grid.places[place].label},
+            **{"layer": layer, "position": grid.positions[position]},
+            **{"token": names[position], "score": score, "scale": limit_of(row.scores)},
+        }
+    swept = [split for split in ("train", "test") if f"sweep.{split}.beta" in tensors]
+    keys = ("logit_answer", "logit_foil", "p_answer", "p_foil")
+    for split in swept:
+        for place, beta in enumerate(tensors[f"sweep.{split}.beta"]):
+            values = {key: tensors[f"sweep.{split}.{key}"][0, place] for key in keys}
+            yield {"part": "sweep", "split": split, "beta": beta, **values}
+    for split in swept:
+        answer, foil = (tensors[f"sweep.{split}.{key}"][0] for key in keys[:2])
+        for beta, value in zip(
+            *crossings_of(tensors[f"sweep.{split}.beta"], answer, foil), strict=True
+        ):
+            found = {"beta": beta, "logit_answer": value, "logit_foil": value}
+            yield {"part": "crossing", "split": split, **found}
+    for one in _on_test(row.cell.record):
+        found = {"beta": one.beta, "E_0": one.E_0, "E_0_unsteered": one.E_0_unsteered}
+        yield {"part": "result", "split": one.split, **found}

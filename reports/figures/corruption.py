@@ -1,65 +1,56 @@
 """Patching under every corruption and direction: how well scores steer, and how far they agree."""
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from pandas import DataFrame
 
 from bench.store.tidy import variant_labels
 from reports import style
-from reports.figures.marks import looks_of_names
-from reports.figures.panels import Panel, sheet
-from reports.figures.parts import draw_bar
-from reports.figures.signed import draw_dashes
-from reports.load import Results
+from reports.figures.marks import draw_numbers, looks_of_names
+from reports.figures.panels import Panel, name_rows, sheet
+from reports.load import Results, of_pair
 from reports.palette import Look
 from reports.text import number
 from tasks.errors import UserInputError
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
+BARS = 0.9
+"""Inches: the least room of bars beside their names."""
 
 
-BARS, DIGITS = 0.9, 0.17
-"""Inches: the least room of bars beside their names; what a number needs in a square."""
-
-
-def data(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+@of_pair
+def data(results: Results, model: str, task: str) -> DataFrame:
     """Return a row a method, corruption and direction: cell, method, label, corruption, direction,
     beta_star, and E_0 and F on test at beta*.
 
     Raises UserInputError where patching was done under fewer than two of them.
     """
-    from pandas import DataFrame
-
-    model, task = results.one(model, task)
     records = [
         record
         for record in results.of(model, task)
         if "corruption" in record.settings.get("method", {}) and record.status == "done"
     ]
     labels = variant_labels(records)
-    rows: list[dict[str, Any]] = []
-    for record in records:
-        settings = record.settings["method"]
-        row = next(one for one in record.metrics if (one.split, one.beta_kind) == ("test", "star"))
-        rows.append(
+    found = DataFrame(
+        [
             {
                 "cell": record.id,
-                "method": settings["name"],
+                "method": record.settings["method"]["name"],
                 "label": labels[record.id],
-                "corruption": settings["corruption"],
-                "direction": settings["direction"],
+                "corruption": record.settings["method"]["corruption"],
+                "direction": record.settings["method"]["direction"],
                 "beta_star": record.beta.star if record.beta else None,
                 "E_0": row.E_0,
                 "F": row.F,
                 "E_0_unsteered": row.E_0_unsteered,
             }
-        )
-    found = DataFrame(rows)
-    if len(rows) < 2 or found.groupby(["corruption", "direction"]).ngroups < 2:
+            for record in records
+            for row in record.metrics
+            if (row.split, row.beta_kind) == ("test", "star")
+        ]
+    )
+    if found.empty or found.groupby(["corruption", "direction"]).ngroups < 2:
         raise UserInputError(
             f"{results.store.directory} has patching under one corruption at most on {model} · "
             f"{task}; `corruption: [counterfactual, zero, mean]` of a method makes more."
@@ -67,47 +58,41 @@ def data(results: Results, *, model: str | None = None, task: str | None = None)
     return found.sort_values(["method", "corruption", "direction"], kind="stable")
 
 
-def figure(
-    results: Results, *, model: str | None = None, task: str | None = None,
-    width: float | None = None,
-) -> "Figure":  # fmt: skip
+@of_pair
+@style.drawing
+def figure(results: Results, model: str, task: str, width: float | None = None) -> Figure:
     """Return E_0 and F on test beside Kendall's tau between all of them."""
-    model, task = results.one(model, task)
     found = data(results, model=model, task=task)
     names = [f"{row.corruption}, {row.direction}" for row in found.itertuples()]
     lines = ["scores steered at ±β*, on test prompts; dotted: the unsteered model; τ of raw scores"]
     room = max(style.width_of(name, style.SMALL) for name in names)
     square = 0.34 * len(names) + 0.6
     panels = [Panel(room + 1.9, 2.9), Panel(1.9, 1.3), Panel(square, min(square, 2.0))]
-    with style.context():
-        page = sheet(f"{model} · {task}", lines, panels, max(2.4, 0.26 * len(names)) + 0.6, width)
-        bars, faithful, agree = page.axes
-        look = looks_of_names(results, dict.fromkeys(found["method"]))
-        _draw_bars(bars, found, "E_0", "E₀ on test", look)
-        _draw_bars(faithful, found, "F", "F on test (nats)", look)
-        bars.axvline(found["E_0_unsteered"].mean(), color=style.MUTED, linestyle=":", linewidth=1)
-        taus = _taus(results, list(found["label"]), (model, task))
-        square = page.widths[-1] - (room if page.leads[-1] else 0) - 0.6
-        _draw_taus(agree, taus, legible=square > DIGITS * len(names))
-        for axes, total, leads in zip(page.axes, page.widths, page.leads, strict=True):
-            shown = [style.fit(name, total - BARS, style.SMALL) if leads else "" for name in names]
-            axes.set_yticks(range(len(names)), shown)
-        page.legend()
-        return style.literal(page.canvas)
+    height = max(2.4, 0.26 * len(names)) + 0.6
+    page = sheet(f"{model} · {task}", lines, panels, height, width)
+    bars, faithful, agree = page.axes
+    look = looks_of_names(results, found["method"])
+    _draw_bars(bars, found, "E_0", "E₀ on test", look)
+    _draw_bars(faithful, found, "F", "F on test (nats)", look)
+    bars.axvline(found["E_0_unsteered"].mean(), color=style.MUTED, linestyle=":", linewidth=1)
+    for axes, total, leads in zip(page.axes, page.widths, page.leads, strict=True):
+        shown = [style.fit(name, total - BARS, style.SMALL) if leads else "" for name in names]
+        name_rows(axes, shown)
+    agree.set_xticks([])
+    agree.set_xlabel("τ, in the same order")
+    page.legend()
+    taus = _taus(results, list(found["label"]), (model, task))
+    texts = np.vectorize(lambda tau: number(tau, 1) if tau == tau else " ", otypes=[object])(taus)
+    draw_numbers(agree, taus, texts, bar="")
+    return page.canvas
 
 
-def _draw_bars(
-    axes: "Axes", found: "DataFrame", name: str, label: str, look: dict[str, Look]
-) -> None:
-    named: set[str] = set()
-    for place, row in enumerate(found.to_dict("records")):
-        method = row["method"]
-        text = style.drawable(method) if method not in named else None
-        axes.barh(place, row[name], color=look[method].colour, height=0.62, label=text)
-        named.add(method)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(len(found) - 0.5, -0.5)
+def _draw_bars(axes: Axes, found: DataFrame, name: str, label: str, look: dict[str, Look]) -> None:
+    for method, how in look.items():
+        own = (found["method"] == method).to_numpy()
+        text = style.drawable(method)
+        values = found[name][own]
+        axes.barh(np.flatnonzero(own), values, color=how.colour, height=0.62, label=text)
     axes.set_xlabel(label)
 
 
@@ -121,21 +106,3 @@ def _taus(results: Results, labels: list[str], pair: tuple[str, str]) -> NDArray
             a, b = labels.index(row.method_a), labels.index(row.method_b)
             taus[a, b] = taus[b, a] = row.tau
     return taus
-
-
-def _draw_taus(axes: "Axes", taus: NDArray[np.float64], *, legible: bool) -> None:
-    axes.patch.set(facecolor=style.EXCLUDED, hatch="//////", edgecolor=style.MUTED, linewidth=0)
-    image = axes.imshow(
-        np.ma.masked_invalid(taus), cmap=style.diverging(), vmin=-1, vmax=1, aspect="auto"
-    )
-    if not legible:
-        draw_dashes(axes, taus)
-    for a, b in zip(*np.nonzero(np.isfinite(taus)), strict=True) if legible else ():
-        ink = "white" if abs(taus[a, b]) > 0.55 else style.INK
-        axes.text(
-            b, a, number(taus[a, b], 1), ha="center", va="center", color=ink, fontsize=style.TINY
-        )
-    axes.set_xticks([])
-    axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("τ, in the same order")
-    draw_bar(image, axes)

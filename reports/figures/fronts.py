@@ -3,33 +3,30 @@
 After Fig. 2 of 'Activation Scaling for Steering and Interpreting Language Models' (2024).
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+from pandas import DataFrame
 
 from reports import style
 from reports.figures.marks import looks_of_names
 from reports.figures.panels import Panel, sheet
 from reports.fronts import PLANES, Plane, blind, front, grid_points, summary
-from reports.load import Results
+from reports.load import Results, of_pair
 from reports.palette import Look
 from reports.text import number
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
 
 PANELS = [Panel(3.0, 2.1)] * len(PLANES)
 KEY = "upper right is best; a point is a setting on test, a cross on train; lines: fronts on test"
 
 
-def data(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+@of_pair
+def data(results: Results, model: str, task: str) -> DataFrame:
     """Return a row a cell and split (see `reports.fronts.points`) with what is on a front.
 
     `on_front_<plane>` says of test points whether they are on the common front of that plane.
     """
-    model, task = results.one(model, task)
     found = grid_points(results, model, task)
     test = (found["split"] == "test").to_numpy()
     for name, plane in PLANES.items():
@@ -40,50 +37,48 @@ def data(results: Results, *, model: str | None = None, task: str | None = None)
     return found
 
 
-def shares(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+@of_pair
+def shares(results: Results, model: str, task: str) -> DataFrame:
     """Return a row a plane and method: share of the front and hypervolume, as they are printed."""
     return summary(data(results, model=model, task=task))
 
 
-def figure(
-    results: Results, *, model: str | None = None, task: str | None = None,
-    width: float | None = None,
-) -> "Figure":  # fmt: skip
+@of_pair
+@style.drawing
+def figure(results: Results, model: str, task: str, width: float | None = None) -> Figure:
     """Return E_0 against faithfulness and against both counts of minimality, a panel each.
 
     Under each panel stand the share of the common front and the dominated hypervolume of each
     method. Raises UserInputError where no method has three settings or more.
     """
-    model, task = results.one(model, task)
     found = data(results, model=model, task=task)
     facts = summary(found)
     lines = [KEY, _reference(facts)]
-    look = looks_of_names(results, dict.fromkeys(found["method"]))
-    with style.context():
-        page = sheet(f"{model} · {task}", lines, PANELS, 3.2, width, stacked=2.7, same_y=True)
-        for index, (name, plane) in enumerate(PLANES.items()):
-            axes = page.axes[index]
-            _draw(axes, found, plane, look)
-            own = facts[facts["plane"] == name]
-            shares = [
-                f"{row.method}: {number(100 * row.share, 0)} % of front, "
-                f"hypervolume {number(row.hypervolume, 2)}"
-                for row in own.itertuples()
-            ]
-            if name == "minimality":
-                missed = blind(found[found["split"] == "test"])
-                shares += [f"{method}: {n} steer at count 0" for method, n in missed.items()]
-            room = page.widths[index] - 0.5
-            below = [line for text in shares for line in style.wrap(text, room, style.SMALL)]
-            axes.set_title(plane.label, fontsize=style.FONT_SIZE)
-            axes.set_xlabel("\n".join(map(style.drawable, below)), fontsize=style.SMALL)
-            if page.leads[index]:
-                axes.set_ylabel("effectiveness E₀")
-        page.legend()
-        return style.literal(page.canvas)
+    look = looks_of_names(results, found["method"])
+    page = sheet(f"{model} · {task}", lines, PANELS, 3.2, width, stacked=2.7, same_y=True)
+    for index, (name, plane) in enumerate(PLANES.items()):
+        axes = page.axes[index]
+        _draw(axes, found, plane, look)
+        own = facts[facts["plane"] == name]
+        shares = [
+            f"{row.method}: {number(100 * row.share, 0)} % of front, "
+            f"hypervolume {number(row.hypervolume, 2)}"
+            for row in own.itertuples()
+        ]
+        if name == "minimality":
+            missed = blind(found[found["split"] == "test"])
+            shares += [f"{method}: {n} steer at count 0" for method, n in missed.items()]
+        room = page.widths[index] - 0.5
+        below = [line for text in shares for line in style.wrap(text, room, style.SMALL)]
+        axes.set_title(plane.label, fontsize=style.FONT_SIZE)
+        axes.set_xlabel("\n".join(map(style.drawable, below)), fontsize=style.SMALL)
+        if page.leads[index]:
+            axes.set_ylabel("effectiveness E₀")
+    page.legend()
+    return page.canvas
 
 
-def _reference(facts: "DataFrame") -> str:
+def _reference(facts: DataFrame) -> str:
     first = {row.plane: row for row in facts.itertuples()}
     worst = number(first["faithfulness"].reference_E_0)
     other = number(first["faithfulness"].reference, 0)
@@ -94,8 +89,7 @@ def _reference(facts: "DataFrame") -> str:
     )
 
 
-def _draw(axes: "Axes", found: "DataFrame", plane: Plane, look: dict[str, Look]) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
+def _draw(axes: Axes, found: DataFrame, plane: Plane, look: dict[str, Look]) -> None:
     test, train = (found[found["split"] == split] for split in ("test", "train"))
     if plane.counts:
         axes.set_xscale("symlog", linthresh=1)
@@ -123,7 +117,7 @@ def _draw(axes: "Axes", found: "DataFrame", plane: Plane, look: dict[str, Look])
         _count_ticks(axes, float(np.nanmax(found[plane.column].to_numpy(float), initial=1)))
 
 
-def _draw_front(axes: "Axes", part: "DataFrame", plane: Plane, colour: str, width: float) -> None:
+def _draw_front(axes: Axes, part: DataFrame, plane: Plane, colour: str, width: float) -> None:
     """The front as a staircase: what every point on it dominates."""
     other = part[plane.column].to_numpy(float)
     e_0 = part["E_0"].to_numpy(float)
@@ -135,8 +129,7 @@ def _draw_front(axes: "Axes", part: "DataFrame", plane: Plane, colour: str, widt
     )  # fmt: skip
 
 
-def _count_ticks(axes: "Axes", largest: float) -> None:
-    from matplotlib.ticker import NullLocator
+def _count_ticks(axes: Axes, largest: float) -> None:
 
     ticks = [0, *(10**power for power in range(int(np.log10(max(largest, 1))) + 2))]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])

@@ -3,51 +3,45 @@
 After Table 2 of 'Activation Scaling for Steering and Interpreting Language Models' (2024).
 """
 
-from typing import TYPE_CHECKING
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pandas import DataFrame
 
 from reports import style
 from reports.figures.marks import look_of
 from reports.figures.panels import Panel, sheet
 from reports.generalisation import SPLITS, table
-from reports.load import Results
+from reports.load import Results, of_pair
 from reports.present import split_name
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
 
 QUANTITIES = {"E_0": "effectiveness E₀", "F": "faithfulness F (nats)"}
 PANEL = Panel(3.6, 2.8)
 KEY = "means over refits with Student's 95 % interval; grey: the unsteered model"
 
 
-def data(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+@of_pair
+def data(results: Results, model: str, task: str) -> DataFrame:
     """Return what is drawn (see `reports.generalisation.table`)."""
     return table(results, model=model, task=task)
 
 
-def figure(
-    results: Results, *, model: str | None = None, task: str | None = None,
-    width: float | None = None,
-) -> "Figure":  # fmt: skip
+@of_pair
+@style.drawing
+def figure(results: Results, model: str, task: str, width: float | None = None) -> Figure:
     """Return E_0 and F of every method on the three splits, side by side.
 
     Raises UserInputError where the shifted split was not evaluated.
     """
-    model, task = results.one(model, task)
     found = table(results, model=model, task=task)
-    with style.context():
-        page = sheet(f"{model} · {task}", [KEY], [PANEL] * len(QUANTITIES), 2.5, width)
-        for axes, (name, label) in zip(page.axes, QUANTITIES.items(), strict=True):
-            _draw(axes, results, found, name)
-            axes.set_ylabel(label)
-        page.legend()
-        return style.literal(page.canvas)
+    page = sheet(f"{model} · {task}", [KEY], [PANEL] * len(QUANTITIES), 2.5, width)
+    for axes, (name, label) in zip(page.axes, QUANTITIES.items(), strict=True):
+        _draw(axes, results, found, name)
+        axes.set_ylabel(label)
+    page.legend()
+    return page.canvas
 
 
-def _draw(axes: "Axes", results: Results, found: "DataFrame", name: str) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
+def _draw(axes: Axes, results: Results, found: DataFrame, name: str) -> None:
     methods = [method for method in dict.fromkeys(found["method"]) if method != "(unsteered)"]
     look = {method: look_of(results, method) for method in methods}
     step = 0.7 / max(len(methods), 1)

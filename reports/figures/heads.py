@@ -3,14 +3,22 @@
 After Fig. 7 and 8 of 'Activation Scaling for Steering and Interpreting Language Models' (2024).
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pandas import DataFrame
 
+from bench.agreement.table import kendall
 from reports import palette, style
-from reports.figures.marks import look_of, marker_of
+from reports.figures.marks import (
+    draw_bar,
+    draw_map,
+    limit_of,
+    look_of,
+    marker_of,
+    token_names,
+)
 from reports.figures.panels import Panel, sheet
-from reports.figures.parts import draw_bar, draw_map, limit_of, token_names
 from reports.heads import (
     TOP,
     HeadScores,
@@ -21,13 +29,8 @@ from reports.heads import (
     overlap_by_chance,
     table,
 )
-from reports.load import Results
+from reports.load import Results, of_pair
 from reports.text import number
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
 
 NAMED = 5
 PAPERS = {"pythia-1.4b": (16, 8), "gpt2": (11, 8)}
@@ -35,32 +38,30 @@ PAPERS = {"pythia-1.4b": (16, 8), "gpt2": (11, 8)}
 PANEL = Panel(2.8, 2.1)
 
 
-def data(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+@of_pair
+def data(results: Results, model: str, task: str) -> DataFrame:
     """Return the agreement of every two methods (see `reports.heads.table`)."""
     return table(results, model=model, task=task)
 
 
-def figure(
-    results: Results, *, model: str | None = None, task: str | None = None,
-    width: float | None = None,
-) -> "Figure":  # fmt: skip
+@of_pair
+@style.drawing
+def figure(results: Results, model: str, task: str, width: float | None = None) -> Figure:
     """Return a map of heads x layers for each method, and the overlap of their largest heads.
 
     Raises UserInputError where no method scored heads at one position.
     """
-    model, task = results.one(model, task)
     methods = head_scores(results, model, task)
     lines = _explained(methods, PAPERS.get(model))
     panels = [PANEL] * (len(methods) + (len(methods) > 1))
-    with style.context():
-        page = sheet(f"{model} · {task}", lines, panels, 3.4, width, stacked=3.0)
-        for axes, one, room in zip(page.axes, methods, page.widths, strict=False):
-            _draw_heads(axes, one, room - 0.6)
-            if model in PAPERS:
-                _draw_named(axes, PAPERS[model])
-        if len(methods) > 1:
-            _draw_overlap(page.axes[-1], results, methods, page.widths[-1] - 0.5)
-        return style.literal(page.canvas)
+    page = sheet(f"{model} · {task}", lines, panels, 3.4, width, stacked=3.0)
+    for axes, one, room in zip(page.axes, methods, page.widths, strict=False):
+        _draw_heads(axes, one, room - 0.6)
+        if model in PAPERS:
+            _draw_named(axes, PAPERS[model])
+    if len(methods) > 1:
+        _draw_overlap(page.axes[-1], results, methods, page.widths[-1] - 0.5)
+    return page.canvas
 
 
 def _explained(methods: list[HeadScores], named: tuple[int, int] | None) -> list[str]:
@@ -80,13 +81,13 @@ def _explained(methods: list[HeadScores], named: tuple[int, int] | None) -> list
     ]
 
 
-def _draw_named(axes: "Axes", head: tuple[int, int]) -> None:
+def _draw_named(axes: Axes, head: tuple[int, int]) -> None:
     axes.plot(
         head[1], head[0], "s", markersize=9, markerfacecolor="none", markeredgecolor=style.INK
     )
 
 
-def _draw_heads(axes: "Axes", one: HeadScores, room: float) -> None:
+def _draw_heads(axes: Axes, one: HeadScores, room: float) -> None:
     n_heads = one.scores.shape[1]
     names = [str(head) if n_heads <= 16 or head % 4 == 0 else "" for head in range(n_heads)]
     strongest = largest(one.scores, NAMED)
@@ -96,9 +97,9 @@ def _draw_heads(axes: "Axes", one: HeadScores, room: float) -> None:
         one.scores,
         names,
         limit_of(one.scores),
-        title=style.fit(one.method, room, style.FONT_SIZE),
-        x_label="\n".join(["head", *style.wrap(named, room, style.FONT_SIZE)]),
+        title=style.fit(one.method, room, style.SMALL),
     )
+    axes.set_xlabel("\n".join(["head", *style.wrap(named, room, style.FONT_SIZE)]))
     layers, heads = zip(*strongest, strict=True)
     for colour, wide in (("white", 2.2), (style.INK, 0.9)):  # seen on light and on dark
         axes.plot(
@@ -108,7 +109,7 @@ def _draw_heads(axes: "Axes", one: HeadScores, room: float) -> None:
     draw_bar(image, axes)
 
 
-def _draw_overlap(axes: "Axes", results: Results, methods: list[HeadScores], room: float) -> None:
+def _draw_overlap(axes: Axes, results: Results, methods: list[HeadScores], room: float) -> None:
     """Share of the k largest heads that each other method has in common with the first."""
     first, *others = methods
     n_heads = first.scores.size
@@ -120,7 +121,6 @@ def _draw_overlap(axes: "Axes", results: Results, methods: list[HeadScores], roo
     chance = [overlap_by_chance(k, n_heads) for k in ks]
     axes.plot(ks, [mean / k for (mean, _), k in zip(chance, ks, strict=True)], "--",
               color=style.MUTED, linewidth=1, label="chance")  # fmt: skip
-    axes.spines[["top", "right"]].set_visible(False)
     axes.set_xscale("log")
     style.whole_numbers(axes.xaxis)
     axes.set_ylim(-0.03, 1.03)
@@ -133,8 +133,6 @@ def _draw_overlap(axes: "Axes", results: Results, methods: list[HeadScores], roo
 
 def table_line(methods: list[HeadScores]) -> str:
     """Return tau and the overlap of the first two methods, as they stand in the figure."""
-    from bench.agreement.table import kendall
-
     one, other = methods[:2]
     k = min(TOP, one.scores.size)
     tau = number(kendall(one.scores, other.scores), 2)

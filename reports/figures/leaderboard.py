@@ -1,23 +1,20 @@
 """E_0 of every method with its intervals, beside the unsteered model and the controls."""
 
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any
 
-import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pandas import DataFrame
 
 from reports import style
 from reports.figures.marks import draw_point, look_of
-from reports.figures.panels import headed
-from reports.load import Results
+from reports.figures.panels import canvas_of, name_rows
+from reports.load import Results, of_pair
 from reports.tables.leaderboard import leaderboard
-from reports.tables.undecided import says_nothing
+from reports.tables.paired import says_nothing
 from reports.tables.verdicts import BEATS, BEST, NOT_TOLD_FROM_BEST, WORSE
-from reports.text import UNDEFINED, distinct, number
+from reports.text import UNDEFINED, distinct, known, number
 from tasks.errors import UserInputError
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
 
 WIDTH = 6.75
 ROW, FOOT = 0.21, 0.42
@@ -25,13 +22,13 @@ CLIP = 2.5
 """The axis ends at this many times the unsteered E_0, whatever an outlier says."""
 
 
-def data(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+@of_pair
+def data(results: Results, model: str, task: str) -> DataFrame:
     """Return the leaderboard's columns that the figure shows, those of one split.
 
     A method without a number has its row too, and `status` says why. Raises UserInputError where no
     method has one.
     """
-    model, task = results.one(model, task)
     board = leaderboard(results, model, task)
     split = next((name for name in ("test", "train") if f"E_0_{name}" in board.columns), None)
     if split is None or board[f"E_0_{split}"].isna().all():
@@ -42,83 +39,50 @@ def data(results: Results, *, model: str | None = None, task: str | None = None)
     return frame.assign(split=split).rename(columns=lambda name: name.replace(f"_{split}", ""))
 
 
-def figure(
-    results: Results,
-    *,
-    model: str | None = None,
-    task: str | None = None,
-    width: float | None = None,
-) -> "Figure":
+@of_pair
+@style.drawing
+def figure(results: Results, model: str, task: str, width: float | None = None) -> Figure:
     """Return a row a method: E_0 (dot), 95 % over prompts (bar), 95 % over seeds or draws (line).
 
     The dashed line is the unsteered model. Marks on the right are the tests' verdicts. Raises
     UserInputError where no method has a result.
     """
-    model, task = results.one(model, task)
     rows = data(results, model=model, task=task).to_dict("records")
     width = width or WIDTH
     key = (
         f"E₀ on {rows[0]['split']}: dot; 95 % over prompts: bar; over seeds or draws: line; "
         "unsteered model: dashed"
     )
-    size = style.SMALL if width > 5 else style.TINY
-    called = distinct([row["method"] for row in rows], 44 if width > 5 else 26)
-    names = [style.drawable(name) for name in called]
-    room = max(style.width_of(name, size) for name in names) + 0.12
-    marks = [_mark(row) for row in rows]
-    mark_room = max((style.width_of(mark, style.TINY) for mark in marks), default=0) + 0.12
-    with style.context():
-        canvas, _ = headed(width, 0.1 + ROW * len(rows) + FOOT, f"{model} · {task}", [key])
-        height = canvas.get_figheight()
-        box = (room, FOOT, width - room - mark_room, ROW * len(rows))
-        axes = canvas.add_axes(tuple(np.array(box) / [width, height, width, height]))
-        _draw(axes, results, rows, marks)
-        axes.set_yticks(range(len(rows)), names, fontsize=size)
-        return style.literal(canvas)
+    names = distinct([row["method"] for row in rows], 44 if width > 5 else 26)
+    canvas = canvas_of(width, ROW * len(rows) + FOOT, f"{model} · {task}", [key])
+    axes = canvas.add_subplot()
+    name_rows(axes, list(map(style.drawable, names)), [_mark(row) for row in rows])
+    axes.tick_params(labelsize=style.letters(width))
+    _draw(axes, results, rows)
+    return canvas
 
 
-def _draw(axes: "Axes", results: Results, rows: list[dict[str, Any]], marks: list[str]) -> None:
-    unsteered = min(row["E_0_unsteered"] for row in rows if _known(row["E_0_unsteered"]))
+def _draw(axes: Axes, results: Results, rows: list[dict[str, Any]]) -> None:
+    unsteered = min(row["E_0_unsteered"] for row in rows if known(row["E_0_unsteered"]))
     ends = [row[name] for row in rows for name in ("E_0", "E_0_prompts_low", "E_0_seeds_low")]
-    low = min([unsteered, *filter(_known, ends)])
+    low = min([unsteered, *filter(known, ends)])
     low = max(low, CLIP * unsteered) * 1.05 if unsteered < 0 else -1.0
     axes.set_xlim(low, -0.03 * low)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.axvline(unsteered, color=style.MUTED, linewidth=0.9, linestyle=(0, (4, 2)), zorder=0)
     axes.axvline(0, color=style.FAINT, linewidth=0.8, zorder=0)
     for place, row in enumerate(rows):
         look, solid = look_of(results, row["method"]), 0.4 if row["control"] else 0.75
         for unit, thick in (("seeds", 0.8), ("prompts", 2.6)):
             ends = [row[f"E_0_{unit}_{end}"] for end in ("low", "high")]
-            if all(map(_known, ends)):
+            if all(map(known, ends)):
                 axes.hlines(place, *ends, color=look.colour, linewidth=thick, alpha=solid)
-        if _known(row["E_0"]) and row["E_0"] >= low:
+        if known(row["E_0"]) and row["E_0"] >= low:
             draw_point(axes, row["E_0"], place, look)
         else:  # what there is instead stands where the axis ends
-            text = f"← {number(row['E_0'], 2)}" if _known(row["E_0"]) else _why_not(row)
+            none = UNDEFINED if row["E_0"] is not None else str(row["status"])
+            text = f"← {number(row['E_0'], 2)}" if known(row["E_0"]) else none
             axes.text(low, place, text, va="center", fontsize=style.TINY, color=style.MUTED)
-        if marks[place]:
-            axes.annotate(
-                marks[place],
-                (1, place),
-                (4, 0),
-                xycoords=("axes fraction", "data"),
-                textcoords="offset points",
-                va="center",
-                fontsize=style.TINY,
-                color=style.MUTED,
-            )
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(axis="y", length=0)
     axes.set_xlabel("E₀ (0: every prompt flips both ways)", labelpad=2, fontsize=style.SMALL)
-
-
-def _known(value: object) -> TypeGuard[float]:
-    return isinstance(value, float) and value == value
-
-
-def _why_not(row: dict[str, Any]) -> str:
-    return UNDEFINED if row["E_0"] is not None else str(row["status"])
 
 
 def _mark(row: dict[str, Any]) -> str:

@@ -1,20 +1,19 @@
 """Panels of a figure: side by side, or in several rows where the width does not have the room.
 
 Letters keep their size whatever the width of the figure: what changes is how many panels stand in
-a row and how lines of text are broken.
+a row and how lines of text are broken. Matplotlib's constrained layout does the rest.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
 
 from reports import style
 from reports.text import visible
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
 
 MARGIN = 0.12
 TITLE, LINE, FOOT = 0.36, 0.15, 0.08
@@ -44,8 +43,8 @@ class Sheet:
         leads: whether a panel is the first of its row.
     """
 
-    canvas: "Figure"
-    axes: list["Axes"]
+    canvas: Figure
+    axes: list[Axes]
     widths: list[float]
     leads: list[bool]
 
@@ -64,9 +63,7 @@ def sheet(
     stacked: float | None = None,
     same_y: bool = False,
 ) -> Sheet:
-    """Return a figure with panels under its title and lines of explanation, laid out by matplotlib.
-
-    Call it, and all that draws on it, inside `style.context()`.
+    """Return a figure with panels under its title and lines of explanation.
 
     Args:
         title: one line; cut if need be.
@@ -85,8 +82,8 @@ def sheet(
 
 
 def fill(
-    canvas: "Figure",
-    part: "Figure | SubFigure",
+    canvas: Figure,
+    part: Figure | SubFigure,
     panels: Sequence[Panel],
     total: float,
     *,
@@ -102,19 +99,18 @@ def fill(
             strip.subplots(1, len(row), width_ratios=wanted, squeeze=False, sharey=same_y)[0]
         )
         widths += [total * one / sum(wanted) for one in wanted]
-    leads = [index == row[0] for row in rows for index in row]
-    return Sheet(canvas, axes, widths, leads)
+    return Sheet(canvas, axes, widths, [index == row[0] for row in rows for index in row])
 
 
-def legend(canvas: "Figure", axes: "Axes") -> None:
+def legend(canvas: Figure, axes: Axes, **how: Any) -> None:
     """Write the legend of one panel under all of them, in as many columns as fit."""
     handles, labels = axes.get_legend_handles_labels()
-    widest = max((style.width_of(label, style.SMALL) for label in labels), default=0.0)
+    size = style.letters(canvas.get_figwidth())
+    widest = max((style.width_of(label, size) for label in labels), default=0.0)
     columns = max(1, int((canvas.get_figwidth() - MARGIN) / (widest + 0.5)))
-    canvas.legend(
-        handles, labels, loc="outside lower center", ncols=min(columns, len(labels)) or 1,
-        frameon=False,
-    )  # fmt: skip
+    columns = min(columns, len(labels)) or 1
+    where: dict[str, Any] = {"loc": "outside lower center", "ncols": columns, "frameon": False}
+    canvas.legend(handles, labels, fontsize=size, **where, **how)
 
 
 def total_of(panels: Sequence[Panel]) -> float:
@@ -122,55 +118,53 @@ def total_of(panels: Sequence[Panel]) -> float:
     return sum(panel.width for panel in panels) + SPARE
 
 
-def rows_of(panels: Sequence[Panel], total: float) -> list[range]:
+def rows_of(panels: Sequence[Panel], total: float) -> list[list[int]]:
     """Return which panels stand in a row: as few rows as `total` inches allow, evenly filled."""
-    rows, start = [], 0
-    for index in range(1, len(panels) + 1):
-        if index == len(panels) or _room(panels, range(start, index + 1)) > total:
-            rows.append(range(start, index))
-            start = index
-    longest, extra = divmod(len(panels), len(rows))
-    ends = list(accumulate(longest + (place < extra) for place in range(len(rows))))
-    even = [range(start, end) for start, end in pairwise([0, *ends])]
-    fits = all(len(row) == 1 or _room(panels, row) <= total for row in even)
-    return even if fits else rows
+    for count in range(1, len(panels) + 1):
+        rows = [part.tolist() for part in np.array_split(np.arange(len(panels)), count)]
+        if all(len(row) == 1 or sum(panels[i].least for i in row) <= total for row in rows):
+            break
+    return rows
 
 
-def _room(panels: Sequence[Panel], row: range) -> float:
-    return sum(panels[index].least for index in row)
-
-
-def canvas_of(width: float, height: float, title: str, lines: Sequence[str]) -> "Figure":
+def canvas_of(width: float, height: float, title: str, lines: Sequence[str]) -> Figure:
     """Return a figure with `height` inches of room under its title and explanations.
 
-    Matplotlib lays out what is drawn there. Call it, and all that draws on it, inside
-    `style.context()`.
+    Matplotlib lays out what is drawn there. Call it, and all that draws on it, under
+    `style.drawing`.
     """
-    canvas, room = headed(width, height, title, lines)
-    canvas.set_layout_engine("constrained", rect=(0, 0, 1, height / (height + room)))
-    return canvas
-
-
-def headed(width: float, height: float, title: str, lines: Sequence[str]) -> "tuple[Figure, float]":
-    """Return a figure as `canvas_of` does, without a layout, and the inches that its head takes."""
-    from matplotlib.figure import Figure
-
     inner = 0.96 * width - 2 * MARGIN  # on a screen letters may be wider yet
     broken = [
         style.fit(piece, inner, style.SMALL)
         for line in lines
         for piece in style.wrap(visible(line), inner, style.SMALL)
     ]
-    room = TITLE + LINE * len(broken) + FOOT
-    whole = height + room
+    whole = height + TITLE + LINE * len(broken) + FOOT
     canvas = Figure(figsize=(width, whole))
-    canvas.text(
-        MARGIN / width, 1 - 0.1 / whole, style.fit(visible(title), inner, style.LARGE, bold=True),
-        va="top", fontsize=style.LARGE, fontweight="bold",
-    )  # fmt: skip
+    inside = (MARGIN / 2 / width, 0, 1 - MARGIN / width, height / whole)
+    canvas.set_layout_engine("constrained", rect=inside)
+    name = style.fit(visible(title), inner, style.LARGE, bold=True)
+    how: dict[str, Any] = {"va": "top", "fontsize": style.LARGE, "fontweight": "bold"}
+    canvas.text(MARGIN / width, 1 - 0.1 / whole, name, **how)
     for place, line in enumerate(broken):
-        canvas.text(
-            MARGIN / width, 1 - (TITLE + LINE * place) / whole, line, va="top",
-            fontsize=style.SMALL, color=style.MUTED,
-        )  # fmt: skip
-    return canvas, room
+        y = 1 - (TITLE + LINE * place) / whole
+        muted: dict[str, Any] = {"fontsize": style.SMALL, "color": style.MUTED}
+        canvas.text(MARGIN / width, y, line, va="top", **muted)
+    return canvas
+
+
+def name_rows(axes: Axes, names: Sequence[str], right: Sequence[str] = ()) -> None:
+    """Make each whole number of the y axis a row with a name, the first on top.
+
+    `right` is what else is said of every row, at its other end.
+    """
+    places = range(len(names))
+    axes.set_yticks(places, names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    if any(right):
+        other = axes.secondary_yaxis("right")
+        other.set_yticks(places, right, fontsize=style.TINY, color=style.MUTED)
+        other.tick_params(length=0)
+        other.spines[:].set_visible(False)

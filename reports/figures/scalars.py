@@ -3,22 +3,18 @@
 After Fig. 3 of 'Activation Scaling for Steering and Interpreting Language Models' (2024).
 """
 
-from typing import TYPE_CHECKING
-
-import numpy as np
+from matplotlib.figure import Figure
+from pandas import DataFrame
 
 from bench.store.cells import Cell
 from reports import style
+from reports.figures.dynamic import points_of
+from reports.figures.marks import cells_of, draw_bar, draw_map, key, limit_of, token_names
 from reports.figures.panels import Panel, sheet
-from reports.figures.parts import cells_of, draw_bar, draw_map, key, limit_of, token_names
 from reports.figures.sweep import curves_of, draw_sweep
-from reports.load import Results
+from reports.load import Results, of_pair
 from reports.maps import score_maps
 from tasks.errors import UserInputError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
 
 METHOD = "activ_scalar"
 
@@ -35,37 +31,23 @@ def _shown(results: Results, model: str, task: str) -> tuple[Cell, int]:
     return results.cell(single[0].id), len(single)
 
 
-def data(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+@of_pair
+def data(results: Results, model: str, task: str) -> DataFrame:
     """Return a row a point: cell, place, layer, position, token, alpha (NaN where excluded)."""
-    from pandas import DataFrame
-
-    cell, _ = _shown(results, *results.one(model, task))
+    cell, _ = _shown(results, model, task)
     grid, prompt = cell.record.grid, cell.record.prompts["train"][0]
     assert grid is not None
-    rows = [
-        {
-            "cell": cell.record.id,
-            "place": place.label,
-            "layer": layer,
-            "position": position,
-            "token": prompt.tokens[position],
-            "alpha": float(cell.tensors["scores"][row, layer, column]),
-        }
-        for row, place in enumerate(grid.places)
-        for layer in range(grid.n_layers)
-        for column, position in enumerate(grid.positions)
-    ]
-    return DataFrame(rows)
+    points = points_of(cell.record, prompt, grid.positions, cell.tensors["scores"])
+    return DataFrame([{"cell": cell.record.id, **point} for point in points])
 
 
-def sweep(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+@of_pair
+def sweep(results: Results, model: str, task: str) -> DataFrame:
     """Return a row a strength of the sweep: cell, split, beta, logit_answer, logit_foil.
 
     Errors as `data`; no rows where the cell stores no sweep of its train prompt.
     """
-    from pandas import DataFrame
-
-    cell, _ = _shown(results, *results.one(model, task))
+    cell, _ = _shown(results, model, task)
     columns = {"cell": cell.record.id, "split": "train"}
     curves = curves_of(cell, "train", "logit")
     if curves is None:
@@ -74,32 +56,29 @@ def sweep(results: Results, *, model: str | None = None, task: str | None = None
     return DataFrame({**columns, "beta": beta, "logit_answer": answer, "logit_foil": foil})
 
 
-def figure(
-    results: Results, *, model: str | None = None, task: str | None = None,
-    width: float | None = None,
-) -> "Figure":  # fmt: skip
+@of_pair
+@style.drawing
+def figure(results: Results, model: str, task: str, width: float | None = None) -> Figure:
     """Return the map of the scalars over layers and tokens beside the sweep of the train prompt.
 
     Raises UserInputError where no ActivScalar was trained on a single prompt.
     """
-    model, task = results.one(model, task)
     cell, n_cells = _shown(results, model, task)
     record = cell.record
     assert record.grid is not None
     prompt = record.prompts["train"][0]
     names = token_names(prompt, record.grid.positions)
     maps = score_maps(record.grid, cell.tensors["scores"], names)
-    limit = limit_of(np.asarray(cell.tensors["scores"]))
+    limit = limit_of(cell.tensors["scores"])
     first = f" (the first of {n_cells})" if n_cells > 1 else ""
     lines = [
         f"prompt{first}: {prompt.clean} · answer{prompt.answer}, foil{prompt.foil}",
         f"{METHOD} trained on this prompt: {key()}; circles where answer and foil cross",
     ]
     panels = [Panel(3.7, 2.6)] * len(maps) + [Panel(3.0, 2.4)]
-    with style.context():
-        page = sheet(f"{model} · {task}", lines, panels, 3.3, width, stacked=2.7)
-        for axes, one in zip(page.axes, maps, strict=False):
-            image = draw_map(axes, one.values, one.columns, limit, title=one.title)
-        draw_bar(image, page.axes[len(maps) - 1], "scalar")
-        draw_sweep(page.axes[-1], cell, "train", "logit")
-        return style.literal(page.canvas)
+    page = sheet(f"{model} · {task}", lines, panels, 3.3, width, stacked=2.7)
+    for axes, one in zip(page.axes, maps, strict=False):
+        image = draw_map(axes, one.values, one.columns, limit, title=one.title)
+    draw_bar(image, page.axes[len(maps) - 1], "scalar")
+    draw_sweep(page.axes[-1], cell, "train", "logit")
+    return page.canvas

@@ -2,41 +2,38 @@
 
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pandas import DataFrame
 
 from bench.agreement.table import kendall
 from reports import style
-from reports.figures.overlap import ordered
 from reports.figures.panels import canvas_of
-from reports.load import Results
-from reports.scores import Scored, scored, shared
-from reports.text import number, shorten
-from tasks.errors import UserInputError, nearest
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
+from reports.load import Results, of_pair
+from reports.scores import chosen, scored, shared
+from reports.text import number
+from tasks.errors import UserInputError
 
 WIDTH, TALLEST = 4.6, 2.4
 
 
+@of_pair
 def data(
-    results: Results,
-    *,
-    model: str | None = None,
-    task: str | None = None,
-    methods: Sequence[str] | None = None,
-) -> "DataFrame":
+    results: Results, model: str, task: str, methods: Sequence[str] | None = None
+) -> DataFrame:
     """Return method_a, method_b, place, layer, position, score_a, score_b and tau, a row a point.
 
     `methods` are two labels; by default the first two in the order of the suite's list. Raises
     UserInputError for unknown ones and where fewer than two methods share points.
     """
-    from pandas import DataFrame
-
-    model, task = results.one(model, task)
-    one, other = _pair(ordered(scored(results, model, task)), methods, f"{model} · {task}")
+    where = f"{model} · {task}"
+    found = chosen(scored(results, model, task), methods, where)
+    found = found[:2] if methods is None else found
+    if len(found) != 2:
+        raise UserInputError(f"a scatter shows two methods of {where}, not {len(found)}")
+    one, other = found
     a, b, points = shared(one, other)
     if not points:
         raise UserInputError(f"{one.label} and {other.label} scored no point in common")
@@ -50,67 +47,51 @@ def data(
     )
 
 
-def _pair(found: list[Scored], methods: Sequence[str] | None, where: str) -> tuple[Scored, Scored]:
-    known = {one.label: one for one in found}
-    if methods is None:
-        methods = list(known)[:2]
-    for name in methods:
-        if name not in known:
-            raise UserInputError(
-                f"{where} has no method {name!r} with scores.{nearest(name, known)}"
-            )
-    if len(methods) != 2:
-        raise UserInputError(f"a scatter shows two methods of {where}, not {len(methods)}")
-    return known[methods[0]], known[methods[1]]
-
-
+@of_pair
+@style.drawing
 def figure(
     results: Results,
-    *,
-    model: str | None = None,
-    task: str | None = None,
+    model: str,
+    task: str,
     methods: Sequence[str] | None = None,
     width: float | None = None,
-) -> "Figure":
+) -> Figure:
     """Return raw scores of two methods, a dot a point, a panel a site; tau above.
 
     Every panel has the same axes and, faint, the points of all sites. Arguments and errors as
     `data`.
     """
-    model, task = results.one(model, task)
     frame = data(results, model=model, task=task, methods=methods)
     sites = frame["place"].str.partition(".")[0]
     names = list(dict.fromkeys(sites))
     width = width or WIDTH
-    size = style.SMALL if width > 3.4 else style.TINY
+    size = style.letters(width)
     side = min(len(names), 2 if width < 5 else 4)
     rows = -(-len(names) // side)
-    with style.context():
-        tau = number(frame["tau"][0], 2)
-        lines = [f"τ-b = {tau}; a dot is a point, a panel a site, faint all sites"]
-        height = rows * min(width / side, TALLEST) + 0.2
-        canvas = canvas_of(width, height, f"{model} · {task}", lines)
-        panels = canvas.subplots(rows, side, sharex=True, sharey=True, squeeze=False)
-        for axes, site in zip_longest(panels.flat, names):
-            if site is None:
-                axes.set_axis_off()
-            else:
-                _draw(axes, frame, sites == site, style.fit(site, width / side - 0.5, size))
-        letters = int(width / (size / 72 * 0.7)) - 6
-        canvas.supxlabel(style.drawable(shorten(frame["method_a"][0], letters)), fontsize=size)
-        canvas.supylabel(style.drawable(shorten(frame["method_b"][0], letters)), fontsize=size)
-        return style.literal(canvas)
+    lines = [
+        f"τ-b = {number(frame['tau'][0], 2)}; a dot is a point, a panel a site, faint all sites"
+    ]
+    height = rows * min(width / side, TALLEST) + 0.2
+    canvas = canvas_of(width, height, f"{model} · {task}", lines)
+    panels = canvas.subplots(rows, side, sharex=True, sharey=True, squeeze=False)
+    for axes, site in zip_longest(panels.flat, names):
+        if site is None:
+            axes.set_axis_off()
+        else:
+            _draw(axes, frame, sites == site, style.fit(site, width / side - 0.5, size))
+    canvas.supxlabel(style.fit(frame["method_a"][0], width - 0.4, size), fontsize=size)
+    canvas.supylabel(style.fit(frame["method_b"][0], height - 0.4, size), fontsize=size)
+    return canvas
 
 
-def _draw(axes: "Axes", frame: "DataFrame", chosen: Any, title: str) -> None:
+def _draw(axes: Axes, frame: DataFrame, of_site: Any, title: str) -> None:
     for line in (axes.axhline, axes.axvline):
         line(0, color=style.FAINT, linewidth=0.8, zorder=0)
     dots: dict[str, Any] = {"linestyle": "none", "marker": "o", "markeredgewidth": 0}
-    everywhere, here = ((part["score_a"], part["score_b"]) for part in (frame, frame[chosen]))
+    everywhere, here = ((part["score_a"], part["score_b"]) for part in (frame, frame[of_site]))
     # every panel has all dots: as a picture, they do not weigh
     axes.plot(*everywhere, color=style.FAINT, markersize=1.6, rasterized=True, **dots)
     axes.plot(*here, color=style.INK, markersize=2.4, **dots)
     axes.set_title(title, loc="left", fontsize=style.SMALL, pad=2)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.locator_params(nbins=4)
     axes.tick_params(labelsize=style.TINY)

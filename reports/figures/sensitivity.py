@@ -1,21 +1,18 @@
 """What every hyperparameter does to a trained method, the others at their first value."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from pandas import DataFrame, isna
 
 from reports import style
 from reports.figures.marks import looks_of_names
 from reports.figures.panels import Panel, canvas_of, legend, rows_of, total_of
-from reports.load import Results, plain_name
+from reports.load import Results, of_pair, plain_name
 from reports.palette import Look
 from tasks.errors import UserInputError
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
-    from pandas import DataFrame
 
 QUANTITIES = {
     "E_0": "E₀",
@@ -40,23 +37,19 @@ HEIGHT, STACKED = 6.0, 4.4
 """Inches: of a hyperparameter, of the names of the quantities; of all quantities."""
 
 
-def data(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+@of_pair
+def data(results: Results, model: str, task: str) -> DataFrame:
     """Return a row a method, hyperparameter, value and split.
 
     Columns: cell, method, hyperparameter, value (text), place (in the order of values), split, and
     the quantities of `QUANTITIES`. Raises UserInputError where nothing was varied.
     """
-    from pandas import DataFrame
-
-    model, task = results.one(model, task)
     frame = results.table
-    chosen = frame[
-        (frame["model"] == model) & (frame["task"] == task) & (frame["status"] == "done")
-        & frame["trained"] & frame["split"].isin(["train", "test"])
-    ].copy()  # fmt: skip
+    wanted = {"model": [model], "task": [task], "status": ["done"], "trained": [True]}
+    for name, values in (wanted | {"split": ["train", "test"]}).items():
+        frame = frame[frame[name].isin(values)]
     rows: list[dict[str, Any]] = []
-    chosen["base"] = [plain_name(method) for method in chosen["method"]]
-    for method, group in chosen.groupby("base", sort=False):
+    for method, group in frame.groupby(frame["method"].map(plain_name), sort=False):
         rows += _of_method(results, str(method), group)
     if not rows:
         raise UserInputError(
@@ -66,7 +59,7 @@ def data(results: Results, *, model: str | None = None, task: str | None = None)
     return DataFrame(rows)
 
 
-def _of_method(results: Results, method: str, group: "DataFrame") -> list[dict[str, Any]]:
+def _of_method(results: Results, method: str, group: DataFrame) -> list[dict[str, Any]]:
     settings = [name for name in NAMES if name in group and group[name].nunique(dropna=False) > 1]
     text = {name: [_text(value) for value in group[name]] for name in settings}
     usual = {name: max(dict.fromkeys(values), key=values.count) for name, values in text.items()}
@@ -95,56 +88,51 @@ def _of_method(results: Results, method: str, group: "DataFrame") -> list[dict[s
 
 
 def _text(value: Any) -> str:
-    return ALL_PROMPTS if value is None or value != value or _missing(value) else f"{value:g}"
-
-
-def _missing(value: Any) -> bool:
-    return type(value).__name__ == "NAType"
+    return ALL_PROMPTS if isna(value) else f"{value:g}"
 
 
 def _number(value: Any) -> float:
-    return float("nan") if value is None or _missing(value) else float(value)
+    return float("nan") if isna(value) else float(value)
 
 
 def _order(value: str) -> float:
     return float("inf") if value == ALL_PROMPTS else float(value)
 
 
-def figure(
-    results: Results, *, model: str | None = None, task: str | None = None,
-    width: float | None = None,
-) -> "Figure":  # fmt: skip
+@of_pair
+@style.drawing
+def figure(results: Results, model: str, task: str, width: float | None = None) -> Figure:
     """Return a column a hyperparameter and a row a quantity; filled: test, open: train."""
-    model, task = results.one(model, task)
     found = data(results, model=model, task=task)
     names = [name for name in NAMES if name in set(found["hyperparameter"])]
     panels = [PANEL] * len(names)
     total = total_of(panels) + LABELS if width is None else width
     blocks = rows_of(panels, total - LABELS)
-    look = looks_of_names(results, dict.fromkeys(found["method"]))
+    look = looks_of_names(results, found["method"])
     height = HEIGHT if len(blocks) == 1 else STACKED
     lines = [
         "each varied with the others at their usual value; filled: test prompts, open: train; "
         "one draw of prompts and one seed a point"
     ]
-    with style.context():
-        canvas = canvas_of(total, height * len(blocks), f"{model} · {task}", lines)
-        parts = canvas.subfigures(len(blocks), 1, squeeze=False)[:, 0]
-        columns = [
-            column
-            for part, block in zip(parts, blocks, strict=True)
-            for column in _draw_block(part, found, names[block.start : block.stop], look)
-        ]
-        for row in zip(*columns, strict=True):
-            _same_heights(row)
-        if found["method"].nunique() > 1:
-            legend(canvas, columns[0][0])
-        return style.literal(canvas)
+    canvas = canvas_of(total, height * len(blocks), f"{model} · {task}", lines)
+    parts = canvas.subfigures(len(blocks), 1, squeeze=False)[:, 0]
+    columns = [
+        column
+        for part, block in zip(parts, blocks, strict=True)
+        for column in _draw_block(part, found, [names[at] for at in block], look)
+    ]
+    for row in zip(*columns, strict=True):
+        lows, highs = zip(*(axes.get_ylim() for axes in row), strict=True)
+        for axes in row:  # all axes of a quantity have the same limits
+            axes.set_ylim(min(lows), max(highs))
+    if found["method"].nunique() > 1:
+        legend(canvas, columns[0][0])
+    return canvas
 
 
 def _draw_block(
-    part: "SubFigure", found: "DataFrame", names: list[str], look: dict[str, Look]
-) -> "list[list[Axes]]":
+    part: SubFigure, found: DataFrame, names: list[str], look: dict[str, Look]
+) -> list[list[Axes]]:
     """A column a hyperparameter, a row a quantity; return the columns."""
     panels = part.subplots(len(QUANTITIES), len(names), sharex="col", squeeze=False)
     for row, (quantity, label) in enumerate(QUANTITIES.items()):
@@ -159,15 +147,7 @@ def _draw_block(
     return [list(panels[:, column]) for column in range(len(names))]
 
 
-def _same_heights(row: "Sequence[Axes]") -> None:
-    """Give all axes of a quantity the same limits."""
-    lows, highs = zip(*(axes.get_ylim() for axes in row), strict=True)
-    for axes in row:
-        axes.set_ylim(min(lows), max(highs))
-
-
-def _draw(axes: "Axes", own: "DataFrame", quantity: str, look: dict[str, Look]) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
+def _draw(axes: Axes, own: DataFrame, quantity: str, look: dict[str, Look]) -> None:
     values = sorted(set(own["value"]), key=_order)
     for method in dict.fromkeys(own["method"]):
         how = look[method]
@@ -175,11 +155,12 @@ def _draw(axes: "Axes", own: "DataFrame", quantity: str, look: dict[str, Look]) 
             part = own[(own["method"] == method) & (own["split"] == split)]
             part = part.sort_values("value", key=lambda column: column.map(_order))
             places = [values.index(value) for value in part["value"]]
-            axes.plot(
-                places, part[quantity], "-" if filled else ":", marker=how.marker, markersize=4,
-                color=how.colour, linewidth=1, markerfacecolor=how.colour if filled else "white",
-                label=style.drawable(method) if filled else None,
-            )  # fmt: skip
+            line: dict[str, Any] = {"color": how.colour, "marker": how.marker, "linewidth": 1}
+            if filled:
+                line["label"] = style.drawable(method)
+            else:
+                line |= {"linestyle": ":", "markerfacecolor": "white"}
+            axes.plot(places, part[quantity], markersize=4, **line)
     axes.set_xticks(range(len(values)), values, rotation=45, ha="right", rotation_mode="anchor")
     axes.margins(x=0.12)
     axes.tick_params(labelsize=style.TINY)

@@ -3,33 +3,36 @@
 Beside Table 1 of 'Activation Scaling for Steering and Interpreting Language Models' (2024).
 """
 
-from typing import TYPE_CHECKING
+from typing import Any
+
+from matplotlib.figure import Figure
+from pandas import DataFrame
 
 from reports import style
-from reports.figures.panels import Panel, sheet
+from reports.figures.panels import Panel, name_rows, sheet
 from reports.load import Results
 from reports.tables.tasks import table
 from reports.text import visible
 from tasks.errors import UserInputError
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
-
 SPLIT = "test"
 PANELS = [Panel(4.9, 3.6), Panel(2.2, 1.8)]
 
 
-def data(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+def data(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
     """Return the test prompts of `reports.tables.tasks`."""
     found = table(results, model=model, task=task)
     return found[found["split"] == SPLIT].reset_index(drop=True)
 
 
+@style.drawing
 def figure(
-    results: Results, *, model: str | None = None, task: str | None = None,
+    results: Results,
+    *,
+    model: str | None = None,
+    task: str | None = None,
     width: float | None = None,
-) -> "Figure":  # fmt: skip
+) -> Figure:
     """Return LD with its standard error and the mass on answer and foil, a row a task.
 
     Raises UserInputError where no task has a finished cell.
@@ -38,30 +41,21 @@ def figure(
     if found.empty:
         raise UserInputError(f"{results.store.directory} has no finished cell of any task")
     names = [f"{visible(row.task)} ({row.tokens} tokens)" for row in found.itertuples()]
-    places = range(len(names))
     lines = [
         f"{int(found['n_prompts'].max())} test prompts a task; LD: logit difference, "
         "mean and standard error"
     ]
-    with style.context():
-        title = model or str(found["model"].iloc[0])
-        page = sheet(f"{title} · unsteered", lines, PANELS, 0.2 * len(names) + 0.6, width)
-        left, right = page.axes
-        left.errorbar(
-            found["LD"], places, xerr=found["LD_error"], fmt="o", color=style.INK, markersize=4,
-            elinewidth=1,
-        )  # fmt: skip
-        left.axvline(0, color=style.FAINT, linewidth=0.8, zorder=0)
-        left.set_xlabel("logit difference")
-        right.barh(places, found["mass"], height=0.6, color=style.MUTED)
-        right.set_xlim(0, 1)
-        right.set_xticks([0, 0.5, 1])
-        right.set_xlabel("P(answer) + P(foil)")
-        for axes, total, leads in zip(page.axes, page.widths, page.leads, strict=True):
-            room = 0.6 * total
-            shown = [style.fit(name, room, style.SMALL) if leads else "" for name in names]
-            axes.set_yticks(places, shown)
-            axes.set_ylim(len(names) - 0.5, -0.5)
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.tick_params(axis="y", length=0)
-        return style.literal(page.canvas)
+    title = model or str(found["model"].iloc[0])
+    page = sheet(f"{title} · unsteered", lines, PANELS, 0.2 * len(names) + 0.6, width)
+    left, right = page.axes
+    how: dict[str, Any] = {"fmt": "o", "color": style.INK, "markersize": 4, "elinewidth": 1}
+    left.errorbar(found["LD"], range(len(names)), xerr=found["LD_error"], **how)
+    left.axvline(0, color=style.FAINT, linewidth=0.8, zorder=0)
+    left.set_xlabel("logit difference")
+    right.barh(range(len(names)), found["mass"], height=0.6, color=style.MUTED)
+    right.set(xlim=(0, 1), xticks=[0, 0.5, 1], xlabel="P(answer) + P(foil)")
+    for axes, total, leads in zip(page.axes, page.widths, page.leads, strict=True):
+        shown = [style.fit(name, 0.6 * total, style.SMALL) if leads else "" for name in names]
+        name_rows(axes, shown)
+        axes.spines["left"].set_visible(True)
+    return page.canvas

@@ -4,21 +4,19 @@ After Fig. 4 of 'Activation Scaling for Steering and Interpreting Language Model
 cosine distance is told apart here from whether seeds find the same direction.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
+from pandas import DataFrame
 
 from reports import style
+from reports.figures.marks import draw_bar, draw_map, limit_of, token_names
 from reports.figures.panels import Panel, canvas_of, fill, rows_of, total_of
-from reports.figures.parts import draw_bar, draw_map, limit_of, token_names
-from reports.load import Results
+from reports.load import Results, of_pair
 from reports.text import number
 from reports.vectors import Seeds, seeds_of, table
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure, SubFigure
-    from pandas import DataFrame
 
 PANELS = [Panel(3.1, 2.2)] * 3
 NAME, ROW, STACKED = 0.3, 3.1, 2.4
@@ -29,17 +27,17 @@ KEY = (
 )
 
 
-def data(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+@of_pair
+def data(results: Results, model: str, task: str) -> DataFrame:
     """Return the three statistics of every setting (see `reports.vectors.table`)."""
     return table(results, model=model, task=task)
 
 
-def maps(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+@of_pair
+def maps(results: Results, model: str, task: str) -> DataFrame:
     """Return a row a setting, layer and position: the means over seeds that the maps show."""
-    from pandas import DataFrame
-
     rows = []
-    for seeds in seeds_of(results, *results.one(model, task)):
+    for seeds in seeds_of(results, model, task):
         grid = seeds.records[0].grid
         assert grid is not None
         shown = (
@@ -54,28 +52,25 @@ def maps(results: Results, *, model: str | None = None, task: str | None = None)
     return DataFrame(rows, columns=names)
 
 
-def figure(
-    results: Results, *, model: str | None = None, task: str | None = None,
-    width: float | None = None,
-) -> "Figure":  # fmt: skip
+@of_pair
+@style.drawing
+def figure(results: Results, model: str, task: str, width: float | None = None) -> Figure:
     """Return a row of three maps for every setting with several seeds; of several sites the first.
 
     Raises UserInputError where SteerVec has no two seeds of one setting.
     """
-    model, task = results.one(model, task)
     settings = seeds_of(results, model, task)
     total = total_of(PANELS) if width is None else width
     n_rows = len(rows_of(PANELS, total))
     height = NAME + (ROW if n_rows == 1 else STACKED) * n_rows
-    with style.context():
-        canvas = canvas_of(total, height * len(settings), f"{model} · {task}", [KEY])
-        parts = canvas.subfigures(len(settings), 1, squeeze=False)[:, 0]
-        for part, seeds in zip(parts, settings, strict=True):
-            _draw_setting(canvas, part, seeds, total)
-        return style.literal(canvas)
+    canvas = canvas_of(total, height * len(settings), f"{model} · {task}", [KEY])
+    parts = canvas.subfigures(len(settings), 1, squeeze=False)[:, 0]
+    for part, seeds in zip(parts, settings, strict=True):
+        _draw_setting(canvas, part, seeds, total)
+    return canvas
 
 
-def _draw_setting(canvas: "Figure", part: "SubFigure", seeds: Seeds, total: float) -> None:
+def _draw_setting(canvas: Figure, part: SubFigure, seeds: Seeds, total: float) -> None:
     record = seeds.records[0]
     assert record.grid is not None
     names = token_names(record.prompts["train"][0], record.grid.positions)

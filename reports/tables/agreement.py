@@ -1,17 +1,13 @@
 """Kendall's tau between every two methods, as the run stores it and averaged over tasks."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from pandas import DataFrame
 
 from reports.load import Results
 from reports.statistics import interval
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
-
-def table(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+def table(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
     """Return a row a pair of methods, controls left out.
 
     Columns: model, task, method_a, method_b, tau, low, high (NaN where undefined), interval_from
@@ -33,14 +29,12 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
     return frame[np.array(keep, dtype=bool)].reset_index(drop=True)
 
 
-def pooled(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+def pooled(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
     """Return a row a model and pair of methods: tau averaged over the tasks where it is defined.
 
     Only models with two tasks or more. Columns as `table`, without task and with n_tasks; the
     interval draws tasks again. Raises UserInputError for unknown names.
     """
-    from pandas import DataFrame
-
     frame = table(results, model=model, task=task)
     rows = []
     for name, of_model in frame.groupby("model", sort=False):

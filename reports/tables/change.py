@@ -1,21 +1,19 @@
 """Two runs against each other, cell by cell: what changed beyond noise, and what is only in one."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pandas import DataFrame
 
 from bench.store.records import CellRecord
 from bench.store.tidy import variant_labels
-from reports.load import Results
+from reports.load import Results, prompts_seed
 from reports.matched import matched, settings_changed
 from reports.outcomes import Prompt, outcomes
 from reports.statistics import LEVEL, holm, interval, sign_flip
-from reports.tables.undecided import too_few, undefined
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
+from reports.tables.paired import too_few, undefined
 
 ROUNDING = 1e-4
 """Logits: what another machine or another number of rows a forward may do to E_0."""
@@ -37,7 +35,7 @@ class Changes:
 
     here: str
     there: str
-    frame: "DataFrame"
+    frame: DataFrame
 
     @classmethod
     def of(cls, results: Results, against: Results) -> "Changes":
@@ -52,12 +50,12 @@ class Changes:
         return {str(verdict): int(count) for verdict, count in found.items()}
 
     @property
-    def changed(self) -> "DataFrame":
+    def changed(self) -> DataFrame:
         """The rows that say more than that nothing changed."""
         return self.frame[~self.frame["verdict"].isin([NO_CHANGE, SAME])]
 
 
-def table(results: Results, against: Results) -> "DataFrame":
+def table(results: Results, against: Results) -> DataFrame:
     """Return a row a cell of either run, in the order of `results`, with the columns of COLUMNS.
 
     How cells are matched: see `reports.matched`; `settings_changed` says what differs between the
@@ -69,8 +67,6 @@ def table(results: Results, against: Results) -> "DataFrame":
     why it cannot be said: only in one run, failed or missing in one, other prompts, too few of
     them, a value that is no number.
     """
-    from pandas import DataFrame
-
     sides = (results, against)
     labels, values = zip(*((_labels(one), _per_prompt(one)) for one in sides), strict=True)
     rows = []
@@ -113,12 +109,9 @@ def _per_prompt(results: Results) -> dict[str, dict[Prompt, float]]:
 
 
 def _described(record: CellRecord, label: str) -> dict[str, Any]:
-    prompts = record.settings.get("prompts")
-    return {
-        **{name: getattr(record, name) for name in ("model", "task", "seed", "draw")},
-        "method": label,
-        "prompts_seed": prompts.get("seed") if isinstance(prompts, dict) else None,
-    }
+    names = ("model", "task", "seed", "draw")
+    known = {name: getattr(record, name) for name in names}
+    return known | {"method": label, "prompts_seed": prompts_seed(record)}
 
 
 def _changed(a: CellRecord | None, b: CellRecord | None) -> dict[str, Any]:

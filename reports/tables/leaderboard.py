@@ -6,27 +6,24 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from pandas import DataFrame
 
 from bench.store.records import CellRecord, MetricRow
 from reports.curves import Curve, curves
 from reports.labels import group_cells, missing_by_label
 from reports.load import Results, splits_of
-from reports.missing import FAILED, NOT_COMPUTED, Missing, by_status
-from reports.tables.missing import grouped
+from reports.missing import FAILED, NOT_COMPUTED, Missing, by_status, grouped
 from reports.tables.verdicts import intervals, verdicts
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 VERDICTS = ("against_best", "against_controls", "localises")
 INTERVALS = ("prompts_low", "prompts_high", "seeds_low", "seeds_high")
 PER_SPLIT = ("E_0", "E_0_unsteered", "F", "flips_plus", "flips_minus", "mass", "mass_unsteered")
 
 
-def leaderboard(results: Results, model: str | None = None, task: str | None = None) -> "DataFrame":
+def leaderboard(results: Results, model: str | None = None, task: str | None = None) -> DataFrame:
     """Return one row per model, task and method, best E_0 on the test split first, failures last.
 
     Columns: model, task, method, trained, control, status ("done"; of a method with no finished
@@ -52,8 +49,6 @@ def leaderboard(results: Results, model: str | None = None, task: str | None = N
     that differ in settings get rows of their own, and what differs stands behind the method.
     Raises UserInputError for a model or task that the run does not have.
     """
-    from pandas import DataFrame
-
     wanted = {"model": model, "task": task}
     results.check(**{kind: name for kind, name in wanted.items() if name is not None})
     pairs = [

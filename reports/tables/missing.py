@@ -1,19 +1,14 @@
 """Cells that a report has no numbers of: what is missing is named."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from pandas import DataFrame
 
 from reports.load import Results
-from reports.missing import Missing, by_status
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
+from reports.missing import by_status
 
 COLUMNS = ("model", "task", "method", "status", "seed", "draw", "cell", "reason")
-GROUPED = ("status", "model", "task", "method", "n_cells", "reason", "cell")
 
 
-def table(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+def table(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
     """Return a row a cell without a result, with the columns of `COLUMNS`.
 
     `status` is failed, damaged (its file or its tensors are not what was written), set aside (it
@@ -22,8 +17,6 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
     where no model and no task is asked for. Raises UserInputError for a model or task that the run
     does not have.
     """
-    from pandas import DataFrame
-
     wanted = {"model": model, "task": task}
     results.check(**{kind: name for kind, name in wanted.items() if name is not None})
     rows = [
@@ -33,23 +26,3 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
         if model in (None, one.model) and task in (None, one.task)
     ]
     return DataFrame(rows, columns=list(COLUMNS), dtype=object)
-
-
-def grouped(missing: Iterable[Missing]) -> list[dict[str, Any]]:
-    """Return a row for cells of one method that miss for one reason, with the keys of `GROUPED`.
-
-    `cell` is the id where it is one cell alone.
-    """
-    groups: dict[tuple[Any, ...], list[Missing]] = {}
-    for status, cells in by_status(missing):
-        for one in cells:
-            key = (status, one.model, one.task, one.method, one.reason)
-            groups.setdefault(key, []).append(one)
-    return [
-        {
-            **dict(zip(GROUPED, key[:4], strict=False)),
-            **{"n_cells": len(cells), "reason": key[4]},
-            "cell": cells[0].cell if len(cells) == 1 else None,
-        }
-        for key, cells in groups.items()
-    ]

@@ -6,20 +6,21 @@ all comparisons of a model and task.
 
 from collections.abc import Iterator
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from pandas import DataFrame
 
 from reports.curves import curve_of, values_of
 from reports.load import Results, parent_of
 from reports.outcomes import Outcome, Values, main_split, outcomes, outcomes_of_few_points
 from reports.outcomes import paired as on_shared_prompts
-from reports.statistics import LEVEL, holm, interval, sign_flip
-from reports.tables.undecided import too_few, undefined
+from reports.statistics import LEVEL, holm, interval, prompts_needed, sign_flip, smallest_p
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
+TOO_FEW = "too few prompts to tell"
+UNDEFINED = "undefined"
+"""Neither is the same as two methods that were looked at closely enough and do not differ."""
 NOT_TOLD_APART = "not told apart"
 A_DRAW_AS_GOOD = "not better than every draw"
 NO_SHARED_PROMPT = "no prompt in common"
@@ -32,7 +33,7 @@ COLUMNS = (
 )
 
 
-def table(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+def table(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
     """Return a row a pair of methods, and a row a method and control, with the columns of COLUMNS.
 
     Two methods are compared on the `n_prompts` that both saw; prompts are the same where tokens,
@@ -47,8 +48,6 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
     paid at least 25 % more on these prompts (`paid_a`, `paid_b`, in nats), and at a price that both
     can be read at, prompt by prompt from their stored curves, it is not.
     """
-    from pandas import DataFrame
-
     pairs = dict.fromkeys((one.model, one.task) for one in results.matching(model, task))
     rows = [row for pair in pairs for row in compared(results, *pair)]
     values = [[row.get(name) for name in COLUMNS] for row in rows]
@@ -170,3 +169,30 @@ def e_0_at_price(results: Results, one: Outcome, price: float) -> Values | None:
     return np.array(
         [np.interp(np.log(price), log_paid, of_prompt) for of_prompt in curve.e_0[columns]]
     )
+
+
+def too_few(prompts: int, comparisons: int) -> str:
+    """Return why nothing can be told with so many prompts in a family of tests; "" where it can.
+
+    The smallest p of n prompts is 2^(1-n); Holm's first step multiplies it by the comparisons.
+    """
+    if smallest_p(prompts) * comparisons < LEVEL:
+        return ""
+    needed = prompts_needed(comparisons)
+    many = "1 comparison needs" if comparisons == 1 else f"{comparisons} comparisons need"
+    return f"{TOO_FEW} ({prompts}; {many} {needed})"
+
+
+def undefined(**values: NDArray[np.float64]) -> str:
+    """Return whose values (prompt,) are not numbers on how many prompts; "" where all are."""
+    found = [
+        f"E₀ of {name} is no number on {bad} of {len(one)} prompts"
+        for name, one in values.items()
+        if (bad := int((~np.isfinite(one)).sum()))
+    ]
+    return f"{UNDEFINED}: {' and '.join(found)}" if found else ""
+
+
+def says_nothing(verdict: str) -> bool:
+    """Whether a verdict is one of these."""
+    return verdict.startswith((TOO_FEW, UNDEFINED))

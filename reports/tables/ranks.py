@@ -1,16 +1,13 @@
 """Mean ranks of methods over models and tasks, and how far apart they have to be."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
+from pandas import DataFrame
 
 from reports.load import Results
 from reports.outcomes import Outcome, outcomes
 from reports.statistics import critical_difference, friedman, mean_ranks
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 COLUMNS = (
     *("method", "control", "mean_rank", "n_blocks", "critical_difference", "friedman_p"),
@@ -18,7 +15,7 @@ COLUMNS = (
 )
 
 
-def table(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+def table(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
     """Return a row a method, best mean rank of E_0 (test split) first, with the columns of COLUMNS.
 
     A block is one model and task. Methods whose mean ranks differ by less than
@@ -26,8 +23,6 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
     A method without a result in some block, or with an undefined one, has no rank, and `left_out`
     names those blocks.
     """
-    from pandas import DataFrame
-
     pairs = list(dict.fromkeys((one.model, one.task) for one in results.matching(model, task)))
     blocks = [outcomes(results, *pair) for pair in pairs]
     blocks_of = {label: one.control for block in blocks for label, one in block.items()}

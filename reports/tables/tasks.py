@@ -1,16 +1,14 @@
 """The tasks of a run: examples, sizes, lengths, and how the unsteered model does on them."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from pandas import DataFrame
 
 from bench.store.cells import Tensors
 from bench.store.records import CellRecord, PromptRecord
 from reports.load import Results
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 Key = tuple[str, str, str]
 COLUMNS = (
@@ -19,7 +17,7 @@ COLUMNS = (
 )
 
 
-def table(results: Results, *, model: str | None = None, task: str | None = None) -> "DataFrame":
+def table(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
     """Return a row a model, task and split, over all draws of prompts of its finished cells.
 
     A prompt counts once in n_prompts and LD_error, and in means as often as draws have it.
@@ -29,8 +27,6 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
     (mean P(answer) + P(foil)), the first prompt as an example, and how many pairs the tokenizer
     made drop.
     """
-    from pandas import DataFrame
-
     rows: list[dict[str, Any]] = []
     done = [record for record in results.matching(model, task) if record.status == "done"]
     for pair in dict.fromkeys((record.model, record.task) for record in done):

@@ -43,10 +43,12 @@ from reports.tables.paired import (
     NO_SHARED_PROMPT,
     NOT_TOLD_APART,
     PRICES_DIFFER,
+    TOO_FEW,
     compared,
     compared_at_few_points,
+    says_nothing,
+    undefined,
 )
-from reports.tables.undecided import TOO_FEW, says_nothing, undefined
 
 BEST = "best"
 BEHIND = "behind the best"

@@ -100,14 +100,14 @@ def test_comparison_shows_the_stored_scores(results: Results) -> None:
         *cells["attr_patch"].tensors["prompt_scores"][0],
         *cells["activ_scalar"].tensors["scores"],
     ]
-    assert [axes.get_title(loc="left") for axes in maps] == [*SITES, *SITES]
+    assert [axes.texts[0].get_text() for axes in maps] == [*SITES, *SITES]
     for axes, scores in zip(maps, expected, strict=True):
         image = axes.get_images()[0]
         np.testing.assert_array_equal(np.ma.filled(image.get_array(), np.nan), scores)
         assert axes.patch.get_hatch()
-    labels = [text.get_text() for text in figure.texts]
-    assert "scores of the train prompt shown" in labels
-    assert "scores of the method, one for all prompts" in labels
+    notes = " ".join(text.get_text() for axes in maps for text in axes.texts)
+    assert "scores of the train prompt shown" in notes
+    assert "scores of the method, one for all prompts" in notes
 
 
 def test_colour_limits_are_symmetric_and_per_row(results: Results) -> None:
@@ -185,12 +185,10 @@ def test_crossings_are_where_the_curves_meet() -> None:
 
 
 def test_controls_are_shown_when_asked_for(results: Results) -> None:
-    by_default = [
-        text.get_text() for text in comparison.figure(results, model=MODEL, task="ccc").texts
-    ]
-    assert "random" not in by_default
+    by_default = comparison.figure(results, model=MODEL, task="ccc")
+    assert "random" not in [text.get_text() for text in texts(by_default)]
     asked = comparison.figure(results, model=MODEL, task="ccc", methods=["random", "dla"])
-    assert {"random", "dla"} <= {text.get_text() for text in asked.texts}
+    assert {"random", "dla"} <= {text.get_text() for text in texts(asked)}
 
 
 def test_methods_without_a_result_are_named(hostile: Figure) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from reports import palette, style
 from reports.figures import maps
-from reports.figures.signed import luminance
+from reports.figures.marks import luminance
 from reports.load import load
 from reports.palette import COLOURS, GREYS, METHODS, looks
 from tasks.errors import UserInputError

@@ -72,7 +72,7 @@ def test_glyphs_that_the_font_lacks_are_spelled_out() -> None:
 
 
 def test_markdown_is_inert() -> None:
-    table = markdown(["a|b"], [["<script>`x`\n|"]])
+    table = markdown(pd.DataFrame({"a|b": ["<script>`x`\n|"]}))
     assert table.splitlines() == [
         "| a\\|b |",
         "| --- |",

@@ -15,8 +15,14 @@ from reports.present import OVER_PROMPTS, formatted
 from reports.statistics import holm, interval, sign_flip
 from reports.tables import paired, ranks, sparsity, stability
 from reports.tables.leaderboard import leaderboard
-from reports.tables.paired import A_DRAW_AS_GOOD, NO_SHARED_PROMPT, NOT_TOLD_APART
-from reports.tables.undecided import TOO_FEW, too_few, undefined
+from reports.tables.paired import (
+    A_DRAW_AS_GOOD,
+    NO_SHARED_PROMPT,
+    NOT_TOLD_APART,
+    TOO_FEW,
+    too_few,
+    undefined,
+)
 from reports.text import interval as interval_text
 from tests.reports.conftest import make_cell
 

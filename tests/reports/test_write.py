@@ -266,9 +266,9 @@ def test_file_names_are_safe_and_distinct() -> None:
     assert stems == ["org_model", "org_model-2", ""]
 
 
-def test_reports_need_neither_torch_nor_much_to_import() -> None:
+def test_the_lists_of_figures_and_tables_are_light() -> None:
     code = (
-        "import sys, reports.write, reports.present\n"
+        "import sys, reports.figures, reports.tables\n"
         "print(*{'torch', 'transformers', 'matplotlib', 'pandas', 'jinja2'} & set(sys.modules))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -296,20 +296,21 @@ def test_a_report_is_written_without_torch(run_directory: Path, tmp_path: Path) 
 def test_the_latex_tables_compile(index: Path, run_directory: Path, tmp_path: Path) -> None:
     results = load(run_directory)
     changes = Changes.of(results, results.only(methods=["dla", "activ_scalar"]))
-    folder = ReportFolder(tmp_path / "change")
-    write_table(changes.frame, strings(changes.frame), folder, "change", "all", PAPER)
+    (tmp_path / "change").mkdir()
+    files = lambda kind: tmp_path / "change" / f"change.{kind}"  # noqa: E731
+    write_table(changes.frame, strings(changes.frame), files, "all", PAPER)
     every_letter = "".join(map(chr, (*range(32, 127), *range(0xA1, 0x100), 0x4E2D)))
-    (tmp_path / "letters.tex").write_text(latex(["a"], [[every_letter]]), "utf-8")
-    hostile = latex(["[1] task", "n"], [["[x].jsonl", "1"], ["*", "2"], ["[3pt]", "3"]])
+    (tmp_path / "letters.tex").write_text(latex(pd.DataFrame({"a": [every_letter]})), "utf-8")
+    hostile = latex(pd.DataFrame({"[1] task": ["[x].jsonl", "*", "[3pt]"], "n": ["1", "2", "3"]}))
     (tmp_path / "hostile.tex").write_text(hostile, "utf-8")
     long = "activ_scalar · lambda_f=0, lambda_m=0.001, margin=0"
     worst = [long, long.replace("=", "≥"), *["[0.123]"] * 4, "1.0000", f"behind the best; {long}"]
     head = ["method a", "method b", "difference", "low", "high", "p", "p holm", "verdict"]
-    (tmp_path / "long.tex").write_text(latex(head, [worst] * 3), "utf-8")
+    (tmp_path / "long.tex").write_text(latex(pd.DataFrame([worst] * 3, columns=head)), "utf-8")
     tables = [
         *sorted((index.parent / "tables").glob("*.tex")),
         *(tmp_path / f"{name}.tex" for name in ("letters", "hostile", "long")),
-        tmp_path / "change" / "tables" / "change.tex",
+        tmp_path / "change" / "change.tex",
     ]
     assert len(tables) >= 11
     first_lines = {table.read_text("utf-8").partition("\n")[0] for table in tables}

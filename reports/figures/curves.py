@@ -1,0 +1,183 @@
+"""Curves of E_0: over the k strongest points, and over the price paid.
+
+`sparsity`: the k strongest points, each with a strength tuned for Psi. `localisation`: the same at
+one price, controls as a band. `price`: all points, E_0 against what was paid on test.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+from pandas import DataFrame
+
+from bench.store.records import MAIN_PRICE
+from reports import style
+from reports.curves import Curve, Kind, curves
+from reports.figures.marks import look_of, marker_of
+from reports.figures.panels import canvas_of, legend
+from reports.floor import floor_of
+from reports.load import Results, of_pair
+from reports.palette import base_name
+from reports.text import MINUS, number, shorten
+from tasks.errors import UserInputError
+
+WIDTH, PLOT = 5.5, 2.5
+CLIP = 2.5
+"""The axis ends at this many times the unsteered E_0."""
+WANTED = {
+    "sparsity": "`sparsity: {points: 8}`",
+    "localisation": "`localisation: {k: [1, 4, 16, 64]}`",
+    "price_curve": "`prices: {curve: true}`",
+}
+
+
+@of_pair
+def sparsity_data(results: Results, model: str, task: str) -> DataFrame:
+    """Return method, control, k, beta, E_0 (95 % over prompts: low, high) and F, a row a k.
+
+    With them stand the area under the curve and E_0 of the unsteered model. Raises UserInputError
+    where no cell stores a curve: they are measured on request.
+    """
+    return _data(_known(results, model, task, "sparsity"), "k")
+
+
+@of_pair
+def localisation_data(results: Results, model: str, task: str) -> DataFrame:
+    """Return what `sparsity_data` does of the k strongest points at one price."""
+    return _data(_known(results, model, task, "localisation"), "k")
+
+
+@of_pair
+def price_data(results: Results, model: str, task: str) -> DataFrame:
+    """Return what `sparsity_data` does at every price on train; -F is the price paid on test.
+
+    `floor` is the least price at which a prompt of the task can be flipped, a mean over prompts.
+    """
+    known = _known(results, model, task, "price_curve")
+    return _data(known, "price").assign(floor=floor_of(results, model, task))
+
+
+def _data(known: Sequence[Curve], x: str) -> DataFrame:
+    return DataFrame(
+        [
+            {
+                **{"method": one.label, "control": one.control, x: at, "beta": one.beta[place]},
+                "E_0": float(one.mean[place]),
+                **dict(zip(("low", "high"), one.interval_at(place), strict=True)),
+                "F": -float(one.paid[place]),
+                **{"area": one.area, "E_0_unsteered": one.unsteered},
+            }
+            for one in known
+            for place, at in enumerate(one.x)
+        ]
+    )
+
+
+def _known(results: Results, model: str, task: str, kind: Kind) -> list[Curve]:
+    found = curves(results, model, task, kind)
+    if not found:
+        raise UserInputError(
+            f"{model} · {task} stores no {kind.replace('_', ' ')}; a matrix with {WANTED[kind]} "
+            "measures them"
+        )
+    return sorted(found, key=lambda one: -one.area)
+
+
+@of_pair
+@style.drawing
+def sparsity(results: Results, model: str, task: str, width: float | None = None) -> Figure:
+    """Return E_0 on test against k (log axis), with 95 % over prompts as a band.
+
+    The legend has the area under each curve, best first; dashed is the unsteered model. Errors as
+    `sparsity_data`.
+    """
+    known = _known(results, model, task, "sparsity")
+    lines = ["only the k strongest points are steered; bands: 95 % over prompts"]
+    canvas, axes = _axes(known, f"{model} · {task}", lines, width)
+    for one in known:
+        _draw(axes, results, one, one.x, number(one.area, 2), canvas.get_figwidth())
+    return _finished(canvas, axes, known, "k strongest points left", "area (mean E₀ over log k)")
+
+
+@of_pair
+@style.drawing
+def localisation(results: Results, model: str, task: str, width: float | None = None) -> Figure:
+    """Return E_0 on test against k (log axis), all at one price; dotted are controls.
+
+    The legend has the share of the unsteered E_0 that is made up for, averaged over log k, best
+    first. Errors as `localisation_data`.
+    """
+    known = _known(results, model, task, "localisation")
+    price = next(r.localisation.price for r in results.of(model, task) if r.localisation)
+    lines = [
+        f"does it know where? only the k strongest points are steered, at {price:g} nats on train; "
+        "bands: 95 % over prompts, of controls their draws"
+    ]
+    canvas, axes = _axes(known, f"{model} · {task}", lines, width)
+    for one in known:
+        area = number(one.made_up(one.area), 2)
+        _draw(axes, results, one, one.x, area, canvas.get_figwidth())
+    return _finished(canvas, axes, known, "k strongest points left", "area (share made up for)")
+
+
+@of_pair
+@style.drawing
+def price(results: Results, model: str, task: str, width: float | None = None) -> Figure:
+    """Return E_0 on test against the price paid there (log axis), all points acting.
+
+    The dotted vertical line is the floor of the task: the least price at which a prompt can be
+    flipped, a mean over prompts. The dashed one is the unsteered model, the thin one the price at
+    which methods are ranked. Errors as `price_data`.
+    """
+    known = _known(results, model, task, "price_curve")
+    lines = ["does it steer? all points act; strengths are chosen on train for each price"]
+    canvas, axes = _axes(known, f"{model} · {task}", lines, width)
+    for one in known:
+        area = number(one.made_up(one.area), 2)
+        _draw(axes, results, one, np.maximum(one.paid, 1e-3), area, canvas.get_figwidth())
+    floor = floor_of(results, model, task)
+    how: dict[str, Any] = {"color": style.MUTED, "linewidth": 0.9}
+    axes.axvline(floor, linestyle=":", label=f"floor of the task: {number(floor, 2)} nats", **how)
+    axes.axvline(MAIN_PRICE, linestyle="-", **{**how, "linewidth": 0.4})
+    label = f"price paid on test, {MINUS}F in nats"
+    return _finished(canvas, axes, known, label, "area (share made up for)")
+
+
+def _axes(
+    known: Sequence[Curve], title: str, lines: Sequence[str], width: float | None
+) -> tuple[Figure, Axes]:
+    width = width or WIDTH
+    height = PLOT + 0.3 + 0.155 * (len(known) + 2) / (2 if width > 5 else 1)
+    canvas = canvas_of(width, height, title, lines)
+    return canvas, canvas.add_subplot()
+
+
+def _draw(axes: Axes, results: Results, one: Curve, x: ArrayLike, area: str, width: float) -> None:
+    look = look_of(results, one.label)
+    name = shorten(one.label, int(9 * width / (2 if width > 5 else 1)))
+    dashes = {"random": ":", "shuffled": (0, (1, 1))}.get(base_name(one.label), "-")
+    how = marker_of(look, 3.8)
+    axes.plot(
+        x, one.mean, label=style.drawable(f"{area}  {name}"), linestyle=dashes, linewidth=1.3, **how
+    )
+    low, high = np.transpose([one.interval_at(place) for place in range(len(one.x))])
+    if np.isfinite(low).all() and not one.control:
+        axes.fill_between(x, low, high, color=look.colour, alpha=0.12, linewidth=0)
+
+
+def _finished(
+    canvas: Figure, axes: Axes, known: Sequence[Curve], x_label: str, title: str
+) -> Figure:
+    unsteered = float(np.mean([one.unsteered for one in known]))
+    if np.isfinite(unsteered):
+        how: dict[str, Any] = {"color": style.MUTED, "linestyle": "--", "linewidth": 0.9}
+        axes.axhline(unsteered, label="unsteered model", **how)
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], CLIP * unsteered))
+    axes.set(xscale="log", xlabel=x_label, ylabel="E₀ on test")
+    style.whole_numbers(axes.xaxis)
+    axes.set_ylim(top=0.04 * abs(axes.get_ylim()[0]))
+    legend(canvas, axes, title=title, title_fontsize=style.letters(canvas.get_figwidth()))
+    return canvas
