@@ -69,7 +69,7 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
     UserInputError for unknown names.
     """
     rows: list[dict[str, Any]] = []
-    for pair in dict.fromkeys((one.model, one.task) for one in results.matching(model, task)):
+    for pair in results.pairs_of(model, task):
         of_pair = []
         for one in curves(results, *pair):
             low, high = interval(one.area_per_prompt, one.weights)
