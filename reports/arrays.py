@@ -6,7 +6,7 @@ page decodes a method's arrays when it is shown.
 """
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,18 +25,18 @@ SWEPT = ("logit_answer", "logit_foil", "p_answer", "p_foil", "kl")
 STORED = ("ld", "kl", "p_answer", "p_foil")
 
 
-class Strings:
-    """Strings by number, each once."""
+class Numbered:
+    """Values by number, each once."""
 
     def __init__(self) -> None:
-        self.known: list[str] = []
-        self._index: dict[str, int] = {}
+        self._index: dict[Hashable, int] = {}
 
-    def index(self, text: str) -> int:
-        if text not in self._index:
-            self._index[text] = len(self.known)
-            self.known.append(text)
-        return self._index[text]
+    @property
+    def known(self) -> list[Any]:
+        return list(self._index)
+
+    def index(self, value: Hashable) -> int:
+        return self._index.setdefault(value, len(self._index))
 
 
 def entry_of(
@@ -44,7 +44,7 @@ def entry_of(
     label: str,
     group: Sequence[CellRecord],
     splits: Sequence[str],
-    strings: Strings,
+    strings: Numbered,
 ) -> dict[str, Any]:
     """Return what the page has of one method, whose cells are `group`.
 
@@ -111,7 +111,7 @@ def _map(one: ScoreMap, scale: float) -> dict[str, Any]:
 
 
 def _sweep(
-    record: CellRecord, tensors: Tensors, split: str, strings: Strings
+    record: CellRecord, tensors: Tensors, split: str, strings: Numbered
 ) -> dict[str, Any] | None:
     """Of the displayed prompts: (prompt, beta) each, and the likeliest tokens."""
     beta, prompts = (tensors.get(f"sweep.{split}.{name}") for name in ("beta", "prompt"))

@@ -16,7 +16,7 @@ from pandas import DataFrame
 
 from bench.store.records import CellRecord, MetricRow
 from bench.store.tidy import variant_labels
-from reports.load import Results, plain_name
+from reports.load import Results, judged, plain_name
 from reports.outcomes import per_prompt
 from tasks.errors import UserInputError
 
@@ -62,12 +62,7 @@ def points(results: Results, model: str, task: str) -> DataFrame:
     """
     records = [record for record in results.of(model, task) if not record.control]
     labels = variant_labels(records)
-    rows = [
-        _point(record, row, labels[record.id])
-        for record in records
-        for row in record.metrics
-        if row.beta_kind == ("one" if record.trained else "star")
-    ]
+    rows = [_point(record, row, labels[record.id]) for record in records for row in judged(record)]
     columns = ("cell", "method", "label", "split", "E_0", "E_0_unsteered", "F")
     return DataFrame(rows, columns=[*columns, "count", "smallest_k", "smallest", "n_parameters"])
 

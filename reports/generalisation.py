@@ -5,8 +5,8 @@ from typing import Any
 from pandas import DataFrame
 
 from bench.store.records import CellRecord
-from bench.store.tidy import variant_labels
-from reports.load import Results
+from reports.fronts import points
+from reports.load import Results, of_pair
 from reports.statistics import AT_MOST_0, t_interval
 from tasks.errors import UserInputError
 
@@ -21,28 +21,11 @@ def by_refit(results: Results, model: str, task: str) -> DataFrame:
     A refit is a seed and a draw of prompts: cells of one refit saw the same prompts. Untrained
     methods are taken at beta*.
     """
-    records = [
-        record
-        for record in results.of(model, task)
-        if not record.control and record.status == "done"
-    ]
-    labels = variant_labels(records)
-    rows = [
-        {
-            "cell": record.id,
-            "method": labels[record.id],
-            "refit": refit_of(record),
-            "split": row.split,
-            "E_0": row.E_0,
-            "F": row.F,
-            "E_0_unsteered": row.E_0_unsteered,
-        }
-        for record in records
-        for row in record.metrics
-        if row.split in SPLITS and row.beta_kind == ("one" if record.trained else "star")
-    ]
+    found = points(results, model, task)
+    refits = {record.id: refit_of(record) for record in results.of(model, task)}
+    found = found.assign(method=found["label"], refit=found["cell"].map(refits))
     columns = ["cell", "method", "refit", "split", "E_0", "F", "E_0_unsteered"]
-    return DataFrame(rows, columns=columns)
+    return found[found["split"].isin(SPLITS)][columns]
 
 
 def refit_of(record: CellRecord) -> str:
@@ -51,13 +34,13 @@ def refit_of(record: CellRecord) -> str:
     return f"seed {record.seed}, prompts {prompts.get('seed', 0)}"
 
 
-def table(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
+@of_pair
+def table(results: Results, model: str, task: str) -> DataFrame:
     """Return a row a method and split, means over refits with Student's 95 % interval.
 
     Columns: method, split, n_refits, and E_0, E_0_low, E_0_high, F, F_low, F_high; a row of the
     unsteered model leads each split. Raises UserInputError where the shifted split is missing.
     """
-    model, task = results.one(model, task)
     found = by_refit(results, model, task)
     if "shifted" not in set(found["split"]):
         raise UserInputError(
@@ -67,17 +50,16 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
     rows: list[dict[str, Any]] = []
     for split in SPLITS:
         own = found[found["split"] == split]
-        refits = own.drop_duplicates("refit")
-        unsteered = t_interval(refits["E_0_unsteered"].tolist(), AT_MOST_0)
-        rows.append(
-            {"method": "(unsteered)", "split": split, "n_refits": unsteered.n}
-            | {"E_0": unsteered.mean, "E_0_low": unsteered.low, "E_0_high": unsteered.high}
-            | {"F": 0.0, "F_low": 0.0, "F_high": 0.0}
+        unsteered = own.drop_duplicates("refit").assign(
+            method="(unsteered)", E_0=lambda frame: frame["E_0_unsteered"], F=0.0
         )
-        for method, group in own.groupby("method", sort=False):
-            row: dict[str, Any] = {"method": method, "split": split, "n_refits": len(group)}
+        for one in (unsteered, *(group for _, group in own.groupby("method", sort=False))):
+            row: dict[str, Any] = {"method": one["method"].iloc[0], "split": split}
+            row["n_refits"] = len(one)
             for name in ("E_0", "F"):
-                one = t_interval(group[name].tolist(), AT_MOST_0)
-                row |= {name: one.mean, f"{name}_low": one.low, f"{name}_high": one.high}
+                mean = t_interval(one[name].tolist(), AT_MOST_0)
+                row |= {name: mean.mean, f"{name}_low": mean.low, f"{name}_high": mean.high}
+            if one is unsteered:
+                row |= {"F_low": 0.0, "F_high": 0.0}
             rows.append(row)
     return DataFrame(rows)

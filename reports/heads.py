@@ -1,7 +1,6 @@
 """Attention heads: which of them methods single out, and how far they agree on it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -11,9 +10,10 @@ from scipy.stats import hypergeom
 
 from bench.agreement.table import kendall
 from bench.store.records import CellRecord
-from bench.store.tidy import variant_labels
 from reports.generalisation import refit_of
-from reports.load import Results
+from reports.labels import group_cells
+from reports.load import Results, of_pair
+from reports.scores import overlap
 from tasks.errors import UserInputError
 
 TOP = 10
@@ -44,20 +44,11 @@ class HeadScores:
         """The scores of the first refit."""
         return next(iter(self.draws.values()))
 
-    def led_by(self, refits: Sequence[str]) -> "HeadScores":
-        """Return the same with these refits first."""
-        order = dict.fromkeys([*refits, *self.draws])
-        return replace(
-            self,
-            records={refit: self.records[refit] for refit in order},
-            draws={refit: self.draws[refit] for refit in order},
-        )
-
 
 def head_scores(results: Results, model: str, task: str) -> list[HeadScores]:
     """Return the head scores of every method that has them at one position, controls left out.
 
-    Raises UserInputError where no method has.
+    What was measured under the same refits leads. Raises UserInputError where no method has any.
     """
     records = [
         record
@@ -74,25 +65,24 @@ def head_scores(results: Results, model: str, task: str) -> list[HeadScores]:
             f"{results.store.directory} has no scores of heads at one position on {model} · "
             f"{task}; `sites: [o]` with `positions: last` makes some."
         )
-    labels = variant_labels(records)
-    groups: dict[str, list[CellRecord]] = {}
-    for record in records:
-        groups.setdefault(labels[record.id], []).append(record)
-    methods = [_read(results, label, group) for label, group in groups.items()]
-    shared = [refit for refit in methods[0].draws if all(refit in one.draws for one in methods)]
-    return [one.led_by(shared) for one in methods]
-
-
-def _read(results: Results, label: str, group: list[CellRecord]) -> HeadScores:
-    records = {refit_of(record): record for record in group}
-    draws = {
-        # (head, layer, 1) -> (layer, head)
-        refit: results.small_tensors(record.id)["scores"][..., 0].T.astype(np.float64)
-        for refit, record in records.items()
+    groups = {
+        label: {refit_of(record): record for record in group}
+        for label, group in group_cells(records).items()
     }
-    grid = group[0].grid
-    assert grid is not None
-    return HeadScores(label, grid.sites[0], records, draws)
+    of_all = [set(own) for own in groups.values()]
+    shared = [refit for own in groups.values() for refit in own if all(refit in s for s in of_all)]
+    found = []
+    for label, own in groups.items():
+        own = {refit: own[refit] for refit in dict.fromkeys([*shared, *own])}
+        draws = {
+            # (head, layer, 1) -> (layer, head)
+            refit: results.small_tensors(record.id)["scores"][..., 0].T.astype(np.float64)
+            for refit, record in own.items()
+        }
+        grid = next(iter(own.values())).grid
+        assert grid is not None
+        found.append(HeadScores(label, grid.sites[0], own, draws))
+    return found
 
 
 def largest(scores: NDArray[np.float64], k: int = TOP) -> list[tuple[int, int]]:
@@ -102,25 +92,20 @@ def largest(scores: NDArray[np.float64], k: int = TOP) -> list[tuple[int, int]]:
     return [(int(place // sizes.shape[1]), int(place % sizes.shape[1])) for place in order]
 
 
-def overlap(one: NDArray[np.float64], other: NDArray[np.float64], k: int = TOP) -> int:
-    """Return how many of the k heads of largest |score| two score maps have in common."""
-    return len({*largest(one, k)} & {*largest(other, k)})
-
-
 def overlap_by_chance(k: int, n_heads: int) -> tuple[float, int]:
     """Return the mean overlap of two random choices of k heads, and its 95th percentile."""
     chance = hypergeom(n_heads, k, k)
     return k * k / n_heads, int(chance.ppf(0.95))
 
 
-def table(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
+@of_pair
+def table(results: Results, model: str, task: str) -> DataFrame:
     """Return a row a pair of methods and refit that both have.
 
     Columns: method_a, method_b, refit, cell_a, cell_b, tau (Kendall, over all heads), k, overlap
     (heads in common among the k largest), chance, chance_high (mean and 95th percentile of random
     choices), n_heads, top_a, top_b (the largest head of each).
     """
-    model, task = results.one(model, task)
     rows = []
     for one, other in combinations(head_scores(results, model, task), 2):
         for refit in (refit for refit in one.draws if refit in other.draws):
@@ -137,7 +122,7 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
                     "cell_b": other.records[refit].id,
                     "tau": kendall(a, b),
                     "k": k,
-                    "overlap": overlap(a, b, k),
+                    "overlap": int(overlap(a, b, np.array([k]))[0] * k + 0.5),
                     "chance": chance,
                     "chance_high": high,
                     "n_heads": n_heads,
@@ -149,11 +134,12 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
     return DataFrame(rows, columns=[*names, "chance_high", "n_heads", "top_a", "top_b"])
 
 
-def scores(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
+@of_pair
+def scores(results: Results, model: str, task: str) -> DataFrame:
     """Return a row a method, refit, layer and head: method, refit, cell, layer, head, score."""
     rows = [
         (one.method, refit, one.records[refit].id, *place, float(score))
-        for one in head_scores(results, *results.one(model, task))
+        for one in head_scores(results, model, task)
         for refit, draw in one.draws.items()
         for place, score in np.ndenumerate(draw)
     ]

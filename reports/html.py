@@ -75,7 +75,6 @@ def page(results: Results, drawn: Sequence[Drawn], changes: Changes | None = Non
 
 
 def environment() -> Environment:
-
     environment = Environment(
         loader=PackageLoader("reports"),
         autoescape=True,

@@ -12,7 +12,7 @@ from pandas import DataFrame
 
 from bench.agreement.table import COLUMNS
 from bench.store.cells import Cell, Tensors
-from bench.store.records import CellRecord
+from bench.store.records import CellRecord, MetricRow
 from bench.store.results import RunStore
 from bench.store.tidy import tidy_table, variant_labels
 from reports.missing import Missing, read
@@ -157,24 +157,23 @@ class Results:
 
     def matching(self, model: str | None = None, task: str | None = None) -> list[CellRecord]:
         """Return the records of a model and task, of either alone, or all; errors as `of`."""
-        given = {"model": model, "task": task}
-        self.check(**{kind: name for kind, name in given.items() if name is not None})
+        self.check(model=model, task=task)
+        return [
+            record
+            for record in self.records
+            if model in (None, record.model) and task in (None, record.task)
+        ]
 
-        def found() -> list[CellRecord]:
-            return [
-                record
-                for record in self.records
-                if model in (None, record.model) and task in (None, record.task)
-            ]
-
-        return self.once(("matching", model, task), found)
+    def pairs_of(self, model: str | None, task: str | None) -> list[tuple[str, str]]:
+        """Return every (model, task) of `matching`, in the order of the records."""
+        return list(dict.fromkeys((one.model, one.task) for one in self.matching(model, task)))
 
     def one(self, model: str | None = None, task: str | None = None) -> tuple[str, str]:
         """Return the (model, task) that is meant; either may be None where the run has one only.
 
         Raises UserInputError for unknown names, and where there are several to choose from.
         """
-        pairs = sorted({(record.model, record.task) for record in self.matching(model, task)})
+        pairs = sorted(self.pairs_of(model, task))
         if len(pairs) == 1:
             return pairs[0]
         found = "; ".join(" · ".join(pair) for pair in pairs) or "none"
@@ -182,11 +181,11 @@ class Results:
             f"{self.store.directory}: say which model and task is meant. There are: {found}."
         )
 
-    def check(self, **names: str) -> None:
+    def check(self, **names: str | None) -> None:
         """Raise UserInputError, naming the nearest, for a model or task that the run lacks."""
         for kind, name in names.items():
             known = {getattr(one, kind) for one in self._named} - {None}
-            if name not in known:
+            if name is not None and name not in known:
                 where = self.store.directory
                 raise UserInputError(f"{where} has no {kind} {name!r}.{nearest(name, known)}")
 
@@ -203,7 +202,9 @@ def load(directory: Path | str) -> Results:
     agreement = store.frame("agreement")
     if agreement is None:
         agreement = DataFrame(columns=[*COLUMNS])
-    return Results(store, records, missing, agreement, _labels(records))
+    return Results(
+        store, records, missing, agreement, tuple(sorted({*labels_of(records).values()}))
+    )
 
 
 def of_pair(make: Callable[..., T]) -> Callable[..., T]:
@@ -226,12 +227,14 @@ def of_pair(make: Callable[..., T]) -> Callable[..., T]:
     return made
 
 
-def _labels(records: Iterable[CellRecord]) -> tuple[str, ...]:
+def labels_of(records: Iterable[CellRecord]) -> dict[str, str]:
+    """Return the label of every cell by its id, as the leaderboard of its model and task has it."""
     groups: dict[tuple[str, str], list[CellRecord]] = {}
     for record in records:
         groups.setdefault((record.model, record.task), []).append(record)
-    found = {label for group in groups.values() for label in variant_labels(group).values()}
-    return tuple(sorted(found))
+    return {
+        cell: label for group in groups.values() for cell, label in variant_labels(group).items()
+    }
 
 
 def parent_of(one: CellRecord | Missing) -> str | None:
@@ -245,6 +248,16 @@ def prompts_seed(record: CellRecord) -> Any:
     """Return which draw of prompts a cell has; None where its settings do not say."""
     prompts = record.settings.get("prompts")
     return prompts.get("seed") if isinstance(prompts, dict) else None
+
+
+def judged(record: CellRecord, *splits: str) -> list[MetricRow]:
+    """Return what a cell reaches at the strength it is judged at: beta*, of trained methods 1."""
+    kind = "one" if record.trained else "star"
+    return [
+        row
+        for row in record.metrics
+        if row.beta_kind == kind and (not splits or row.split in splits)
+    ]
 
 
 def plain_name(method: str) -> str:

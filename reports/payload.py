@@ -9,8 +9,7 @@ import json
 from collections import Counter
 from typing import Any
 
-from bench.store.records import CellRecord, PromptRecord
-from reports.arrays import SHOWN_PROMPTS, Strings, entry_of
+from reports.arrays import SHOWN_PROMPTS, Numbered, entry_of
 from reports.labels import group_cells
 from reports.load import Results, splits_of
 from reports.tables.leaderboard import leaderboard
@@ -69,55 +68,28 @@ def _safe(block: dict[str, Any]) -> str:
 def _block(results: Results, model: str, task: str) -> dict[str, Any]:
     records = results.of(model, task)
     splits = splits_of([record for record in records if record.status == "done"])
-    strings, prompts = Strings(), _Prompts()
+    strings, prompts, asked = Numbered(), Numbered(), Numbered()
     groups = group_cells(records)
     order = [label for label in leaderboard(results, model, task)["method"] if label in groups]
     entries = []
     for label in order:
-        group = groups[label]
-        entry = entry_of(results, label, group, splits, strings)
-        entry["asked"] = prompts.of(group, splits)
+        entry = entry_of(results, label, groups[label], splits, strings)
+        # methods need not have the same prompts: how many train prompts there are may vary
+        record = next((one for one in groups[label] if one.status == "done"), None)
+        numbers = tuple(
+            (split, tuple(prompts.index((p.clean, p.answer, p.foil)) for p in of[:SHOWN_PROMPTS]))
+            for split in splits
+            if record and (of := record.prompts.get(split)) is not None
+        )
+        entry["asked"] = asked.index(numbers) if record else None
         entries.append(entry)
+    names = ("clean", "answer", "foil")
     return {
         "model": visible(model),
         "task": visible(task),
         "splits": splits,
-        "prompts": prompts.known,
-        "asked": prompts.lists,
+        "prompts": [dict(zip(names, map(visible, one), strict=True)) for one in prompts.known],
+        "asked": [{split: list(of) for split, of in one} for one in asked.known],
         "methods": entries,
         "strings": strings.known,
     }
-
-
-class _Prompts:
-    """Prompts by number, each once, and which a method was asked, by number too.
-
-    Methods of one task need not have the same: the number of train prompts may vary, or the length.
-    """
-
-    def __init__(self) -> None:
-        self.known: list[dict[str, str]] = []
-        self.lists: list[dict[str, list[int]]] = []
-        self._index: dict[tuple[str, ...], int] = {}
-
-    def of(self, group: list[CellRecord], splits: list[str]) -> int | None:
-        """Return the number of the lists of the group's first finished cell."""
-        record = next((one for one in group if one.status == "done"), None)
-        if record is None:
-            return None
-        asked = {
-            split: [self._number(prompt) for prompt in record.prompts[split][:SHOWN_PROMPTS]]
-            for split in splits
-            if split in record.prompts
-        }
-        if asked not in self.lists:
-            self.lists.append(asked)
-        return self.lists.index(asked)
-
-    def _number(self, prompt: PromptRecord) -> int:
-        key = (prompt.clean, prompt.answer, prompt.foil)
-        if key not in self._index:
-            self._index[key] = len(self.known)
-            names = ("clean", "answer", "foil")
-            self.known.append(dict(zip(names, map(visible, key), strict=True)))
-        return self._index[key]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from pandas import DataFrame
 
 from reports.load import Results
@@ -12,6 +13,7 @@ from reports.text import (
     NOT_MEANINGFUL,
     TIMES,
     interval,
+    known,
     number,
     significant,
     spread,
@@ -42,22 +44,15 @@ def formatted(board: DataFrame) -> DataFrame:
     paper's), cost and status. Where a price was chosen E₀ and F are at that price.
     Raises ValueError for a board of several models or tasks.
     """
-    rows = _rows_of(board)
+    rows: list[dict[str, Any]] = board.to_dict("records")
     if len({(row["model"], row["task"]) for row in rows}) > 1:
         raise ValueError("format the leaderboard of one model and task at a time")
-    splits = [name.removeprefix("F_") for name in board.columns if _is_split_column(name)]
+    columns = [name.removeprefix("F_") for name in board.columns if name.startswith("F_")]
+    splits = [name for name in columns if not name.endswith(("_low", "_high"))]
     splits.sort(key=lambda split: split != "test")
     lines = [_unsteered(rows, splits)] if splits else []
     lines += [_line(row, splits) for row in rows]
     return DataFrame(lines)
-
-
-def _is_split_column(name: str) -> bool:
-    return name.startswith("F_") and not name.endswith(("_low", "_high"))
-
-
-def _rows_of(board: DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in board.to_dict("records")]
 
 
 def _line(row: dict[str, Any], splits: list[str]) -> dict[str, str]:
@@ -93,10 +88,7 @@ def _line(row: dict[str, Any], splits: list[str]) -> dict[str, str]:
 
 def kind(row: dict[str, Any]) -> str:
     """Return what a row is: `trained`, `untrained`, or `control x 5` (a mean over draws)."""
-    if row["control"]:
-        draws = row["n_cells"]
-        return "control" if draws < 2 else f"control {TIMES} {draws}"
-    what = "trained" if row["trained"] else "untrained"
+    what = "control" if row["control"] else "trained" if row["trained"] else "untrained"
     return what if row["n_cells"] < 2 else f"{what} {TIMES} {row['n_cells']}"
 
 
@@ -137,7 +129,7 @@ def _unsteered(rows: list[dict[str, Any]], splits: list[str]) -> dict[str, str]:
     """The reference that every E_0 is judged by; a range where the methods disagree on it."""
 
     def over_rows(name: str, digits: int) -> str:
-        values = [row[name] for row in rows if row[name] is not None and row[name] == row[name]]
+        values = list(filter(known, (row[name] for row in rows)))
         if not values:
             return MISSING
         texts = sorted({number(value, digits) for value in values})
@@ -162,13 +154,13 @@ def strings(frame: DataFrame) -> DataFrame:
         str(name).replace("_", " "): [_string(str(name), value) for value in frame[name]]
         for name in frame.columns
     }
-    return type(frame)(shown)
+    return DataFrame(shown)
 
 
 def _string(name: str, value: object) -> str:
     if isinstance(value, str):
         return visible(value)
-    if isinstance(value, bool) or type(value).__name__ == "bool":
+    if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if name.startswith("n_") or name in WHOLE:
         return number(value, 0)
@@ -179,8 +171,7 @@ def _string(name: str, value: object) -> str:
 
 def missing(results: Results) -> list[dict[str, str]]:
     """Return what the run has no result for, a line for cells alike (`reports.tables.missing`)."""
-    return [{name: _text(value) for name, value in row.items()} for row in grouped(results.missing)]
-
-
-def _text(value: object) -> str:
-    return MISSING if value is None else visible(str(value))
+    return [
+        {name: MISSING if value is None else visible(str(value)) for name, value in row.items()}
+        for row in grouped(results.missing)
+    ]

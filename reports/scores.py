@@ -96,7 +96,7 @@ def shared(a: Scored, b: Scored) -> tuple[Values, Values, tuple[Point, ...]]:
 
 def overlap(a: Values, b: Values, sizes: NDArray[np.int64]) -> Values:
     """Return for every k the share of a's k largest |scores| that are among b's k largest."""
-    ranks = [np.argsort(np.argsort(-np.abs(values), kind="stable")) for values in (a, b)]
+    ranks = [np.argsort(np.argsort(-np.abs(one), None, kind="stable")) for one in (a, b)]
     together = np.sort(np.maximum(*ranks))  # a point is in both tops from k = its worse rank + 1 on
     return np.asarray(np.searchsorted(together, sizes, side="left") / sizes)
 

@@ -85,7 +85,6 @@ def diverging() -> Colormap:
 
 @cache
 def _diverging(colours_of: tuple[str, ...]) -> Colormap:
-
     colours = LinearSegmentedColormap.from_list("foil_to_answer", colours_of)
     # what is masked is transparent, so that the hatched background of the axes shows
     return colours.with_extremes(bad=(0.0, 0.0, 0.0, 0.0))
@@ -93,7 +92,6 @@ def _diverging(colours_of: tuple[str, ...]) -> Colormap:
 
 @cache
 def _glyphs() -> frozenset[int]:
-
     return frozenset(get_font(findfont(FontProperties(family="DejaVu Sans"))).get_charmap())
 
 

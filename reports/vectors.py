@@ -17,7 +17,7 @@ from pandas import DataFrame
 from bench.agreement.table import kendall
 from bench.store.records import CellRecord
 from bench.store.tidy import variant_labels
-from reports.load import Results
+from reports.load import Results, of_pair
 from tasks.errors import UserInputError
 
 METHOD = "steer_vec"
@@ -115,11 +115,11 @@ def _read(results: Results, label: str, group: list[CellRecord]) -> Seeds:
     )
 
 
-def table(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
+@of_pair
+def table(results: Results, model: str, task: str) -> DataFrame:
     """Return a row a setting and statistic: model, task, method, statistic, n_seeds, mean, low,
     high (smallest and largest over pairs of seeds).
     """
-    model, task = results.one(model, task)
     return DataFrame(
         [
             {

@@ -6,7 +6,7 @@ from bench.store.records import CellRecord
 from reports.claims.claim import Measured, PaperResults, finished
 from reports.generalisation import refit_of
 from reports.heads import table
-from reports.load import Results
+from reports.load import Results, judged
 from reports.statistics import SHARE, t_interval
 from reports.text import number
 from tasks.errors import UserInputError
@@ -18,12 +18,7 @@ def flips(source: PaperResults, method: str) -> Measured:
     """The share of (prompt, sign) of train and test that flip at beta*; 0.5: no steering."""
     found, cells = [], []
     for record in finished(source.results("fig9"), method):
-        kind = "one" if record.trained else "star"
-        rows = [
-            row
-            for row in record.metrics
-            if row.split in ("train", "test") and row.beta_kind == kind
-        ]
+        rows = judged(record, "train", "test")
         flipped = [(row.flips_plus + row.flips_minus) / 2 for row in rows]
         found.append(float(np.average(flipped, weights=[row.n_prompts for row in rows])))
         cells.append(record.id)

@@ -47,13 +47,12 @@ def _paired(
     cells: list[str] = []
     for pair in results.pairs():
         found = by_refit(results, *pair)
-        found = found[found["method"].isin([one, other])]
         table = found.pivot_table(
             index=["refit", "method"], columns="split", values="E_0", sort=False
         )
         by_method = of_refit(table).unstack(sort=False).reindex(columns=[one, other]).dropna()
         differences += (by_method[one] - by_method[other]).astype(float).tolist()
-        cells += list(dict.fromkeys(found["cell"]))
+        cells += list(dict.fromkeys(found[found["method"].isin([one, other])]["cell"]))
     if not differences:
         raise UserInputError(f"no refit has finished cells of both {one} and {other}")
     return Measured.of(t_interval(differences), DRAWS, cells)

@@ -36,7 +36,6 @@ def write_claims(directory: Path | str, presets: Sequence[str]) -> Path:
 
 
 def _page(directory: Path, rows: Sequence[Judged], presets: Sequence[str]) -> str:
-
     reports = {
         preset: f"{preset}/report/index.html"
         for preset in presets

@@ -6,7 +6,8 @@ A figure is a function of stored results alone, usable in a notebook:
 
 `model` and `task` may be left out where the run has one only. `width` is in inches (None: as wide
 as the figure asks for; `reports.style.WIDTHS` has a journal's column and page). Where the results
-hold nothing to draw it raises UserInputError that says what is missing. Beside it stands
+hold nothing to draw it raises UserInputError that says what is missing. Beside it, or where its
+entry says, stands
 
     data(results, *, model=None, task=None, ...) -> DataFrame
 
@@ -88,6 +89,7 @@ FIGURES: dict[str, FigureEntry] = {
     "fig4": FigureEntry(
         "reports.figures.vectors:figure",
         "steering vectors over seeds: change of norm, distance from the start, direction",
+        data="reports.vectors:table",
         more=(("maps", "reports.figures.vectors:maps"),),
     ),
     "fig5": FigureEntry(
@@ -103,10 +105,12 @@ FIGURES: dict[str, FigureEntry] = {
     "table2": FigureEntry(
         "reports.figures.generalisation:figure",
         "E_0 and F on train prompts, other entities and another template, over refits",
+        data="reports.generalisation:table",
     ),
     "fig7": FigureEntry(
         "reports.figures.heads:figure",
         "heads x layers at one position, a map a method, and how far they agree",
+        data="reports.heads:table",
         more=(("maps", "reports.heads:scores"),),
     ),
     "sensitivity": FigureEntry(

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 
 from bench.store.cells import Cell
-from bench.store.records import CellRecord, MetricRow
+from bench.store.records import CellRecord
 from reports import style
 from reports.figures.marks import draw_bar, draw_maps, key, limit_of, token_names
 from reports.figures.panels import canvas_of
 from reports.figures.sweep import Quantity, crossings_of, draw_sweep, prompt_of, swept_prompt
 from reports.generalisation import refit_of
 from reports.labels import group_cells, missing_by_label
-from reports.load import Results, of_pair
+from reports.load import Results, judged, of_pair
 from reports.maps import ScoreMap, score_maps
 from reports.text import number, significant, visible
 from tasks.errors import UserInputError, nearest
@@ -143,15 +143,9 @@ def _verdict(record: CellRecord) -> str:
     parts = ["trained for β = ±1" if star is None else f"β* = {significant(star)}"]
     parts += [
         f"E₀ on test {number(row.E_0)}, unsteered {number(row.E_0_unsteered)}"
-        for row in _on_test(record)
+        for row in judged(record, "test")
     ]
     return " · ".join(parts)
-
-
-def _on_test(record: CellRecord) -> list[MetricRow]:
-    """What a cell reaches on test, at the strength that it is judged at."""
-    wanted = ("test", "one" if record.trained else "star")
-    return [one for one in record.metrics if (one.split, one.beta_kind) == wanted]
 
 
 def _collect(
@@ -216,6 +210,6 @@ def _lines(row: Row) -> Iterator[dict[str, Any]]:
         ):
             found = {"beta": beta, "logit_answer": value, "logit_foil": value}
             yield {"part": "crossing", "split": split, **found}
-    for one in _on_test(row.cell.record):
+    for one in judged(row.cell.record, "test"):
         found = {"beta": one.beta, "E_0": one.E_0, "E_0_unsteered": one.E_0_unsteered}
         yield {"part": "result", "split": one.split, **found}

@@ -10,7 +10,7 @@ from bench.store.tidy import variant_labels
 from reports import style
 from reports.figures.marks import draw_numbers, looks_of_names
 from reports.figures.panels import Panel, name_rows, sheet
-from reports.load import Results, of_pair
+from reports.load import Results, judged, of_pair
 from reports.palette import Look
 from reports.text import number
 from tasks.errors import UserInputError
@@ -46,8 +46,7 @@ def data(results: Results, model: str, task: str) -> DataFrame:
                 "E_0_unsteered": row.E_0_unsteered,
             }
             for record in records
-            for row in record.metrics
-            if (row.split, row.beta_kind) == ("test", "star")
+            for row in judged(record, "test")
         ]
     )
     if found.empty or found.groupby(["corruption", "direction"]).ngroups < 2:

@@ -130,7 +130,6 @@ def _draw_front(axes: Axes, part: DataFrame, plane: Plane, colour: str, width: f
 
 
 def _count_ticks(axes: Axes, largest: float) -> None:
-
     ticks = [0, *(10**power for power in range(int(np.log10(max(largest, 1))) + 2))]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())

@@ -20,12 +20,6 @@ KEY = "means over refits with Student's 95 % interval; grey: the unsteered model
 
 
 @of_pair
-def data(results: Results, model: str, task: str) -> DataFrame:
-    """Return what is drawn (see `reports.generalisation.table`)."""
-    return table(results, model=model, task=task)
-
-
-@of_pair
 @style.drawing
 def figure(results: Results, model: str, task: str, width: float | None = None) -> Figure:
     """Return E_0 and F of every method on the three splits, side by side.

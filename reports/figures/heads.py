@@ -3,12 +3,12 @@
 After Fig. 7 and 8 of 'Activation Scaling for Steering and Interpreting Language Models' (2024).
 """
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from pandas import DataFrame
 
-from bench.agreement.table import kendall
 from reports import palette, style
 from reports.figures.marks import (
     draw_bar,
@@ -25,23 +25,16 @@ from reports.heads import (
     head_scores,
     largest,
     name_of,
-    overlap,
-    overlap_by_chance,
     table,
 )
 from reports.load import Results, of_pair
+from reports.scores import overlap, sizes_of
 from reports.text import number
 
 NAMED = 5
 PAPERS = {"pythia-1.4b": (16, 8), "gpt2": (11, 8)}
 """The head, as (layer, head), that the paper names in Fig. 7 and 8."""
 PANEL = Panel(2.8, 2.1)
-
-
-@of_pair
-def data(results: Results, model: str, task: str) -> DataFrame:
-    """Return the agreement of every two methods (see `reports.heads.table`)."""
-    return table(results, model=model, task=task)
 
 
 @of_pair
@@ -58,7 +51,8 @@ def figure(results: Results, model: str, task: str, width: float | None = None) 
     for axes, one, room in zip(page.axes, methods, page.widths, strict=False):
         _draw_heads(axes, one, room - 0.6)
         if model in PAPERS:
-            _draw_named(axes, PAPERS[model])
+            y, x = PAPERS[model]
+            axes.plot(x, y, "s", markersize=9, markerfacecolor="none", markeredgecolor=style.INK)
     if len(methods) > 1:
         _draw_overlap(page.axes[-1], results, methods, page.widths[-1] - 0.5)
     return page.canvas
@@ -81,12 +75,6 @@ def _explained(methods: list[HeadScores], named: tuple[int, int] | None) -> list
     ]
 
 
-def _draw_named(axes: Axes, head: tuple[int, int]) -> None:
-    axes.plot(
-        head[1], head[0], "s", markersize=9, markerfacecolor="none", markeredgecolor=style.INK
-    )
-
-
 def _draw_heads(axes: Axes, one: HeadScores, room: float) -> None:
     n_heads = one.scores.shape[1]
     names = [str(head) if n_heads <= 16 or head % 4 == 0 else "" for head in range(n_heads)]
@@ -102,10 +90,8 @@ def _draw_heads(axes: Axes, one: HeadScores, room: float) -> None:
     axes.set_xlabel("\n".join(["head", *style.wrap(named, room, style.FONT_SIZE)]))
     layers, heads = zip(*strongest, strict=True)
     for colour, wide in (("white", 2.2), (style.INK, 0.9)):  # seen on light and on dark
-        axes.plot(
-            heads, layers, "o", markersize=5, markerfacecolor="none", markeredgecolor=colour,
-            markeredgewidth=wide,
-        )  # fmt: skip
+        ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": colour}
+        axes.plot(heads, layers, "o", markersize=5, markeredgewidth=wide, **ring)
     draw_bar(image, axes)
 
 
@@ -113,27 +99,17 @@ def _draw_overlap(axes: Axes, results: Results, methods: list[HeadScores], room:
     """Share of the k largest heads that each other method has in common with the first."""
     first, *others = methods
     n_heads = first.scores.size
-    ks = sorted({*np.unique(np.geomspace(1, n_heads, 24).astype(int)), min(TOP, n_heads)})
+    ks = np.union1d(sizes_of(n_heads), min(TOP, n_heads))
     for other in others:
-        shares = [overlap(first.scores, other.scores, k) / k for k in ks]
+        shares = overlap(first.scores, other.scores, ks)
         label = style.fit(other.method, room - 0.8, style.SMALL)
         axes.plot(ks, shares, label=label, **marker_of(look_of(results, other.method), 2.5))
-    chance = [overlap_by_chance(k, n_heads) for k in ks]
-    axes.plot(ks, [mean / k for (mean, _), k in zip(chance, ks, strict=True)], "--",
-              color=style.MUTED, linewidth=1, label="chance")  # fmt: skip
-    axes.set_xscale("log")
+    axes.plot(ks, ks / n_heads, "--", color=style.MUTED, linewidth=1, label="chance")
+    axes.set(xscale="log", ylim=(-0.03, 1.03))
     style.whole_numbers(axes.xaxis)
-    axes.set_ylim(-0.03, 1.03)
     axes.set_title(style.fit(f"largest k in common with {first.method}", room, style.FONT_SIZE))
-    agreed = table_line(methods)
-    agreed_lines = style.wrap(agreed, room, style.FONT_SIZE)
-    axes.set_xlabel("\n".join([f"k heads of {n_heads}", *agreed_lines]))
+    pair = table(results, model=first.record.model, task=first.record.task).iloc[0]
+    said = f"τ {number(pair['tau'], 2)}, {pair['overlap']} of {pair['k']} in common"
+    lines = style.wrap(said, room, style.FONT_SIZE)
+    axes.set_xlabel("\n".join([f"k heads of {n_heads}", *lines]))
     axes.legend(frameon=False, loc="upper left")
-
-
-def table_line(methods: list[HeadScores]) -> str:
-    """Return tau and the overlap of the first two methods, as they stand in the figure."""
-    one, other = methods[:2]
-    k = min(TOP, one.scores.size)
-    tau = number(kendall(one.scores, other.scores), 2)
-    return f"τ {tau}, {overlap(one.scores, other.scores, k)} of {k} in common"

@@ -16,7 +16,7 @@ from reports.figures.marks import draw_bar, draw_map, limit_of, token_names
 from reports.figures.panels import Panel, canvas_of, fill, rows_of, total_of
 from reports.load import Results, of_pair
 from reports.text import number
-from reports.vectors import Seeds, seeds_of, table
+from reports.vectors import Seeds, seeds_of
 
 PANELS = [Panel(3.1, 2.2)] * 3
 NAME, ROW, STACKED = 0.3, 3.1, 2.4
@@ -25,12 +25,6 @@ KEY = (
     "means over seeds; points by layer and token. Under the maps: mean over pairs of seeds, and "
     "smallest to largest. Hatched: excluded, or no path leads to the answer."
 )
-
-
-@of_pair
-def data(results: Results, model: str, task: str) -> DataFrame:
-    """Return the three statistics of every setting (see `reports.vectors.table`)."""
-    return table(results, model=model, task=task)
 
 
 @of_pair

@@ -8,12 +8,11 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 
 from bench.store.records import CellRecord
-from bench.store.tidy import variant_labels
-from reports.load import Results, prompts_seed
+from reports.load import Results, labels_of, prompts_seed
 from reports.matched import matched, settings_changed
 from reports.outcomes import Prompt, outcomes
 from reports.statistics import LEVEL, holm, interval, sign_flip
-from reports.tables.paired import too_few, undefined
+from reports.tables.paired import frame_of, too_few, undefined
 
 ROUNDING = 1e-4
 """Logits: what another machine or another number of rows a forward may do to E_0."""
@@ -68,7 +67,9 @@ def table(results: Results, against: Results) -> DataFrame:
     them, a value that is no number.
     """
     sides = (results, against)
-    labels, values = zip(*((_labels(one), _per_prompt(one)) for one in sides), strict=True)
+    labels, values = zip(
+        *((labels_of(one.records), _per_prompt(one)) for one in sides), strict=True
+    )
     rows = []
     for pair in matched(results, against):
         known = [(side, one) for side, one in enumerate(pair) if one is not None]
@@ -82,16 +83,7 @@ def table(results: Results, against: Results) -> DataFrame:
         rows.append(row)
     for where in dict.fromkeys((row["model"], row["task"]) for row in rows):
         _judge([r for r in rows if (r["model"], r["task"]) == where and not r["verdict"]])
-    lines = [[row.get(name) for name in COLUMNS] for row in rows]
-    # dtype object keeps None (no such number) apart from NaN (an undefined one)
-    return DataFrame(lines, columns=list(COLUMNS), dtype=object)
-
-
-def _labels(results: Results) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for pair in results.pairs():
-        found |= variant_labels(results.of(*pair))
-    return found
+    return frame_of(rows, COLUMNS)
 
 
 def _per_prompt(results: Results) -> dict[str, dict[Prompt, float]]:

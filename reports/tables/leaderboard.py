@@ -16,6 +16,7 @@ from reports.curves import Curve, curves
 from reports.labels import group_cells, missing_by_label
 from reports.load import Results, splits_of
 from reports.missing import FAILED, NOT_COMPUTED, Missing, by_status, grouped
+from reports.tables.paired import frame_of
 from reports.tables.verdicts import intervals, verdicts
 
 VERDICTS = ("against_best", "against_controls", "localises")
@@ -49,22 +50,13 @@ def leaderboard(results: Results, model: str | None = None, task: str | None = N
     that differ in settings get rows of their own, and what differs stands behind the method.
     Raises UserInputError for a model or task that the run does not have.
     """
-    wanted = {"model": model, "task": task}
-    results.check(**{kind: name for kind, name in wanted.items() if name is not None})
-    pairs = [
-        pair
-        for pair in results.pairs()
-        if (model is None or pair[0] == model) and (task is None or pair[1] == task)
-    ]
     splits = splits_of(results.records)
     rows = []
-    for pair in pairs:
+    for pair in sorted(results.pairs_of(model, task)):
         key = ("leaderboard", *pair, *splits)
         rows += results.once(key, partial(_rows, results, *pair, splits))
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    values = [[row.get(name) for name in columns] for row in rows]
-    # dtype object keeps None (no result) apart from NaN (an undefined result)
-    return DataFrame(values, columns=columns, dtype=object)
+    return frame_of(rows, columns)
 
 
 def _rows(results: Results, model: str, task: str, splits: list[str]) -> list[dict[str, Any]]:

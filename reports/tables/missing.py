@@ -17,8 +17,7 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
     where no model and no task is asked for. Raises UserInputError for a model or task that the run
     does not have.
     """
-    wanted = {"model": model, "task": task}
-    results.check(**{kind: name for kind, name in wanted.items() if name is not None})
+    results.check(model=model, task=task)
     rows = [
         {name: getattr(one, name) for name in COLUMNS}
         for _, cells in by_status(results.missing)

@@ -4,7 +4,7 @@ The test is a permutation test over prompts (`reports.statistics.sign_flip`), ad
 all comparisons of a model and task.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -48,11 +48,15 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
     paid at least 25 % more on these prompts (`paid_a`, `paid_b`, in nats), and at a price that both
     can be read at, prompt by prompt from their stored curves, it is not.
     """
-    pairs = dict.fromkeys((one.model, one.task) for one in results.matching(model, task))
+    pairs = results.pairs_of(model, task)
     rows = [row for pair in pairs for row in compared(results, *pair)]
-    values = [[row.get(name) for name in COLUMNS] for row in rows]
-    # dtype object keeps None (no such number) apart from NaN (an undefined one)
-    return DataFrame(values, columns=list(COLUMNS), dtype=object)
+    return frame_of(rows, COLUMNS)
+
+
+def frame_of(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> DataFrame:
+    """Return rows as a frame that keeps None (no such number) apart from NaN (an undefined one)."""
+    values = [[row.get(name) for name in columns] for row in rows]
+    return DataFrame(values, columns=list(columns), dtype=object)
 
 
 def compared(results: Results, model: str, task: str) -> list[dict[str, Any]]:

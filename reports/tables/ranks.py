@@ -23,7 +23,7 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
     A method without a result in some block, or with an undefined one, has no rank, and `left_out`
     names those blocks.
     """
-    pairs = list(dict.fromkeys((one.model, one.task) for one in results.matching(model, task)))
+    pairs = results.pairs_of(model, task)
     blocks = [outcomes(results, *pair) for pair in pairs]
     blocks_of = {label: one.control for block in blocks for label, one in block.items()}
     complete = [label for label in blocks_of if all(_known(label, block) for block in blocks)]

@@ -20,7 +20,7 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
     is NaN where it is undefined (constant scores). Raises UserInputError for unknown names.
     """
     rows = []
-    for pair in dict.fromkeys((one.model, one.task) for one in results.matching(model, task)):
+    for pair in results.pairs_of(model, task):
         for one in scored(results, *pair):
             for (first, a), (second, b) in combinations(
                 zip(one.records, one.values, strict=True), 2

@@ -45,11 +45,6 @@ def test_a_rule_looks_at_the_whole_interval(
     assert "interval" in rule.words
 
 
-def test_claims_are_named_once_and_say_how_they_are_judged() -> None:
-    assert len({claim.name for claim in CLAIMS}) == len(CLAIMS) >= 14
-    assert all(claim.text and claim.quantity and claim.rule.words for claim in CLAIMS)
-
-
 def named(name: str) -> Claim:
     return next(claim for claim in CLAIMS if claim.name == name)
 
@@ -97,6 +92,7 @@ def directory(tmp_path: Path) -> Path:
     ("name", "value", "verdict"),
     [
         ("drop_from_train", 0.315, "holds"),
+        ("dla_scale", 3.0, "holds"),
         ("dynamic_generalises", 0.785, "holds"),
         ("vectors_generalise", -0.015, "cannot be said"),
         ("activ_patch_flips", 1.0, "holds"),
@@ -109,18 +105,11 @@ def test_known_numbers_give_known_verdicts(
 ) -> None:
     found = judge(named(name), PaperResults(directory))
     assert found.measured is not None
-    assert found.measured.value == pytest.approx(value, abs=0.02)
+    assert found.measured.value == pytest.approx(value, abs=0.02 if name != "dla_scale" else 0.2)
     assert found.verdict == verdict
     stored = set(RunStore.open(directory / found.claim.presets[0]).ids())
     assert found.measured.cells
     assert set(found.measured.cells) <= stored
-
-
-def test_scores_of_another_scale_are_seen(directory: Path) -> None:
-    found = judge(named("dla_scale"), PaperResults(directory))
-    assert found.measured is not None
-    assert found.measured.value == pytest.approx(3.0, abs=0.2)
-    assert found.verdict == "holds"
 
 
 def test_what_has_not_been_run_or_failed_cannot_be_said_and_says_why(directory: Path) -> None:
@@ -150,6 +139,7 @@ def test_the_first_page_holds_every_claim_and_can_be_traced(directory: Path) -> 
     page = write_claims(directory, ["table2", "fig9", "fig2"])
     text = page.read_text("utf-8")
     assert "Without a report: table2, fig9, fig2" in text
+    assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
     for claim in CLAIMS:
         assert f'id="{claim.name}"' in text
     table = pd.read_csv(directory / "claims.csv", keep_default_na=False)
@@ -177,13 +167,9 @@ def test_a_front_is_what_nothing_dominates() -> None:
             for i in range(12)
         ]
         assert front(x, y).tolist() == expected
-
-
-def test_undefined_points_are_on_no_front() -> None:
-    x = np.array([0.0, np.nan, -1.0])
-    assert front(x, np.array([-1.0, 5.0, 0.0])).tolist() == [True, False, True]
-    found = shares(["a", "b", "b"], x, np.array([-1.0, 5.0, 0.0]))
-    assert found == {"a": 0.5, "b": 0.5}
+    x, y = np.array([0.0, np.nan, -1.0]), np.array([-1.0, 5.0, 0.0])
+    assert front(x, y).tolist() == [True, False, True], "what is undefined is on no front"
+    assert shares(["a", "b", "b"], x, y) == {"a": 0.5, "b": 0.5}
     assert np.isnan(shares(["a"], np.array([np.nan]), np.array([0.0]))["a"])
 
 

@@ -6,29 +6,24 @@ import pytest
 from bench.store.results import RunStore
 from reports.figures import FIGURES
 from reports.load import load
-from tests.reports.conftest import BETAS, LAYERS, asked, make_cell
+from reports.vectors import seeds_of, table
+from tests.reports.conftest import BETAS, LAYERS, POSITIONS, SITES, asked, make_cell
 
 
-def test_fig3_has_the_sweep_of_its_prompt(small_store: RunStore) -> None:
+@pytest.mark.parametrize("stored", [True, False])
+def test_fig3_has_the_sweep_of_its_prompt_where_one_is_stored(
+    small_store: RunStore, stored: bool
+) -> None:
     record, tensors = make_cell("ccc", "activ_scalar")
     one = {"prompts": record.prompts | {"train": record.prompts["train"][:1]}}
-    small_store.write(record.model_copy(update=one), tensors)
-    found = FIGURES["fig3"].further(load(small_store.directory))["sweep"]
-    assert found["beta"].tolist() == BETAS.tolist()
-    for name in ("logit_answer", "logit_foil"):
-        assert found[name].tolist() == tensors[f"sweep.train.{name}"][0].tolist()
-    assert set(found["cell"]) == {record.id}
-    assert set(found["split"]) == {"train"}
-
-
-def test_fig3_without_a_sweep_has_no_rows(small_store: RunStore) -> None:
-    record, tensors = make_cell("ccc", "activ_scalar")
-    one = {"prompts": record.prompts | {"train": record.prompts["train"][:1]}}
-    kept = {name: values for name, values in tensors.items() if not name.startswith("sweep.")}
+    kept = {name: of for name, of in tensors.items() if stored or not name.startswith("sweep.")}
     small_store.write(record.model_copy(update=one), kept)
     found = FIGURES["fig3"].further(load(small_store.directory))["sweep"]
-    assert found.empty
     assert list(found) == ["cell", "split", "beta", "logit_answer", "logit_foil"]
+    assert found["beta"].tolist() == (BETAS.tolist() if stored else [])
+    for name in ("logit_answer", "logit_foil") if stored else ():
+        assert found[name].tolist() == tensors[f"sweep.train.{name}"][0].tolist()
+    assert set(zip(found["cell"], found["split"], strict=True)) <= {(record.id, "train")}
 
 
 def test_fig5_has_the_effectiveness_that_it_prints(small_store: RunStore) -> None:
@@ -52,3 +47,26 @@ def test_fig5_has_the_effectiveness_that_it_prints(small_store: RunStore) -> Non
     train = next(row for row in record.metrics if row.split == "train")
     assert found["E_0"].tolist() == [pytest.approx(train.E_0), -0.25]
     assert found["E_0_unsteered"].tolist() == [pytest.approx(train.E_0_unsteered), -1.5]
+
+
+def test_draws_of_prompts_are_no_seeds(small_store: RunStore) -> None:
+    shape = (len(SITES), LAYERS, POSITIONS)
+    for draw in (0, 1):
+        for seed in (0, 1):
+            generator = np.random.default_rng([draw, seed])
+            record, _ = make_cell("ccc", "steer_vec", seed=seed)
+            settings = asked("steer_vec", prompts={"train": 4, "seed": draw})
+            changes = {"id": f"{draw}-{seed}", "settings": settings}
+            tensors = {
+                "extra.norm_change": generator.normal(size=shape),
+                "extra.cosine_distance": generator.normal(size=shape),
+                "intervention.vectors": generator.normal(size=(*shape, 3)),
+            }
+            small_store.write(record.model_copy(update=changes), tensors)
+    results = load(small_store.directory)
+    found = seeds_of(results, "smollm2-135m", "ccc")
+    assert [one.label for one in found] == [f"steer_vec · prompts.seed={draw}" for draw in (0, 1)]
+    assert [[record.seed for record in one.records] for one in found] == [[0, 1], [0, 1]]
+    frame = table(results)
+    assert set(frame["n_seeds"]) == {2}
+    assert (frame["low"] == frame["high"]).all()  # one pair of seeds each

@@ -15,8 +15,8 @@ from bench.store.layout import CELL_FILE
 from bench.store.results import RunStore
 from bench.store.tidy import variant_labels
 from reports.figures import FIGURES
-from reports.load import Results, load
-from reports.present import UNSTEERED, formatted, missing, strings
+from reports.load import Results, judged, load
+from reports.present import UNSTEERED, formatted, missing
 from reports.tables import TABLES
 from reports.tables.leaderboard import leaderboard
 from reports.terminal import terminal_tables
@@ -36,48 +36,64 @@ def board(results: Results) -> pd.DataFrame:
     return leaderboard(results, "smollm2-135m", "ccc").set_index("method")
 
 
-def test_a_method_has_the_numbers_of_its_cell(results: Results, board: pd.DataFrame) -> None:
-    record = next(one for one in results.of("smollm2-135m", "ccc") if one.method == "attr_patch")
-    assert record.beta is not None
-    assert record.minimality is not None
-    row = board.loc["attr_patch"]
-    for metric in record.metrics:
-        if metric.beta_kind == "star":
-            for name in ("E_0", "E_0_unsteered", "F", "flips_plus", "flips_minus", "mass"):
-                assert row[f"{name}_{metric.split}"] == getattr(metric, name)
-        else:
-            assert row[f"E_0_{metric.split}_at_one"] == metric.E_0
-    assert row["beta_star"] == record.beta.star
-    assert row["minimality_count"] == record.minimality.count
-    assert row["smallest_k"] == record.minimality.smallest_k
-    assert row["seconds"] == pytest.approx(20.75)
-    assert row["forward_rows"] == 5520
-    assert row["E_0_test_low"] is None
-
-
-def test_trained_methods_are_read_at_one(results: Results, board: pd.DataFrame) -> None:
-    record = next(one for one in results.of("smollm2-135m", "ccc") if one.method == "activ_scalar")
-    values = {row.split: row.E_0 for row in record.metrics}
-    row = board.loc["activ_scalar"]
-    assert {split: row[f"E_0_{split}"] for split in values} == values
-    assert row["beta_star"] is None
-
-
-def test_controls_are_the_mean_and_range_of_their_draws(
-    results: Results, board: pd.DataFrame
+@pytest.mark.parametrize("method", ["attr_patch", "activ_scalar", "random"])
+def test_a_row_has_the_means_and_ranges_of_its_cells(
+    results: Results, board: pd.DataFrame, method: str
 ) -> None:
-    draws = [
-        row.E_0
-        for record in results.of("smollm2-135m", "ccc")
-        if record.method == "random"
-        for row in record.metrics
-        if (row.split, row.beta_kind) == ("test", "star")
+    """Untrained methods at beta*, trained ones at 1, controls over their draws."""
+    records = [one for one in results.of("smollm2-135m", "ccc") if one.method == method]
+    row = board.loc[method]
+    assert row["n_cells"] == len(records) == (5 if method == "random" else 1)
+    assert row["control"] == (method == "random")
+    for split in ("train", "test", "shifted"):
+        for name in ("E_0", "E_0_unsteered", "F", "flips_plus", "flips_minus", "mass"):
+            values = [getattr(one, name) for cell in records for one in judged(cell, split)]
+            assert row[f"{name}_{split}"] == pytest.approx(np.mean(values))
+            ends = (min(values), max(values)) if len(values) > 1 else (None, None)
+            assert (row[f"{name}_{split}_low"], row[f"{name}_{split}_high"]) == ends
+        at_one = [
+            row.E_0
+            for cell in records
+            for row in cell.metrics
+            if (row.split, row.beta_kind) == (split, "one")
+        ]
+        assert row[f"E_0_{split}_at_one"] == pytest.approx(np.mean(at_one))
+    if method == "attr_patch":
+        (record,) = records
+        assert record.beta is not None
+        assert record.minimality is not None
+        assert row["beta_star"] == record.beta.star
+        assert row["minimality_count"] == record.minimality.count
+        assert row["smallest_k"] == record.minimality.smallest_k
+        assert (row["seconds"], row["forward_rows"]) == (20.75, 5520)
+
+
+def test_the_unsteered_model_leads_with_its_range_and_undefined_results_are_called_so(
+    small_store: RunStore,
+) -> None:
+    record, tensors = make_cell("ccc", "dla")
+    small_store.write(record, tensors)
+    shown = formatted(leaderboard(load(small_store.directory)))
+    assert (shown["method"][0], shown["E₀ test (B)"][0]) == (UNSTEERED, "\u22121.700")
+    metrics = [
+        row.model_copy(update={"E_0_unsteered": -9.0, "E_0": math.nan}) for row in record.metrics
     ]
-    row = board.loc["random"]
-    assert len(draws) == row["n_cells"] == 5
-    assert row["control"]
-    assert row["E_0_test"] == pytest.approx(np.mean(draws))
-    assert (row["E_0_test_low"], row["E_0_test_high"]) == (min(draws), max(draws))
+    other = {"id": "b", "method": "attr_patch", "metrics": metrics}
+    small_store.write(record.model_copy(update=other), tensors)
+    shown = formatted(leaderboard(load(small_store.directory)))
+    assert shown["E₀ test (B)"][0] == "\u22125.350 [\u22129.000, \u22121.700]"
+    assert shown.set_index("method").loc["attr_patch", "E₀ test (B)"] == "undefined"
+
+
+def test_failures_are_rows_beside_results_or_alone(small_store: RunStore) -> None:
+    small_store.write(make_failure("ccc", "dla", "out of memory"), {})
+    results = load(small_store.directory)
+    assert formatted(leaderboard(results))["method"].tolist() == ["dla"]
+    assert len(list(terminal_tables(results))) == 2
+    small_store.write(*make_cell("ccc", "dla"))
+    row = leaderboard(load(small_store.directory)).iloc[0]
+    assert (row["status"], row["n_cells"]) == ("partly failed", 1)
+    assert row["error"] == "NumericalError: out of memory"
 
 
 def test_the_best_stands_first_and_the_failed_last(results: Results) -> None:
@@ -100,30 +116,6 @@ def test_not_meaningful_and_undefined_are_never_numbers(results: Results) -> Non
     assert "NaN in logits" in shown.loc["dla", "status"]
 
 
-def test_undefined_results_are_called_so(small_store: RunStore) -> None:
-    record, tensors = make_cell("ccc", "dla")
-    metrics = [row.model_copy(update={"E_0": math.nan}) for row in record.metrics]
-    small_store.write(record.model_copy(update={"metrics": metrics}), tensors)
-    shown = formatted(leaderboard(load(small_store.directory)))
-    assert shown["E₀ test (B)"].tolist()[1] == "undefined"
-
-
-def test_the_unsteered_model_leads(board: pd.DataFrame) -> None:
-    shown = formatted(board.reset_index())
-    assert shown["method"][0] == UNSTEERED
-    assert shown["E₀ test (B)"][0] == number(board["E_0_unsteered_test"].iloc[0])
-
-
-def test_disagreement_on_the_unsteered_model_shows(small_store: RunStore) -> None:
-    record, tensors = make_cell("ccc", "dla")
-    small_store.write(record, tensors)
-    metrics = [row.model_copy(update={"E_0_unsteered": -9.0}) for row in record.metrics]
-    other = {"id": "b", "method": "attr_patch", "metrics": metrics}
-    small_store.write(record.model_copy(update=other), tensors)
-    shown = formatted(leaderboard(load(small_store.directory)))
-    assert shown["E₀ test (B)"][0] == "\u22125.350 [\u22129.000, \u22121.700]"
-
-
 def test_cells_with_other_settings_get_their_own_rows(small_store: RunStore) -> None:
     for rate in (0.01, 0.001):
         settings = asked(margin=1.0)
@@ -142,21 +134,6 @@ def test_cells_with_other_settings_get_their_own_rows(small_store: RunStore) -> 
     assert board["n_cells"].tolist() == [2, 2]
     assert set(formatted(board)["kind"]) == {"reference", "trained \u00d7 2"}
     assert len(variant_labels(results.records)) == 4
-
-
-def test_a_method_that_failed_once_says_so(small_store: RunStore) -> None:
-    small_store.write(*make_cell("ccc", "dla"))
-    small_store.write(make_failure("ccc", "dla", "out of memory"), {})
-    row = leaderboard(load(small_store.directory)).iloc[0]
-    assert (row["status"], row["n_cells"]) == ("partly failed", 1)
-    assert row["error"] == "NumericalError: out of memory"
-
-
-def test_a_run_of_failures_only_has_a_board(small_store: RunStore) -> None:
-    small_store.write(make_failure("ccc", "dla", "out of memory"), {})
-    results = load(small_store.directory)
-    assert formatted(leaderboard(results))["method"].tolist() == ["dla"]
-    assert len(list(terminal_tables(results))) == 2
 
 
 def test_an_empty_run_is_empty(small_store: RunStore) -> None:
@@ -230,11 +207,6 @@ def test_ranks_leave_out_nothing_of_a_ranked_method(results: Results) -> None:
     ranked = ranks["mean_rank"].notna()
     assert ranked.any()
     assert (ranks["left_out"] == "").tolist() == ranked.tolist()
-
-
-def test_betas_have_significant_digits_and_counts_none() -> None:
-    shown = strings(pd.DataFrame({"beta_here": [0.000123], "dropped": [134]}))
-    assert shown.loc[0].tolist() == ["0.000123", "134"]
 
 
 def test_what_else_a_figure_draws_has_a_file_of_its_own(

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reports.present import strings
 from reports.style import drawable
 from reports.text import distinct, markdown, number, shorten, significant, spread, token, visible
 
@@ -38,6 +39,11 @@ def test_significant_digits_suit_any_size() -> None:
     assert significant(-0.0) == "0"
     assert significant(None) == "\u2013"
     assert significant(math.nan) == "undefined"
+
+
+def test_tables_write_betas_counts_and_p_each_in_their_way() -> None:
+    shown = strings(pd.DataFrame({"beta_here": [0.000123], "dropped": [134], "p": [0.00004]}))
+    assert shown.loc[0].tolist() == ["0.000123", "134", "0.0000"]
 
 
 def test_a_range_stands_behind_its_mean() -> None:
