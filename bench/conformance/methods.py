@@ -57,10 +57,10 @@ class Fit(NamedTuple):
 
 
 class Case:
-    """A method with its default settings, and its fits on tiny models."""
+    """A method with its default settings but for `given`, and its fits on tiny models."""
 
-    parents: ClassVar[Mapping[str, str]] = {"of": "grad_scalar"}
-    """Settings without a default that name another method."""
+    given: ClassVar[Mapping[str, object]] = {"of": "grad_scalar", "epochs": 5}
+    """Settings that are not the default: what names another method has none; and short fits."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -72,7 +72,7 @@ class Case:
         )
         require(is_dataclass(self.kind), "the class has to be a dataclass: @dataclass(frozen=True)")
         known = {field.name for field in fields(self.kind)}
-        settings = {key: value for key, value in self.parents.items() if key in known}
+        settings = {key: value for key, value in self.given.items() if key in known}
         self.method: Any = configure(self.kind, settings, f'method "{name}"')
 
     @property

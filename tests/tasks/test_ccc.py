@@ -33,26 +33,6 @@ def test_no_country_asked_about_is_disputed_or_gives_its_capital_away() -> None:
     assert asked["France"] == "Paris"
 
 
-def test_wording_of_the_stem_and_of_its_shifted_split() -> None:
-    task = CCC(template="stem")
-    train, shifted = pairs(task)[0], pairs(task, "shifted")[0]
-    country, claim = train.entity, train.foil.strip()
-    assert train.clean == (
-        f"The capital of {country} is {claim}. Q: What is the capital of {country}? A: "
-        f"The capital of {country} is"
-    )
-    assert shifted.clean == (
-        f"The capital city of {country} is {claim}. Q: Name the capital of {country}. A: "
-        f"The capital of {country} is"
-    )
-    assert train.answer == f" {capitals()[country]}"
-
-
-def test_paper_is_the_stem_without_its_last_sentence() -> None:
-    for short, long in zip(pairs(CCC("paper")), pairs(CCC("stem")), strict=True):
-        assert long.clean == f"{short.clean} The capital of {short.entity} is"
-
-
 def test_other_country_stands_everywhere_and_its_capital_nowhere() -> None:
     for pair in pairs(CCC(corruption="other_country")):
         others = [name for name in COUNTRIES if name in pair.corrupted]
@@ -70,17 +50,6 @@ def test_other_capital_is_a_third_one_in_the_claim() -> None:
         assert pair.corrupted == pair.clean.replace(pair.foil, f" {claims[0]}")
 
 
-def test_corruptions_share_their_clean_prompts() -> None:
-    for country, capital in zip(
-        pairs(CCC(corruption="other_country")), pairs(CCC(corruption="other_capital")), strict=True
-    ):
-        assert country.clean == capital.clean
-
-
-def test_all_countries_and_wrong_capitals_are_paired() -> None:
-    assert len({(pair.answer, pair.foil) for pair in pairs(CCC())}) == 5 * 4
-
-
 @pytest.mark.parametrize(
     ("template", "length"),
     [
@@ -95,24 +64,6 @@ def test_all_countries_and_wrong_capitals_are_paired() -> None:
 def test_lengths_in_smollm2_tokens(template: Any, length: int, smollm2_tokenizer: Any) -> None:
     encoded = encode(CCC(template), smollm2_tokenizer, {"train": 8, "test": 16}, None, seed=0)
     assert {batch.n_positions for batch in encoded.batches.values()} == {length}
-
-
-def test_no_capital_of_the_train_prompts_comes_back(smollm2_tokenizer: Any) -> None:
-    for corruption in ("other_country", "other_capital"):
-        encoded = encode(
-            CCC(corruption=corruption),
-            smollm2_tokenizer,
-            {"train": 30, "test": 30, "shifted": 30},
-            0,
-            seed=0,
-        )
-        text = {
-            split: " ".join(f"{p.clean} {p.corrupted} {p.answer} {p.foil}" for p in batch.pairs)
-            for split, batch in encoded.batches.items()
-        }
-        seen = {capital for capital in asked_capitals().values() if f" {capital}" in text["train"]}
-        assert len(seen) >= 15
-        assert not any(f" {capital}" in text["test"] + text["shifted"] for capital in seen)
 
 
 def test_reverse_asks_for_the_country_of_the_capital() -> None:

@@ -63,16 +63,6 @@ def test_batch_holds_what_the_pairs_say() -> None:
             assert len(batch.token_strings[row]) == batch.n_positions
 
 
-def test_take_selects_and_repeats_prompts() -> None:
-    batch = encode(CCC(), WordTokenizer(), {"train": 4}, BOS, seed=0).batches["train"]
-    taken = batch.take(np.array([2, 0, 2]))
-    assert [pair.entity for pair in taken.pairs] == [batch.pairs[i].entity for i in (2, 0, 2)]
-    assert len(taken) == 3
-    for name in ("tokens", "corrupted", "answers", "foils"):
-        np.testing.assert_array_equal(getattr(taken, name), getattr(batch, name)[[2, 0, 2]])
-    assert taken.token_strings == tuple(batch.token_strings[i] for i in (2, 0, 2))
-
-
 @pytest.mark.parametrize(
     ("adds_bos", "bos_id", "n_bos"), [(False, BOS, 1), (True, BOS, 1), (False, None, 0)]
 )
@@ -114,13 +104,6 @@ def test_the_most_frequent_length_is_kept() -> None:
     # Where most names take two tokens, it is the others that go: three names, 26 tokens.
     encoded = encode(CCC(), WordTokenizer(halved=ONE_WORD), SIZES, BOS, seed=0)
     assert encoded.batches["train"].n_positions == 27
-
-
-def test_of_two_equally_frequent_lengths_the_shorter_is_kept() -> None:
-    colours = ("red", "green", "dark red", "dark green")
-    task = Colours(colours)
-    encoded = encode(task, WordTokenizer(merged=["dark"]), {"train": 1, "test": 1}, None, seed=0)
-    assert encoded.batches["train"].n_positions == 3
 
 
 @dataclass(frozen=True)
@@ -173,20 +156,6 @@ def test_at_most_gives_what_there_is_but_not_nothing() -> None:
         encode(Colours(), tokenizer, sizes, BOS, seed=0, at_most=True)
 
 
-def test_pairs_of_another_length_are_dropped_and_counted() -> None:
-    encoded = encode(IOI(), WordTokenizer(halved={"ball", "card"}), {"train": 200}, BOS, seed=0)
-    assert encoded.dropped["pair: the clean prompt is not 11 tokens long"] > 5
-    assert not any("ball" in pair.clean for pair in encoded.batches["train"].pairs)
-    assert len(encoded.batches["train"]) == 200
-
-
-def test_equal_answer_and_foil_are_dropped_and_counted() -> None:
-    merged = {asked_capitals()[country] for country in ONE_WORD[::2]}
-    encoded = encode(CCC(), WordTokenizer(merged=merged), {"train": 300}, BOS, seed=0)
-    assert encoded.dropped["pair: answer and foil are the same token"] > 0
-    assert (encoded.batches["train"].answers != encoded.batches["train"].foils).all()
-
-
 @pytest.mark.parametrize(
     ("replaced", "reason"),
     [
@@ -215,20 +184,6 @@ def test_an_unlike_shifted_template_is_an_error_only_where_it_is_asked_for() -> 
         encode(CCC(), tokenizer, SIZES, BOS, seed=0)
     encoded = encode(CCC(), tokenizer, {"train": 4, "test": 4, "shifted": 0}, BOS, seed=0)
     assert list(encoded.batches) == ["train", "test"]
-
-
-def test_a_tokenizer_that_can_use_no_entity_is_an_error() -> None:
-    tokenizer = WordTokenizer(halved=set(asked_capitals().values()))
-    with pytest.raises(
-        UserInputError, match=r"only 0 .* its 0 entities .* answer is not one token"
-    ):
-        encode(CCC(), tokenizer, SIZES, BOS, seed=0)
-
-
-def test_more_prompts_than_there_are_is_an_error_that_says_how_many() -> None:
-    task = Colours()
-    with pytest.raises(UserInputError, match=r'"test" was to have 4 .* only 3 .* Dropped: nothing'):
-        encode(task, WordTokenizer(), {"train": 3, "test": 4}, None, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -117,21 +117,6 @@ def test_splits_of_the_file_are_kept(tmp_path: Path) -> None:
         encode(without, WordTokenizer(), {"train": 4, "test": 5}, BOS, seed=0)
 
 
-def test_several_lengths(tmp_path: Path) -> None:
-    rows = [
-        row(i, **({"clean": f"So it is {WORDS[i]} or {WORDS[i]}"} if i % 2 else {}))
-        for i in range(10)
-    ]
-    for item in rows[1::2]:
-        item["corrupted"] = f"So {item['corrupted']}"
-    path = jsonl(tmp_path, rows)
-    one = encode(FromFile(path), WordTokenizer(), {"train": 2, "test": 2}, BOS, seed=0)
-    assert len(one.lengths) == 1
-    sizes = {"train": 5, "test": 5}
-    several = encode(FromFile(path, lengths="several"), WordTokenizer(), sizes, BOS, seed=0)
-    assert several.lengths == (6, 7)
-
-
 def test_an_edited_file_is_another_task(tmp_path: Path) -> None:
     rows = [row(i) for i in range(10)]
     before = FromFile(jsonl(tmp_path, rows))
@@ -180,6 +165,11 @@ def test_bad_rows_are_all_named_up_to_a_limit(tmp_path: Path) -> None:
         (b"\n\n", "has no rows"),
         (b'{"clean": "\xff"}', "line 1 is not UTF-8 (byte 12 of the line)"),
         (b"{} {}", "row 1 (line 1) is not JSON: Extra data"),
+        (
+            b'{"clean": "a", "corrupted": "b", "answer": " c", "foil": " d", "split": "test"}\n'
+            b'{"clean": "e", "corrupted": "b", "answer": " c", "foil": " d"}',
+            "row 2 (line 2) has no split, as others have",
+        ),
         (b"[" * 90_000, "row 1 (line 1) is not JSON: it is nested too deeply"),
         (b'{"clean": "a", "clean": "b"}', 'row 1 (line 1) has the column "clean" twice'),
         (
@@ -222,11 +212,6 @@ def test_what_is_no_jsonl_is_an_error(tmp_path: Path, text: bytes, message: str)
 def test_what_is_no_csv_is_an_error(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "own.csv").write_text(text, "utf-8")
     assert message in error_of(tmp_path / "own.csv")
-
-
-def test_mixed_rows_with_and_without_split(tmp_path: Path) -> None:
-    path = jsonl(tmp_path, [row(0, split="train"), row(1)])
-    assert "row 2 (line 2) has no split, as others have" in error_of(path)
 
 
 def test_what_is_no_file_is_an_error(tmp_path: Path) -> None:

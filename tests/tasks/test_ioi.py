@@ -4,8 +4,7 @@ import re
 from typing import Any
 
 from tasks.encoding import encode
-from tasks.facts import first_names
-from tasks.ioi import IOI, THINGS, VERBS
+from tasks.ioi import IOI
 from tasks.task import PromptPair
 
 NAMES = ("Anna", "Brian", "Carl", "Diana", "Emma", "Frank")
@@ -34,25 +33,11 @@ def test_orders_mirror_each_other_between_splits() -> None:
                 assert giver == (second if used == "ABBA" else first)
 
 
-def test_verbs_and_things_are_mixed() -> None:
-    told_of = [told(pair.clean) for pair in IOI().candidates("train", first_names()[:20], 0)]
-    assert {verb for *_, verb, _ in told_of} == set(VERBS)
-    assert {thing for *_, thing in told_of} == set(THINGS)
-
-
 def test_swap_makes_the_receiver_give() -> None:
     for pair in pairs(IOI(corruption="swap")):
         first, second, giver, *rest = told(pair.clean)
         assert told(pair.corrupted) == (first, second, pair.answer.strip(), *rest)
         assert giver != pair.answer.strip()
-
-
-def test_third_name_gives() -> None:
-    for pair in pairs(IOI(corruption="third_name")):
-        first, second, _, *rest = told(pair.clean)
-        third = told(pair.corrupted)[2]
-        assert told(pair.corrupted) == (first, second, third, *rest)
-        assert third not in (first, second)
 
 
 def test_fresh_names_are_three_that_the_clean_prompt_does_not_have() -> None:
@@ -61,15 +46,6 @@ def test_fresh_names_are_three_that_the_clean_prompt_does_not_have() -> None:
         *fresh, same_verb, same_thing = told(pair.corrupted)
         assert len({*clean, *fresh}) == 5
         assert (same_verb, same_thing) == (verb, thing)
-
-
-def test_corruptions_share_their_clean_prompts() -> None:
-    clean = [[pair.clean for pair in pairs(IOI(corruption=c))] for c in ("swap", "third_name")]
-    assert clean[0] == clean[1]
-
-
-def test_no_name_is_listed_twice() -> None:
-    assert len(set(first_names())) == len(first_names()) == 217
 
 
 def test_length_in_smollm2_tokens_and_nothing_dropped(smollm2_tokenizer: Any) -> None:

@@ -35,15 +35,6 @@ def test_prompts_are_those_of_the_tasks_alone_in_turn() -> None:
     assert all(why.startswith(("ccc: ", "ioi: ")) for why in mixed.dropped)
 
 
-def test_no_entity_of_the_mixtures_train_split_is_in_a_tasks_test_split() -> None:
-    tokenizer = WordTokenizer()
-    mixed = encode(Mixture(), tokenizer, {"train": 60}, BOS, seed=1)
-    seen = {pair.entity for pair in mixed.batches["train"].pairs}
-    for task in (CCC(), IOI()):
-        test = encode(task, tokenizer, {"train": 1, "test": 50}, BOS, seed=1).batches["test"]
-        assert seen.isdisjoint({pair.entity for pair in test.pairs})
-
-
 def test_tasks_are_named_with_settings_of_their_own() -> None:
     name, task = build_task("mixture", {"of": ["gender", {"name": "ioi", "order": "BABA"}, "ccc"]})
     assert isinstance(task, Mixture)

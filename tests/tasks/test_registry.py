@@ -9,7 +9,7 @@ import pytest
 from tasks import TASKS
 from tasks.ccc import CCC
 from tasks.errors import UserInputError, nearest
-from tasks.registry import Entry, configure, lookup
+from tasks.registry import configure, lookup
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,6 @@ def test_lookup_gives_the_entry_or_names_the_nearest() -> None:
         UserInputError, match=r'no task "cccc"\. Did you mean "ccc"\? Known: antonym'
     ):
         lookup(TASKS, "cccc", "task")
-
-
-def test_entry_imports_only_on_load() -> None:
-    entry = Entry("no_such_module:Thing", "never loaded")
-    with pytest.raises(ModuleNotFoundError):
-        entry.load()
 
 
 def test_configure_builds_the_dataclass() -> None:
@@ -77,15 +71,3 @@ def test_configure_builds_the_dataclass() -> None:
 def test_configure_says_what_would_be_right(settings: dict[str, object], message: str) -> None:
     with pytest.raises(UserInputError, match=re.escape(message)):
         configure(Settings, settings, "here")
-
-
-def test_configure_names_the_nearest_template() -> None:
-    with pytest.raises(
-        UserInputError, match=r'"template" cannot be "stemm"\. Did you mean "stem"\?'
-    ):
-        configure(CCC, {"template": "stemm"}, 'task "ccc"')
-
-
-def test_configure_refuses_a_class_without_fields() -> None:
-    with pytest.raises(TypeError, match="int is not a dataclass"):
-        configure(int, {}, "here")

@@ -11,11 +11,11 @@ from tasks.arithmetic import Arithmetic
 from tasks.capital import Capital
 from tasks.docstring import NOUNS, PARAMETERS, TEMPLATE, Docstring
 from tasks.encoding import encode
-from tasks.facts import capitals, names_by_gender
+from tasks.facts import names_by_gender
 from tasks.gender import Gender
 from tasks.greater_than import GreaterThan
 from tasks.induction import Induction
-from tasks.sentiment import NEGATIVE, POSITIVE, Sentiment
+from tasks.sentiment import Sentiment
 from tasks.subject_verb_agreement import SubjectVerbAgreement
 from tasks.succession import RETURNING, SERIES, Succession
 from tasks.task import PromptPair, Task
@@ -55,15 +55,6 @@ def test_gender_swaps_the_name_for_one_of_the_other_gender() -> None:
         assert pair.entity in names[own]
         assert other not in names[own]
         assert pair.corrupted == pair.clean.replace(f"So {pair.entity} is", f"So {other} is")
-
-
-def test_sentiment_swaps_adjective_and_verb() -> None:
-    for pair in pairs(Sentiment()):
-        said, unsaid = (POSITIVE, NEGATIVE) if pair.answer == " positive" else (NEGATIVE, POSITIVE)
-        assert pair.entity in said
-        words = pair.corrupted.split()
-        assert words[3].strip(".") in unsaid
-        assert words[5] != pair.clean.split()[5]
 
 
 def test_agreement_changes_the_number_of_the_subject_alone() -> None:
@@ -151,12 +142,6 @@ def test_arithmetic_is_right_and_its_example_too() -> None:
         assert sum(map(int, re.findall(r"\d", question))) == int(pair.answer) <= 9
         assert sum(map(int, re.findall(r"\d", pair.corrupted.split("\n")[1]))) == int(pair.foil)
     assert any(pair.clean.split("\n")[1][0] > pair.clean.split("\n")[1][4] for pair in found)
-
-
-def test_capital_asks_without_a_claim() -> None:
-    for pair in pairs(Capital())[:100]:
-        assert pair.answer.strip() == capitals()[pair.entity]
-        assert pair.foil.strip() not in pair.clean
 
 
 def test_lengths_in_smollm2_tokens_and_enough_prompts(smollm2_tokenizer: Any) -> None:
