@@ -37,6 +37,10 @@ METHODS: dict[str, Entry] = {
         "methods.diff_means:DiffMeans",
         "difference in means: clean minus corrupted activation, added as a steering vector",
     ),
+    "hard_concrete": Entry(
+        "methods.hard_concrete:HardConcrete",
+        "hard-concrete gates: the points that have to stay for the model's output to stay",
+    ),
     "activ_scalar": Entry(
         "methods.activ_scalar:ActivScalar",
         "activation scaling, trained: one scalar a point",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import torch
@@ -136,9 +135,9 @@ class PathGradients(ContrastedMethod):
         groups = [[point] for point in points] if self.path == "activations" else [points]
         for group in groups:
             for at, weight in self._places.items():
-                edit_of = partial(Between, grid, contrast.donated, at, points=group)
+                moved = Between.all_at(grid, contrast.donated, at, group)
                 taps = subject.activations_and_gradients(
-                    receiver.prompts, group, receiver.noise, edit_of
+                    receiver.prompts, group, receiver.noise, moved.of_rows
                 )
                 for point, (h, gradient) in taps.items():
                     change = h.float() - contrast.donated[point].float()

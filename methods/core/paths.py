@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from methods.core.corruption import Activations, Contrast, Run
@@ -42,25 +43,38 @@ class Between:
     """An edit that puts points between the donor's activation (0) and the one that arrives (1).
 
     Attributes:
-        grid: whose points move; others stay.
+        grid: the points.
         donated: the donor's activations of all prompts.
-        at: where between the two.
+        gates: where between the two; at 1 an activation stays as it is, bit for bit.
+        points: the sites and layers that are edited.
         rows: which prompts are rows of the forward.
-        points: the sites and layers that move.
     """
 
     grid: PointGrid
     donated: Activations
-    at: float
-    rows: slice
+    gates: Float[Tensor, "#row place layer position"]
     points: Collection[SiteLayer]
+    rows: slice = field(default_factory=lambda: slice(None))
+
+    @staticmethod
+    def all_at(
+        grid: PointGrid, donated: Activations, at: float, points: Collection[SiteLayer]
+    ) -> Between:
+        """All points of the grid at one place between the two."""
+        gates = torch.where(grid.included, at, 1.0)[None]
+        return Between(grid, donated, gates, points)
+
+    def of_rows(self, rows: slice) -> Between:
+        """The same for a forward of some of the prompts, whose gates are those of all prompts."""
+        return replace(self, rows=rows)
 
     def __call__(self, site: Site, layer: int, h: Tensor) -> Tensor:
-        """The activation that takes the place of `h`; `h` itself at 1."""
+        """The activation that takes the place of `h`."""
         donated = self.donated[site, layer][self.rows].to(h.dtype)
-        moves = torch.zeros(h.shape[1], dtype=torch.bool, device=h.device)
-        moves[list(self.grid.positions)] = self.grid.included[self.grid.rows(site).start, layer].to(
-            h.device
-        )
-        moved = torch.lerp(donated, h, self.at)
-        return torch.where(moves.view(-1, *[1] * (h.dim() - 2)), moved, h)
+        gates = self.gates[:, self.grid.rows(site), layer].to(h)
+        everywhere = gates.new_ones((*gates.shape[:-1], h.shape[1]))
+        at = torch.tensor(self.grid.positions, device=h.device)
+        everywhere = everywhere.index_copy(-1, at, gates).movedim(1, -1)
+        if h.dim() == 4:
+            everywhere = everywhere[..., None]
+        return torch.lerp(donated, h, everywhere)

@@ -71,7 +71,7 @@ def test_sums_of_moved_activations_are_effects_of_patching_them_at_once(corrupti
 
     def effect(points: Any) -> torch.Tensor:
         with torch.no_grad():
-            edit = Between(grid, contrast.donated, 0.0, slice(None), points)
+            edit = Between.all_at(grid, contrast.donated, 0.0, points)
             return clean - some.logit_difference(model.logits(some.tokens, edit))
 
     layers = PathGradients(corruption, path="activations", steps=12)

@@ -1,0 +1,28 @@
+"""Hard-concrete gates: random numbers in [0, 1] that are exactly 0 or 1 with some probability.
+
+Source: 'Learning Sparse Neural Networks through L0 Regularization' (Louizos, Welling and Kingma
+2018), Eq. 10 to 12.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+TEMPERATURE = 2 / 3
+LOW, HIGH = -0.1, 1.1
+"""What the sigmoid is stretched to before it is cut off at 0 and 1."""
+
+
+def sample(log_alpha: Tensor, uniform: Tensor) -> Tensor:
+    """Gates from uniform numbers in (0, 1) of a shape that `log_alpha` broadcasts to."""
+    noise = uniform.log() - (-uniform).log1p()
+    stretched = torch.sigmoid((noise + log_alpha) / TEMPERATURE) * (HIGH - LOW) + LOW
+    return stretched.clamp(0, 1)
+
+
+def open_probability(log_alpha: Tensor) -> Tensor:
+    """The probability that a gate is not 0."""
+    return torch.sigmoid(log_alpha - TEMPERATURE * math.log(-LOW / HIGH))
