@@ -189,15 +189,23 @@ def make_cell(
             tensors[f"split.{row.split}.{name}"] = np.full(stored.shape, row.mass / 2)
     shape = (SIZES["test"], len(SPARSE), 2)
     share = np.linspace(0.1, quality, len(SPARSE))
-    tensors["sparsity.ld"] = np.full(shape, -0.5)
-    tensors["sparsity.ld"][..., 0] = -1.7 * (1 - share) * _weights(generator, shape[0])[:, None]
-    tensors["sparsity.kl"] = np.full(shape, 0.2) * share[:, None]
-    e_0 = tensors["sparsity.ld"][..., 0].mean(axis=0)
-    curve = {
-        **{"split": "test", "k": SPARSE, "beta": [1.0] * len(SPARSE), "E_0": e_0.tolist()},
-        **{"F": (-0.4 * share).tolist(), "E_0_train": e_0.tolist(), "area": -1.0},
+    for name in ("sparsity", "localisation", "price_curve"):
+        tensors[f"{name}.ld"] = np.full(shape, -0.5)
+        tensors[f"{name}.ld"][..., 0] = -1.7 * (1 - share) * _weights(generator, shape[0])[:, None]
+        tensors[f"{name}.kl"] = np.full(shape, 0.2) * share[:, None]
+    e_0 = tensors["sparsity.ld"][..., 0].mean(axis=0).tolist()
+    shared = {"split": "test", "beta": [1.0] * len(SPARSE), "E_0": e_0, "area": -1.0}
+    paid = (0.4 * share).tolist()
+    of_train = {"E_0_train": e_0, "paid_train": paid}
+    curves = {
+        "sparsity": {**shared, "k": SPARSE, "F": (-0.4 * share).tolist(), "E_0_train": e_0},
+        "localisation": {**shared, **of_train, "k": SPARSE, "price": 0.3, "paid": paid},
+        "price_curve": {
+            **{**shared, "price": np.geomspace(0.03, 3, len(SPARSE)).tolist(), "paid": paid},
+            "reached": [True] * len(SPARSE),
+        },
     }
-    record = CellRecord.model_validate(record.model_dump() | {"sparsity": curve})
+    record = CellRecord.model_validate(record.model_dump() | curves)
     for split, ld, prompt in (("train", -1.2, 0), ("test", -1.8, 1)):
         tensors[f"sweep.{split}.prompt"] = np.array([prompt])
         tensors[f"sweep.{split}.beta"] = BETAS

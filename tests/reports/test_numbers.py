@@ -17,7 +17,14 @@ from reports.load import Results, load
 from reports.text import MINUS, number, significant
 
 DRAWN = {
-    **{"comparison": "xy", "leaderboard": "x", "sparsity": "xy", "stability": "x"},
+    **{
+        "comparison": "xy",
+        "leaderboard": "x",
+        "sparsity": "xy",
+        "localisation": "xy",
+        "price": "xy",
+        "stability": "x",
+    },
     **{"overlap": "xy", "scatter": "xy", "maps": "", "agreement": "", "agreement_pooled": ""},
     "critical": "",  # drawn in inches
 }

@@ -13,7 +13,7 @@ from reports.load import Results, load
 from reports.outcomes import outcomes
 from reports.present import OVER_PROMPTS, formatted
 from reports.statistics import holm, interval, sign_flip
-from reports.tables import paired, ranks, sparsity, stability
+from reports.tables import curves, paired, ranks, stability
 from reports.tables.leaderboard import leaderboard
 from reports.tables.paired import (
     A_DRAW_AS_GOOD,
@@ -230,7 +230,7 @@ def test_draws_of_prompts_are_no_seeds_and_prompts_are_known_by_what_they_ask(
     (row,) = paired.table(results).to_dict("records")
     assert row["n_prompts"] == 12
     assert row["E_0_a"] == pytest.approx(expected)
-    curve = sparsity.table(results).set_index("method").loc["activ_scalar"]
+    curve = curves.sparsity(results).set_index("method").loc["activ_scalar"]
     areas = [area_of(results, record) for record in one.records]
     assert curve["n_prompts"] == 12
     assert curve["area"] == pytest.approx(np.mean(areas))

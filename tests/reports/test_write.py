@@ -27,8 +27,13 @@ from reports.write import ReportOptions, file_names, stem_of, write_report, writ
 from tasks.errors import UserInputError
 from tests.reports.conftest import HOSTILE, make_cell, make_failure
 
-PAIR_TABLES = ("agreement", "leaderboard", "paired", "sparsity")
-PER_TASK = ("agreement", "comparison", "leaderboard", "maps", "overlap", "scatter", "sparsity")
+PAIR_TABLES = (
+    *("agreement", "leaderboard", "localisation", "paired", "price_curve", "prices", "sparsity"),
+)
+PER_TASK = (
+    *("agreement", "comparison", "leaderboard", "localisation", "maps", "overlap", "price"),
+    *("scatter", "sparsity"),
+)
 FORMATS = ("csv", "pdf", "png", "svg")
 VOID = {"meta", "img", "br", "link", "input"}
 
