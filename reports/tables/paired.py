@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame
 
-from reports.load import Results, parent_of
+from reports.load import Results, once, parent_of
 from reports.outcomes import Outcome, main_split, outcomes
 from reports.outcomes import paired as on_shared_prompts
 from reports.statistics import LEVEL, holm, interval, prompts_needed, sign_flip, smallest_p
@@ -53,12 +53,9 @@ def frame_of(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> DataFram
     return DataFrame(values, columns=list(columns), dtype=object)
 
 
+@once
 def compared(results: Results, model: str, task: str) -> list[dict[str, Any]]:
     """Return the rows of one model and task."""
-    return results.once(("paired", model, task), lambda: _compared(results, model, task))
-
-
-def _compared(results: Results, model: str, task: str) -> list[dict[str, Any]]:
     split = main_split(results.of(model, task))
     pairs = [on_shared_prompts(*pair) for pair in _pairs(outcomes(results, model, task, split))]
     p = np.array([_p(*pair) for pair in pairs])

@@ -10,7 +10,7 @@ from pandas import DataFrame
 from bench.store.records import CellRecord
 from reports.labels import group_cells
 from reports.load import Results
-from reports.outcomes import Prompt, prompts_of, terms
+from reports.outcomes import gathered, prompts_of, terms
 from reports.statistics import interval
 
 Values = NDArray[np.float64]
@@ -104,23 +104,13 @@ def curves(results: Results, model: str, task: str) -> list[Curve]:
 
 
 def _curve(results: Results, label: str, k: tuple[int, ...], records: list[CellRecord]) -> Curve:
-    """Put the prompts of all cells together, each prompt once."""
-    place: dict[Prompt, int] = {}
-    parts = []
-    for record in records:
-        values, stored = _values(results, record), record.sparsity
-        assert values is not None
-        assert stored is not None
-        prompts = prompts_of(record, stored.split)
-        parts.append(([place.setdefault(one, len(place)) for one in prompts], values))
-    seen = np.zeros(len(place))
-    sums = np.zeros((2, len(place), len(k)))
-    for where, values in parts:
-        np.add.at(seen, where, 1)
-        for sum_of, of_cell in zip(sums, values, strict=True):
-            np.add.at(sum_of, where, of_cell)
-    e_0, f = sums / seen[:, None]
-    beta = np.mean([record.sparsity.beta for record in records if record.sparsity], axis=0)
+    stored = [one.sparsity for one in records if one.sparsity is not None]
+    values = [one for record in records if (one := _values(results, record)) is not None]
+    own = [prompts_of(one, of.split) for one, of in zip(records, stored, strict=True)]
+    _, seen, sums = gathered(own, values)
+    seen = seen.sum(axis=0)
+    e_0, f = sums.sum(axis=1) / seen[:, None]
+    beta = np.mean([one.beta for one in stored], axis=0)
     weights = seen / seen.sum()
     return Curve(label, records[0].control, k, e_0, f, weights, beta, len(records))
 
