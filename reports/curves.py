@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from bench.store.records import CellRecord
 from reports.labels import group_cells
 from reports.load import Results
-from reports.outcomes import Prompt, prompts_of, terms
+from reports.outcomes import Prompt, gathered, prompts_of, terms
 from reports.statistics import interval
 
 Values = NDArray[np.float64]
@@ -104,21 +104,15 @@ def curves(results: Results, model: str, task: str, kind: Kind) -> list[Curve]:
 
 def curve_of(results: Results, label: str, records: list[CellRecord], kind: Kind) -> Curve:
     """Return the curve of cells that store one over the same x, each prompt once."""
-    place: dict[Prompt, int] = {}
-    parts = []
     x = _x_of(records[0], kind)
-    for record in records:
-        values, stored = values_of(results, record, kind), getattr(record, kind)
-        assert values is not None
-        prompts = prompts_of(record, stored.split)
-        parts.append(([place.setdefault(one, len(place)) for one in prompts], values))
-    seen = np.zeros(len(place))
-    sums = np.zeros((2, len(place), len(x)))
-    for where, values in parts:
-        np.add.at(seen, where, 1)
-        for sum_of, one in zip(sums, values, strict=True):
-            np.add.at(sum_of, where, one)
-    e_0, f = sums / seen[:, None]
+    known = [(one, values_of(results, one, kind)) for one in records]
+    cells = [(one, values) for one, values in known if values is not None]
+    prompts, had, sums_of = gathered(
+        [prompts_of(one, getattr(one, kind).split) for one, _ in cells],
+        [values for _, values in cells],
+    )
+    seen = had.sum(axis=0)
+    e_0, f = sums_of.sum(axis=1) / seen[:, None]
     beta = np.mean([getattr(record, kind).beta for record in records], axis=0)
     unsteered = [
         next(
@@ -136,7 +130,7 @@ def curve_of(results: Results, label: str, records: list[CellRecord], kind: Kind
         label,
         first.control,
         x,
-        tuple(place),
+        prompts,
         e_0,
         f,
         weights,
@@ -151,8 +145,8 @@ def _x_of(record: CellRecord, kind: Kind) -> tuple[float, ...]:
     return tuple(stored.price if kind == "price_curve" else stored.k)
 
 
-def values_of(results: Results, record: CellRecord, kind: Kind) -> tuple[Values, Values] | None:
-    """(prompt, x) each: the terms of E_0 and F; None where they are not stored prompt by prompt."""
+def values_of(results: Results, record: CellRecord, kind: Kind) -> Values | None:
+    """(2, prompt, x): the terms of E_0 and F; None where they are not stored prompt by prompt."""
     stored = getattr(record, kind)
     if stored is None or not _x_of(record, kind):
         return None
@@ -160,5 +154,4 @@ def values_of(results: Results, record: CellRecord, kind: Kind) -> tuple[Values,
     ld, kl = tensors.get(f"{kind}.ld"), tensors.get(f"{kind}.kl")
     if ld is None or kl is None or len(ld) != len(record.prompts.get(stored.split, [])):
         return None
-    e_0, f = terms(ld, kl)
-    return e_0, f
+    return terms(ld, kl)

@@ -40,7 +40,8 @@ class Results:
     """Every method's label in the whole run, so that a part of it is drawn in the same colours."""
     _small: dict[str, Tensors] = field(default_factory=dict, repr=False, compare=False)
     _names: dict[str, frozenset[str]] = field(default_factory=dict, repr=False, compare=False)
-    _known: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+    known: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What was worked out already (see `once`)."""
 
     @property
     def table(self) -> DataFrame:
@@ -78,13 +79,6 @@ class Results:
         """Whether a cell's scores are means of those of its prompts. Errors as `small_tensors`."""
         self.small_tensors(cell_id)
         return "prompt_scores" in self._names[cell_id]
-
-    def once(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return what `make` gives, worked out once for a key: tables and figures share it."""
-        if key not in self._known:
-            self._known[key] = make()
-        found: T = self._known[key]
-        return found
 
     def only(
         self,
@@ -128,7 +122,7 @@ class Results:
             for row in frame.itertuples()
         ]
         frame = frame[np.array(keep, dtype=bool)]
-        return replace(self, records=records, missing=missing, agreement=frame, _known={})
+        return replace(self, records=records, missing=missing, agreement=frame, known={})
 
     def _check_choice(
         self, models: Collection[str], tasks: Collection[str], methods: Collection[str]
@@ -205,6 +199,20 @@ def load(directory: Path | str) -> Results:
     return Results(
         store, records, missing, agreement, tuple(sorted({*labels_of(records).values()}))
     )
+
+
+def once(make: Callable[..., T]) -> Callable[..., T]:
+    """Let what `make(results, ...)` gives be worked out once: tables and figures share it."""
+
+    @wraps(make)
+    def kept(results: Results, *arguments: Any) -> T:
+        known, key = results.known, (make.__qualname__, *arguments)
+        if key not in known:
+            known[key] = make(results, *arguments)
+        found: T = known[key]
+        return found
+
+    return kept
 
 
 def of_pair(make: Callable[..., T]) -> Callable[..., T]:

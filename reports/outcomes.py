@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bench.store.records import MAIN_K, CellRecord
 from reports.labels import group_cells
-from reports.load import Results, splits_of
+from reports.load import Results, once, splits_of
 
 Values = NDArray[np.float64]
 Prompt = tuple[tuple[int, ...], int, int]
@@ -99,6 +99,7 @@ def main_split(records: Sequence[CellRecord]) -> str:
     return MAIN_SPLIT if MAIN_SPLIT in splits or not splits else splits[0]
 
 
+@once
 def outcomes(
     results: Results, model: str, task: str, split: str | None = None
 ) -> dict[str, Outcome]:
@@ -107,21 +108,19 @@ def outcomes(
     At the strength that methods are judged at (`judged_at`). A method whose cells store nothing per
     prompt, or do not say which prompts they had, is not among them.
     """
-    chosen = split or main_split(results.of(model, task))
-    key = ("outcomes", model, task, chosen)
-    return results.once(key, lambda: _outcomes(results, model, task, chosen, per_prompt))
+    if split is None:
+        return outcomes(results, model, task, main_split(results.of(model, task)))
+    return _outcomes(results, model, task, split, per_prompt)
 
 
+@once
 def outcomes_of_few_points(results: Results, model: str, task: str) -> dict[str, Outcome]:
     """Return by label what the `MAIN_K` strongest points do on the main split, at one price.
 
     Of cells that were not measured at that number, what the largest number below it does.
     """
     split = main_split(results.of(model, task))
-    key = ("few points", model, task)
-    return results.once(
-        key, lambda: _outcomes(results, model, task, split, _per_prompt_of_few_points)
-    )
+    return _outcomes(results, model, task, split, _per_prompt_of_few_points)
 
 
 def _outcomes(
@@ -129,36 +128,37 @@ def _outcomes(
     model: str,
     task: str,
     split: str,
-    per_prompt: Callable[[Results, CellRecord, str], Values | None],
+    values_of: Callable[[Results, CellRecord, str], Values | None],
 ) -> dict[str, Outcome]:
     found: dict[str, Outcome] = {}
     for label, group in group_cells(results.of(model, task)).items():
-        known = [
-            (record, values)
-            for record in group
-            if record.status == "done"
-            and (values := per_prompt(results, record, split)) is not None
-        ]
+        stored = [(one, values_of(results, one, split)) for one in group if one.status == "done"]
+        known = [(record, values) for record, values in stored if values is not None]
         if known:
-            found[label] = _gathered(label, known, split)
+            records, values = zip(*known, strict=True)
+            prompts, seen, sums = gathered([prompts_of(one, split) for one in records], values)
+            e_0, f = sums / np.maximum(seen, 1)
+            found[label] = Outcome(label, records, prompts, seen, e_0, f)
     return found
 
 
-def _gathered(label: str, cells: Sequence[tuple[CellRecord, Values]], split: str) -> Outcome:
-    """Put the prompts of all cells side by side, each prompt once."""
+def gathered(
+    prompts: Sequence[Sequence[Prompt]], values: Sequence[Values]
+) -> tuple[tuple[Prompt, ...], Values, Values]:
+    """Put the prompts of all cells side by side, each prompt once.
+
+    `values` are (quantity, prompt, ...) of every cell. Returns the prompts, how often each cell
+    had them (cell, prompt), and the sums of its values (quantity, cell, prompt, ...).
+    """
     place: dict[Prompt, int] = {}
-    columns = [
-        [place.setdefault(one, len(place)) for one in prompts_of(record, split)]
-        for record, _ in cells
-    ]
-    seen = np.zeros((len(cells), len(place)))
-    sums = np.zeros((2, len(cells), len(place)))
-    for row, ((_, values), where) in enumerate(zip(cells, columns, strict=True)):
+    columns = [[place.setdefault(one, len(place)) for one in of_cell] for of_cell in prompts]
+    seen = np.zeros((len(prompts), len(place)))
+    sums = np.zeros((len(values[0]), *seen.shape, *values[0].shape[2:]))
+    for row, (where, of_cell) in enumerate(zip(columns, values, strict=True)):
         np.add.at(seen[row], where, 1)
-        for part in (0, 1):
-            np.add.at(sums[part, row], where, values[part])
-    e_0, f = sums / np.maximum(seen, 1)
-    return Outcome(label, tuple(record for record, _ in cells), tuple(place), seen, e_0, f)
+        for total, one in zip(sums[:, row], of_cell, strict=True):
+            np.add.at(total, where, one)
+    return tuple(place), seen, sums
 
 
 def prompts_of(record: CellRecord, split: str) -> list[Prompt]:

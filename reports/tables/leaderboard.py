@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -14,7 +13,7 @@ from pandas import DataFrame
 from bench.store.records import CellRecord, MetricRow
 from reports.curves import Curve, curves
 from reports.labels import group_cells, missing_by_label
-from reports.load import Results, splits_of
+from reports.load import Results, once, splits_of
 from reports.missing import FAILED, NOT_COMPUTED, Missing, by_status, grouped
 from reports.tables.paired import frame_of
 from reports.tables.verdicts import intervals, verdicts
@@ -50,16 +49,15 @@ def leaderboard(results: Results, model: str | None = None, task: str | None = N
     that differ in settings get rows of their own, and what differs stands behind the method.
     Raises UserInputError for a model or task that the run does not have.
     """
-    splits = splits_of(results.records)
-    rows = []
-    for pair in sorted(results.pairs_of(model, task)):
-        key = ("leaderboard", *pair, *splits)
-        rows += results.once(key, partial(_rows, results, *pair, splits))
+    pairs = sorted(results.pairs_of(model, task))
+    rows = [row for pair in pairs for row in _rows(results, *pair)]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     return frame_of(rows, columns)
 
 
-def _rows(results: Results, model: str, task: str, splits: list[str]) -> list[dict[str, Any]]:
+@once
+def _rows(results: Results, model: str, task: str) -> list[dict[str, Any]]:
+    splits = splits_of(results.records)
     groups = group_cells(results.of(model, task))
     absent = missing_by_label(results, model, task)
     judged = verdicts(results, model, task)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 
 from reports.curves import curve_of, values_of
-from reports.load import Results, parent_of
+from reports.load import Results, once, parent_of
 from reports.outcomes import Outcome, Values, main_split, outcomes, outcomes_of_few_points
 from reports.outcomes import paired as on_shared_prompts
 from reports.statistics import LEVEL, holm, interval, prompts_needed, sign_flip, smallest_p
@@ -59,16 +59,16 @@ def frame_of(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> DataFram
     return DataFrame(values, columns=list(columns), dtype=object)
 
 
+@once
 def compared(results: Results, model: str, task: str) -> list[dict[str, Any]]:
     """Return the rows of one model and task."""
-    found = outcomes(results, model, task)
-    return results.once(("paired", model, task), lambda: _compared(results, model, task, found))
+    return _compared(results, model, task, outcomes(results, model, task))
 
 
+@once
 def compared_at_few_points(results: Results, model: str, task: str) -> list[dict[str, Any]]:
     """Return the rows of one model and task when the strongest points act alone."""
-    found = outcomes_of_few_points(results, model, task)
-    return results.once(("paired few", model, task), lambda: _compared(results, model, task, found))
+    return _compared(results, model, task, outcomes_of_few_points(results, model, task))
 
 
 def _compared(
