@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -94,34 +94,7 @@ def compute_cell(
     fitted = replace(fitted, prices=prices, known=search.response)
     with clock("evaluate"):
         results, tensors = _evaluate(cell, model, subject, task, fitted, objective, stages, others)
-    if stages.prices.curve:
-        with clock("price_curve"):
-            results["price_curve"], of_prompts = price_curve(search, task.splits["test"])
-            tensors |= of_prompts
-    if stages.localisation.k:
-        with clock("localisation"):
-            results["localisation"], of_prompts = localise(
-                subject, task, fitted.intervention, fitted.scores, stages.localisation, cell.seed
-            )
-            tensors |= of_prompts
-    if stages.retrained.k:
-        with clock("retrained"):
-            results["retrained"], of_prompts = retrain(
-                subject,
-                task,
-                fitted.scores,
-                stages.retrained,
-                objective,
-                cell.seed,
-                matched=not type(cell.method.method).control,
-            )
-            tensors |= of_prompts
-    if stages.sparsity.points:
-        with clock("sparsity"):
-            results["sparsity"], of_prompts = sparsity_curve(
-                subject, task, fitted.intervention, fitted.scores, objective, stages.sparsity.points
-            )
-            tensors |= of_prompts
+    curves, of_curves = _curves(cell, subject, task, fitted, search, objective, stages, clock)
     provenance = {
         **environment(model, subject),
         "started": started.isoformat(timespec="seconds"),
@@ -130,8 +103,9 @@ def compute_cell(
         "steps": fitted.attribution.steps,
         "peak_memory_bytes": peak_memory(subject.device),
     }
-    record = CellRecord(**identity(cell), status="done", provenance=provenance, **results)
-    return record, method_tensors(fitted.attribution, fitted.intervention) | tensors
+    found = {**identity(cell), **results, **curves, "provenance": provenance}
+    own = method_tensors(fitted.attribution, fitted.intervention)
+    return CellRecord(status="done", **found), own | tensors | of_curves
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,6 +168,44 @@ def _evaluate(
         "notes": [*task.grid.notes, *attribution.notes, *elsewhere.notes],
     }
     return results, responses | elsewhere.tensors | swept
+
+
+def _curves(
+    cell: PlannedCell,
+    subject: SubjectModel,
+    task: PreparedTask,
+    fitted: _Fitted,
+    search: PriceSearch,
+    objective: Objective,
+    stages: Stages,
+    clock: Clock,
+) -> tuple[dict[str, Any], Tensors]:
+    """Fields of the cell's record over prices and over its few strongest points, and tensors."""
+    of, scores, seed = fitted.intervention, fitted.scores, cell.seed
+    matched = not type(cell.method.method).control
+    asked: dict[str, tuple[bool, Callable[[], tuple[Any, Tensors]]]] = {
+        "price_curve": (stages.prices.curve, lambda: price_curve(search, task.splits["test"])),
+        "localisation": (
+            bool(stages.localisation.k),
+            lambda: localise(subject, task, of, scores, stages.localisation, seed),
+        ),
+        "retrained": (
+            bool(stages.retrained.k),
+            lambda: retrain(subject, task, scores, stages.retrained, objective, seed, matched),
+        ),
+        "sparsity": (
+            bool(stages.sparsity.points),
+            lambda: sparsity_curve(subject, task, of, scores, objective, stages.sparsity.points),
+        ),
+    }
+    results: dict[str, Any] = {}
+    tensors: Tensors = {}
+    for name, (wanted, measure) in asked.items():
+        if wanted:
+            with clock(name):
+                results[name], of_prompts = measure()
+            tensors |= of_prompts
+    return results, tensors
 
 
 def _stages_of(cell: PlannedCell, stages: Stages) -> Stages:

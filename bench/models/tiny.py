@@ -147,19 +147,9 @@ def tiny_tokenizer(
     )
 
 
-def tiny_bridge(
-    architecture: str,
-    *,
-    seed: int = 0,
-    n_layers: int = 3,
-    vocab: int = 64,
-    dtype: torch.dtype = torch.float32,
-    **overrides: Any,
-) -> TransformerBridge:
+def tiny_bridge(architecture: str, *, vocab: int = 64, **settings: Any) -> TransformerBridge:
     """A fresh bridge over `tiny_model`, frozen, in eval mode, with a tokenizer of `vocab` words."""
-    model = tiny_model(
-        architecture, seed=seed, n_layers=n_layers, vocab=vocab, dtype=dtype, **overrides
-    )
+    model = tiny_model(architecture, vocab=vocab, **settings)
     with quiet_transformers():
         return boot_bridge(model, tiny_tokenizer(size=vocab), f"tiny-{architecture}")
 

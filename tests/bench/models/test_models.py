@@ -32,17 +32,6 @@ from tests.tiny import BOS, save_tiny, tiny_tokenizer
 PROMPT = "The capital of Japan is"
 
 
-def run_python(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=Path(__file__).parents[3],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
 # --- the embedded model ---------------------------------------------------------------------
 
 
@@ -77,12 +66,15 @@ def test_weights_equal_a_second_derivation_from_the_file(smollm2: LoadedModel) -
     )
 
 
-def test_loading_prints_nothing_and_a_digest_needs_no_torch() -> None:
-    done = run_python(
+def test_loading_prints_nothing_and_a_digest_needs_no_torch(tiny_folder: Path) -> None:
+    code = (
         "import sys, bench.models.load\n"
         "assert bench.models.load.model_digest('smollm2-135m')\n"
         "assert 'torch' not in sys.modules\n"
-        "bench.models.load.load_model('smollm2-135m', device='cpu')\n"
+        f"bench.models.load.load_model({str(tiny_folder)!r}, device='cpu')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[3], capture_output=True, text=True
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -106,29 +98,20 @@ def test_tensor_digest_sees_names_shapes_types_and_values() -> None:
 # --- its cache ------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def made_anew(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache directory in which the embedded model was just made."""
-    cache = tmp_path_factory.mktemp("cache") / "below" / "it"
-    folder = embedded.embedded_folder(cache)
-    assert [path for path in cache.iterdir() if path.is_dir()] == [folder]
-    assert "quantization_config" not in json.loads((folder / "config.json").read_text())
-    return cache
-
-
 @pytest.fixture
-def cache(made_anew: Path, tmp_path: Path) -> Path:
+def cache(tmp_path: Path) -> Path:
     """A cache directory of one's own; nothing in it is written over, so links will do."""
-    folder = next(path for path in made_anew.iterdir() if path.is_dir())
-    shutil.copytree(folder, tmp_path / folder.name, copy_function=os.link)
+    folder = embedded.embedded_folder(weights=False)
+    shutil.copytree(folder, tmp_path / folder.name, copy_function=os.symlink)
     return tmp_path
 
 
 def test_a_cache_that_is_there_is_used(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "gguf_path", lambda: pytest.fail("made again"))
     monkeypatch.setenv("ATTRIBUTION_BENCH_CACHE", str(cache))
-    loaded = load_model("smollm2-135m", device="cpu", dtype="bfloat16")
-    assert {parameter.dtype for parameter in loaded.bridge.parameters()} == {torch.bfloat16}
+    folder = embedded.embedded_folder()
+    assert folder.parent == cache
+    assert "quantization_config" not in json.loads((folder / "config.json").read_text())
 
 
 @pytest.mark.parametrize(
@@ -193,7 +176,7 @@ def test_an_interrupted_making_leaves_nothing_and_is_made_by_the_next(
 
     def makes(source: Path, unfinished: Path) -> None:
         (made / "manifest.json").unlink(missing_ok=True)
-        shutil.copytree(made, unfinished, copy_function=os.link, dirs_exist_ok=True)
+        shutil.copytree(made, unfinished, copy_function=os.symlink, dirs_exist_ok=True)
 
     monkeypatch.setattr(embedded, "_dequantise", interrupted)
     with pytest.raises(KeyboardInterrupt):

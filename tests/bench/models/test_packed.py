@@ -1,7 +1,5 @@
 """Packed linear layers against those of PyTorch; freed memory, counted in the system's pages."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,22 +8,6 @@ from torch import nn
 
 from bench.models.load import load_model
 from bench.models.packed import LARGEST_OUTPUT, pack_linear_layers
-
-SCRIPT = """
-import resource
-import sys
-import torch
-from bench.models.packed import keep_freed_memory
-
-if sys.argv[1] == "keep":
-    assert keep_freed_memory()
-faults = []
-for _ in range(40):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.zeros(2**20).add_(1)  # 4 MiB, 1,024 pages
-    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-print(sum(faults[20:]))
-"""
 
 
 def layers(bias: bool = True) -> tuple[nn.Linear, nn.Linear]:
@@ -97,17 +79,3 @@ def test_a_loaded_model_is_packed_unless_told_otherwise(tiny_folder: Path) -> No
         torch.testing.assert_close(
             packed.bridge(tokens), plain.bridge(tokens), atol=1e-5, rtol=1e-4
         )
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
-def test_the_same_memory_is_used_again() -> None:
-    mapped, kept = (
-        int(
-            subprocess.run(
-                [sys.executable, "-c", SCRIPT, how], check=True, capture_output=True, text=True
-            ).stdout
-        )
-        for how in ("as ever", "keep")
-    )
-    assert kept < 100
-    assert kept <= mapped
