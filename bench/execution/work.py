@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from bench.matrix.cells import PlannedCell
 from bench.models.shape import ModelShape, model_shape
 from methods import METHODS
-from methods.core.points import HEAD_SITES, Site
+from methods.core.points import HEAD_SITES, SHARED_SITES, Site
 from tasks.task import PromptPair, Task
 
 BACKWARD = 1.4
@@ -183,8 +183,8 @@ class Counting:
         at, last = _patched_positions(positions, length, corruption)
         total = 0.0
         for site in map(Site, cell.settings["sites"]):
-            places = shape.heads(site is Site.V) if site in HEAD_SITES else 1
-            at_last_layer = at if site is Site.V else last
+            places = shape.heads(site in SHARED_SITES) if site in HEAD_SITES else 1
+            at_last_layer = at if site in SHARED_SITES else last
             total += places * ((shape.n_layers - 1) * at + at_last_layer)
         return total
 

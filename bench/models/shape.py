@@ -21,9 +21,9 @@ class ModelShape:
     n_heads: int
     n_kv_heads: int
 
-    def heads(self, of_values: bool) -> int:
-        """Heads of `v`, or of `z` and `o`."""
-        return self.n_kv_heads if of_values else self.n_heads
+    def heads(self, shared: bool) -> int:
+        """Heads of `k` and `v`, or of `q`, `z` and `o`."""
+        return self.n_kv_heads if shared else self.n_heads
 
 
 OWN = {

@@ -28,7 +28,7 @@ from bench.conformance.small import tiny_subject
 from bench.conformance.unchanged import left_as_found
 from methods import METHODS
 from methods.core.dynamic_scaling import DynamicScaling
-from methods.core.points import Site
+from methods.core.points import NARROW_SITES
 from methods.core.static_scaling import StaticScaling
 from methods.core.steering_vectors import SteeringVectors
 from methods.grad_scalar import GradScalar
@@ -67,8 +67,8 @@ def test_theta_has_the_documented_number_of_parameters(name: str) -> None:
     case, model = Case(name), tiny_subject()
     grid = case.grid(model)
     intervention = case.intervention(case.fit(model, grid), grid)
-    # Values and weighted values are as wide as a head; all else is as wide as the stream.
-    widths = torch.tensor([8 if place.site in (Site.V, Site.Z) else 32 for place in grid.places])
+    # Queries, keys and (weighted) values are as wide as a head; all else is as wide as the stream.
+    widths = torch.tensor([8 if place.site in NARROW_SITES else 32 for place in grid.places])
     expected = {
         StaticScaling: grid.n_points,
         SteeringVectors: int((grid.included * widths[:, None, None]).sum()),
