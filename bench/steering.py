@@ -201,9 +201,8 @@ def _hooks(text: SteeredText, bridge: Any) -> list[tuple[str, HookFunction]]:
     Raises:
         UserInputError: for a site that the architecture has not.
     """
-    layers = range(text.intervention.grid.n_layers)
-    hooks = [pair for layer in layers for pair in layer_hooks(text, layer)]
-    known = bridge.hook_dict
+    layers, known = range(text.intervention.grid.n_layers), bridge.hook_dict
+    hooks = [pair for layer in layers for pair in layer_hooks(text, layer, known)]
     missing = [name for name, _ in hooks if name not in known]
     sites = text.intervention.grid.sites
     if Site.RESID_MID in sites and bridge.cfg.parallel_attn_mlp:

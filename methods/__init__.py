@@ -21,6 +21,10 @@ METHODS: dict[str, Entry] = {
         "methods.local_rules:LocalRules",
         "attribution patching with other local derivatives: RelP, AttnLRP, CP-LRP, GIM, GradDrop",
     ),
+    "atp_star": Entry(
+        "methods.atp_star:AtPStar",
+        "AtP*: attribution patching with the QK fix at queries and keys, and GradDrop",
+    ),
     "grad_scalar": Entry(
         "methods.grad_scalar:GradScalar",
         "exact derivative of the logit difference in each activation scalar",

@@ -36,13 +36,13 @@ def points_that_could_matter(
     """True where clean and corrupted run of some prompt differ and a path leads to the answer.
 
     Runs differ from the first token on that differs; what the first layer makes of a token alone
-    (its values) only at tokens that differ. Where nothing differs, all points could matter.
+    (its query, key and value) only at tokens that differ. Where nothing differs, all points could matter.
     """
     differs = (prompts.tokens != prompts.corrupted).any(dim=0).cpu()
     chosen = list(grid.positions)
     found = grid.included & grid.reaches_answer & (differs.cumsum(dim=0) > 0)[chosen]
     for row, place in enumerate(grid.places):
-        if place.site is Site.V:
+        if place.site in (Site.Q, Site.K, Site.V):
             found[row, 0] &= differs[chosen]
     return found if found.any() else grid.included.clone()
 

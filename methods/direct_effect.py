@@ -37,8 +37,8 @@ class DirectEffect(ContrastedMethod):
             keeps the receiver's scale, and LD is that before the soft cap.
     """
 
-    sites: ClassVar[frozenset[Site]] = ALL_SITES - {Site.V}
-    """Values reach the residual stream through the attention pattern of later positions."""
+    sites: ClassVar[frozenset[Site]] = ALL_SITES - {Site.Q, Site.K, Site.V}
+    """These reach the residual stream through the attention pattern alone."""
 
     scale: Literal["live", "held"] = "live"
 

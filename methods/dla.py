@@ -34,8 +34,8 @@ class DLA(Method):
             `strict` only the answer position, where the effect is direct, and 0 elsewhere.
     """
 
-    sites: ClassVar[frozenset[Site]] = ALL_SITES - {Site.V}
-    """Values reach the residual stream through the attention pattern of later positions."""
+    sites: ClassVar[frozenset[Site]] = ALL_SITES - {Site.Q, Site.K, Site.V}
+    """These reach the residual stream through the attention pattern alone."""
 
     form: Literal["paper", "strict"] = "paper"
 

@@ -103,7 +103,7 @@ class HardConcrete(Method):
         reference: Float[Tensor, "prompt vocab"],
     ) -> Float[Tensor, ""]:
         """Gradients of the divergence and of the expected share of open gates; gives their sum."""
-        included = grid.included.to(log_alpha.device)
+        included = grid.included.clone().to(log_alpha.device)
         total = self.lambda_0 * open_probability(log_alpha)[included].mean()
         subject.backward(total, 0)
         total = total.detach()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -74,16 +75,24 @@ class LocalRules(ContrastedMethod):
             rules = replace(rules, scores=0.0)
         with local_rules(subject, rules):
             ordinary = taylor_scores(subject, grid, contrast)
-            return graddrop(subject, grid, contrast, ordinary) if self.drop else ordinary
+            if not self.drop:
+                return ordinary
+            return graddrop(subject, grid, ordinary, lambda: taylor_scores(subject, grid, contrast))
 
 
 def graddrop(
     subject: SubjectModel,
     grid: PointGrid,
-    contrast: Contrast,
     ordinary: Float[Tensor, "prompt place layer position"],
+    scores_now: Callable[[], Float[Tensor, "prompt place layer position"]],
 ) -> Float[Tensor, "prompt place layer position"]:
     """The mean magnitude over backwards that each leave a layer out, signed as `ordinary`.
+
+    Args:
+        subject: the model.
+        grid: the points.
+        ordinary: scores with no layer left out.
+        scores_now: gives scores by the gradients that the model has when it is called.
 
     Raises:
         UserInputError: for a model of one layer, from whose attention and MLP no backward is left.
@@ -95,7 +104,7 @@ def graddrop(
     for layer in range(grid.n_layers):
         added = (f"blocks.{layer}.hook_attn_out", f"blocks.{layer}.hook_mlp_out")
         with subject.attached([(name, lambda h, hook: h.detach()) for name in added]):
-            scores = taylor_scores(subject, grid, contrast).abs()
+            scores = scores_now().abs()
         scores[:, ~in_stream, layer] = 0
         total += scores
     n_backwards = grid.n_layers - 1 + in_stream.int()

@@ -105,4 +105,4 @@ def test_the_page_of_methods_says_of_every_method_what_has_to_be_known() -> None
             "**When not to trust it.**",
         ):
             assert word in text
-        assert re.search(r"\d F\b|\bF\)|passes", text)
+        assert "passes" in text.lower()

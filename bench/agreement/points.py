@@ -1,7 +1,7 @@
 """The points of a grid that agreement is about. Torch-free.
 
-Left out are excluded points, and the last layer at other positions than the answer position (values
-apart): no path leads from there to the answer.
+Left out are excluded points, and the last layer at other positions than the answer position (keys
+and values apart): no path leads from there to the answer.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,10 @@ from tasks.errors import UserInputError
 
 Point = tuple[str, int, int]
 FIT_SPLIT = "train"
-VALUES = "v."
-"""How labels of value heads begin: the answer position reads the last layer's values elsewhere."""
+SHARED = ("k.", "v.")
+"""How labels of key and value heads begin: the answer position reads the last layer's elsewhere."""
+OF_A_TOKEN = ("q.", *SHARED)
+"""How labels of heads begin that see a token alone in the first layer."""
 
 
 def compared_points(cell: Cell) -> tuple[tuple[Point, ...], Scores]:
@@ -51,7 +53,7 @@ def points_of(
         column
         for column, point in enumerate(every)
         if point not in excluded
-        and (point[1] < last or point[2] == answer or point[0].startswith(VALUES))
+        and (point[1] < last or point[2] == answer or point[0].startswith(SHARED))
     ]
     if scores.shape != (len(grid.places), grid.n_layers, len(grid.positions)):
         raise UserInputError(
@@ -69,16 +71,17 @@ def at_points(columns: NDArray[np.intp], scores: NDArray[Any]) -> Scores:
 def differing_points(record: CellRecord, points: Sequence[Point]) -> NDArray[np.bool_]:
     """Return at which points the clean and the corrupted run of some train prompt differ.
 
-    From the first token on that differs; of values in the first layer, which see a token alone,
-    only at tokens that differ.
+    From the first token on that differs; of queries, keys and values in the first layer, which see
+    a token alone, only at tokens that differ.
     """
     prompts = record.prompts.get(FIT_SPLIT, [])
     differ = np.any([np.not_equal(p.token_ids, p.corrupted_ids) for p in prompts] or [[]], axis=0)
     first = int(differ.argmax()) if differ.any() else 0
-    alone = {(VALUES, 0)}
     return np.array(
         [
-            bool(differ[position]) if (place[: len(VALUES)], layer) in alone else position >= first
+            bool(differ[position])
+            if layer == 0 and place.startswith(OF_A_TOKEN)
+            else position >= first
             for place, layer, position in points
         ],
         dtype=bool,

@@ -18,7 +18,7 @@ from bench.store.files import replace_file
 from bench.store.records import CellRecord, GridRecord
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.intervention import Intervention
-from methods.core.points import Heads, PointGrid, Site
+from methods.core.points import NARROW_SITES, Heads, PointGrid, Site
 from methods.core.static_scaling import StaticScaling
 from methods.core.steering_vectors import SteeringVectors
 from tasks.errors import UserInputError
@@ -157,8 +157,9 @@ def load_intervention(file: str | Path) -> Intervention:
 def _grid(record: CellRecord, stored: GridRecord, kind: type[Any], parameters: Tensor) -> PointGrid:
     """The points that a cell's parameters belong to."""
     counts = {Site(site): count for site, count in stored.heads.items()}
-    queries = counts.get(Site.Z) or counts.get(Site.O) or 1
-    heads = Heads(queries, counts.get(Site.V, queries), UNKNOWN) if counts else None
+    queries = counts.get(Site.Z) or counts.get(Site.O) or counts.get(Site.Q) or 1
+    shared = counts.get(Site.V) or counts.get(Site.K) or queries
+    heads = Heads(queries, shared, UNKNOWN) if counts else None
     grid = PointGrid(
         tuple(Site(site) for site in stored.sites),
         stored.n_layers,
@@ -181,7 +182,7 @@ def _d_head(record: CellRecord, grid: PointGrid, kind: type[Any], parameters: Te
     """
     included = grid.included.sum(dim=(1, 2)).tolist()
     points = included if kind is SteeringVectors else [grid.n_layers] * len(grid.places)
-    narrow = [place.site in (Site.V, Site.Z) for place in grid.places]
+    narrow = [place.site in NARROW_SITES for place in grid.places]
     width = int(parameters.shape[-1])
     if all(narrow) or not any(narrow):
         return width if all(narrow) else UNKNOWN

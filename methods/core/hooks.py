@@ -38,8 +38,13 @@ class Edit(Protocol):
         """
 
 
-def layer_hooks(edit: Edit, layer: int) -> Iterator[tuple[str, HookFunction]]:
+def layer_hooks(
+    edit: Edit, layer: int, names: Collection[str]
+) -> Iterator[tuple[str, HookFunction]]:
     """Hook names and functions of one layer.
+
+    Queries and keys are edited behind their norm, where the model has one among its hooks' `names`:
+    before it a scalar would do nothing. Their axes are (row, head, position, width) there.
 
     The bridge's `hook_resid_mid` sees only the input of the second norm, not the residual
     stream itself, so an edit of `resid_mid` is made where the stream is written: at what the
@@ -68,6 +73,18 @@ def layer_hooks(edit: Edit, layer: int) -> Iterator[tuple[str, HookFunction]]:
             h = torch.where(edited == resid_mid, h + (edited - resid_mid), edited - before)
         return h
 
+    for site in wanted & {Site.Q, Site.K}:
+        normed = f"blocks.{layer}.attn.hook_{site}_normed"
+        if normed in names:
+            yield (
+                normed,
+                lambda h, hook, site=site: edit(site, layer, h.transpose(1, 2)).transpose(1, 2),
+            )
+        else:
+            yield (
+                f"blocks.{layer}.attn.hook_{site}",
+                lambda h, hook, site=site: edit(site, layer, h),
+            )
     if Site.V in wanted:
         yield f"blocks.{layer}.attn.hook_v", lambda h, hook: edit(Site.V, layer, h)
     if wanted & {Site.Z, Site.O}:

@@ -61,7 +61,7 @@ class Between:
         grid: PointGrid, donated: Activations, at: float, points: Collection[SiteLayer]
     ) -> Between:
         """All points of the grid at one place between the two."""
-        gates = torch.where(grid.included, at, 1.0)[None]
+        gates = torch.where(grid.included.clone(), at, 1.0)[None]
         return Between(grid, donated, gates, points)
 
     def of_rows(self, rows: slice) -> Between:

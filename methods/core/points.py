@@ -22,6 +22,10 @@ from tasks.errors import UserInputError, nearest
 class Site(StrEnum):
     """Where within a layer an activation can be edited, in the order of the forward pass."""
 
+    Q = "q"
+    """A head's query as it meets the keys: behind a norm of queries, before the softmax's scale."""
+    K = "k"
+    """The key of a key-value head, behind a norm of keys."""
     V = "v"
     """The values of a key-value head; under grouped-query attention n_kv_heads of them."""
     Z = "z"
@@ -40,8 +44,12 @@ class Site(StrEnum):
 
 
 ALL_SITES = frozenset(Site)
-HEAD_SITES = frozenset({Site.V, Site.Z, Site.O})
+HEAD_SITES = frozenset({Site.Q, Site.K, Site.V, Site.Z, Site.O})
 """Sites with one activation a head."""
+SHARED_SITES = frozenset({Site.K, Site.V})
+"""Those with one a key-value head, which later positions read."""
+NARROW_SITES = HEAD_SITES - {Site.O}
+"""Those whose activations are as wide as a head."""
 WIDE_SITES = ALL_SITES - HEAD_SITES
 """Sites with one activation of width d_model."""
 POSITION_WORDS = ("all", "every", "last")
@@ -119,9 +127,9 @@ class Heads:
     """The attention heads of a model.
 
     Attributes:
-        n_heads: query heads, which z and o are counted by.
-        n_kv_heads: key-value heads, which v is counted by.
-        d_head: width of z and v.
+        n_heads: query heads, which q, z and o are counted by.
+        n_kv_heads: key-value heads, which k and v are counted by.
+        d_head: width of q, k, v and z.
     """
 
     n_heads: int
@@ -130,7 +138,7 @@ class Heads:
 
     def count(self, site: Site) -> int:
         """Heads of a head-level site."""
-        return self.n_kv_heads if site is Site.V else self.n_heads
+        return self.n_kv_heads if site in SHARED_SITES else self.n_heads
 
 
 @dataclass(frozen=True)
@@ -191,9 +199,9 @@ class PointGrid:
         return len(self.places), self.n_layers, len(self.positions)
 
     def widths(self, d_model: int) -> list[int]:
-        """Width of what a vector at each place is compared with or added to: d_head at v and z."""
+        """Width of what a vector at each place is compared with or added to."""
         return [
-            self.heads.d_head if self.heads and place.site in (Site.V, Site.Z) else d_model
+            self.heads.d_head if self.heads and place.site in NARROW_SITES else d_model
             for place in self.places
         ]
 
@@ -229,12 +237,12 @@ class PointGrid:
     def reaches_answer(self) -> Bool[Tensor, "place layer position"]:
         """False where no path leads to the answer position.
 
-        That is the last layer at other positions, except for values, which the answer position's
-        attention reads.
+        That is the last layer at other positions, except for keys and values, which the answer
+        position's attention reads.
         """
         reaches = torch.ones(self.shape, dtype=torch.bool)
         for row, place in enumerate(self.places):
-            if place.site is not Site.V:
+            if place.site not in SHARED_SITES:
                 reaches[row, -1] = torch.tensor(self.positions) == self.n_positions - 1
         return reaches
 

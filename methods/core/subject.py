@@ -121,6 +121,24 @@ class SubjectModel:
         return Heads(int(cfg.n_heads), int(n_kv_heads), int(cfg.d_head))
 
     @property
+    def _has_queries_by_head(self) -> bool:
+        """Queries and keys can be hooked head by head, behind any norm of theirs.
+
+        Not where that norm acts on all heads at once (OLMo 2), nor where a query comes with a gate.
+        """
+        if getattr(self.bridge.cfg, "gated_q_proj", False):
+            return False
+        for block in self.bridge.blocks:
+            attention = getattr(block, "attn", None)
+            if attention is None or not (
+                hasattr(attention, "hook_q") and hasattr(attention, "hook_k")
+            ):
+                return False
+            if "q_norm" in attention.submodules and attention._qk_norm_phase != "post_reshape":
+                return False
+        return True
+
+    @property
     def head_output(self) -> Float[Tensor, "layer head d_head d_model"]:
         """W_O of every head, fp32: o = z W_O, to which the output bias does not belong."""
         return torch.stack([block.attn.W_O.detach().float() for block in self.bridge.blocks])
@@ -129,6 +147,8 @@ class SubjectModel:
     def sites(self) -> frozenset[Site]:
         """Sites that this architecture has: a parallel block has no `resid_mid`."""
         sites = ALL_SITES if self.heads else ALL_SITES - HEAD_SITES
+        if not self._has_queries_by_head:
+            sites -= {Site.Q, Site.K}
         return sites - {Site.RESID_MID} if self.bridge.cfg.parallel_attn_mlp else sites
 
     def logits(
@@ -327,7 +347,7 @@ class SubjectModel:
             hooks += [
                 (name, self._in_full(function))
                 for layer in range(self.n_layers)
-                for name, function in layer_hooks(edit, layer)
+                for name, function in layer_hooks(edit, layer, self._points)
             ]
         with attached(self._points, hooks):
             yield
@@ -355,7 +375,7 @@ class SubjectModel:
     @contextmanager
     def edited_layer(self, edit: Edit, layer: int) -> Iterator[None]:
         """The edit's hooks of one layer, for callers that drive a block themselves."""
-        with attached(self._points, layer_hooks(edit, layer)):
+        with attached(self._points, layer_hooks(edit, layer, self._points)):
             yield
 
     def _check_sites(self, edit: Edit) -> None:

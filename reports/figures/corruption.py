@@ -29,7 +29,8 @@ def data(results: Results, model: str, task: str) -> DataFrame:
     records = [
         record
         for record in results.of(model, task)
-        if "corruption" in record.settings.get("method", {}) and record.status == "done"
+        if {"corruption", "direction"} <= record.settings.get("method", {}).keys()
+        and record.status == "done"
     ]
     labels = variant_labels(records)
     found = DataFrame(

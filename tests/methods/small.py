@@ -90,7 +90,7 @@ def activation(cache: Any, site: Site, layer: int) -> Tensor:
     if site is Site.RESID_MID:
         found: Tensor = cache[name + "resid_pre"] + cache[name + "attn_out"]
     elif site in HEAD_SITES:
-        found = cache[f"blocks.{layer}.attn.hook_{'v' if site is Site.V else 'z'}"]
+        found = cache[f"blocks.{layer}.attn.hook_{'z' if site is Site.O else site}"]
     else:
         found = cache[name + site.value]
     return found

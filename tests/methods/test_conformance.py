@@ -17,7 +17,7 @@ from bench.conformance.methods import CHECKS, Case
 from bench.conformance.small import left_as_found, tiny_subject
 from methods import METHODS
 from methods.core.dynamic_scaling import DynamicScaling
-from methods.core.points import Site
+from methods.core.points import NARROW_SITES
 from methods.core.static_scaling import StaticScaling
 from methods.core.steering_vectors import SteeringVectors
 from methods.grad_scalar import GradScalar
@@ -43,8 +43,8 @@ def test_it_conforms_and_theta_has_the_documented_number_of_parameters(name: str
     assert [outcome for outcome in found if outcome.problem] == []
     assert len(found) == len(CHECKS)
     _, grid, _ = fit = case.fits["gpt2"]
-    # Values and weighted values are as wide as a head; all else is as wide as the stream.
-    widths = torch.tensor([8 if place.site in (Site.V, Site.Z) else 32 for place in grid.places])
+    # Queries, keys and (weighted) values are as wide as a head; all else as the stream.
+    widths = torch.tensor([8 if place.site in NARROW_SITES else 32 for place in grid.places])
     expected = {
         StaticScaling: grid.n_points,
         SteeringVectors: int((grid.included * widths[:, None, None]).sum()),

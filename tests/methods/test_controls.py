@@ -60,7 +60,7 @@ def test_controls_act_where_runs_differ_and_reach_the_answer(scores: Any) -> Non
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 def test_what_could_matter_is_what_differs_in_the_model(architecture: str) -> None:
     model, some = subject(architecture), prompts()
-    grid = grid_of(model, ["v", "z", "attn_out", "mlp_out", "resid_post"])
+    grid = grid_of(model, ["q", "k", "v", "z", "attn_out", "mlp_out", "resid_post"])
     (contrast,) = contrasts(model, some, grid, "counterfactual", "noising", 0)
     patches = reachable_patches(model, grid, contrast)
     expected = torch.zeros(grid.shape, dtype=torch.bool)

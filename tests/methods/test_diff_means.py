@@ -9,6 +9,9 @@ from bench.execution.run import run_matrix
 from bench.matrix.cells import expand
 from methods.core.steering_vectors import SteeringVectors
 from methods.diff_means import DiffMeans
+from reports.figures.corruption import data
+from reports.load import load
+from tasks.errors import UserInputError
 from tests.methods.small import (
     FIRST_DIFFERENCE,
     activation,
@@ -73,3 +76,5 @@ def test_its_strength_is_tuned_and_no_control_shuffles_it(tmp_path: Path) -> Non
     assert not record.trained
     assert record.minimality is not None
     assert record.minimality.unit == "vector"
+    with pytest.raises(UserInputError, match="one corruption at most"):
+        data(load(outcome.store.directory))  # it has a corruption, and no direction

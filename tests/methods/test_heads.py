@@ -1,4 +1,4 @@
-"""Head-level sites z, v and o against TransformerLens's own functions and plain loops."""
+"""Head-level sites q, k, v, z and o against TransformerLens's own functions and plain loops."""
 
 from itertools import product
 from typing import Any
@@ -13,7 +13,7 @@ from methods.activ_scalar import ActivScalar
 from methods.attr_patch import AttrPatch
 from methods.core.attention_output import AttentionOutput, UnknownAttentionOutputError
 from methods.core.dynamic_scaling import DynamicScaling
-from methods.core.points import HEAD_SITES, Heads, PointGrid, Site, make_grid
+from methods.core.points import HEAD_SITES, SHARED_SITES, Heads, PointGrid, Site, make_grid
 from methods.core.static_scaling import StaticScaling
 from methods.core.steering_vectors import SteeringVectors
 from methods.core.subject import SubjectModel
@@ -40,11 +40,13 @@ every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 THEIRS = {
     Site.Z: patching.get_act_patch_attn_head_out_by_pos,
     Site.V: patching.get_act_patch_attn_head_v_by_pos,
+    Site.Q: patching.get_act_patch_attn_head_q_by_pos,
+    Site.K: patching.get_act_patch_attn_head_k_by_pos,
 }
 
 
 def hook_of(site: Site, layer: int) -> str:
-    return f"blocks.{layer}.attn.hook_{'v' if site is Site.V else 'z'}"
+    return f"blocks.{layer}.attn.hook_{'z' if site is Site.O else site}"
 
 
 @every_architecture
@@ -54,6 +56,8 @@ def test_a_model_has_as_many_values_as_key_value_heads(architecture: str) -> Non
     assert model.heads == Heads(4, n_kv_heads, 8)
     grid = grid_of(model, HEAD_SITES)
     assert [place.label for place in grid.places] == [
+        *(f"q.{head}" for head in range(4)),
+        *(f"k.{head}" for head in range(n_kv_heads)),
         *(f"v.{head}" for head in range(n_kv_heads)),
         *(f"z.{head}" for head in range(4)),
         *(f"o.{head}" for head in range(4)),
@@ -112,14 +116,17 @@ def test_grad_scalar_is_the_central_difference_of_one_heads_scale(
     metric, step = metric_of(some), 1e-2
 
     def scaled(head: int, layer: int, position: int, size: float) -> torch.Tensor:
+        normed = architecture == "gemma3" and site in (Site.Q, Site.K)  # heads come first there
+
         def hook(h: Any, hook: Any) -> Any:
             h = h.clone()
-            h[:, position, head] *= 1 + size
+            h[(slice(None), head, position) if normed else (slice(None), position, head)] *= (
+                1 + size
+            )
             return h
 
-        found: torch.Tensor = metric(
-            full_logits(model, some.tokens, [(hook_of(site, layer), hook)])
-        )
+        name = hook_of(site, layer) + "_normed" * normed
+        found: torch.Tensor = metric(full_logits(model, some.tokens, [(name, hook)]))
         return found
 
     for head, layer, at in product(range(len(grid.places)), (0, 2), (0, 1)):
@@ -128,6 +135,17 @@ def test_grad_scalar_is_the_central_difference_of_one_heads_scale(
         found = scores[:, head, layer, at]
         assert largest_difference(found, (up - down) / (2 * step)) < 2e-3
     assert scores.abs().max() > 0.05
+
+
+def test_a_scaled_query_turns_the_attention_in_spite_of_its_norm() -> None:
+    """Before the norm a scalar would do nothing until it turns the sign."""
+    model, some = subject("gemma3"), prompts()
+    grid = grid_of(model, ["q", "k"])
+    scaling = StaticScaling(grid, torch.ones(grid.shape))
+    with torch.no_grad():
+        plain = model.logits(some.tokens)
+        doubled = model.logits(some.tokens, scaling.at(torch.ones(3)))
+    assert largest_difference(plain, doubled) > 0.1
 
 
 def test_attr_patch_estimates_activ_patch() -> None:
@@ -173,7 +191,7 @@ def test_scaling_o_is_scaling_z() -> None:
 )
 def test_edits_are_the_equations_head_by_head(site: Site, kind: Any) -> None:
     """Eq. 4, 5 and 10 by loops over rows, positions and heads; at o, h of Eq. 10 is W_O z."""
-    n = 2 if site is Site.V else 4
+    n = 2 if site in SHARED_SITES else 4
     grid = PointGrid((site,), 2, (1, 3), N_POSITIONS, heads=Heads(4, 2, 8))
     generator = torch.Generator().manual_seed(0)
     draw = lambda *shape: torch.randn(shape, generator=generator)  # noqa: E731
@@ -203,7 +221,7 @@ def test_edits_are_the_equations_head_by_head(site: Site, kind: Any) -> None:
 
 def test_what_is_not_supported() -> None:
     assert Site.O not in SteerVec.sites
-    assert Site.V not in DLA.sites
+    assert not {Site.Q, Site.K, Site.V} & DLA.sites
 
 
 @pytest.mark.parametrize("method", [SteerVec(epochs=2), DynScalar(epochs=2)])

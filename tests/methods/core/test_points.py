@@ -29,10 +29,10 @@ def test_the_papers_gpt2_xl_has_912_points() -> None:
 
 
 def test_sites_come_in_the_order_of_the_forward_pass() -> None:
-    names = ["resid_post", "attn_out", "z", "mlp_out", "o", "resid_mid", "v"]
+    names = ["resid_post", "attn_out", "z", "mlp_out", "o", "resid_mid", "v", "k", "q"]
     assert parse_sites(names) == tuple(Site)
     assert [site.value for site in Site] == [
-        *("v", "z", "o", "attn_out", "resid_mid", "mlp_out", "resid_post"),
+        *("q", "k", "v", "z", "o", "attn_out", "resid_mid", "mlp_out", "resid_post"),
     ]
 
 
@@ -41,7 +41,7 @@ def test_sites_come_in_the_order_of_the_forward_pass() -> None:
     [
         (["atn_out"], 'there is no site "atn_out". Did you mean "attn_out"?'),
         (["attn_out", "attn_out"], "names a site twice"),
-        ([], "none given; choose from v, z, o, attn_out, resid_mid"),
+        ([], "none given; choose from q, k, v, z, o, attn_out, resid_mid"),
     ],
 )
 def test_bad_sites_are_refused(names: list[str], message: str) -> None:
@@ -139,7 +139,9 @@ def test_points_included_and_excluded_make_up_the_grid(
         n_positions,
         heads=Heads(4, 2, 8),
     )
-    n_places = sum({Site.V: 2, Site.Z: 4, Site.O: 4}.get(site, 1) for site in sites)
+    n_places = sum(
+        {Site.Q: 4, Site.K: 2, Site.V: 2, Site.Z: 4, Site.O: 4}.get(site, 1) for site in sites
+    )
     total = n_places * n_layers * len(positions)
     assert grid.shape == (n_places, n_layers, len(positions))
     assert [place for site in grid.sites for place in grid.places[grid.rows(site)]] == [

@@ -1,0 +1,145 @@
+"""What a patched query or key does to the attention pattern, and what the pattern does to LD."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from methods.core.corruption import Contrast
+from methods.core.hooks import HookFunction, SiteLayer
+from methods.core.points import Site
+from methods.core.subject import SubjectModel
+
+MOST = 80.0
+"""Change of an attention score beyond which its exponential would not fit fp32."""
+
+ByLayer = list[Float[Tensor, "prompt head query key"]]
+
+
+@dataclass(eq=False)
+class _Seen:
+    """Scores before the softmax and pattern of every layer, as forwards come by."""
+
+    scores: dict[int, list[Tensor]] = field(default_factory=dict)
+    pattern: dict[int, list[Tensor]] = field(default_factory=dict)
+
+    def by_layer(self) -> tuple[ByLayer, ByLayer]:
+        layers = range(len(self.pattern))
+        scores, pattern = (
+            [torch.cat(of[at]).float() for at in layers] for of in (self.scores, self.pattern)
+        )
+        return scores, pattern
+
+
+@contextmanager
+def _watched(subject: SubjectModel) -> Iterator[_Seen]:
+    """Notes what the attention of every layer does in the forwards of the block."""
+    seen = _Seen()
+
+    def note(into: dict[int, list[Tensor]], layer: int) -> HookFunction:
+        return lambda h, hook: into.setdefault(layer, []).append(h.detach())
+
+    hooks = [
+        (f"blocks.{layer}.attn.{name}", note(into, layer))
+        for layer in range(subject.n_layers)
+        for name, into in (("hook_attn_scores", seen.scores), ("hook_pattern", seen.pattern))
+    ]
+    with subject.attached(hooks):
+        yield seen
+
+
+class _OneLayerAtATime:
+    """Replaces one site in every layer, and holds what the attention adds, for layers to come."""
+
+    def __init__(self, site: Site, donated: dict[SiteLayer, Tensor], held: dict[SiteLayer, Tensor]):
+        self.replaced = {point: h for point, h in donated.items() if point[0] is site} | held
+        self.points = list(self.replaced)
+        self.rows = slice(None)
+
+    def __call__(self, site: Site, layer: int, h: Tensor) -> Tensor:
+        return self.replaced[site, layer][self.rows].to(h.dtype)
+
+
+@torch.no_grad()
+def patched_attention(
+    subject: SubjectModel, contrast: Contrast, site: Site | None
+) -> tuple[ByLayer, ByLayer]:
+    """Attention scores (behind any soft cap) and pattern of the receiver, layer by layer.
+
+    Args:
+        subject: the model.
+        contrast: what is patched.
+        site: `q` or `k`, all of whose activations in a layer come from the donor, in each layer
+            alone: the streams are those of the receiver. None: nothing is patched.
+    """
+    receiver = contrast.receiver
+    tokens = receiver.prompts.tokens
+    points = [(Site.ATTN_OUT, layer) for layer in range(subject.n_layers)]
+    edit = None
+    if site is not None:
+        held = receiver.activations(subject, points)
+        edit = _OneLayerAtATime(site, contrast.donated, held)
+    with _watched(subject) as seen:
+        for rows in subject.chunks(len(tokens)):
+            if edit is not None:
+                edit.rows = rows
+            noise = None if receiver.noise is None else receiver.noise[rows]
+            subject.logits(tokens[rows], edit, noise)
+    return seen.by_layer()
+
+
+def pattern_gradients(subject: SubjectModel, contrast: Contrast) -> ByLayer:
+    """dLD/d pattern of the receiver in every layer, from one forward and one backward."""
+    receiver, layers = contrast.receiver, range(subject.n_layers)
+    parts: list[list[Tensor]] = [[] for _ in layers]
+    offsets: dict[int, Tensor] = {}
+
+    def tap(layer: int) -> HookFunction:
+        def add(pattern: Tensor, hook: Any) -> Tensor:
+            offsets[layer] = torch.zeros_like(pattern, requires_grad=True)
+            return pattern + offsets[layer]
+
+        return add
+
+    hooks = [(f"blocks.{layer}.attn.hook_pattern", tap(layer)) for layer in layers]
+    with torch.inference_mode(False), torch.enable_grad(), subject.attached(hooks):
+        for rows in subject.chunks(len(receiver.prompts)):
+            chunk = receiver.prompts.take(range(*rows.indices(len(receiver.prompts))))
+            noise = None if receiver.noise is None else receiver.noise[rows].clone()
+            ld = chunk.logit_difference(subject.logits(chunk.tokens, None, noise)).sum()
+            found = torch.autograd.grad(
+                ld, [offsets[at] for at in layers], allow_unused=True, materialize_grads=True
+            )
+            subject.passes.backward += len(chunk)
+            for layer, gradient in zip(layers, found, strict=True):
+                parts[layer].append(gradient.float())
+    return [torch.cat(of) for of in parts]
+
+
+def query_effect(pattern: Tensor, patched: Tensor, gradient: Tensor) -> Tensor:
+    """(prompt, query, head): what a query's patch adds to LD by its own softmax."""
+    return ((patched - pattern) * gradient).sum(dim=-1).transpose(1, 2)
+
+
+def key_effect(
+    pattern: Tensor, scores: Tensor, patched: Tensor, gradient: Tensor, n_kv_heads: int
+) -> Tensor:
+    """(prompt, key, key-value head): what a key's patch adds to LD by every query's softmax.
+
+    With the key at t alone patched, the pattern of query q changes by c (onehot_t - pattern), where
+    c = p expm1(d) / (1 + p expm1(d)), p the weight at t and d the change of its score.
+    """
+    change = torch.where(pattern > 0, patched - scores, 0).clamp(-MOST, MOST)
+    grown = pattern * torch.expm1(change)
+    share = grown / (1 + grown)
+    centred = gradient - (pattern * gradient).sum(dim=-1, keepdim=True)
+    by_head = (share * centred).sum(dim=2)
+    n_prompts, n_heads, n_keys = by_head.shape
+    groups = by_head.view(n_prompts, n_kv_heads, n_heads // n_kv_heads, n_keys)
+    return groups.sum(dim=2).transpose(1, 2)
