@@ -49,8 +49,8 @@ def scheduler(folder: Path, *path: Path) -> Iterator[str]:
 
 
 @contextmanager
-def worker(address: str, name: str, folder: Path, *path: Path, threads: int = 1) -> Iterator[None]:
+def worker(address: str, name: str, folder: Path, *path: Path) -> Iterator[None]:
     """A worker of a scheduler, called `name`."""
-    options = ("--no-nanny", "--nthreads", str(threads), "--memory-limit", "0", "--name", name)
+    options = ("--no-nanny", "--nthreads", "1", "--memory-limit", "0", "--name", name)
     with process("dask_worker", folder, list(path), address, *options):
         yield

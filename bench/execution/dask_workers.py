@@ -143,7 +143,11 @@ class Workers:
         self.looked = time.monotonic()
 
     def _there(self) -> dict[str, tuple[str, dict[str, Any]]]:
-        """Address of each of the scheduler's workers and what it says of it, by their ids."""
+        """Address of each of the scheduler's workers and what it says of it, by their ids.
+
+        A process that is started again at once keeps its name, and may keep its address; its folder
+        is another one.
+        """
         while self.client.status == "connecting":  # dask tries again, and gives up some time
             time.sleep(LOOK_SECONDS)
         self.check_scheduler()
@@ -152,7 +156,10 @@ class Workers:
             known = self.client.sync(identity, callback_timeout=ANSWER_SECONDS)["workers"]
         except (OSError, TimeoutError, AttributeError) as error:
             raise NoWorkerError(LOST) from error
-        return {facts["id"]: (address, facts) for address, facts in known.items()}
+        return {
+            f"{address} {facts['local_directory']}": (address, facts)
+            for address, facts in known.items()
+        }
 
     def check_scheduler(self, error: Exception | None = None) -> None:
         """Raises NoWorkerError, because of `error`, if dask has given the scheduler up."""

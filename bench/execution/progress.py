@@ -7,16 +7,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
-from rich.text import Text
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from bench.execution.cell_runner import Watcher
 from bench.execution.estimate import estimated_rows
@@ -88,7 +79,7 @@ class TerminalProgress(Watcher):
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
-            _State(self),
+            TextColumn("{task.fields[counts]}"),
             TimeElapsedColumn(),
             console=console,
             disable=not console.is_terminal,
@@ -119,7 +110,7 @@ class TerminalProgress(Watcher):
         self.console.print(f"{known}{counted(len(cells), 'cell')} to compute{estimate}.")
         self.counts = CellCounts(cells, time.monotonic())
         if cells:
-            self.task = self.bar.add_task("", total=len(cells))
+            self.task = self.bar.add_task("", total=len(cells), counts="")
 
     def loading(self, model: str) -> None:
         """Names the model."""
@@ -148,28 +139,19 @@ class TerminalProgress(Watcher):
             outcome = f"[red]failed[/red]: {escape(harmless(record.error.line))}"
         self._line(f"  {escape(_name(cell))}  {outcome}")
         if self.task is not None:
-            self.bar.advance(self.task)
+            self.bar.update(self.task, advance=1, counts=self._counts())
 
     def _line(self, text: str) -> None:
         if not self.console.is_terminal:
-            text += f"  ({self.counts.in_words(time.monotonic())})"
+            text += f"  ({self._counts()})"
         self.console.print(text, soft_wrap=True, highlight=False)
 
     def _describe(self, text: str) -> None:
         if self.task is not None:
-            self.bar.update(self.task, description=escape(text))
+            self.bar.update(self.task, description=escape(text), counts=self._counts())
 
-
-class _State(ProgressColumn):
-    """How far the run is, in words."""
-
-    def __init__(self, progress: TerminalProgress) -> None:
-        super().__init__()
-        self.progress = progress
-
-    def render(self, task: Task) -> Text:
-        """Anew whenever the bar is drawn."""
-        return Text(self.progress.counts.in_words(time.monotonic()))
+    def _counts(self) -> str:
+        return self.counts.in_words(time.monotonic())
 
 
 def _name(cell: PlannedCell) -> str:

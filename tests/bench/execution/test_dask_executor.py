@@ -136,19 +136,18 @@ def alone(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A cluster of two workers that somebody else has started, in another folder, for all runs."""
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-    with (
-        LocalCluster(
-            n_workers=0, host="127.0.0.1", dashboard_address=None, silence_logs=50
-        ) as cluster,
-        worker(cluster.scheduler_address, "one", elsewhere, ROOT, threads=2),
-        worker(cluster.scheduler_address, "two", elsewhere, ROOT, threads=2),
-        Client(cluster.scheduler_address) as client,
-    ):
-        client.wait_for_workers(2, timeout=120)
-        yield cluster.scheduler_address
+def cluster(forked_workers: None) -> Iterator[LocalCluster]:
+    """A cluster of two workers that somebody else has started, for all runs."""
+    with LocalCluster(
+        n_workers=2, threads_per_worker=2, memory_limit=0, dashboard_address=":0", silence_logs=50
+    ) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def theirs(cluster: LocalCluster) -> str:
+    """Its address."""
+    return str(cluster.scheduler_address)
 
 
 def runs_on(address: str) -> set[int]:
@@ -180,7 +179,7 @@ def test_workers_of_a_cluster_give_the_numbers_of_one_process(
     assert len({record.provenance["process"] for record in noting.records}) <= 2
     assert {record.provenance["threads"] for record in noting.records} == {1}
     logs = list((tmp_path / "run" / "logs").iterdir())
-    assert {file.name for file in logs} <= {"one.log", "two.log"}
+    assert {file.name for file in logs} <= {"0.log", "1.log"}
     assert sum(file.read_text().count("starting") for file in logs) == len(outcome.computed)
     nameless = Worker("tcp://127.0.0.1:1", "id", "tcp://127.0.0.1:1", has_gpu_resource=False)
     assert log_file(tmp_path, nameless).name == "tcp-127.0.0.1-1.log"
@@ -189,30 +188,26 @@ def test_workers_of_a_cluster_give_the_numbers_of_one_process(
 class Late(Noting):
     """Starts another worker once the first cell is done."""
 
-    def __init__(self, address: str, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, cluster: LocalCluster) -> None:
         super().__init__()
-        self.address, self.folder, self.stack = address, folder, stack
+        self.cluster = cluster
 
     def finished(self, cell: PlannedCell, record: CellRecord) -> None:
         super().finished(cell, record)
         if len(self.records) == 1:
-            self.stack.enter_context(worker(self.address, "late", self.folder, ROOT))
-            with Client(self.address) as client:
-                client.wait_for_workers(3, timeout=120)
-                code = "import bench.execution.dask_worker"
-                client.submit(exec, code, workers=["late"], pure=False).result(timeout=120)
+            self.cluster.scale(3)
+            self.cluster.wait_for_workers(3, timeout=60)
 
 
 def test_a_worker_that_comes_late_is_given_cells(
-    tiny_folder: Path, tmp_path: Path, theirs: str, monkeypatch: pytest.MonkeyPatch
+    tiny_folder: Path, tmp_path: Path, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.execution.dask_workers.LOOK_SECONDS", 0.1)
     matrix = small_matrix(
         tiny_folder, methods=["grad_scalar"], seeds=list(range(24)), controls={"draws": 0}
     )
-    with ExitStack() as stack:
-        late = Late(theirs, tmp_path, stack)
-        run_matrix(matrix, tmp_path / "run", late, RunOptions(scheduler=theirs))
+    late = Late(cluster)
+    run_matrix(matrix, tmp_path / "run", late, RunOptions(scheduler=cluster.scheduler_address))
     assert len({record.provenance["worker"] for record in late.records}) == 3
 
 
@@ -338,7 +333,10 @@ def test_a_worker_with_another_suite_says_so(
 
 @pytest.fixture(scope="module")
 def unlucky(
-    tiny_folder: Path, plugin: Path, tmp_path_factory: pytest.TempPathFactory
+    tiny_folder: Path,
+    plugin: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    forked_workers: None,
 ) -> tuple[Outcome, Path, Noting]:
     folder = tmp_path_factory.mktemp("unlucky")
     methods = [

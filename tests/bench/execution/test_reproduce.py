@@ -130,6 +130,7 @@ METHODS = {{"slow": Slow}}
 '''
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_time_limit_is_that_of_the_record_or_the_one_that_is_given(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
 ) -> None:
