@@ -36,7 +36,8 @@ def points_that_could_matter(
     """True where clean and corrupted run of some prompt differ and a path leads to the answer.
 
     Runs differ from the first token on that differs; what the first layer makes of a token alone
-    (its query, key and value) only at tokens that differ. Where nothing differs, all points could matter.
+    (its query, key and value) only at tokens that differ. Where nothing differs, all points could
+    matter.
     """
     differs = (prompts.tokens != prompts.corrupted).any(dim=0).cpu()
     chosen = list(grid.positions)
