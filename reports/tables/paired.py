@@ -62,18 +62,19 @@ def frame_of(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> DataFram
 @once
 def compared(results: Results, model: str, task: str) -> list[dict[str, Any]]:
     """Return the rows of one model and task."""
-    return _compared(results, model, task, outcomes(results, model, task))
+    return rows_of(results, model, task, outcomes(results, model, task))
 
 
 @once
 def compared_at_few_points(results: Results, model: str, task: str) -> list[dict[str, Any]]:
     """Return the rows of one model and task when the strongest points act alone."""
-    return _compared(results, model, task, outcomes_of_few_points(results, model, task))
+    return rows_of(results, model, task, outcomes_of_few_points(results, model, task))
 
 
-def _compared(
+def rows_of(
     results: Results, model: str, task: str, found: dict[str, Outcome]
 ) -> list[dict[str, Any]]:
+    """Return the rows of methods and controls by label, on the main split of a model and task."""
     split = main_split(results.of(model, task))
     pairs = [on_shared_prompts(*pair) for pair in _pairs(found)]
     p = np.array([_p(*pair) for pair in pairs])

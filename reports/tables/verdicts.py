@@ -76,8 +76,8 @@ def verdicts(results: Results, model: str, task: str) -> dict[str, dict[str, str
     return {
         one.label: {
             "against_best": _against_best(one, best, among),
-            "against_controls": _against_controls(one, known, rows, BEATS),
-            "localises": _against_controls(few[one.label], few, few_rows, LOCALISES)
+            "against_controls": against_controls(one, known, rows, BEATS),
+            "localises": against_controls(few[one.label], few, few_rows, LOCALISES)
             if one.label in few
             else None,
         }
@@ -109,10 +109,10 @@ def _against_best(one: Outcome, best: Outcome, rows: Iterable[Row]) -> str | Non
     return NOT_TOLD_FROM_BEST if verdict == NOT_TOLD_APART else BEHIND
 
 
-def _against_controls(
+def against_controls(
     one: Outcome, known: Mapping[str, Outcome], rows: Iterable[Row], beats: str
 ) -> str | None:
-    """The worst that is said of any control; `rows` are those of all methods."""
+    """Return the worst that is said of any control; `rows` are those of all methods."""
     found = {
         str(row["method_b"]): str(row["verdict"])
         for row in rows

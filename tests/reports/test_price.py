@@ -1,0 +1,113 @@
+"""What a report says of methods at one price, on a run of a tiny model."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.execution.run import run_matrix
+from reports.figures.curves import localisation_data, price_data
+from reports.floor import floor_of
+from reports.load import Results, load
+from reports.outcomes import Outcome, outcomes, outcomes_of_few_points
+from reports.tables import curves
+from reports.tables.leaderboard import leaderboard
+from reports.tables.paired import PRICES_DIFFER, compared, prices_differ, rows_of
+from reports.tables.verdicts import BEATS, LOCALISES, against_controls
+from tests.small import small_matrix
+
+DRAWS = 24
+
+
+@pytest.fixture(scope="module")
+def results(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Results:
+    matrix = small_matrix(
+        tiny_folder,
+        methods=["grad_scalar", {"name": "activ_scalar", "epochs": 2}],
+        controls={"draws": DRAWS, "shuffles": 1},
+        positions="last",
+        prompts={"train": 2, "test": 8, "shifted": 0},
+        prices={"at": [0.1, 0.3], "curve": True},
+        localisation={"k": [1, 3]},
+    )
+    outcome = run_matrix(matrix, tmp_path_factory.mktemp("runs") / "run")
+    assert not outcome.failed
+    return load(outcome.store.directory)
+
+
+def pair(results: Results) -> tuple[str, str]:
+    return results.one()
+
+
+def test_methods_are_ranked_at_the_main_price(results: Results) -> None:
+    board = leaderboard(results).set_index("method")
+    assert set(board["price"]) == {0.3}
+    table = curves.prices(results).query("price == 0.3 and split == 'test'")
+    for method, rows in table.groupby("method"):
+        assert board.loc[method, "E_0_test"] == pytest.approx(rows["E_0"].mean())
+        assert board.loc[method, "F_test"] == pytest.approx(-rows["paid"].mean())
+    ranked = board["E_0_test"].astype(float)
+    assert (ranked.diff().dropna() <= 0).all()
+    star = board.loc["grad_scalar", "E_0_test_at_star"]
+    record = next(one for one in results.records if one.method == "grad_scalar")
+    stored = next(r.E_0 for r in record.metrics if (r.split, r.beta_kind) == ("test", "star"))
+    assert star == pytest.approx(stored)
+
+
+def test_prompts_average_to_what_is_ranked(results: Results) -> None:
+    known = outcomes(results, *pair(results))
+    board = leaderboard(results).set_index("method")
+    for label, one in known.items():
+        assert one.mean == pytest.approx(board.loc[label, "E_0_test"], abs=1e-5)
+        assert one.paid == pytest.approx(-board.loc[label, "F_test"], abs=1e-5)
+
+
+def test_the_share_of_few_points_is_that_of_the_cell(results: Results) -> None:
+    board = leaderboard(results).set_index("method")
+    for record in results.records:
+        assert record.localisation is not None
+        if not record.control:
+            share = board.loc[record.method, "localisation"]
+            assert share == pytest.approx(record.localisation.area, abs=1e-5)
+    few = localisation_data(results)
+    assert set(few["k"]) == {1, 3}
+    assert (price_data(results)["floor"] == floor_of(results, *pair(results))).all()
+
+
+def test_control_draws_taken_as_a_method_rarely_beat_the_others(results: Results) -> None:
+    """Of exchangeable draws at most 5 % may pass, with all points and with few."""
+    for found, words in ((outcomes, BEATS), (outcomes_of_few_points, LOCALISES)):
+        draws = found(results, *pair(results))["random"]
+        assert len(draws.records) == DRAWS
+        generator, passed = np.random.default_rng(0), 0
+        for _ in range(200):
+            mine, *others = generator.permutation(DRAWS)[:20]
+            known = {"mine": part(draws, [mine], "mine"), "random": part(draws, others, "random")}
+            rows = rows_of(results, *pair(results), known)
+            passed += against_controls(known["mine"], known, rows, words) == words
+        assert passed <= 10
+
+
+def part(draws: Outcome, cells: list[int], label: str) -> Outcome:
+    """Some draws of a control, as a method of interest if it is called `mine`."""
+    changes = {"method": label, "control": label != "mine"}
+    records = tuple(draws.records[cell].model_copy(update=changes) for cell in cells)
+    columns = np.array(cells)
+    numbers = (draws.seen[columns], draws.e_0[columns], draws.f[columns])
+    return Outcome(label, records, draws.prompts, *numbers)
+
+
+def test_a_difference_at_another_price_does_not_count(results: Results) -> None:
+    """E_0 of one is far better, at three times the price; at a common price nothing is left."""
+    known = outcomes(results, *pair(results))
+    one = known["grad_scalar"]
+    better = replace(one, label="dear", e_0=one.e_0 * 0.01, f=one.f * 3)
+    assert prices_differ(one, better)
+    (row,) = rows_of(results, *pair(results), {"grad_scalar": one, "dear": better})
+    assert row["p_holm"] < 0.05
+    assert row["verdict"] == PRICES_DIFFER
+    same_price = replace(better, f=one.f)
+    (row,) = rows_of(results, *pair(results), {"grad_scalar": one, "dear": same_price})
+    assert row["verdict"] == "dear"
+    assert {"paid_a", "paid_b"} <= set(compared(results, *pair(results))[0])
