@@ -11,16 +11,14 @@ at all: score maps go from black (foil) over grey (zero) to white (answer).
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TypeVar
 
 from reports.load import plain_name
 from tasks.errors import UserInputError, nearest
 
-T = TypeVar("T")
 COLOURS = ("#175451", "#8b84fd", "#b6cc8c", "#d4a413", "#af3d06", "#c34fa9", "#621d0c")
 GREYS = ("#3c3c3c", "#a3a3a3", "#c7c7c7", "#8a8a8a", "#1e1e1e", "#707070", "#575757")
 METHODS = (
@@ -134,42 +132,26 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
     has the colour of X and a control's marker.
     """
     labels = sorted(set(methods))
-    controls = [label for label in labels if base_name(label) in CONTROL_MARKERS]
-    known = [label for label in labels if label not in controls]
-    names = dict.fromkeys(base_name(label) for label in known)
-    order = [*METHODS, *(name for name in names if name not in METHODS)]
+    names = [base_name(label) for label in labels]
+    order = list(dict.fromkeys([*METHODS, *(n for n in names if n not in CONTROL_MARKERS)]))
+    colours, seen = current().methods, Counter[tuple[str, str]]()
     found: dict[str, Look] = {}
-    for label, name, variant in _variants(known, base_name):
-        marker = MARKERS[order.index(name) % len(MARKERS)]
-        found[label] = Look(_colour(name, order), marker, FILLS[variant % len(FILLS)])
-
-    def control(label: str) -> tuple[str, str]:
-        of = _of(label)
-        return base_name(label), _colour(of, order) if of in order else CONTROL
-
-    for label, (kind, colour), variant in _variants(controls, control):
-        markers = CONTROL_MARKERS[kind]
-        found[label] = Look(colour, markers[variant % len(markers)])
+    for label, name in zip(labels, names, strict=True):
+        of = _of(label) if name in CONTROL_MARKERS else name
+        colour = colours[order.index(of) % len(colours)] if of in order else CONTROL
+        variant = seen[name, colour]
+        seen[name, colour] += 1
+        if markers := CONTROL_MARKERS.get(name):
+            found[label] = Look(colour, markers[variant % len(markers)])
+        else:
+            marker = MARKERS[order.index(name) % len(MARKERS)]
+            found[label] = Look(colour, marker, FILLS[variant % len(FILLS)])
     return found
-
-
-def _variants(labels: Iterable[str], name_of: Callable[[str], T]) -> Iterator[tuple[str, T, int]]:
-    """Yield every label with what it is called and its place among those called the same."""
-    seen: Counter[T] = Counter()
-    for label in labels:
-        name = name_of(label)
-        yield label, name, seen[name]
-        seen[name] += 1
 
 
 def _of(label: str) -> str:
     """Return the name of the method that a control starts from: `shuffled[of=dla[form=strict]]`."""
     return re.split(r"[\[\]]", label.partition("[of=")[2])[0]
-
-
-def _colour(name: str, order: Sequence[str]) -> str:
-    colours = current().methods
-    return colours[order.index(name) % len(colours)]
 
 
 def base_name(label: str) -> str:

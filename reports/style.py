@@ -80,12 +80,7 @@ _KEPT = ("axes.grid", "axes.facecolor", "axes.prop_cycle")
 
 def diverging() -> Colormap:
     """Return the map of signed values; use it with limits that are symmetric around zero."""
-    return _diverging(palette.current().diverging)
-
-
-@cache
-def _diverging(colours_of: tuple[str, ...]) -> Colormap:
-    colours = LinearSegmentedColormap.from_list("foil_to_answer", colours_of)
+    colours = LinearSegmentedColormap.from_list("foil_to_answer", palette.current().diverging)
     # what is masked is transparent, so that the hatched background of the axes shows
     return colours.with_extremes(bad=(0.0, 0.0, 0.0, 0.0))
 

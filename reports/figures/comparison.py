@@ -95,7 +95,7 @@ def figure(
         if width:
             maps = [grid[2 * place, 2 * at : 2 * at + 2] for at in sites]
             beside = [grid[2 * place + 1, at * n_sites : (at + 1) * n_sites] for at in sweeps]
-            across = (total - SPARE) / n_sites
+            across = (total - 2 * SPARE) / n_sites
         else:
             maps = [grid[place, at] for at in sites]
             beside = [grid[place, n_sites + at] for at in sweeps]

@@ -182,8 +182,10 @@ def draw_numbers(
     draw all else before. Undefined ones are hatched; a cell without text stays empty. The colour
     bar is labelled `bar`; there is none if that is None.
     """
-    how: dict[str, Any] = {"vmin": -1, "vmax": 1, "aspect": "auto", "cmap": style.diverging()}
+    colours = style.diverging()
+    how: dict[str, Any] = {"vmin": -1, "vmax": 1, "aspect": "auto", "cmap": colours}
     image = axes.imshow(np.ma.masked_invalid(values), **how)
+    dark = luminance(colours((np.nan_to_num(values) + 1) / 2)) < EVEN
     edges = [np.arange(count + 1) - 0.5 for count in values.shape]
     axes.hlines(edges[0], *edges[1][[0, -1]], color="white", linewidth=1.5)
     axes.vlines(edges[1], *edges[0][[0, -1]], color="white", linewidth=1.5)
@@ -199,9 +201,8 @@ def draw_numbers(
     below = _fitting(intervals, room, style.TINY) if intervals is not None else 0.0
     for (row, column), text in zip(np.ndindex(values.shape), numbers.flat, strict=True):
         value = values[row, column]
-        dark = luminance(style.diverging()((np.nan_to_num(value) + 1) / 2)) < EVEN
         where: dict[str, Any] = {"ha": "center", "va": "center"}
-        where["color"] = "white" if dark else style.INK
+        where["color"] = "white" if dark[row, column] else style.INK
         if text and np.isnan(value):
             axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **HATCHED))
             where["bbox"] = {"facecolor": style.EXCLUDED, "edgecolor": "none", "pad": 1}
