@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.stored import PluginOption, print_survey
-from bench.cli.suite import chosen
-from bench.matrix.config import SMALL, is_suite, load_config, load_suite
+from bench.cli.options import MatrixArgument, PluginOption
+from bench.cli.stored import print_survey
+from bench.cli.suite import load, outlook, planned, plans_of
+from bench.matrix.config import SMALL, Suite
 from bench.matrix.options import RunOptions
-from bench.matrix.schema import Matrix
 from bench.text import counted, harmless, in_one_process
-from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
     from bench.execution.plan import Plan
 
+AS_FOR_RUN = typer.Option(help="As for run.")
+Names = Annotated[list[str] | None, AS_FOR_RUN]
+
 
 def plan(
-    matrix: Annotated[str, typer.Argument(help="A preset's name or the path of a YAML file.")],
+    matrix: MatrixArgument,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The results directory.")
     ] = None,
-    model: Annotated[list[str] | None, typer.Option(help="As for run.")] = None,
-    task: Annotated[list[str] | None, typer.Option(help="As for run.")] = None,
-    size: Annotated[str, typer.Option(help="As for run.")] = SMALL,
+    model: Names = None,
+    task: Names = None,
+    size: Annotated[str, AS_FOR_RUN] = SMALL,
     only: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, as for run.")] = None,
-    reuse: Annotated[list[Path] | None, typer.Option(help="As for run.")] = None,
+    reuse: Annotated[list[Path] | None, AS_FOR_RUN] = None,
     plugin: PluginOption = None,
     keep_failed: Annotated[bool, typer.Option("--keep-failed", help="As for run.")] = False,
 ) -> None:
@@ -43,49 +44,22 @@ def plan(
     options = RunOptions(
         only=tuple(only or ()), reuse=tuple(reuse or ()), retry_failed=not keep_failed
     )
-    if not is_suite(matrix):
-        config = load_config(
-            matrix, size=size, models=model or (), tasks=task or (), plugins=plugin or ()
-        )
-        directory = results_directory(config, output)
-        describe(planned(config, directory, options), directory, options)
+    found = load(matrix, output, size, model, task, plugin)
+    if not isinstance(found, Suite):
+        directory = results_directory(found, output)
+        describe(planned(found, directory, options), directory, options)
         return
-    if task:
-        raise UserInputError(f"{matrix} is presets with tasks of their own: leave out --task.")
-    suite = load_suite(matrix, output, size=size, models=model or (), plugins=plugin or ())
-    plans = []
-    parts = chosen(suite, options.only)
-    for name, config in suite.matrices.items():
-        if name not in parts:
-            typer.echo(f"{name}: has no such cell")
-            continue
-        own = replace(options, only=parts[name])
-        plans.append(planned(config, suite.directory / name, own))
-        typer.echo(f"{name}:")
-        describe(plans[-1], suite.directory / name, options)
-    seconds = [one.seconds for one in plans]
-    known = None if None in seconds else sum(filter(None, seconds))
-    left = sum(len(one.left) for one in plans)
+    plans = plans_of(found, options)
+    for name in found.matrices:
+        typer.echo(f"{name}:" if name in plans else f"{name}: has no such cell")
+        if name in plans:
+            describe(plans[name], found.directory / name, options)
+    left, seconds = outlook(plans.values())
     typer.echo(
-        f"{suite.name}: {counted(len(plans), 'preset')}, "
-        f"{counted(sum(len(one.cells) for one in plans), 'cell')}, "
-        f"{left} would run" + (f", {in_one_process(known)}" if left else "")
+        f"{found.name}: {counted(len(plans), 'preset')}, "
+        f"{counted(sum(len(one.cells) for one in plans.values()), 'cell')}, "
+        f"{left} would run" + (f", {in_one_process(seconds)}" if left else "")
     )
-
-
-def planned(config: Matrix, directory: Path, options: RunOptions) -> Plan:
-    """What a run of a matrix into a directory would do; reads, and writes nothing."""
-    from bench.execution.plan import Plan
-    from bench.execution.reuse import runs
-    from bench.matrix.cells import expand
-    from bench.models.bridge import resolve_device
-    from bench.models.load import model_digest
-    from bench.plugins import install
-    from bench.store.upkeep import look
-
-    install(config.plugins)
-    cells = expand(config, model_digest, resolve_device)
-    return Plan.of(cells, look(directory)[1], options, runs(directory, options.reuse))
 
 
 def describe(plan: Plan, directory: Path, options: RunOptions) -> None:

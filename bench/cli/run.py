@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from bench.cli.options import MatrixArgument, PluginOption
 from bench.cli.report import print_paths
-from bench.matrix.config import SMALL, Suite, is_suite, load_config, load_suite
+from bench.cli.suite import Ended, load, run_suite
+from bench.matrix.config import SMALL, Suite
 from bench.matrix.options import RunOptions
 from bench.matrix.schema import Matrix
 from bench.text import counted, harmless
@@ -20,7 +22,6 @@ from tasks.errors import UserInputError
 from tasks.registry import lookup
 
 if TYPE_CHECKING:
-    from bench.cli.suite import Ended
     from bench.execution.run import Outcome
 
 FAILED_CELLS = 1
@@ -36,57 +37,64 @@ OutputOption = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="The results directory; the matrix's own by default."),
 ]
+ModelOption = Annotated[
+    list[str] | None, typer.Option(help="Run on this model instead; again for several.")
+]
+TaskOption = Annotated[
+    list[str] | None, typer.Option(help="Run on this task instead; again for several.")
+]
+SizeOption = Annotated[
+    str, typer.Option(help="small, or another size that the preset has, such as paper.")
+]
+OnlyOption = Annotated[
+    list[str] | None,
+    typer.Option(help="KEY=VALUE, such as method=activ_scalar: these cells alone."),
+]
+RetryOption = Annotated[
+    bool, typer.Option("--retry-failed/--keep-failed", help="Try cells again that failed before.")
+]
+CellTimeoutOption = Annotated[
+    float | None,
+    typer.Option(help="Seconds that a cell may take; then it has failed (uses a worker)."),
+]
+LoadTimeoutOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Seconds that loading a model and preparing a task may take (an hour on workers)."
+    ),
+]
+ReuseOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="Another results directory, whose finished cells are taken over."),
+]
+WorkersOption = Annotated[int | None, typer.Option(help="Compute in so many processes.")]
+SchedulerOption = Annotated[
+    str | None, typer.Option(help="Compute on a dask cluster: tcp://ADDRESS:PORT.")
+]
+PatienceOption = Annotated[
+    float, typer.Option(help="Seconds to wait while a cluster has no worker for what is left.")
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option(help="Threads a process; workers share the cores by default.")
+]
 
 
 def run(
-    matrix: Annotated[str, typer.Argument(help="A preset's name or the path of a YAML file.")],
+    matrix: MatrixArgument,
     output: OutputOption = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(help="Run on this model instead; again for several."),
-    ] = None,
-    task: Annotated[
-        list[str] | None,
-        typer.Option(help="Run on this task instead; again for several."),
-    ] = None,
-    size: Annotated[
-        str, typer.Option(help="small, or another size that the preset has, such as paper.")
-    ] = SMALL,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(help="KEY=VALUE, such as method=activ_scalar: these cells alone."),
-    ] = None,
-    retry_failed: Annotated[
-        bool,
-        typer.Option("--retry-failed/--keep-failed", help="Try cells again that failed before."),
-    ] = True,
-    cell_timeout: Annotated[
-        float | None,
-        typer.Option(help="Seconds that a cell may take; then it has failed (uses a worker)."),
-    ] = None,
-    load_timeout: Annotated[
-        float | None,
-        typer.Option(
-            help="Seconds that loading a model and preparing a task may take (an hour on workers)."
-        ),
-    ] = None,
-    reuse: Annotated[
-        list[Path] | None,
-        typer.Option(help="Another results directory, whose finished cells are taken over."),
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="Compute in so many processes.")] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Compute on a dask cluster: tcp://ADDRESS:PORT.")
-    ] = None,
-    patience: Annotated[
-        float, typer.Option(help="Seconds to wait while a cluster has no worker for what is left.")
-    ] = 600,
-    threads: Annotated[
-        int | None, typer.Option(help="Threads a process; workers share the cores by default.")
-    ] = None,
-    plugin: Annotated[
-        list[Path] | None, typer.Option(help="A file that adds methods, tasks or models.")
-    ] = None,
+    model: ModelOption = None,
+    task: TaskOption = None,
+    size: SizeOption = SMALL,
+    only: OnlyOption = None,
+    retry_failed: RetryOption = True,
+    cell_timeout: CellTimeoutOption = None,
+    load_timeout: LoadTimeoutOption = None,
+    reuse: ReuseOption = None,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    patience: PatienceOption = 600,
+    threads: ThreadsOption = None,
+    plugin: PluginOption = None,
 ) -> None:
     """Runs a matrix, prints a leaderboard, and writes results and a report.
 
@@ -105,18 +113,12 @@ def run(
         threads=threads,
     )
     console = Console()
-    if is_suite(matrix):
-        if task:
-            raise UserInputError(f"{matrix} is presets with tasks of their own: leave out --task.")
-        suite = load_suite(matrix, output, size=size, models=model or (), plugins=plugin or ())
-        with interruptible():
-            code = run_presets(suite, options, console)
-    else:
-        config = load_config(
-            matrix, size=size, models=model or (), tasks=task or (), plugins=plugin or ()
-        )
-        with interruptible():
-            code = run_cells(config, output, options, console)
+    found = load(matrix, output, size, model, task, plugin)
+    with interruptible():
+        if isinstance(found, Suite):
+            code = run_presets(found, options, console)
+        else:
+            code = run_cells(found, output, options, console)
     raise typer.Exit(code)
 
 
@@ -142,8 +144,6 @@ def run_cells(config: Matrix, output: Path | None, options: RunOptions, console:
 
 def run_presets(suite: Suite, options: RunOptions, console: Console) -> int:
     """Runs the presets of a suite; gives the exit code."""
-    from bench.cli.suite import run_suite
-
     for matrix in suite.matrices.values():
         _check_figures(matrix.figures)
     ended = run_suite(suite, options, console)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.stored import CellArgument, PluginOption, ResultsOption
+from bench.cli.options import CellArgument, PluginOption, ResultsOption
 from bench.store.find_cell import find_cell
 from bench.text import harmless
 from tasks.errors import UserInputError

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from bench.cli.options import CellArgument, PluginOption, ResultsOption
 from bench.store.files import SET_ASIDE, remove
 from bench.store.find_cell import find_cell
 from bench.store.json_values import strict_json
@@ -19,17 +20,6 @@ from bench.store.upkeep import CellStates, Survey, survey, tidy
 from bench.text import counted, harmless
 
 Results = Annotated[Path, typer.Argument(help="A results directory.")]
-CellArgument = Annotated[
-    str,
-    typer.Argument(help="A cell's directory, or part of its id (then with --results)."),
-]
-ResultsOption = Annotated[
-    Path | None, typer.Option("--results", "-r", help="The results directory of the cell.")
-]
-
-PluginOption = Annotated[
-    list[Path] | None, typer.Option("--plugin", help="A file that adds methods, tasks or models.")
-]
 
 
 def status(results: Results) -> None:
@@ -161,10 +151,11 @@ def describe(record: CellRecord) -> Iterator[str]:
     yield f"{record.id}: {record.status}"
     for name in ("model", "task", "method", "draw", "seed"):
         yield f"  {name}: {harmless(str(getattr(record, name)))}"
-    yield "settings:"
-    yield from _values(record.settings)
-    yield "provenance:"
-    yield from _values(record.provenance)
+    for title, values in (("settings", record.settings), ("provenance", record.provenance)):
+        yield f"{title}:"
+        for key, value in values.items():
+            written = json.dumps(strict_json(value), ensure_ascii=False)
+            yield f"  {harmless(key)}: {harmless(written)}"
     if record.beta is not None and record.beta.star is not None:
         yield f"beta*: {record.beta.star:g}"
     if record.metrics:
@@ -183,11 +174,6 @@ def describe(record: CellRecord) -> Iterator[str]:
             yield f"  {harmless(line)}"
 
 
-def _values(values: dict[str, Any]) -> Iterator[str]:
-    for key, value in values.items():
-        yield f"  {harmless(key)}: {harmless(json.dumps(strict_json(value), ensure_ascii=False))}"
-
-
 def print_survey(
     directory: Path,
     cells: int,
@@ -204,7 +190,13 @@ def print_survey(
         found: what the directory holds.
         counts: what is counted, and the number with what there is to say of it.
     """
-    _show_failures(failed)
+    lines = [
+        f"  failed {record.id}  {harmless(record.error.line)}" for record in failed if record.error
+    ]
+    for line in lines:
+        typer.echo(line)
+    if lines:
+        typer.echo("  a cell's log and settings: python -m bench show CELL --results DIRECTORY")
     for reason in found.problems.values():
         typer.echo(f"  damaged: {harmless(reason)}")
     if found.problems:
@@ -215,14 +207,3 @@ def print_survey(
     width = max(map(len, counts))
     for what, number in counts.items():
         typer.echo(f"  {what.ljust(width)} {number}")
-
-
-def _show_failures(failed: Iterable[CellRecord]) -> None:
-    """A line a failed cell."""
-    lines = [
-        f"  failed {record.id}  {harmless(record.error.line)}" for record in failed if record.error
-    ]
-    for line in lines:
-        typer.echo(line)
-    if lines:
-        typer.echo("  a cell's log and settings: python -m bench show CELL --results DIRECTORY")

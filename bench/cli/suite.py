@@ -3,24 +3,82 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from bench.matrix.config import Suite, load_suite, preset_names
+from bench.matrix.config import Suite, is_suite, load_config, load_suite, preset_names
 from bench.matrix.options import RunOptions
+from bench.matrix.schema import Matrix
 from bench.store.layout import RUN_FILE
-from bench.store.results import RunStore
 from bench.text import counted, harmless, in_words
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
+    from bench.execution.plan import Plan
     from bench.matrix.cells import PlannedCell
-    from bench.store.records import CellRecord
     from reports.write import ReportOptions
+
+
+def load(
+    source: str,
+    output: Path | None,
+    size: str,
+    models: Sequence[str] | None,
+    tasks: Sequence[str] | None,
+    plugins: Sequence[Path] | None,
+) -> Matrix | Suite:
+    """The matrix or the suite that a command names; `output` is a suite's directory.
+
+    Raises:
+        UserInputError: as `load_config` and `load_suite`, and for tasks of a suite.
+    """
+    models, plugins = models or (), plugins or ()
+    if not is_suite(source):
+        return load_config(source, size=size, models=models, tasks=tasks or (), plugins=plugins)
+    if tasks:
+        raise UserInputError(f"{source} is presets with tasks of their own: leave out --task.")
+    return load_suite(source, output, size=size, models=models, plugins=plugins)
+
+
+def planned(matrix: Matrix, directory: Path, options: RunOptions) -> Plan:
+    """What a run of a matrix into a directory would do; reads, and writes nothing."""
+    from bench.execution.plan import Plan
+    from bench.execution.reuse import runs
+    from bench.store.upkeep import look
+
+    return Plan.of(_cells(matrix), look(directory)[1], options, runs(directory, options.reuse))
+
+
+def _cells(matrix: Matrix) -> list[PlannedCell]:
+    from bench.matrix.cells import expand
+    from bench.models.bridge import resolve_device
+    from bench.models.load import model_digest
+    from bench.plugins import install
+
+    install(matrix.plugins)
+    return expand(matrix, model_digest, resolve_device)
+
+
+def plans_of(suite: Suite, options: RunOptions) -> dict[str, Plan]:
+    """The plan of every preset that has cells which `options.only` names."""
+    return {
+        name: planned(suite.matrices[name], suite.directory / name, replace(options, only=only))
+        for name, only in chosen(suite, options.only).items()
+    }
+
+
+def outlook(plans: Collection[Plan]) -> tuple[int, float | None]:
+    """How many cells are left, and about how long they take; None: nobody knows."""
+    from bench.execution.estimate import estimated_seconds
+
+    left = [cell for plan in plans for cell in plan.left]
+    known = [record for plan in plans for record in plan.found.cells.values()]
+    known += [source.record for plan in plans for source in plan.elsewhere.values()]
+    return len(left), estimated_seconds(left, known)
 
 
 @dataclass(frozen=True)
@@ -87,17 +145,12 @@ def chosen(suite: Suite, only: Sequence[str]) -> dict[str, tuple[str, ...]]:
     if not only:
         return dict.fromkeys(suite.matrices, ())
     from bench.execution.plan import known_choices, select
-    from bench.matrix.cells import expand
-    from bench.models.bridge import resolve_device
-    from bench.models.load import model_digest
-    from bench.plugins import install
 
     cells: dict[str, list[PlannedCell]] = {}
     broken: dict[str, tuple[str, ...]] = {}
     for name, matrix in suite.matrices.items():
         try:
-            install(matrix.plugins)
-            cells[name] = expand(matrix, model_digest, resolve_device)
+            cells[name] = _cells(matrix)
         except UserInputError:
             broken[name] = tuple(only)
     if cells:
@@ -128,42 +181,12 @@ def report_suite(directory: Path, options: ReportOptions) -> Path:
     return write_claims(directory, presets)
 
 
-def _done_cells(directory: Path) -> Callable[[str], CellRecord | None]:
-    """Finds finished cells of a run; what is damaged counts as not done: the run sets it aside."""
-    try:
-        store = RunStore.open(directory)
-    except UserInputError:  # the preset's own run says it
-        return lambda cell_id: None
-
-    def done(cell_id: str) -> CellRecord | None:
-        try:
-            return store.record(cell_id) if store.has(cell_id) else None
-        except UserInputError:
-            return None
-
-    return done
-
-
 def _announcement(suite: Suite) -> str:
     """How many cells are left and how long they take."""
-    from bench.execution.estimate import estimated_seconds
-    from bench.matrix.cells import expand
-    from bench.models.bridge import resolve_device
-    from bench.models.load import model_digest
-    from bench.plugins import install
-
-    left, finished = [], []
-    for name, matrix in suite.matrices.items():
-        finished_cell = _done_cells(suite.directory / name)
-        install(matrix.plugins)
-        for cell in expand(matrix, model_digest, resolve_device):
-            record = finished_cell(cell.id)
-            if record is None:
-                left.append(cell)
-            else:
-                finished.append(record)
-    were = counted(len(finished), "cell is done already", "cells are done already")
+    plans = plans_of(suite, RunOptions()).values()
+    finished, (left, seconds) = sum(len(plan.done) for plan in plans), outlook(plans)
+    were = counted(finished, "cell is done already", "cells are done already")
     done = f"{were}; " if finished else ""
-    takes = f", which takes {in_words(estimated_seconds(left, finished))}" if left else ""
+    takes = f", which takes {in_words(seconds)}" if left else ""
     presets = counted(len(suite.matrices), "preset")
-    return f"{suite.name}: {presets}. {done}{counted(len(left), 'cell')} to compute{takes}."
+    return f"{suite.name}: {presets}. {done}{counted(left, 'cell')} to compute{takes}."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,17 +82,12 @@ def _text(value: object) -> str:
 
 
 def _write(frame: DataFrame, output: Path) -> None:
+    from reports.text import markdown
+
     output.parent.mkdir(parents=True, exist_ok=True)
     if output.suffix == ".csv":
         spreadsheet_safe(frame).to_csv(output, index=False)
         return
     columns = [name for name in frame.columns if name not in LEFT_OUT_OF_MARKDOWN]
-    lines = [_markdown(columns), _markdown(["---"] * len(columns))]
-    for values in frame[columns].itertuples(index=False):
-        lines.append(_markdown([_text(value) for value in values]))
-    output.write_text("\n".join(lines) + "\n", "utf-8")
-
-
-def _markdown(cells: Sequence[str]) -> str:
-    safe = (cell.replace("\\", "\\\\").replace("|", "\\|").replace("\n", "⏎") for cell in cells)
-    return f"| {' | '.join(safe)} |"
+    rows = [list(map(_text, values)) for values in frame[columns].itertuples(index=False)]
+    output.write_text(markdown(columns, rows), "utf-8")

@@ -9,15 +9,13 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from bench.matrix.identity import cell_id, model_settings, settings_of
+from bench.matrix.identity import Asked, cell_id, model_settings, settings_of
 from bench.matrix.named import MethodGrid, NamedMethod, NamedTask, controls, n_controls, named_task
 from bench.matrix.schema import (
     Matrix,
     ModelChoice,
-    ObjectiveGrid,
     ObjectiveWeights,
     PromptCounts,
-    PromptGrid,
 )
 from bench.models.load import stated_of
 from bench.store.records import PlannedRecord
@@ -110,12 +108,8 @@ def expand(
         cell
         for model in matrix.models
         for identity in [model_settings(model, digest_of, device_of, stated)]
-        for task, seed, prompts, objective in product(
-            tasks, matrix.seeds, matrix.prompts.each, matrix.objective.each
-        )
-        for cell in _cells_of(
-            matrix, model, identity, task, seed, prompts, objective, methods, transfer
-        )
+        for asked in product(tasks, matrix.seeds, matrix.prompts.each, matrix.objective.each)
+        for cell in _cells_of(matrix, model, identity, Asked(*asked), methods, transfer)
     ]
 
 
@@ -131,36 +125,39 @@ def _cells_of(
     matrix: Matrix,
     model: ModelChoice,
     identity: Mapping[str, Any],
-    task: NamedTask,
-    seed: int,
-    prompts: PromptCounts,
-    objective: ObjectiveWeights,
+    asked: Asked,
     methods: Sequence[NamedMethod],
     transfer: Sequence[NamedTask],
 ) -> Iterator[PlannedCell]:
     """A cell a method that takes part, all else being the same."""
     known: dict[str, str] = {}
     for method in methods:
-        if not _takes_part(method, matrix, prompts, objective):
+        if not _takes_part(method, matrix, asked):
             continue
-        others = _others(method, task, transfer)
+        others: tuple[NamedTask, ...] = ()
+        if type(method.method).trained:  # what is trained is taken to other tasks
+            others = tuple(other for other in transfer if other.label != asked.task.label)
         parent = _parent_id(method, known)
-        settings = settings_of(
-            matrix, identity, task, method, seed, prompts, objective, others, parent
-        )
-        name = cell_id(model.name, task.label, method, seed, settings)
+        settings = settings_of(matrix, identity, asked, method, others, parent)
+        name = cell_id(model.name, asked, method, settings)
         known.setdefault(method.label, name)
+        varied = {
+            f"{part}.{name}": settings[part][name]
+            for part, grid in (("prompts", matrix.prompts), ("objective", matrix.objective))
+            for name, values in grid.lists.items()
+            if len(values) > 1
+        }
         yield PlannedCell(
             id=name,
             model=model,
-            task=task,
+            task=asked.task,
             method=method,
-            seed=seed,
+            seed=asked.seed,
             settings=settings,
             parent=parent,
-            objective=objective,
-            prompts=prompts,
-            varied=_varied(matrix, settings),
+            objective=asked.objective,
+            prompts=asked.prompts,
+            varied=varied,
             transfer=others,
         )
 
@@ -177,9 +174,8 @@ def _check_names(
     _check_unique("transfer", [task.label for task in transfer])
     _check_unique("models", [model.name for model in matrix.models])
     _check_unique("seeds", [str(seed) for seed in matrix.seeds])
-    for grid in (matrix.prompts, matrix.objective):
-        for name, values in _lists(grid).items():
-            _check_unique(name, [f"{value:g}" for value in values])
+    for name, values in (matrix.prompts.lists | matrix.objective.lists).items():
+        _check_unique(name, [f"{value:g}" for value in values])
 
 
 def _parent_id(method: NamedMethod, known: Mapping[str, str]) -> str | None:
@@ -202,8 +198,13 @@ def _parent_id(method: NamedMethod, known: Mapping[str, str]) -> str | None:
 def _check_number(matrix: Matrix, grids: Sequence[MethodGrid]) -> None:
     """Raises UserInputError for more cells than could ever be computed or listed."""
     methods = sum(grid.size(matrix.grid == "alone") for grid in grids)
+<<<<<<< HEAD
     methods += n_controls(sum(grid.shuffled for grid in grids), matrix.controls)
     lists = [*_lists(matrix.prompts).values(), *_lists(matrix.objective).values()]
+=======
+    methods += n_controls(sum(grid.shuffled for grid in grids), matrix.controls.draws)
+    lists = [*matrix.prompts.lists.values(), *matrix.objective.lists.values()]
+>>>>>>> w-bench
     sizes = [len(matrix.models), len(matrix.tasks), len(matrix.seeds), *map(len, lists)]
     number = methods * prod(sizes)
     if number > MAX_CELLS:
@@ -212,47 +213,20 @@ def _check_number(matrix: Matrix, grids: Sequence[MethodGrid]) -> None:
         )
 
 
-def _others(
-    method: NamedMethod, task: NamedTask, transfer: Sequence[NamedTask]
-) -> tuple[NamedTask, ...]:
-    """The tasks that what a method has trained on `task` is taken to."""
-    if not type(method.method).trained:
-        return ()
-    return tuple(other for other in transfer if other.label != task.label)
-
-
-def _takes_part(
-    method: NamedMethod, matrix: Matrix, prompts: PromptCounts, objective: ObjectiveWeights
-) -> bool:
+def _takes_part(method: NamedMethod, matrix: Matrix, asked: Asked) -> bool:
     """Whether a method is computed for these values of the matrix's grids (see `expand`)."""
     kind = type(method.method)
     departures = method.departures + sum(
         getattr(chosen, name) != values[0]
-        for grid, chosen in ((matrix.prompts, prompts), (matrix.objective, objective))
-        for name, values in _lists(grid).items()
+        for grid, chosen in ((matrix.prompts, asked.prompts), (matrix.objective, asked.objective))
+        for name, values in grid.lists.items()
         if name != "seed"  # other prompts of the same task repeat a cell, they do not change it
     )
     if kind.control and departures > method.departures:
         return False
     if matrix.grid == "alone" and departures > 1:
         return False
-    return kind.trained or objective.lambda_m == matrix.objective.lambda_m[0]
-
-
-def _varied(matrix: Matrix, settings: Mapping[str, Any]) -> dict[str, float]:
-    """The values of a cell in the matrix's grids over prompts and objective."""
-    return {
-        f"{part}.{name}": settings[part][name]
-        for part, grid in (("prompts", matrix.prompts), ("objective", matrix.objective))
-        for name, values in _lists(grid).items()
-        if len(values) > 1
-    }
-
-
-def _lists(grid: PromptGrid | ObjectiveGrid) -> dict[str, list[float]]:
-    """The values of everything in the grid that may have several."""
-    fields = {name: getattr(grid, name) for name in type(grid).model_fields}
-    return {name: values for name, values in fields.items() if isinstance(values, list)}
+    return kind.trained or asked.objective.lambda_m == matrix.objective.lambda_m[0]
 
 
 def _check_unique(key: str, labels: list[str]) -> None:

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.matrix.named import NamedMethod, NamedTask
 from bench.matrix.schema import Matrix, ModelChoice, ObjectiveWeights, PromptCounts
@@ -44,14 +44,20 @@ def model_settings(
     }
 
 
+class Asked(NamedTuple):
+    """What the cells of a model's methods are asked, one value of every list of the matrix."""
+
+    task: NamedTask
+    seed: int
+    prompts: PromptCounts
+    objective: ObjectiveWeights
+
+
 def settings_of(
     matrix: Matrix,
     model: Mapping[str, Any],
-    task: NamedTask,
+    asked: Asked,
     method: NamedMethod,
-    seed: int,
-    prompts: PromptCounts,
-    objective: ObjectiveWeights,
     transfer: Sequence[NamedTask],
     parent: str | None,
 ) -> dict[str, Any]:
@@ -66,11 +72,11 @@ def settings_of(
     return {
         "numbers_version": NUMBERS_VERSION,
         "model": dict(model),
-        "task": _task_settings(task),
-        "task_data": task.data,
+        "task": _task_settings(asked.task),
+        "task_data": asked.task.data,
         "method": {"name": method.name, **asdict(method.method)},  # type: ignore[call-overload]
-        **_code(TASKS[task.name], METHODS[method.name]),
-        "seed": seed,
+        **_code(TASKS[asked.task.name], METHODS[method.name]),
+        "seed": asked.seed,
         "sites": [site.value for site in parse_sites(matrix.sites)],
         "positions": _canonical(matrix.positions),
         "keep_final_residual": matrix.keep_final_residual,
@@ -81,8 +87,8 @@ def settings_of(
         **({"retrained": matrix.retrained.model_dump()} if matrix.retrained.k else {}),
         **({} if matrix.smallest_k else {"smallest_k": False}),
         "rows_per_forward": matrix.rows_per_forward,
-        "prompts": prompts.model_dump(),
-        "objective": objective.model_dump(),
+        "prompts": asked.prompts.model_dump(),
+        "objective": asked.objective.model_dump(),
         **({"transfer": elsewhere} if elsewhere else {}),
         "parent": parent and content_of(parent),
     }
@@ -130,12 +136,10 @@ def _without_paths(data: Any) -> Any:
     return [_without_paths(item) for item in data] if isinstance(data, list | tuple) else data
 
 
-def cell_id(
-    model: str, task: str, method: NamedMethod, seed: int, settings: Mapping[str, Any]
-) -> str:
+def cell_id(model: str, asked: Asked, method: NamedMethod, settings: Mapping[str, Any]) -> str:
     """A readable name with a digest of the content, safe as a directory's name."""
     digest = hashlib.sha256(_content(settings).encode()).hexdigest()[:16]
     called, draw = model.rstrip("/").rsplit("/")[-1], method.method.number_of_draw
-    words = f"{called}-{task}-{method.label}-{draw}-s{seed}"
+    words = f"{called}-{asked.task.label}-{method.label}-{draw}-s{asked.seed}"
     readable = re.sub(r"[^A-Za-z0-9_=,-]+", "_", words).strip("_")[:120]
     return f"{readable}-{digest}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -90,7 +90,22 @@ class PromptCounts(_Strict):
         return {"train": self.train, "test": self.test, "shifted": self.shifted}
 
 
-class PromptGrid(_Strict):
+class _Grid(_Strict):
+    """Values of which some may be lists."""
+
+    @property
+    def lists(self) -> dict[str, list[float]]:
+        """The values of everything that may have several."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: value for name, value in values.items() if isinstance(value, list)}
+
+    def combinations(self) -> Iterator[dict[str, Any]]:
+        """One value of everything, for every combination of the lists'."""
+        for values in product(*self.lists.values()):
+            yield {**dict(self), **dict(zip(self.lists, values, strict=True))}
+
+
+class PromptGrid(_Grid):
     """Prompts a split; a list for `train` or `seed` is a grid."""
 
     train: Each[Count] = [4]
@@ -101,10 +116,7 @@ class PromptGrid(_Strict):
     @property
     def each(self) -> list[PromptCounts]:
         """The prompt counts of the grid, one after the other."""
-        return [
-            PromptCounts(train=train, test=self.test, shifted=self.shifted, seed=seed)
-            for train, seed in product(self.train, self.seed)
-        ]
+        return [PromptCounts(**values) for values in self.combinations()]
 
 
 class ObjectiveWeights(_Strict):
@@ -115,7 +127,7 @@ class ObjectiveWeights(_Strict):
     lambda_m: float
 
 
-class ObjectiveGrid(_Strict):
+class ObjectiveGrid(_Grid):
     """Margin and weights of Psi (Eq. 9); a list is a grid."""
 
     margin: Each[Weight] = [1.0]
@@ -125,10 +137,7 @@ class ObjectiveGrid(_Strict):
     @property
     def each(self) -> list[ObjectiveWeights]:
         """The objectives of the grid, one after the other."""
-        return [
-            ObjectiveWeights(margin=margin, lambda_f=lambda_f, lambda_m=lambda_m)
-            for margin, lambda_f, lambda_m in product(self.margin, self.lambda_f, self.lambda_m)
-        ]
+        return [ObjectiveWeights(**values) for values in self.combinations()]
 
 
 class Controls(_Strict):

@@ -35,7 +35,7 @@ def load_yaml(path: Path) -> object:
             raise UserInputError(
                 f"{path} has {size} bytes; a matrix has {MAX_BYTES} at most, so it is not read."
             )
-        loader = yaml.SafeLoader(path.read_text("utf-8"))
+        loader = _Loader(path.read_text("utf-8"))
         try:
             node = loader.get_single_node()
             if node is None:
@@ -44,9 +44,10 @@ def load_yaml(path: Path) -> object:
                 raise UserInputError(
                     f"{path} holds more than {MAX_NODES} values once its aliases are written out."
                 )
-            _check_keys(node, path, set())
             content: object = loader.construct_document(node)
             return content
+        except _TwiceError as error:
+            raise UserInputError(f"{path}: {error}") from None
         finally:
             loader.dispose()
     except RecursionError:
@@ -58,34 +59,29 @@ def load_yaml(path: Path) -> object:
         raise UserInputError(f"{path} is not YAML that can be read: {reason}") from None
 
 
-def _check_keys(node: yaml.Node, path: Path, seen: set[int]) -> None:
-    """Raises UserInputError for a key that stands twice: PyYAML would take the last.
+class _TwiceError(UserInputError):
+    """A key stands twice in a mapping."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which PyYAML would take the last.
 
     Before merge keys (`<<`) are carried out: what they bring may be overridden.
     """
-    if id(node) in seen:
-        return
-    seen.add(id(node))
-    lines: dict[tuple[str, str], int] = {}
-    for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
-        named, line = (key.tag, str(key.value)), key.start_mark.line + 1
-        if named in lines:
-            raise UserInputError(
-                f'{path}: the key "{key.value}" stands in line {lines[named]} and again in line '
-                f"{line}: one of the two has to go."
-            )
-        if isinstance(key, yaml.ScalarNode):
-            lines[named] = line
-    for child in _children(node):
-        _check_keys(child, path, seen)
 
-
-def _children(node: yaml.Node) -> list[yaml.Node]:
-    if isinstance(node, yaml.SequenceNode):
-        return list(node.value)
-    if isinstance(node, yaml.MappingNode):
-        return [child for pair in node.value for child in pair]
-    return []
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            named, line = (key.tag, str(key.value)), key.start_mark.line + 1
+            if named in lines:
+                raise _TwiceError(
+                    f'the key "{key.value}" stands in line {lines[named]} and again in line '
+                    f"{line}: one of the two has to go."
+                )
+            if isinstance(key, yaml.ScalarNode):
+                lines[named] = line
+        return node
 
 
 def _expanded(node: yaml.Node, known: dict[int, int]) -> int:
@@ -95,7 +91,10 @@ def _expanded(node: yaml.Node, known: dict[int, int]) -> int:
             raise RecursionError
         return known[id(node)]
     known[id(node)] = -1
-    known[id(node)] = 1 + sum(_expanded(child, known) for child in _children(node))
+    children = [] if isinstance(node, yaml.ScalarNode) else node.value
+    if isinstance(node, yaml.MappingNode):
+        children = [child for pair in children for child in pair]
+    known[id(node)] = 1 + sum(_expanded(child, known) for child in children)
     return known[id(node)]
 
 

@@ -38,7 +38,8 @@ WANTED = {
 def sparsity_data(results: Results, model: str, task: str) -> DataFrame:
     """Return method, control, k, beta, E_0 (95 % over prompts: low, high) and F, a row a k.
 
-    With them stand the area under the curve and E_0 of the unsteered model. Raises UserInputError
+    With them stand the area under the curve, the share of the unsteered E_0 that it makes up for,
+    and E_0 of the unsteered model. Raises UserInputError
     where no cell stores a curve: they are measured on request.
     """
     return _data(_known(results, model, task, "sparsity"), "k")
@@ -46,8 +47,9 @@ def sparsity_data(results: Results, model: str, task: str) -> DataFrame:
 
 @of_pair
 def localisation_data(results: Results, model: str, task: str) -> DataFrame:
-    """Return what `sparsity_data` does of the k strongest points at one price."""
-    return _data(_known(results, model, task, "localisation"), "k")
+    """Return what `sparsity_data` does of the k strongest points at one price on train."""
+    known = _known(results, model, task, "localisation")
+    return _data(known, "k").assign(price=_price_of(results, model, task))
 
 
 @of_pair
@@ -68,12 +70,17 @@ def _data(known: Sequence[Curve], x: str) -> DataFrame:
                 "E_0": float(one.mean[place]),
                 **dict(zip(("low", "high"), one.interval_at(place), strict=True)),
                 "F": -float(one.paid[place]),
-                **{"area": one.area, "E_0_unsteered": one.unsteered},
+                **{"area": one.area, "share": one.made_up(one.area)},
+                "E_0_unsteered": one.unsteered,
             }
             for one in known
             for place, at in enumerate(one.x)
         ]
     )
+
+
+def _price_of(results: Results, model: str, task: str) -> float:
+    return next(r.localisation.price for r in results.of(model, task) if r.localisation)
 
 
 def _known(results: Results, model: str, task: str, kind: Kind) -> list[Curve]:
@@ -111,7 +118,7 @@ def localisation(results: Results, model: str, task: str, width: float | None = 
     first. Errors as `localisation_data`.
     """
     known = _known(results, model, task, "localisation")
-    price = next(r.localisation.price for r in results.of(model, task) if r.localisation)
+    price = _price_of(results, model, task)
     lines = [
         f"does it know where? only the k strongest points are steered, at {price:g} nats on train; "
         "bands: 95 % over prompts, of controls their draws"

@@ -121,28 +121,6 @@ def test_a_packages_code_is_part_of_what_a_cell_is(
     assert len({other for _, other in ids}) == 1  # the suite's own is what it was
 
 
-@pytest.mark.parametrize(
-    ("line", "code", "words"),
-    [
-        ("grad_scalar = bad:Mine", "", "a name that the suite itself has taken"),
-        ("mine = bad:Missing", "", "broken plug-in.*AttributeError"),
-        ("mine = bad:Mine", "import nothing_of_the_kind", "broken plug-in.*bad.py line 1"),
-        ("mine = bad:Mine", "Mine = 3", "not a class"),
-    ],
-)
-def test_clashes_and_broken_packages_are_named(
-    line: str, code: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    package(tmp_path, "bad", {"methods": line}, monkeypatch, code)
-    with pytest.raises(PluginError, match=f"(?s)package bad 1.5.*{words}"):
-        install_and_expand()
-
-
-def install_and_expand() -> None:
-    install()
-    expand(small_matrix("x", methods=["mine"]), lambda name: "", lambda device: "cpu")
-
-
 def test_two_packages_with_one_name_are_both_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +222,8 @@ def test_of_a_packages_model_its_folder_is_known_by_the_models_digest(
         ("METHODS = {'a b': int}", 'the name "a b"'),
         ("METHODS = {'mine': 3}", "has to be a class"),
         ("METHODS = {'dla': int}", "the suite itself has taken"),
+        ("METHODS = {3: int}", "METHODS has to have names, and 3 is none"),
+        ("import json\njson.loads('{')", "mine.py line 2"),  # not the library's line
         ("MODELS = {'m': 3}", "ModelEntry"),
     ],
 )

@@ -72,7 +72,7 @@ def test_the_leaderboard_judges_methods_not_controls(board: pd.DataFrame) -> Non
     methods = board[~board["control"].astype(bool)]
     assert board.loc["random", ["against_best", "against_controls"]].isna().all()
     assert methods["against_best"].iloc[0].startswith("best")
-    assert methods.loc["steer_vec", "against_controls"] == "beats controls"
+    assert methods.loc["steer_vec", "against_controls"].startswith("better than")
     assert set(methods["against_best"].iloc[1:]) <= {
         "not told apart from the best",
         "behind the best",

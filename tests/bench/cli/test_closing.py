@@ -21,24 +21,20 @@ from tests.small import small_matrix
 
 def test_what_only_leaves_out_is_not_said_to_be_done(tiny_folder: Path, tmp_path: Path) -> None:
     matrix = small_matrix(tiny_folder)
-    some = RunOptions(only=("method=random",))
 
-    def said(options: RunOptions, reuse: Path | None = None, place: str = "run") -> list[str]:
+    def said(*methods: str, reuse: Path | None = None, place: str = "run") -> list[str]:
+        only = tuple(f"method={method}" for method in methods)
+        options = RunOptions(only=only, reuse=(reuse,) if reuse else ())
         return list(what_was_done(run_matrix(matrix, tmp_path / place, options=options)))
 
     others = "3 other cells of the matrix are not done: --only left them out."
-    assert said(some) == [others]
+    assert said("random") == [others]
     before = "Every cell that --only names was done before: nothing was computed."
-    assert said(some) == [before, others]
-    again = RunOptions(only=("method=random",), reuse=(tmp_path / "run",))
+    assert said("random") == [before, others]
     over = "1 finished cell was taken over, from another run or under another name."
-    assert said(again, place="new") == [over, others]
-    three = RunOptions(only=("method=grad_scalar", "method=activ_scalar", "method=random"))
-    assert said(three) == ["1 other cell of the matrix is not done: --only left it out."]
-    assert said(RunOptions()) == []
-    assert said(RunOptions()) == [
-        "Every cell of this matrix was done before: nothing was computed."
-    ]
+    assert said("random", reuse=tmp_path / "run", place="new") == [over, others]
+    assert said() == []
+    assert said() == ["Every cell of this matrix was done before: nothing was computed."]
 
 
 def test_one_cell_that_failed_is_one_cell(

@@ -102,19 +102,6 @@ def test_failures_are_shown_kept_and_tried_again(
     assert len(RunStore.open(folder / "other").ids()) == 4
 
 
-def test_only_runs_what_it_names_and_what_that_starts_from(
-    tiny_folder: Path, tmp_path: Path
-) -> None:
-    matrix = small_matrix(tiny_folder)
-    chosen = RunOptions(only=("method=shuffled", "seed=0"))
-    outcome = run_matrix(matrix, tmp_path / "run", options=chosen)
-    methods = {outcome.store.record(name).method for name in outcome.computed}
-    assert methods == {"grad_scalar", "shuffled[of=grad_scalar]"}
-    for wrong, words in (("method=dlaa", "Known: ActivScalar"), ("metod=dla", '"method"')):
-        with pytest.raises(UserInputError, match=words):
-            run_matrix(matrix, tmp_path / "run", options=RunOptions(only=(wrong,)))
-
-
 def test_finished_cells_of_another_run_are_taken_over(
     whole: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
@@ -128,14 +115,6 @@ def test_finished_cells_of_another_run_are_taken_over(
     record = outcome.store.record(outcome.reused[0])
     assert record.model == str(moved)
     assert record.provenance["reused_from"] == str(whole / "run")
-
-
-def test_a_damaged_cell_is_not_taken_over(folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
-    for file in (folder / "run" / "cells").glob(f"*/{CELL_FILE}"):
-        file.write_bytes(file.read_bytes()[:50])
-    options = RunOptions(reuse=(folder / "run",))
-    outcome = run_matrix(small_matrix(tiny_folder), tmp_path / "fresh", options=options)
-    assert (len(outcome.reused), len(outcome.computed)) == (0, 4)
 
 
 def test_rm_removes_what_it_is_told_and_no_more(

@@ -47,12 +47,6 @@ def test_a_parent_stands_before_what_starts_from_it() -> None:
     assert all(cell.settings["parent"] == content_of(found[0].id) for cell in shuffled)
 
 
-def test_ids_are_unique_and_stable() -> None:
-    found = [cell.id for cell in cells(seeds=[0, 1], tasks=["ioi", "ccc"])]
-    assert len(set(found)) == len(found) == 2 * 2 * 6
-    assert found == [cell.id for cell in cells(seeds=[0, 1], tasks=["ioi", "ccc"])]
-
-
 @pytest.mark.parametrize(
     "changes",
     [
@@ -103,12 +97,13 @@ def test_adding_a_method_leaves_the_others_as_they_are() -> None:
 def test_labels_show_settings_that_are_not_the_default() -> None:
     found = cells(
         tasks=[{"name": "ccc", "template": "paper"}],
-        methods=[{"name": "activ_patch", "direction": "denoising"}],
+        methods=[{"name": "activ_patch", "direction": ["denoising", "noising"]}],
         controls={"draws": 1},
     )
     assert found[0].task.label == "ccc[template=paper]"
     assert [cell.method.label for cell in found] == [
         "activ_patch[direction=denoising]",
+        "activ_patch",
         "random",
         "shuffled[of=activ_patch[direction=denoising]]",
     ]
@@ -128,13 +123,23 @@ def test_labels_show_settings_that_are_not_the_default() -> None:
             {"methods": [{"name": "activ_patch", "directon": "noising"}]},
             ['method "activ_patch"', '"directon"', 'mean "direction"'],
         ),
-        ({"methods": [{"name": "activ_scalar", "epochs": 0}]}, ["epochs", "greater than 0"]),
         (
             {"methods": [{"name": "attr_patch", "corruption": "zero", "direction": "denoising"}]},
             ["denoising", "zero", "counterfactual"],
         ),
         ({"methods": ["dla", "dla"]}, ["dla", "more than once"]),
         ({"seeds": [1, 1]}, ["seeds", "more than once"]),
+        ({"objective": {"margin": [0, 0]}}, ["margin", "more than once"]),
+        ({"positions": "lst"}, ['no choice "lst"', 'mean "last"']),
+        *(
+            ({"methods": [{"name": "activ_scalar", **settings}]}, words)
+            for settings, words in (
+                ({"epochs": []}, ['"epochs" is a list of no values']),
+                ({"epochs": [3, 0]}, ['"epochs" is 0, but input should be greater than 0']),
+                ({"epochs": [3, 3]}, ["epochs=3", "more than once"]),
+                ({"epoch": [3, 4]}, ['no setting "epoch"', 'mean "epochs"']),
+            )
+        ),
         ({"methods": [{"name": "shuffled", "of": "dla"}]}, ['"dla"', "stand before"]),
     ],
 )
@@ -162,11 +167,6 @@ def test_ten_thousand_draws_are_planned_in_seconds() -> None:
     assert len(plan.left) == len({cell.id for cell in found}) == 20_001
     assert [cell.method.method.number_of_draw for cell in found[1:10_001]] == list(range(10_000))
     assert time.process_time() - start < 10
-
-
-def test_an_unknown_word_for_positions_names_the_nearest() -> None:
-    with pytest.raises(UserInputError, match=r'no choice "lst".*Did you mean "last"'):
-        cells(positions="lst")
 
 
 GRID = {"margin": [0, 1], "lambda_f": [0, 10], "lambda_m": [0, 1e-3]}
@@ -201,36 +201,6 @@ def test_a_grid_multiplies_untrained_methods_by_what_tunes_them_and_controls_not
     assert counts == {"activ_patch": 2 * 2 * 2, "activ_scalar": 16, "random": 2, "shuffled": 2}
     ids = {cell.id for cell in found}
     assert {cell.parent for cell in found if cell.parent} < ids
-
-
-def test_controls_shuffle_the_first_value_of_a_methods_list() -> None:
-    methods = [{"name": "activ_patch", "corruption": ["mean", "zero"]}]
-    found = cells(methods=methods, controls={"draws": 1})
-    assert [cell.method.label for cell in found] == [
-        "activ_patch[corruption=mean]",
-        "activ_patch[corruption=zero]",
-        "random",
-        "shuffled[of=activ_patch[corruption=mean]]",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"epochs": []}, r'"epochs" is a list of no values'),
-        ({"epochs": [3, 0]}, r'"epochs" is 0, but input should be greater than 0'),
-        ({"epochs": [3, 3]}, r"epochs=3.* more than once"),
-        ({"epoch": [3, 4]}, r'no setting "epoch".*Did you mean "epochs"'),
-    ],
-)
-def test_mistakes_in_a_grid(settings: dict[str, object], message: str) -> None:
-    with pytest.raises(UserInputError, match=message):
-        cells(methods=[{"name": "activ_scalar", **settings}])
-
-
-def test_the_same_value_twice_in_the_objective_is_a_mistake() -> None:
-    with pytest.raises(UserInputError, match=r"margin.*more than once"):
-        cells(objective={"margin": [0, 0]})
 
 
 def test_values_varied_alone_leave_all_others_at_their_first() -> None:

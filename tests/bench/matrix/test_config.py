@@ -23,16 +23,6 @@ def test_a_list_of_presets_is_no_matrix() -> None:
         load_config("paper")
 
 
-def test_quick_is_what_the_readme_says() -> None:
-    quick = load_config("quick")
-    assert [model.name for model in quick.models] == ["smollm2-135m"]
-    assert [task.name for task in quick.tasks] == ["ccc", "ioi"]
-    assert len(quick.methods) == 7
-    (prompts,) = quick.prompts.each
-    assert prompts.sizes == {"train": 8, "test": 16, "shifted": 16}
-    assert quick.controls.draws == 5
-
-
 def test_a_name_alone_is_a_choice_without_settings() -> None:
     matrix = parse({**SMALL, "tasks": ["ioi", {"name": "ccc", "template": "paper"}]}, "here")
     assert [(task.name, task.settings) for task in matrix.tasks] == [
@@ -56,11 +46,10 @@ def test_a_file_gives_its_name_to_the_results(tmp_path: Path) -> None:
         ({"models": [{"name": "gpt2", "dtyp": "float32"}]}, ["models.0.dtyp", 'mean "dtype"']),
         ({"prompts": {"train": 0}}, ['"prompts.train" is 0', "greater than or equal to 1"]),
         ({"prompts": {"train": "many"}}, ["'many'", "integer"]),
-        ({"prompts": {"train": []}}, ['"prompts.train" is []', "at least 1"]),
         ({"objective": {"margin": [0, -1]}}, ['"objective.margin.1" is -1']),
         ({"tasks": []}, ['"tasks" is []', "at least 1"]),
-        ({"tasks": "ioi"}, ["\"tasks\" is 'ioi'", "list"]),
         ({"methods": None}, ['"methods" is None', "list"]),
+        ({"models": [{"dtype": "float32"}]}, ['the key "models.0.name" is missing']),
         ({"sweep": {"points": 20}}, ["odd"]),
         ({"seeds": [0, 10**20]}, ["seeds.1", "less than 9223372036854775808"]),
         ({"output": "a\0b"}, ['"output"']),
@@ -68,16 +57,11 @@ def test_a_file_gives_its_name_to_the_results(tmp_path: Path) -> None:
         ({"objective": {"lambda_f": -1}}, ["lambda_f", "greater than or equal to 0"]),
         ({"rows_per_forward": 0}, ['"rows_per_forward" is 0', "equal to 1, or input", "'auto'."]),
         ({5: 3}, ['"5" is a key that is no text']),
-        ({"prompts": {5: 3}}, ['"prompts.5" is a key that is no text']),
         ({"methods": [{"name": "dla", 5: 3}]}, ['"methods.0.5" is a key that is no text']),
         ({"positions": [True]}, ['"positions.0": true is no number']),
         ({"positions": 3}, ['"positions" is 3', "string, or input", "list"]),
-        ({"seeds": [False]}, ['"seeds.0": false is no number']),
-        ({"prompts": {"train": True}}, ['"prompts.train": true is no number']),
         ({"objective": {"margin": [1, True]}}, ['"objective.margin.1": true is no number']),
-        ({"prompts": {"seed": 2**63}}, ['"prompts.seed" is', "less than 9223372036854775808"]),
         ({"prompts": {"seed": -(2**70)}}, ['"prompts.seed" is', "or equal to -9223372036854"]),
-        ({"prompts": {"train": 2**70}}, ['"prompts.train" is', "less than 9223372036854775808"]),
         ({"prompts": {"test": 16**5000}}, ["a number of thousands of digits, but"]),
         ({"methods": [{"name": "activ_scalar", "epochs": [1, 2**70]}]}, ['"epochs"', "2^63 - 1"]),
         ({"methods": [{"name": "steer_vec", "learning_rate": float("inf")}]}, ["inf", "finite"]),
@@ -103,22 +87,9 @@ def test_of_many_mistakes_the_first_are_named() -> None:
     assert str(caught.value).endswith("equal to 0. And 990 more.")
 
 
-def test_a_missing_key_is_named() -> None:
-    with pytest.raises(UserInputError, match=r'the key "tasks" is missing'):
-        parse({"models": ["gpt2"], "methods": ["dla"]}, "here")
-
-
 def test_an_unknown_preset_names_the_nearest() -> None:
     with pytest.raises(UserInputError, match=r'"quik".*Did you mean "quick"'):
         load_config("quik")
-
-
-@pytest.mark.parametrize("content", ["a: [1", "\tkey: 1", "- 1\n- 2", "", "!!python/object:os.x"])
-def test_what_is_not_a_mapping_in_yaml_is_refused(tmp_path: Path, content: str) -> None:
-    file = tmp_path / "broken.yaml"
-    file.write_text(content)
-    with pytest.raises(UserInputError, match=r"broken\.yaml"):
-        load_config(file)
 
 
 HEAD = "models: [m]\ntasks: [ioi]\nmethods: [dla]\n"
@@ -149,14 +120,3 @@ def test_what_a_merge_brings_may_be_overridden(tmp_path: Path) -> None:
     for size, train in (("small", 2), ("a", 5), ("b", 2)):
         (prompts,) = load_config(tmp_path / "mine.yaml", size=size).prompts.each
         assert (prompts.train, prompts.test) == (train, 3)
-
-
-def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
-    file = tmp_path / "bytes.yaml"
-    file.write_bytes(b"\xff\xfe\x00models")
-    with pytest.raises(UserInputError, match=r"bytes\.yaml is not YAML"):
-        load_config(file)
-
-
-def test_a_mapping_needs_no_file() -> None:
-    assert load_config(SMALL).output is None

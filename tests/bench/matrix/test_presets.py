@@ -20,10 +20,10 @@ from bench.matrix.schema import Matrix
 from bench.matrix.yaml_file import parse
 from reports.figures import FIGURES
 from reports.load import load
-from reports.style import TINY, WIDTHS
+from reports.style import TINY
 from tests.reports.test_figures import assert_legible, texts
 from tests.small import task_texts
-from tests.tiny import ARCHITECTURES, save_tiny
+from tests.tiny import save_tiny
 
 PAPER = tuple(load_suite("paper").matrices)
 SMALLER: dict[str, dict[str, Any]] = {
@@ -98,17 +98,16 @@ def test_a_preset_draws_its_figures_from_what_it_stores(
         for scope in entry.scopes(results):
             if "task" in scope and scope["task"].startswith("mixture"):
                 continue
-            for width in (None, *WIDTHS.values()):
-                drawn = entry.figure(results, width=width, **scope)
-                drawn.canvas.draw()
-                assert_legible(drawn)
-                assert len(texts(drawn)) > 5
-                assert min(text.get_fontsize() for text in texts(drawn)) >= TINY
+            drawn = entry.figure(results, **scope)
+            drawn.canvas.draw()
+            assert_legible(drawn)
+            assert len(texts(drawn)) > 5
+            assert min(text.get_fontsize() for text in texts(drawn)) >= TINY
             assert len(entry.numbers(results, **scope))
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_heads_and_the_comparison_run_on_every_architecture(
+@pytest.mark.parametrize("architecture", ["gpt_neox", "gemma2"])
+def test_heads_and_the_comparison_run_on_other_architectures(
     architecture: str, tmp_path: Path
 ) -> None:
     folder = save_tiny(tmp_path / "model", architecture, task_texts())
