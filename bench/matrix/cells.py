@@ -198,13 +198,8 @@ def _parent_id(method: NamedMethod, known: Mapping[str, str]) -> str | None:
 def _check_number(matrix: Matrix, grids: Sequence[MethodGrid]) -> None:
     """Raises UserInputError for more cells than could ever be computed or listed."""
     methods = sum(grid.size(matrix.grid == "alone") for grid in grids)
-<<<<<<< HEAD
     methods += n_controls(sum(grid.shuffled for grid in grids), matrix.controls)
-    lists = [*_lists(matrix.prompts).values(), *_lists(matrix.objective).values()]
-=======
-    methods += n_controls(sum(grid.shuffled for grid in grids), matrix.controls.draws)
     lists = [*matrix.prompts.lists.values(), *matrix.objective.lists.values()]
->>>>>>> w-bench
     sizes = [len(matrix.models), len(matrix.tasks), len(matrix.seeds), *map(len, lists)]
     number = methods * prod(sizes)
     if number > MAX_CELLS:
