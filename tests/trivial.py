@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.evaluation.compute import identity
-from bench.execution.cell_runner import CellRunner, Watcher
+from bench.execution.cell_runner import Watcher
 from bench.execution.executor import Computed, LocalExecutor, ScoresOf
 from bench.matrix.cells import PlannedCell
 from bench.matrix.schema import Matrix
@@ -26,8 +26,8 @@ def trivial_matrix(folder: Path, n_cells: int) -> Matrix:
 class Trivial(LocalExecutor):
     """Computes one cell of every method, and gives what came of it for all others."""
 
-    def __init__(self, matrix: Matrix) -> None:
-        super().__init__(CellRunner(matrix))
+    def __init__(self, matrix: Matrix, *_: object) -> None:
+        super().__init__(matrix)
         self.known: dict[str, Any] = {}
 
     def compute(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bench.evaluation.compute import Tensors
 from bench.execution.cell_runner import CellRunner, Watcher
 from bench.matrix.cells import PlannedCell
+from bench.matrix.schema import Matrix
 from bench.models.bridge import resolve_device
 from bench.models.load import model_digest, stated_of
 from bench.store.records import CellRecord
@@ -54,9 +55,9 @@ class Executor(AbstractContextManager["Executor"], Protocol):
 class LocalExecutor(Executor):
     """Computes cells in this process, one after the other."""
 
-    def __init__(self, runner: CellRunner) -> None:
-        self.runner = runner
-        self.contents = runner.contents
+    def __init__(self, matrix: Matrix, *_: object) -> None:
+        self.runner = CellRunner(matrix)
+        self.contents = self.runner.contents
 
     def __exit__(self, *exception: object) -> None:
         self.runner.leave()
@@ -84,14 +85,11 @@ class LocalExecutor(Executor):
         try:
             self.runner.open(first)
         except UserInputError:
-            shared = [cell for cell in cells if cell.model == first.model]
-            if self.runner.problem is None:
-                shared = [
-                    cell
-                    for cell in shared
-                    if (cell.task, cell.prompts) == (first.task, first.prompts)
-                ]
-            if len(shared) == len(cells):
+            of_model, prompts = self.runner.problem is not None, (first.task, first.prompts)
+            if all(
+                cell.model == first.model and (of_model or (cell.task, cell.prompts) == prompts)
+                for cell in cells
+            ):
                 raise
         except Exception:
             return  # the same again when the cell is computed, as its result

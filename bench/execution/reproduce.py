@@ -76,7 +76,8 @@ def compute_again(
             cell_timeout=cell_timeout or _seconds(known.get("cell_timeout")),
             load_timeout=_seconds(known.get("load_timeout")),
         )
-        with TemporaryDirectory() as logs, executor_for(chosen, options, Path(logs)) as executor:
+        make = executor_for(options)
+        with TemporaryDirectory() as logs, make(chosen, options, Path(logs)) as executor:
             executor.model_digest(cell.model.name)
             executor.device(cell.model.device)
             if known.get("model_content"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from bench import __version__
 from bench.agreement.table import agreement_table
 from bench.evaluation.compute import Tensors
 from bench.evaluation.rows import sharing, used_rows
-from bench.execution.cell_runner import CellRunner, Watcher
+from bench.execution.cell_runner import Watcher
 from bench.execution.executor import Executor, LocalExecutor
 from bench.execution.failure import failure
 from bench.execution.plan import Plan
@@ -81,7 +81,7 @@ def run_matrix(
     with ExitStack() as stack:
         stack.enter_context(threads(options.threads))
         directory = stack.enter_context(claim(results_directory(matrix, output)))
-        executor = stack.enter_context(executor_for(matrix, options, directory))
+        executor = stack.enter_context(executor_for(options)(matrix, options, directory))
         cells = expand(matrix, executor.model_digest, executor.device, executor.stated)
         found = _survey(directory, progress)
         executor.contents.update(_contents(found.cells.values()))
@@ -122,18 +122,17 @@ def results_directory(matrix: Matrix, output: str | Path | None) -> Path:
     return Path(directory)
 
 
-def executor_for(matrix: Matrix, options: RunOptions, directory: Path) -> Executor:
-    """What computes the cells: this process, or workers of dask.
+def executor_for(options: RunOptions) -> Callable[[Matrix, RunOptions, Path], Executor]:
+    """What computes the cells: this process, or workers of dask, which keep logs in the directory.
 
-    A time limit needs a process that can be ended, so with one there is a worker at least. Workers
-    keep their logs in the run's `directory`.
+    A time limit needs a process that can be ended, so with one there is a worker at least.
     """
     limited = options.cell_timeout is not None or options.load_timeout is not None
     if options.workers is None and options.scheduler is None and not limited:
-        return LocalExecutor(CellRunner(matrix))
+        return LocalExecutor
     from bench.execution.dask_executor import DaskExecutor  # takes a second to import
 
-    return DaskExecutor(matrix, options, directory)
+    return DaskExecutor
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def test_planning_storing_and_resuming(
     matrix: Matrix, directory: Path, measured: Callable[..., float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     executor = Trivial(matrix)
-    monkeypatch.setattr("bench.execution.run.executor_for", lambda *arguments: executor)
+    monkeypatch.setattr("bench.execution.run.executor_for", lambda _: lambda *rest: executor)
 
     def all_three() -> None:
         assert len(run_matrix(matrix, directory).computed) == N_CELLS
