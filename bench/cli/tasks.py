@@ -89,5 +89,4 @@ def _write(frame: DataFrame, output: Path) -> None:
         spreadsheet_safe(frame).to_csv(output, index=False)
         return
     columns = [name for name in frame.columns if name not in LEFT_OUT_OF_MARKDOWN]
-    rows = [list(map(_text, values)) for values in frame[columns].itertuples(index=False)]
-    output.write_text(markdown(columns, rows), "utf-8")
+    output.write_text(markdown(frame[columns].map(_text)), "utf-8")
