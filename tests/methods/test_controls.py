@@ -8,8 +8,6 @@ import torch
 from methods.controls import Random, Shuffled
 from methods.core.points import PointGrid, Site
 from methods.core.training import initial
-from tasks.errors import UserInputError
-from tasks.registry import configure
 from tests.methods.small import grid_of, prompts, setting, subject
 
 GRID = PointGrid((Site.MLP_OUT, Site.RESID_POST), 3, tuple(range(7)), 7)
@@ -67,21 +65,9 @@ def test_controls_do_not_look_at_the_model(method: Any) -> None:
     assert not method.trained
 
 
-def test_shuffled_names_its_parent() -> None:
-    assert (
-        Shuffled(of="attr_patch[direction=denoising]").parent == "attr_patch[direction=denoising]"
-    )
-    assert Random().parent is None
-
-
 def test_shuffled_needs_scores() -> None:
     with pytest.raises(ValueError, match='needs the scores of "grad_scalar"'):
         Shuffled(of="grad_scalar").fit(subject(), prompts(), GRID, setting())
-
-
-def test_draws_are_not_negative() -> None:
-    with pytest.raises(UserInputError, match="draw"):
-        configure(Random, {"draw": -1}, "method")
 
 
 def test_a_control_does_not_repeat_what_training_starts_from() -> None:
