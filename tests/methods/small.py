@@ -8,10 +8,14 @@ import torch
 from torch import Tensor
 
 from bench.conformance.small import tiny_prompts
+from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.objective import Objective
 from methods.core.points import HEAD_SITES, PointGrid, Site, make_grid
 from methods.core.prompts import Prompts
+from methods.core.static_scaling import StaticScaling
+from methods.core.steering_vectors import SteeringVectors
 from methods.core.subject import SubjectModel
+from methods.core.training import initial
 from methods.method import Setting
 from tests.tiny import tiny_bridge
 
@@ -100,3 +104,14 @@ def largest_difference(ours: Tensor, theirs: Tensor) -> float:
     """The largest absolute difference of two tensors of one shape."""
     assert ours.shape == theirs.shape
     return float((ours.detach().double() - theirs.detach().double()).abs().max())
+
+
+def make(kind: Any, grid: PointGrid, seed: int = 0, size: float = 0.3) -> Any:
+    """A random intervention of a kind."""
+    width = max(grid.widths(32))
+    shapes = {
+        StaticScaling: grid.shape,
+        SteeringVectors: (*grid.shape, width),
+        DynamicScaling: (*grid.shape[:2], width),
+    }
+    return kind(grid, initial(shapes[kind], size, seed))

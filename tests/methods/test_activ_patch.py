@@ -9,10 +9,10 @@ import torch
 from transformer_lens import patching
 
 from methods.activ_patch import ActivPatch
+from methods.attr_patch import AttrPatch
 from methods.core.points import Site
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
-from tasks.errors import UserInputError
 from tests.methods.small import (
     FIRST_DIFFERENCE,
     SERIAL,
@@ -162,23 +162,16 @@ def test_the_same_prefix_scores_zero_and_is_not_run(architecture: str, direction
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("direction", DIRECTIONS)
-def test_identical_prompts_score_exactly_zero(architecture: str, direction: Any) -> None:
-    model, some = subject(architecture), prompts()
+@pytest.mark.parametrize("method", [ActivPatch, AttrPatch])
+def test_identical_prompts_score_exactly_zero(method: Any, architecture: str) -> None:
+    """Also against their mean: of three equal floats it is that float only if taken with care."""
+    model, some = subject(architecture), prompts().take([0, 0, 0])
     same = Prompts(some.tokens, some.tokens, some.answers, some.foils, some.has_bos)
-    found = ActivPatch(direction=direction).fit(model, same, grid_of(model), setting())
-    assert found.prompt_scores is not None
-    assert torch.all(found.prompt_scores == 0)
-    assert torch.all(found.scores == 0)
-    assert model.passes.forward <= 4 * len(same)
-
-
-def test_identical_prompts_score_exactly_zero_against_their_mean() -> None:
-    """The mean of three equal floats is that float only if it is taken with care."""
-    model, one = subject(), prompts(1)
-    same = one.take([0, 0, 0])
-    found = ActivPatch(corruption="mean").fit(model, same, grid_of(model), setting())
-    assert torch.all(found.scores == 0)
+    for settings in ({}, {"direction": "denoising"}, {"corruption": "mean"}):
+        found = method(**settings).fit(model, same, grid_of(model), setting())
+        assert torch.all(found.scores == 0)
+        assert found.prompt_scores is not None
+        assert torch.all(found.prompt_scores == 0)
 
 
 @pytest.mark.parametrize("corruption", ["zero", "mean"])
@@ -204,38 +197,3 @@ def test_baselines_are_put_into_the_clean_run(corruption: Any) -> None:
             )
             expected = metric(full_logits(model, some.tokens)) - patched
             assert largest_difference(scores[:, 0, layer, position], expected) < 1e-4
-
-
-@pytest.mark.parametrize("corruption", ["counterfactual", "gaussian"])
-@pytest.mark.parametrize("direction", DIRECTIONS)
-def test_rows_per_forward_does_not_matter(corruption: Any, direction: Any) -> None:
-    method = ActivPatch(corruption=corruption, direction=direction)
-    some = prompts()
-    many, few = (
-        method.fit(model, some, grid_of(model, ["attn_out"], [3, 6]), setting()).scores
-        for model in (subject(rows_per_forward=1000), subject(rows_per_forward=2))
-    )
-    assert largest_difference(many, few) < 1e-5
-
-
-def test_scores_are_means_over_prompts() -> None:
-    model, some = subject(), prompts()
-    grid = grid_of(model, ["attn_out"])
-    together = ActivPatch().fit(model, some, grid, setting()).scores
-    alone = [ActivPatch().fit(model, some.take([n]), grid, setting()).scores for n in range(3)]
-    assert largest_difference(together, sum(alone) / 3) < 1e-5
-
-
-@pytest.mark.parametrize("corruption", ["zero", "mean"])
-def test_baselines_have_no_run_to_denoise(corruption: Any) -> None:
-    with pytest.raises(UserInputError, match=f'"denoising" needs a corrupted run.*{corruption}'):
-        ActivPatch(corruption=corruption, direction="denoising")
-
-
-def test_parallel_blocks_refuse_resid_mid() -> None:
-    model = subject("gpt_neox")
-    grid = grid_of(model, ["resid_mid"])
-    with pytest.raises(
-        UserInputError, match=r"resid_mid does not exist .* it has v, z, o, attn_out"
-    ):
-        ActivPatch().fit(model, prompts(), grid, setting())

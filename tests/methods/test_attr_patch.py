@@ -15,9 +15,7 @@ from methods.core.points import Site
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 from methods.grad_scalar import GradScalar
-from tasks.errors import UserInputError
 from tests.methods.small import (
-    SERIAL,
     activation,
     grid_of,
     largest_difference,
@@ -165,50 +163,9 @@ def test_against_zero_is_the_derivative_in_the_scalar(architecture: str) -> None
     assert torch.equal(found.scores, expected.scores)
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_identical_prompts_score_exactly_zero(architecture: str, direction: Any) -> None:
-    model, some = subject(architecture), prompts()
-    same = Prompts(some.tokens, some.tokens, some.answers, some.foils, some.has_bos)
-    found = AttrPatch(direction=direction).fit(model, same, grid_of(model), setting())
-    assert found.prompt_scores is not None
-    assert torch.all(found.prompt_scores == 0)
-
-
-def test_identical_prompts_score_exactly_zero_against_their_mean() -> None:
-    model, one = subject(), prompts(1)
-    found = AttrPatch(corruption="mean").fit(model, one.take([0, 0, 0]), grid_of(model), setting())
-    assert torch.all(found.scores == 0)
-
-
-def test_identical_prompts_score_exactly_zero_on_smollm2(smollm2: Any) -> None:
-    model = SubjectModel(smollm2.bridge)
-    tokens = torch.tensor([smollm2.tokenizer.encode("The capital of France is")])
-    same = Prompts(tokens, tokens, tokens[:, 1], tokens[:, 3], has_bos=False)
-    grid = grid_of(model, ["mlp_out"], [1, -1], tokens.shape[1])
-    for method in (ActivPatch(), AttrPatch()):
-        assert torch.all(method.fit(model, same, grid, setting()).scores == 0)
-
-
 @pytest.mark.parametrize("direction", ["noising", "denoising"])
 def test_costs_two_forwards_and_one_backward_whatever_the_number_of_points(direction: Any) -> None:
     model, some = subject(), prompts(5)
     AttrPatch(direction=direction).fit(model, some, grid_of(model), setting())
     assert model.passes.backward == 5
     assert model.passes.forward == 10
-
-
-@pytest.mark.parametrize("architecture", SERIAL)
-def test_rows_per_forward_does_not_matter(architecture: str) -> None:
-    some = prompts(5)
-    together, alone = (
-        AttrPatch(corruption="gaussian").fit(model, some, grid_of(model), setting()).scores
-        for model in (subject(architecture), subject(architecture, rows_per_forward=2))
-    )
-    assert largest_difference(together, alone) < 1e-5
-
-
-@pytest.mark.parametrize("corruption", ["zero", "mean"])
-def test_baselines_have_no_run_to_denoise(corruption: Any) -> None:
-    with pytest.raises(UserInputError, match=f'"denoising" needs a corrupted run.*{corruption}'):
-        AttrPatch(corruption=corruption, direction="denoising")

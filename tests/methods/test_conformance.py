@@ -14,7 +14,7 @@ import torch
 from bench.conformance import methods as conformance
 from bench.conformance.check import NotConformingError, run_checks
 from bench.conformance.methods import CHECKS, Case
-from bench.conformance.small import left_as_found, tiny_subject
+from bench.conformance.small import grid_on, left_as_found, tiny_subject
 from methods import METHODS
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.points import NARROW_SITES
@@ -51,6 +51,16 @@ def test_it_conforms_and_theta_has_the_documented_number_of_parameters(name: str
         DynamicScaling: int(widths.sum()) * grid.n_layers,
     }
     assert fit.intervention.theta().shape == (expected[type(fit.intervention)],)
+
+
+@pytest.mark.parametrize("name", [name for name, it in METHODS.items() if not it.load().trained])
+def test_rows_per_forward_do_not_matter(name: str) -> None:
+    """What is trained sums its gradients over chunks: see `test_training.py`."""
+    case, model = Case(name), tiny_subject("qwen2")
+    together = case.fit(model, grid_on(model, case.sites(model), [3, 6])).found.scores
+    model.rows_per_forward = 2
+    apart = case.fit(model, grid_on(model, case.sites(model), [3, 6])).found.scores
+    torch.testing.assert_close(apart, together, atol=1e-5, rtol=1e-5, equal_nan=True)
 
 
 def double(model: Any, found: Any) -> Any:

@@ -11,8 +11,6 @@ from methods.core.corruption import contrasts
 from methods.core.patches import reachable_patches
 from methods.core.points import PointGrid, Site
 from methods.core.training import initial
-from tasks.errors import UserInputError
-from tasks.registry import configure
 from tests.methods.small import FIRST_DIFFERENCE, N_POSITIONS, grid_of, prompts, setting, subject
 
 GRID = PointGrid((Site.MLP_OUT, Site.RESID_POST), 3, tuple(range(N_POSITIONS)), N_POSITIONS)
@@ -92,21 +90,9 @@ def test_controls_do_not_look_at_the_model(method: Any) -> None:
     assert not method.trained
 
 
-def test_shuffled_names_its_parent() -> None:
-    assert (
-        Shuffled(of="attr_patch[direction=denoising]").parent == "attr_patch[direction=denoising]"
-    )
-    assert Random().parent is None
-
-
 def test_shuffled_needs_scores() -> None:
     with pytest.raises(ValueError, match='needs the scores of "grad_scalar"'):
         Shuffled(of="grad_scalar").fit(subject(), prompts(), GRID, setting())
-
-
-def test_draws_are_not_negative() -> None:
-    with pytest.raises(UserInputError, match="draw"):
-        configure(Random, {"draw": -1}, "method")
 
 
 def test_a_control_does_not_repeat_what_training_starts_from() -> None:

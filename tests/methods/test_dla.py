@@ -121,20 +121,6 @@ def test_strict_form_keeps_the_answer_position_only(architecture: str) -> None:
     assert torch.all(paper[..., :-1].abs().amax(dim=(0, 1, 2)) > 0)
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "gemma2"])
-def test_strict_form_without_the_answer_position_is_zero(architecture: str) -> None:
-    model = subject(architecture)
-    grid = grid_of(model, WRITERS, [1, 2])
-    assert torch.all(DLA(form="strict").fit(model, prompts(), grid, setting()).scores == 0)
-
-
-def test_softcap_is_left_out() -> None:
-    """On Gemma 2 the capped LD is another number, so completeness above could notice."""
-    model, some = subject("gemma2"), prompts()
-    capped = some.logit_difference(model.unsteered_logits(some.tokens))
-    assert largest_difference(pre_softcap_ld(model, some)[:, -1], capped) > 0.01
-
-
 def wrong_offset(norm: FinalNorm) -> FinalNorm:
     return replace(norm, norm=replace(norm.norm, weight=norm.norm.weight + 1))
 
@@ -152,12 +138,8 @@ def not_centred(norm: FinalNorm) -> FinalNorm:
     ("architecture", "mistake"),
     [
         ("gpt2", wrong_offset),
-        ("gpt2", no_bias),
-        ("gpt2", not_centred),
         ("gpt_neox", no_bias),
-        ("llama", wrong_offset),
         ("llama", not_centred),
-        ("gemma2", wrong_offset),
         ("gemma3", wrong_offset),
     ],
 )
@@ -171,24 +153,8 @@ def test_a_misread_norm_is_noticed(
         DLA().fit(model, some, grid_of(model, WRITERS), setting())
 
 
-def test_works_in_chunks() -> None:
-    some = prompts(5)
-    together, apart = (
-        DLA().fit(model, some, grid_of(model, WRITERS), setting()).scores
-        for model in (subject(), subject(rows_per_forward=2))
-    )
-    assert largest_difference(together, apart) < 1e-5
-
-
 def test_a_grid_without_the_last_residual_still_uses_its_scale() -> None:
     model, some = subject("llama"), prompts()
     alone = DLA().fit(model, some, grid_of(model, ["attn_out"], [N_POSITIONS - 1]), setting())
     both = DLA().fit(model, some, grid_of(model, [Site.ATTN_OUT, Site.RESID_POST]), setting())
     assert torch.equal(alone.scores[0, :, 0], both.scores[0, :, -1])
-
-
-def test_it_takes_one_forward() -> None:
-    model, some = subject("gemma2"), prompts()
-    before = model.passes.forward
-    DLA().fit(model, some, grid_of(model), setting())
-    assert model.passes.forward - before == len(some)

@@ -79,15 +79,6 @@ def central_differences(model: SubjectModel, some: Prompts, grid: Any) -> torch.
     return torch.stack(differences, dim=1)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_is_the_central_difference_of_the_interventions_scalars(architecture: str) -> None:
-    model, some = subject(architecture), prompts()
-    grid = grid_of(model)
-    scores = GradScalar().fit(model, some, grid, setting()).prompt_scores
-    assert scores is not None
-    assert_within_a_percent(scores[:, grid.included], central_differences(model, some, grid))
-
-
 def test_is_the_central_difference_on_smollm2(smollm2: Any) -> None:
     model = SubjectModel(smollm2.bridge)
     texts = ["The capital of France is", "The capital of Spain is"]

@@ -13,7 +13,7 @@ from methods.activ_scalar import ActivScalar
 from methods.attr_patch import AttrPatch
 from methods.core.attention_output import AttentionOutput, UnknownAttentionOutputError
 from methods.core.dynamic_scaling import DynamicScaling
-from methods.core.points import HEAD_SITES, SHARED_SITES, Heads, PointGrid, Site, make_grid
+from methods.core.points import HEAD_SITES, SHARED_SITES, Heads, PointGrid, Site
 from methods.core.static_scaling import StaticScaling
 from methods.core.steering_vectors import SteeringVectors
 from methods.core.subject import SubjectModel
@@ -22,7 +22,6 @@ from methods.dyn_scalar import DynScalar
 from methods.grad_scalar import GradScalar
 from methods.method import Method
 from methods.steer_vec import SteerVec
-from tasks.errors import UserInputError
 from tests.methods.small import (
     N_POSITIONS,
     cache_of,
@@ -62,11 +61,6 @@ def test_a_model_has_as_many_values_as_key_value_heads(architecture: str) -> Non
         *(f"z.{head}" for head in range(4)),
         *(f"o.{head}" for head in range(4)),
     ]
-
-
-def test_a_model_without_attention_heads_says_so() -> None:
-    with pytest.raises(UserInputError, match="z need attention heads"):
-        make_grid(["z", "mlp_out"], "all", n_layers=2, n_positions=4, has_bos=True)
 
 
 @pytest.mark.parametrize("direction", ["noising", "denoising"])
@@ -306,14 +300,3 @@ def test_a_head_that_writes_nothing_has_a_scalar_of_0_and_a_gradient() -> None:
     assert z.grad is not None
     assert bool(torch.isfinite(z.grad).all())
     assert bool(torch.isfinite(scaling.gates.grad).all())
-
-
-@pytest.mark.parametrize("kind", [SteeringVectors, DynamicScaling])
-def test_places_of_different_width_stay_on_the_device(kind: Any) -> None:
-    """The meta device stands for an accelerator: parameters that are there already stay there."""
-    grid = PointGrid((Site.Z, Site.MLP_OUT), 2, (1, 3), N_POSITIONS, heads=Heads(4, 2, 8))
-    shape = (*grid.shape, 32) if kind is SteeringVectors else (*grid.shape[:2], 32)
-    parameters = torch.zeros(shape, device="meta")
-    intervention = kind(grid, parameters)
-    assert intervention.fits.device.type == "meta"
-    assert {parameter.device.type for parameter in intervention.parameters()} == {"meta"}

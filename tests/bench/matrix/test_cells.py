@@ -31,20 +31,23 @@ def cells(digest: str = "d", device: str = "cpu", **changes: object) -> list[Pla
     return expand(matrix(**changes), lambda name: digest, lambda setting: device)
 
 
-def test_controls_are_drawn_for_untrained_methods_only() -> None:
-    labels = [cell.method.label for cell in cells()]
-    assert (
-        labels
-        == ["activ_patch", "activ_scalar"] + ["random"] * 2 + ["shuffled[of=activ_patch]"] * 2
-    )
-    assert [cell.method.label for cell in cells(controls={"draws": 0})] == labels[:2]
+def test_controls_are_drawn_for_every_method() -> None:
+    methods = ["activ_patch", "activ_scalar"]
+    shuffled = [f"shuffled[of={name}]" for name in methods]
+
+    def labels(**controls: int) -> list[str]:
+        return [cell.method.label for cell in cells(controls=controls)]
+
+    assert labels(draws=2) == [*methods, *["random"] * 2, *[one for one in shuffled for _ in "ab"]]
+    assert labels(draws=2, shuffles=1) == [*methods, *["random"] * 2, *shuffled]
+    assert labels(draws=0) == methods
 
 
 def test_a_parent_stands_before_what_starts_from_it() -> None:
     found = cells()
     shuffled = [cell for cell in found if cell.parent]
-    assert {cell.parent for cell in shuffled} == {found[0].id}
-    assert all(cell.settings["parent"] == content_of(found[0].id) for cell in shuffled)
+    assert {cell.parent for cell in shuffled} == {cell.id for cell in found[:2]}
+    assert all(cell.settings["parent"] == content_of(str(cell.parent)) for cell in shuffled)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +201,7 @@ def test_a_cell_of_a_grid_is_the_cell_of_its_values() -> None:
 def test_a_grid_multiplies_untrained_methods_by_what_tunes_them_and_controls_not_at_all() -> None:
     found = cells(objective=GRID, prompts={"train": [2, 4]})
     counts = Counter(cell.method.name for cell in found)
-    assert counts == {"activ_patch": 2 * 2 * 2, "activ_scalar": 16, "random": 2, "shuffled": 2}
+    assert counts == {"activ_patch": 2 * 2 * 2, "activ_scalar": 16, "random": 2, "shuffled": 4}
     ids = {cell.id for cell in found}
     assert {cell.parent for cell in found if cell.parent} < ids
 

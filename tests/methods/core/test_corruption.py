@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from methods.core.corruption import NOISE_DRAWS, check_direction, contrasts
+from methods.activ_patch import ActivPatch
+from methods.attr_patch import AttrPatch
+from methods.core.corruption import NOISE_DRAWS, contrasts
 from methods.core.points import Site
-from methods.core.prompts import Prompts
 from tasks.errors import UserInputError
 from tests.methods.small import (
     activation,
@@ -65,24 +66,16 @@ def test_mean_is_by_layer_site_and_position() -> None:
             assert largest_difference(row, expected) < 1e-5
 
 
-@pytest.mark.parametrize("kind", ["zero", "mean"])
-def test_baselines_go_into_the_clean_run(kind: Any) -> None:
-    (contrast,) = found(kind)
-    assert torch.equal(contrast.receiver.prompts.tokens, prompts().tokens)
-    assert contrast.sign == 1
-
-
-@pytest.mark.parametrize("kind", ["zero", "mean"])
-def test_baselines_cannot_be_denoised(kind: Any) -> None:
-    with pytest.raises(UserInputError, match=f'"{kind}" does not have; use "noising"'):
-        check_direction(kind, "denoising")
-    check_direction(kind, "noising")
-
-
-@pytest.mark.parametrize("kind", ["counterfactual", "gaussian"])
-def test_runs_can_be_denoised(kind: Any) -> None:
-    check_direction(kind, "denoising")
-    assert all(contrast.sign == -1 for contrast in found(kind, "denoising"))
+@pytest.mark.parametrize("kind", ["zero", "mean", "counterfactual", "gaussian"])
+def test_what_has_a_run_of_its_own_can_be_denoised(kind: Any) -> None:
+    assert {contrast.sign for contrast in found(kind, "noising")} == {1}
+    if kind in ("counterfactual", "gaussian"):
+        assert {contrast.sign for contrast in found(kind, "denoising")} == {-1}
+        return
+    assert torch.equal(found(kind)[0].receiver.prompts.tokens, prompts().tokens)
+    for method in (ActivPatch, AttrPatch):
+        with pytest.raises(UserInputError, match=f'"denoising" needs.*"{kind}" does not'):
+            method(corruption=kind, direction="denoising")
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -99,13 +92,6 @@ def test_noise_is_three_standard_deviations_of_the_embeddings(architecture: str)
     # 10 draws of 4 x 6 x 32 numbers: the standard deviation is known to about 1 %.
     assert float(noise[:, :, 1:].std()) == pytest.approx(expected, rel=0.05)
     assert abs(float(noise[:, :, 1:].mean())) < 0.05 * expected
-
-
-def test_noise_spares_the_bos_only_where_there_is_one() -> None:
-    some = prompts()
-    without = Prompts(some.tokens, some.corrupted, some.answers, some.foils, has_bos=False)
-    for contrast in found("gaussian", "denoising", some=without):
-        assert contrast.receiver.noise[:, 0].abs().min() > 0
 
 
 def test_noise_is_in_the_run_that_donates() -> None:

@@ -89,28 +89,6 @@ def test_the_final_residual_at_the_answer_is_left_out_with_a_note() -> None:
     assert not bool(grid.included[1, 2, 1])
 
 
-def test_the_final_residual_can_be_kept() -> None:
-    grid = make_grid(
-        ["resid_post"],
-        "last",
-        n_layers=3,
-        n_positions=5,
-        has_bos=True,
-        keep_final_residual=True,
-    )
-    assert grid.n_points == 3
-    assert not grid.excluded
-    assert not grid.notes
-
-
-@pytest.mark.parametrize(
-    ("sites", "positions"), [(["resid_post"], [0, 1]), (["attn_out", "resid_mid"], "every")]
-)
-def test_nothing_is_left_out_elsewhere(sites: list[str], positions: Any) -> None:
-    grid = make_grid(sites, positions, n_layers=2, n_positions=5, has_bos=True)
-    assert not grid.excluded
-
-
 @pytest.mark.parametrize(
     ("sites", "n_layers", "positions", "n_positions"),
     [(["resid_post"], 1, "last", 4), (["attn_out"], 2, "all", 1)],
