@@ -37,6 +37,10 @@ METHODS: dict[str, Entry] = {
         "methods.direct_effect:DirectEffect",
         "activation patching by the direct path to the logits, all later layers held",
     ),
+    "logit_lens": Entry(
+        "methods.logit_lens:LogitLens",
+        "logit lens: logit difference of the residual stream, unembedded at the point",
+    ),
     "diff_means": Entry(
         "methods.diff_means:DiffMeans",
         "difference in means: clean minus corrupted activation, added as a steering vector",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Annotated
 
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
 from methods.attr_patch import taylor_scores
@@ -16,10 +18,18 @@ from methods.core.attention import (
     pattern_gradients,
     query_effect,
 )
-from methods.core.corruption import Contrast
+from methods.core.corruption import Contrast, contrasts
 from methods.core.points import PointGrid, Site
+from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
+from methods.core.subsets import effect_bounds
 from methods.local_rules import graddrop
+from methods.method import Attribution, Setting
+
+Subsets = Annotated[int, Field(ge=0)]
+SHARE = 0.05
+"""Of the points that a random set holds: few enough that they hardly interact."""
+CONFIDENCE = 0.95
 
 ScoresNow = Callable[[], Float[Tensor, "prompt place layer position"]]
 
@@ -40,10 +50,38 @@ class AtPStar(ContrastedMethod):
     Attributes:
         fix_attention: the QK fix.
         drop: GradDrop.
+        subsets: runs for the diagnostic: random sets of points are patched together, and what is
+            left of a missed point is bounded (`extra.bound`, one a point, and a note); 0 for none.
     """
 
     fix_attention: bool = True
     drop: bool = True
+    subsets: Subsets = 0
+
+    def fit(
+        self, subject: SubjectModel, prompts: Prompts, grid: PointGrid, setting: Setting
+    ) -> Attribution:
+        """The scores, and with `subsets` a bound on the effect of every point."""
+        found = super().fit(subject, prompts, grid, setting)
+        if not self.subsets:
+            return found
+        first, *_ = contrasts(subject, prompts, grid, self.corruption, self.direction, setting.seed)
+        bounds = effect_bounds(
+            subject,
+            first,
+            grid,
+            n_subsets=self.subsets,
+            share=SHARE,
+            confidence=CONFIDENCE,
+            seed=setting.seed,
+        )
+        ranked = found.scores.abs().cpu().masked_fill(~grid.included, -1).flatten().argsort()
+        unverified = bounds.flatten()[ranked[: -max(1, grid.n_points // 10)]]
+        note = (
+            f"by {self.subsets} random sets of points: a point below the strongest tenth has an "
+            f"effect under {float(unverified.max()):.3g} logits ({CONFIDENCE:.0%}, point by point)"
+        )
+        return replace(found, extras={"bound": bounds}, notes=(*found.notes, note))
 
     def gradient_runs(self, n_layers: int, n_sites: int) -> int:
         """Two backwards (one for patterns), of GradDrop two more a layer."""

@@ -85,7 +85,7 @@ class AttentionOutput:
         error = float((found - attn_out).abs().max() / attn_out.abs().max().clamp_min(1e-30))
         if not error <= tolerance:
             raise UnknownAttentionOutputError(
-                f"dla: the heads of layer {self.layer} do not add up to its attn_out through W_O "
+                f"The heads of layer {self.layer} do not add up to its attn_out through W_O "
                 f"(off by {error:.2g} of its largest entry), so their scores would be wrong. "
                 "The site attn_out works."
             )

@@ -106,7 +106,7 @@ class FinalNorm:
         found = self.logit_difference(residual, prompts.answers, prompts.foils)
         if not torch.allclose(found, expected, rtol=tolerance, atol=10 * tolerance):
             raise UnknownFinalNormError(
-                f"dla: the final norm and unembedding of {architecture} are not a norm and a "
+                f"The final norm and unembedding of {architecture} are not a norm and a "
                 f"matrix as this method reads them (logit differences {found.tolist()} instead of "
                 f"{expected.tolist()}), so its scores would be wrong."
             )
