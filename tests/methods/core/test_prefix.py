@@ -8,27 +8,16 @@ import torch
 
 from methods.core import prefix as module
 from methods.core.dynamic_scaling import DynamicScaling
-from methods.core.points import PointGrid
 from methods.core.prefix import Prefix
 from methods.core.static_scaling import StaticScaling
 from methods.core.steering_vectors import SteeringVectors
 from methods.core.subject import SubjectModel
-from tests.methods.small import grid_of, largest_difference, prompts, subject
+from tests.methods.small import grid_of, largest_difference, make, prompts, subject
 from tests.tiny import ARCHITECTURES, tiny_bridge
 
 SITES = ["z", "attn_out", "mlp_out", "resid_post"]
 ROWS = torch.tensor([2, 0, 0, 1])
 BETA = torch.tensor([1.0, -1.0, 0.5, 2.0])
-
-
-def make(kind: Any, grid: PointGrid) -> Any:
-    width = max(grid.widths(32))
-    shapes = {
-        StaticScaling: grid.shape,
-        SteeringVectors: (*grid.shape, width),
-        DynamicScaling: (*grid.shape[:2], width),
-    }
-    return kind(grid, 0.3 * torch.randn(shapes[kind], generator=torch.Generator().manual_seed(0)))
 
 
 @pytest.mark.parametrize("kind", [StaticScaling, SteeringVectors, DynamicScaling])
@@ -52,17 +41,6 @@ def test_logits_and_gradients_are_those_of_whole_runs(
     assert largest_difference(found[0], unsteered) > 0.05
     assert largest_difference(*found) < 1e-4
     assert largest_difference(*gradients) < 1e-3 * float(gradients[0].abs().max())
-
-
-def test_coarse_models_share_nothing() -> None:
-    """Whether a logit came by a cache would show in bf16, and the reference comes without."""
-    model, some = subject("llama", torch.bfloat16), prompts()
-    assert Prefix.of(model, some, grid_of(model, ["mlp_out"], "last")).length == 0
-
-
-def test_a_grid_from_the_first_position_on_shares_nothing() -> None:
-    model, some = subject(), prompts()
-    assert Prefix.of(model, some, grid_of(model, ["mlp_out"], "every")).length == 0
 
 
 def test_what_is_shared_is_not_counted_as_rows() -> None:

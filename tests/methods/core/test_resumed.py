@@ -13,31 +13,12 @@ from methods.core.prompts import Prompts
 from methods.core.resumed import CannotResumeError, ResumedRun
 from methods.core.stacked import StackedRun
 from methods.core.subject import SubjectModel
+from tests.methods.small import FIRST_DIFFERENCE, N_POSITIONS, grid_of, prompts
 from tests.tiny import ARCHITECTURES, tiny_bridge
 
-N_POSITIONS = 9
 
-
-def prompts() -> Prompts:
-    generator = torch.Generator().manual_seed(0)
-    clean = torch.randint(1, 60, (3, N_POSITIONS), generator=generator)
-    clean[:, 0] = 0
-    corrupted = clean.clone()
-    corrupted[:, 3] = clean[:, 3] % 59 + 1
-    return Prompts(clean, corrupted, torch.tensor([5, 6, 7]), torch.tensor([8, 9, 10]), True)
-
-
-def grid_of(subject: SubjectModel, positions: str = "every") -> PointGrid:
-    sites = [site.value for site in Site if site in subject.sites]
-    return make_grid(
-        sites,
-        positions,
-        n_layers=subject.n_layers,
-        n_positions=N_POSITIONS,
-        has_bos=True,
-        keep_final_residual=True,
-        heads=subject.heads,
-    )
+def all_points(subject: SubjectModel, positions: str = "every") -> PointGrid:
+    return grid_of(subject, subject.sites, positions, keep_final_residual=True)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +36,7 @@ def test_every_patch_has_the_same_logit_difference(
     architecture: str, corruption: Corruption, direction: Direction
 ) -> None:
     subject = SubjectModel(tiny_bridge(architecture), rows_per_forward=7)
-    grid = grid_of(subject)
+    grid = all_points(subject)
     contrast = contrasts(subject, prompts(), grid, corruption, direction, 0)[0]
     patches = reachable_patches(subject, grid, contrast)
     resumed = ResumedRun(subject, grid, contrast)
@@ -71,17 +52,17 @@ def test_patches_that_reach_nothing_are_not_run() -> None:
     """Before the corrupted token, and in the last layer before the answer position (values apart,
     which the answer position reads)."""
     subject = SubjectModel(tiny_bridge("llama"))
-    grid = grid_of(subject)
+    grid = all_points(subject)
     contrast = contrasts(subject, prompts(), grid, "counterfactual", "noising", 0)[0]
     patches = reachable_patches(subject, grid, contrast)
-    assert patches[:, 3].min() == 3
+    assert patches[:, 3].min() == FIRST_DIFFERENCE
     last = patches[patches[:, 2] == grid.n_layers - 1]
     values = range(*grid.rows(Site.V).indices(len(grid.places)))
     read = torch.tensor([place in values for place in last[:, 1].tolist()])
     assert set(last[~read, 3].tolist()) == {N_POSITIONS - 1}
-    assert set(last[read, 3].tolist()) == set(range(3, N_POSITIONS))
+    assert set(last[read, 3].tolist()) == set(range(FIRST_DIFFERENCE, N_POSITIONS))
     # The others would change nothing: run in full, the logit difference stays to the bit.
-    every = [[0, place, grid.n_layers - 1, 5] for place in range(len(grid.places))]
+    every = [[0, place, grid.n_layers - 1, 4] for place in range(len(grid.places))]
     stacked = StackedRun(subject, grid, contrast)
     change = (stacked.logit_differences(torch.tensor(every)) - stacked.unpatched[0]).abs()
     is_value = torch.tensor([place in values for place in range(len(grid.places))])
@@ -94,7 +75,7 @@ def test_a_model_that_cannot_be_resumed_is_stacked_and_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     subject = SubjectModel(tiny_bridge("gpt2"))
-    grid = grid_of(subject, "last")
+    grid = all_points(subject, "last")
     contrast = contrasts(subject, prompts(), grid, "counterfactual", "noising", 0)[0]
     expected = patch_scores(subject, grid, contrast)
     real = ResumedRun._read
@@ -108,20 +89,10 @@ def test_a_model_that_cannot_be_resumed_is_stacked_and_says_so(
 
 
 @torch.no_grad()
-def test_a_model_without_a_cache_is_stacked(monkeypatch: pytest.MonkeyPatch) -> None:
-    subject = SubjectModel(tiny_bridge("llama"))
-    grid = grid_of(subject, "last")
-    contrast = contrasts(subject, prompts(), grid, "counterfactual", "noising", 0)[0]
-    monkeypatch.setattr("methods.core.resumed.plain_cache", lambda: None)
-    with pytest.raises(CannotResumeError, match="AttributeError"):
-        ResumedRun(subject, grid, contrast)
-
-
-@torch.no_grad()
 def test_resuming_leaves_no_hook_behind() -> None:
     bridge = tiny_bridge("qwen2")
     subject = SubjectModel(bridge)
-    grid = grid_of(subject)
+    grid = all_points(subject)
     contrast = contrasts(subject, prompts(), grid, "counterfactual", "noising", 0)[0]
     subject.logits(prompts().tokens)  # the bridge wires hooks of its own at the first forward
     before = [len(module._forward_pre_hooks) for module in bridge.modules()]
