@@ -236,6 +236,6 @@ def test_parallel_blocks_refuse_resid_mid() -> None:
     model = subject("gpt_neox")
     grid = grid_of(model, ["resid_mid"])
     with pytest.raises(
-        UserInputError, match=r"resid_mid does not exist .* it has v, z, o, attn_out"
+        UserInputError, match=r"resid_mid does not exist .* it has q, k, v, z, o, attn_out"
     ):
         ActivPatch().fit(model, prompts(), grid, setting())
