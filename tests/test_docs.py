@@ -96,7 +96,9 @@ def test_the_page_of_methods_says_of_every_method_what_has_to_be_known() -> None
     sections = {name.strip(): text for name, _, text in (one.partition("\n") for one in others)}
     for name in methods.METHODS:
         assert f"| `{name}`" in first or f", `{name}`" in first or name in sections
-    for text in sections.values():
+    for name, text in sections.items():
+        if name not in methods.METHODS:
+            continue
         for word in (
             "**Score.**",
             "**Sign**",

@@ -94,7 +94,9 @@ def activation(cache: Any, site: Site, layer: int) -> Tensor:
     if site is Site.RESID_MID:
         found: Tensor = cache[name + "resid_pre"] + cache[name + "attn_out"]
     elif site in HEAD_SITES:
-        found = cache[f"blocks.{layer}.attn.hook_{'z' if site is Site.O else site}"]
+        name = f"blocks.{layer}.attn.hook_{'z' if site is Site.O else site}"
+        normed = name + "_normed"  # behind a norm of queries or keys, where heads come first
+        found = cache[normed].transpose(1, 2) if normed in cache else cache[name]
     else:
         found = cache[name + site.value]
     return found

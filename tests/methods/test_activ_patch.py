@@ -197,3 +197,41 @@ def test_baselines_are_put_into_the_clean_run(corruption: Any) -> None:
             )
             expected = metric(full_logits(model, some.tokens)) - patched
             assert largest_difference(scores[:, 0, layer, position], expected) < 1e-4
+<<<<<<< HEAD
+=======
+
+
+@pytest.mark.parametrize("corruption", ["counterfactual", "gaussian"])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_rows_per_forward_does_not_matter(corruption: Any, direction: Any) -> None:
+    method = ActivPatch(corruption=corruption, direction=direction)
+    some = prompts()
+    many, few = (
+        method.fit(model, some, grid_of(model, ["attn_out"], [3, 6]), setting()).scores
+        for model in (subject(rows_per_forward=1000), subject(rows_per_forward=2))
+    )
+    assert largest_difference(many, few) < 1e-5
+
+
+def test_scores_are_means_over_prompts() -> None:
+    model, some = subject(), prompts()
+    grid = grid_of(model, ["attn_out"])
+    together = ActivPatch().fit(model, some, grid, setting()).scores
+    alone = [ActivPatch().fit(model, some.take([n]), grid, setting()).scores for n in range(3)]
+    assert largest_difference(together, sum(alone) / 3) < 1e-5
+
+
+@pytest.mark.parametrize("corruption", ["zero", "mean"])
+def test_baselines_have_no_run_to_denoise(corruption: Any) -> None:
+    with pytest.raises(UserInputError, match=f'"denoising" needs a corrupted run.*{corruption}'):
+        ActivPatch(corruption=corruption, direction="denoising")
+
+
+def test_parallel_blocks_refuse_resid_mid() -> None:
+    model = subject("gpt_neox")
+    grid = grid_of(model, ["resid_mid"])
+    with pytest.raises(
+        UserInputError, match=r"resid_mid does not exist .* it has q, k, v, z, o, attn_out"
+    ):
+        ActivPatch().fit(model, prompts(), grid, setting())
+>>>>>>> w-methods

@@ -8,7 +8,7 @@ import torch
 from methods.activ_patch import patch_scores
 from methods.core.corruption import Corruption, Direction, contrasts
 from methods.core.patches import reachable_patches
-from methods.core.points import PointGrid, Site, make_grid
+from methods.core.points import SHARED_SITES, PointGrid, Site, make_grid
 from methods.core.prompts import Prompts
 from methods.core.resumed import CannotResumeError, ResumedRun
 from methods.core.stacked import StackedRun
@@ -49,15 +49,15 @@ def test_every_patch_has_the_same_logit_difference(
 
 @torch.no_grad()
 def test_patches_that_reach_nothing_are_not_run() -> None:
-    """Before the corrupted token, and in the last layer before the answer position (values apart,
-    which the answer position reads)."""
+    """Before the corrupted token, and in the last layer before the answer position (keys and values
+    apart, which the answer position reads)."""
     subject = SubjectModel(tiny_bridge("llama"))
     grid = all_points(subject)
     contrast = contrasts(subject, prompts(), grid, "counterfactual", "noising", 0)[0]
     patches = reachable_patches(subject, grid, contrast)
     assert patches[:, 3].min() == FIRST_DIFFERENCE
     last = patches[patches[:, 2] == grid.n_layers - 1]
-    values = range(*grid.rows(Site.V).indices(len(grid.places)))
+    values = {row for row, place in enumerate(grid.places) if place.site in SHARED_SITES}
     read = torch.tensor([place in values for place in last[:, 1].tolist()])
     assert set(last[~read, 3].tolist()) == {N_POSITIONS - 1}
     assert set(last[read, 3].tolist()) == set(range(FIRST_DIFFERENCE, N_POSITIONS))

@@ -117,7 +117,9 @@ def test_edits_of_one_layer_see_each_other() -> None:
 def test_parallel_blocks_have_no_resid_mid() -> None:
     model = subject("gpt_neox")
     assert model.sites == set(Site) - {Site.RESID_MID}
-    with pytest.raises(UserInputError, match=r"GPTNeoX.* parallel; it has v, z, o, attn_out, mlp"):
+    with pytest.raises(
+        UserInputError, match=r"GPTNeoX.* parallel; it has q, k, v, z, o, attn_out, mlp"
+    ):
         model.activations(prompts().tokens, [(Site.RESID_MID, 0)])
 
 
