@@ -8,7 +8,7 @@ import torch
 from methods.activ_patch import patch_scores
 from methods.core.corruption import Corruption, Direction, contrasts
 from methods.core.patches import reachable_patches
-from methods.core.points import SHARED_SITES, PointGrid, Site, make_grid
+from methods.core.points import SHARED_SITES, PointGrid, make_grid
 from methods.core.prompts import Prompts
 from methods.core.resumed import CannotResumeError, ResumedRun
 from methods.core.stacked import StackedRun
