@@ -13,6 +13,7 @@ from methods.attr_patch import AttrPatch
 from methods.core.points import Site
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
+from tasks.errors import UserInputError
 from tests.methods.small import (
     FIRST_DIFFERENCE,
     SERIAL,
@@ -197,3 +198,11 @@ def test_baselines_are_put_into_the_clean_run(corruption: Any) -> None:
             )
             expected = metric(full_logits(model, some.tokens)) - patched
             assert largest_difference(scores[:, 0, layer, position], expected) < 1e-4
+
+
+def test_parallel_blocks_refuse_resid_mid() -> None:
+    model = subject("gpt_neox")
+    grid = grid_of(model, ["resid_mid"])
+    message = r"resid_mid does not exist .* it has q, k, v, z, o, attn_out"
+    with pytest.raises(UserInputError, match=message):
+        ActivPatch().fit(model, prompts(), grid, setting())
