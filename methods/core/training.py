@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -102,19 +103,23 @@ def train(
                     amount = learning_rate * objective.lambda_m
                     intervention.shrink([amount / metric for metric in adam_metric(optimizer)])
                 steps += 1
-            psi = torch.stack(values).mean()
-            if not bool(torch.isfinite(psi)):
-                raise TrainingDivergedError(
-                    f"Training diverged: the objective is {float(psi)} in epoch {epoch + 1} of "
-                    f"{epochs}. A learning rate below {learning_rate:g} may be right."
+            psi = float(torch.stack(values).mean())
+            if not math.isfinite(psi):
+                raise _diverged(
+                    f"the objective is {psi} in epoch {epoch + 1} of {epochs}", learning_rate
                 )
-            history.append(float(psi))
+            history.append(psi)
     if not all(bool(torch.isfinite(theta).all()) for theta in intervention.parameters()):
-        raise TrainingDivergedError(
-            f"Training diverged: the last of {steps} steps made a parameter NaN or infinite. "
-            f"A learning rate below {learning_rate:g} may be right."
+        raise _diverged(
+            f"the last of {steps} steps made a parameter NaN or infinite", learning_rate
         )
     return Trace(steps, tuple(history))
+
+
+def _diverged(what: str, learning_rate: float) -> TrainingDivergedError:
+    return TrainingDivergedError(
+        f"Training diverged: {what}. A learning rate below {learning_rate:g} may be right."
+    )
 
 
 def adam_metric(optimizer: torch.optim.Adam) -> list[Tensor]:
