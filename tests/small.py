@@ -30,7 +30,7 @@ def small_matrix(folder: Path | str, **changes: object) -> Matrix:
             "models": [{"name": str(folder), "device": "cpu"}],
             "tasks": ["ioi"],
             "methods": ["grad_scalar", {"name": "activ_scalar", "epochs": 3}],
-            "controls": {"draws": 1},
+            "controls": {"draws": 1, "shuffle_trained": False},
             "prompts": {"train": 2, "test": 3, "shifted": 3},
             "sweep": {"points": 5},
             "prices": {"at": [0.3], "curve": False},

@@ -62,7 +62,7 @@ def test_the_readmes_matrix_runs_on_the_embedded_model(folder: Path) -> None:
     trained = table[table["trained"] & (table["split"] == "train")]
     # Five steps of ActivScalar at the last position steer better than no steering.
     assert (trained["E_0"] > trained["E_0_unsteered"]).all()
-    assert "9 cells to compute" in (folder / "run.out").read_text()
+    assert "7 cells to compute" in (folder / "run.out").read_text()
     assert (folder / "results" / "my" / "report" / "index.html").is_file()
 
 

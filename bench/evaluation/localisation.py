@@ -71,9 +71,11 @@ def localise(
     train, test = task.train, task.splits["test"]
     ks = [k for k in sorted(setting.k) if k < intervention.grid.n_points]
     chosen, ld, kl = [], [], []
+    guess = None
     for k in ks:
         kept = intervention.at_points(strongest(scores, k, seed)).to(subject.device)
-        strength = PriceSearch(subject, train, kept).at(setting.price)
+        search = PriceSearch(subject, train, kept, guess=guess)
+        strength, (guess, _) = search.at(setting.price), search.limit(setting.price)
         response = respond(subject, test, kept, torch.tensor([strength.beta, -strength.beta]))
         chosen.append(strength)
         ld.append(response.ld)

@@ -40,14 +40,17 @@ STEPS_PER_DECADE = 4
 STEPS = range(-8, 9)
 """|beta| = 10^(k/4) for these k, in units of 1 / max|alpha|."""
 FIRST_STEP = -4
-"""Smaller strengths are run only where this one costs more than a tenth of the smallest price."""
+"""Where the search starts; smaller strengths are run only where this one costs more than a tenth of
+the price."""
+FROM_A_GUESS = 4
+"""How far below the guessed limit the search starts: there it costs about a sixteenth."""
 CLOSE = 0.99
 """Share of a price that the largest affordable strength has to pay at least."""
 MOST_TRIES = 12
 """Interpolations of one price."""
 WORTH_TRYING = 0.01
 """In logits: a parabola that promises less is not followed."""
-MOST_PARABOLAS = 3
+MOST_PARABOLAS = 2
 TRAINED_RANGE = (0.5, 2.0)
 """|beta| of a trained intervention beyond which a result is marked as extrapolated."""
 
@@ -80,6 +83,7 @@ class PriceSearch:
         intervention: what is done to activations.
         both_signs: whether beta may be negative. What is trained has its sign.
         known: responses of the train split that were run before, at strengths and their negatives.
+        guess: about the largest |beta| that is affordable; the search starts below it.
     """
 
     subject: SubjectModel
@@ -87,6 +91,7 @@ class PriceSearch:
     intervention: Intervention
     both_signs: bool = True
     known: Response | None = None
+    guess: float | None = None
     _responses: list[Response] = field(default_factory=list, init=False)
     _price: dict[float, float] = field(default_factory=dict, init=False)
     _e_0: dict[float, float] = field(default_factory=dict, init=False)
@@ -106,7 +111,7 @@ class PriceSearch:
         Args:
             price: in nats.
         """
-        limit, reached = self._limit(price)
+        limit, reached = self.limit(price)
         for _ in range(MOST_PARABOLAS):
             best = self._best(limit)
             tip = self._tip(best, limit)
@@ -116,7 +121,7 @@ class PriceSearch:
         best = self._best(limit)
         return Strength(price, best, self._price.get(abs(best), 0.0), self._e_0[best], reached)
 
-    def _limit(self, price: float) -> tuple[float, bool]:
+    def limit(self, price: float) -> tuple[float, bool]:
         """The largest |beta| of B(c), and whether any strength costs as much as the price."""
         self._climb(price)
         for _ in range(MOST_TRIES):
@@ -135,11 +140,14 @@ class PriceSearch:
     def _climb(self, price: float) -> None:
         """Runs the strengths of the grid from below up to the first that costs more."""
         unit = unit_of(self.intervention)
-        sizes = [_single(unit * 10 ** (step / STEPS_PER_DECADE)) for step in STEPS]
-        skipped = STEPS.index(FIRST_STEP)
-        if self._run(sizes[skipped]) > price / 10:
-            skipped = 0
-        for size in sizes[skipped:]:
+        sizes = [unit * 10 ** (step / STEPS_PER_DECADE) for step in STEPS]
+        first = STEPS.index(FIRST_STEP)
+        if self.guess is not None:
+            below = [place for place, size in enumerate(sizes) if size * FROM_A_GUESS <= self.guess]
+            first = max(below, default=0)
+        while self._run(sizes[first]) > price / 10 and first > 0:
+            first = max(0, first - STEPS_PER_DECADE // 2)
+        for size in sizes[first:]:
             if self._run(size) > price:
                 return
 

@@ -116,7 +116,11 @@ def expand(
 def _methods(matrix: Matrix, grids: Sequence[MethodGrid]) -> list[NamedMethod]:
     """The methods of a matrix, and the controls for the first of each grid."""
     found = [grid.methods(matrix.grid == "alone") for grid in grids]
-    firsts = [methods[0] for grid, methods in zip(grids, found, strict=True) if grid.shuffled]
+    firsts = [
+        methods[0]
+        for grid, methods in zip(grids, found, strict=True)
+        if grid.is_shuffled(matrix.controls)
+    ]
     listed = [method for methods in found for method in methods]
     return listed + controls(listed, firsts, matrix.controls)
 
@@ -198,7 +202,7 @@ def _parent_id(method: NamedMethod, known: Mapping[str, str]) -> str | None:
 def _check_number(matrix: Matrix, grids: Sequence[MethodGrid]) -> None:
     """Raises UserInputError for more cells than could ever be computed or listed."""
     methods = sum(grid.size(matrix.grid == "alone") for grid in grids)
-    methods += n_controls(sum(grid.shuffled for grid in grids), matrix.controls)
+    methods += n_controls(sum(grid.is_shuffled(matrix.controls) for grid in grids), matrix.controls)
     lists = [*matrix.prompts.lists.values(), *matrix.objective.lists.values()]
     sizes = [len(matrix.models), len(matrix.tasks), len(matrix.seeds), *map(len, lists)]
     number = methods * prod(sizes)

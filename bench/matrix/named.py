@@ -77,10 +77,9 @@ class MethodGrid:
             )
         return MethodGrid(choice, kind, tuple(lists))
 
-    @property
-    def shuffled(self) -> bool:
-        """Whether a control shuffles its scores: that of a method of interest."""
-        return not self.kind.control
+    def is_shuffled(self, number: Controls) -> bool:
+        """Whether a control shuffles its scores: those of a method that is no control itself."""
+        return not self.kind.control and (number.shuffle_trained or not self.kind.trained)
 
     def size(self, alone: bool) -> int:
         """How many methods `methods` gives."""

@@ -148,6 +148,9 @@ class Controls(_Strict):
     shuffles: Annotated[Number, Field(le=10_000)] | None = None
     """Of every method's scores at random places; as many as `draws` if not said."""
 
+    shuffle_trained: bool = True
+    """Whether the scores of trained methods are shuffled too."""
+
     @property
     def per_method(self) -> int:
         """Draws of Shuffled for every method."""

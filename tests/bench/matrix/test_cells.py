@@ -40,6 +40,7 @@ def test_controls_are_drawn_for_every_method() -> None:
 
     assert labels(draws=2) == [*methods, *["random"] * 2, *[one for one in shuffled for _ in "ab"]]
     assert labels(draws=2, shuffles=1) == [*methods, *["random"] * 2, *shuffled]
+    assert labels(draws=2, shuffle_trained=False)[4:] == [shuffled[0]] * 2
     assert labels(draws=0) == methods
 
 
