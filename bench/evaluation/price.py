@@ -42,6 +42,8 @@ STEPS = range(-8, 9)
 FIRST_STEP = -4
 """Where the search starts; smaller strengths are run only where this one costs more than a tenth of
 the price."""
+ROWS_AT_ONCE = 16
+"""Fewer rows in a forward do not take less time (`bench.evaluation.rows`)."""
 FROM_A_GUESS = 4
 """How far below the guessed limit the search starts: there it costs about a sixteenth."""
 CLOSE = 0.99
@@ -147,8 +149,9 @@ class PriceSearch:
             first = max(below, default=0)
         while self._run(sizes[first]) > price / 10 and first > 0:
             first = max(0, first - STEPS_PER_DECADE // 2)
-        for size in sizes[first:]:
-            if self._run(size) > price:
+        at_once = max(1, ROWS_AT_ONCE // (2 * len(self.train.prompts)))
+        for place in range(first, len(sizes), at_once):
+            if self._run(*sizes[place : place + at_once]) > price:
                 return
 
     def _between(self, below: float, above: float, price: float) -> float:
@@ -198,13 +201,13 @@ class PriceSearch:
             return None
         return math.exp(tip)
 
-    def _run(self, size: float) -> float:
-        """The price of a strength, which is run with its negative unless it is known."""
-        size = _single(size)
-        if size not in self._price:
-            beta = torch.tensor([size, -size])
-            self._keep(respond(self.subject, self.train, self.intervention, beta))
-        return self._price[size]
+    def _run(self, *sizes: float) -> float:
+        """The largest price of some strengths, which are run with their negatives unless known."""
+        single = [float(np.float32(size)) for size in sizes]  # as they are run
+        new = [sign * size for size in single if size not in self._price for sign in (1, -1)]
+        if new:
+            self._keep(respond(self.subject, self.train, self.intervention, torch.tensor(new)))
+        return max(self._price[size] for size in single)
 
     def _keep(self, response: Response) -> None:
         self._responses.append(response)
@@ -217,11 +220,6 @@ class PriceSearch:
                 if sign > 0 or self.both_signs:
                     e_0 = float(effectiveness(ld[:, one], ld[:, other], 0.0))
                     self._e_0[sign * beta] = e_0 if math.isfinite(e_0) else -math.inf
-
-
-def _single(size: float) -> float:
-    """A strength as it is run: in fp32."""
-    return float(np.float32(size))
 
 
 def strengths_at(search: PriceSearch, prices: Sequence[float], trained: bool) -> list[PriceRecord]:

@@ -111,7 +111,7 @@ def test_points_of_equal_score_are_chosen_by_seed() -> None:
 @pytest.fixture(scope="module")
 def cells(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Cell]:
     methods = ["grad_scalar", *({"name": n, "epochs": 2} for n in ("activ_scalar", "dyn_scalar"))]
-    asked = {"prices": {}, "localisation": {"k": [1, 4, 100_000]}}
+    asked = {"prices": {}, "localisation": {"k": [1, 4, 100_000]}, "controls": {"draws": 1}}
     matrix = small_matrix(tiny_folder, methods=methods, **asked)
     outcome = run_matrix(matrix, tmp_path_factory.mktemp("runs") / "run")
     assert not outcome.failed
