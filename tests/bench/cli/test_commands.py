@@ -263,7 +263,7 @@ def test_a_reproduced_cell_has_the_same_bits(
 def test_a_cell_that_comes_out_otherwise_says_where(
     whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
 ) -> None:
-    monkeypatch.setattr("bench.evaluation.compute.SWEPT_SPLITS", ("test",))
+    monkeypatch.setattr("bench.evaluation.responses.SWEPT_SPLITS", ("test",))
     assert command(monkeypatch, "reproduce", "grad_scalar-0", "-r", str(whole / "run")) == 1
     shown = capsys.readouterr().out
     assert "other numbers" in shown
