@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import ArrayLike
 from pandas import DataFrame
 
@@ -121,7 +122,7 @@ def localisation(results: Results, model: str, task: str, width: float | None = 
     price = _price_of(results, model, task)
     lines = [
         f"does it know where? only the k strongest points are steered, at {price:g} nats on train; "
-        "bands: 95 % over prompts, of controls their draws"
+        "bands: 95 % over prompts; dotted: controls"
     ]
     canvas, axes = _axes(known, f"{model} · {task}", lines, width)
     for one in known:
@@ -184,7 +185,11 @@ def _finished(
         axes.axhline(unsteered, label="unsteered model", **how)
         axes.set_ylim(bottom=max(axes.get_ylim()[0], CLIP * unsteered))
     axes.set(xscale="log", xlabel=x_label, ylabel="E₀ on test")
-    style.whole_numbers(axes.xaxis)
+    if x_label.startswith("k "):
+        style.whole_numbers(axes.xaxis)
+    else:
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda price, _: f"{price:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(top=0.04 * abs(axes.get_ylim()[0]))
     legend(canvas, axes, title=title, title_fontsize=style.letters(canvas.get_figwidth()))
     return canvas
