@@ -37,6 +37,11 @@ class DiffMeans(Method):
 
     corruption: Literal["counterfactual", "gaussian"] = "counterfactual"
 
+    @property
+    def signed(self) -> bool:
+        """No: the size of a difference tells where, not which way."""
+        return False
+
     @torch.inference_mode(False)  # the vectors are parameters like those of trained methods
     @torch.no_grad()
     def fit(

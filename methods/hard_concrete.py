@@ -60,6 +60,11 @@ class HardConcrete(Method):
         """One a step."""
         return self.steps
 
+    @property
+    def signed(self) -> bool:
+        """No: a gate tells how much a point is needed."""
+        return False
+
     @torch.inference_mode(False)  # parameters made within inference_mode could not be trained
     def fit(
         self, subject: SubjectModel, prompts: Prompts, grid: PointGrid, setting: Setting

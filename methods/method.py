@@ -70,14 +70,17 @@ class Method(ABC):
     """The method is not trained and yet gives an intervention; its beta is tuned as scores' is."""
     control: ClassVar[bool] = False
     """A control that other methods are compared with, not a method of interest."""
-    signed: ClassVar[bool] = True
-    """A positive score favours the answer. False for sizes, which say where but not which way."""
     sites: ClassVar[frozenset[Site]] = ALL_SITES
     """Where the method can score points."""
     runs_every_point: ClassVar[bool] = False
     """The method runs the model once a point and prompt, so that a large grid takes long."""
     any_length: ClassVar[bool] = False
     """The method takes prompts of several lengths, aligned at the answer position."""
+
+    @property
+    def signed(self) -> bool:
+        """Whether a positive score favours the answer; not of sizes, which say where alone."""
+        return True
 
     @property
     def parent(self) -> str | None:

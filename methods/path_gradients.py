@@ -71,6 +71,11 @@ class PathGradients(ContrastedMethod):
         if self.path == "conductance" and self.rule == "middle":
             raise UserInputError('rule: the path "conductance" takes "trapezoid" or "end".')
 
+    @property
+    def signed(self) -> bool:
+        """Not of magnitudes averaged over prompts."""
+        return self.over_prompts == "signed"
+
     def gradient_runs(self, n_layers: int, n_sites: int) -> int:
         """One a place on the path; of `activations` for every site and layer."""
         return len(self._places) * (n_layers * n_sites if self.path == "activations" else 1)

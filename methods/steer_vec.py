@@ -34,13 +34,16 @@ class SteerVec(SparseMethod):
             the mean over prompts of ||h + v|| - ||h|| at the unsteered h. Both are stored.
     """
 
-    signed: ClassVar[bool] = False
-    """A norm, or a change of one, tells how much a vector matters."""
     sites: ClassVar[frozenset[Site]] = ALL_SITES - {Site.O}
     """At `o` the vectors of all heads enter one sum and get identical gradients."""
 
     learning_rate: PositiveFloat = 1e-3
     score: Literal["norm_change", "added_norm"] = "norm_change"
+
+    @property
+    def signed(self) -> bool:
+        """No: a norm, or a change of one, tells how much a vector matters."""
+        return False
 
     @torch.inference_mode(False)  # parameters made within inference_mode could not be trained
     def fit(

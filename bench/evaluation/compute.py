@@ -271,7 +271,7 @@ def identity(cell: PlannedCell) -> dict[str, Any]:
         "method": cell.method.label,
         "trained": type(method).trained,
         "control": type(method).control,
-        "signed": type(method).signed,
+        "signed": method.signed,
         "draw": method.number_of_draw,
         "seed": cell.seed,
         "settings": cell.settings,

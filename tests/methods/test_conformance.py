@@ -147,3 +147,10 @@ def test_the_checks_notice_what_is_left_behind(change: Callable[[Any], None], wo
     model = tiny_subject()
     with pytest.raises(NotConformingError, match=words), left_as_found(model):
         change(model)
+
+
+def test_sizes_have_no_sign() -> None:
+    methods = {name: entry.load() for name, entry in METHODS.items() if name != "shuffled"}
+    unsigned = {name for name, method in methods.items() if not method().signed}
+    assert unsigned == {"steer_vec", "diff_means", "hard_concrete"}
+    assert not methods["path_gradients"](over_prompts="magnitude").signed
