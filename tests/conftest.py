@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from bench.models.load import LoadedModel
 
 
-settings.register_profile("fuzz", max_examples=2000)
+settings.register_profile("suite", deadline=None)  # a busy machine is no mistake
+settings.load_profile("suite")
+settings.register_profile("fuzz", max_examples=2000, deadline=None)
 """Of `tox -e fuzz`: 12,000 inputs."""
 
 
