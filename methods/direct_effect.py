@@ -66,9 +66,8 @@ class DirectEffect(ContrastedMethod):
         ours, logits = subject.activations_and_logits(
             prompts.tokens, points, contrast.receiver.noise
         )
-        norm, residual = FinalNorm.of(subject), ours[final][:, -1].float()
-        architecture = str(subject.bridge.cfg.architecture)
-        norm.check(architecture, residual, prompts, logits, subject.tolerance)
+        residual = ours[final][:, -1].float()
+        norm = FinalNorm.checked(subject, residual, prompts, logits)
         ids = prompts.answers, prompts.foils
         unpatched = norm.logit_difference(residual, *ids)
         directions = norm.directions(*ids, residual[:, None])

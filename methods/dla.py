@@ -55,10 +55,8 @@ class DLA(Method):
             points |= {(Site.ATTN_OUT, layer) for layer in range(grid.n_layers)}
             points |= {(Site.Z, layer) for layer in range(grid.n_layers)}
         activations, logits = subject.activations_and_logits(prompts.tokens, points)
-        norm = FinalNorm.of(subject)
         residual = activations[final].float()
-        architecture = str(subject.bridge.cfg.architecture)
-        norm.check(architecture, residual[:, -1], prompts, logits, subject.tolerance)
+        norm = FinalNorm.checked(subject, residual[:, -1], prompts, logits)
 
         directions = norm.directions(prompts.answers, prompts.foils, residual)
         scores = torch.zeros((len(prompts), *grid.shape), device=subject.device)

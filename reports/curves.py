@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from bench.store.records import CellRecord
 from reports.labels import group_cells
-from reports.load import Results
+from reports.load import Results, once
 from reports.outcomes import Prompt, gathered, prompts_of, terms
 from reports.statistics import interval
 
@@ -81,6 +81,7 @@ class Curve:
         return interval(self.e_0[:, place], self.weights)
 
 
+@once
 def curves(results: Results, model: str, task: str, kind: Kind) -> list[Curve]:
     """Return the curve of every method whose cells store one.
 
@@ -97,7 +98,8 @@ def curves(results: Results, model: str, task: str, kind: Kind) -> list[Curve]:
             most = max(by_x, key=len)
             by_x = {most: by_x[most]}
         for x, records in by_x.items():
-            name = label if len(by_x) == 1 else f"{label} ({len(x)} k up to {x[-1]:g})"
+            what = "prices" if kind == "price_curve" else "k"
+            name = label if len(by_x) == 1 else f"{label} ({len(x)} {what} up to {x[-1]:g})"
             found.append(curve_of(results, name, records, kind))
     return found
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.store.records import CellRecord
-from reports.load import Results
+from reports.load import Results, once
 from reports.outcomes import main_split
 
 
@@ -22,6 +22,7 @@ def least_price(p_answer: NDArray[np.float64], p_foil: NDArray[np.float64]) -> N
     return np.asarray(-np.log1p(-((np.sqrt(p_answer) - np.sqrt(p_foil)) ** 2)))
 
 
+@once
 def floor_of(results: Results, model: str, task: str) -> float:
     """Return the mean of `least_price` over the prompts of the main split; NaN if not stored."""
     records = [record for record in results.of(model, task) if record.status == "done"]

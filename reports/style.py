@@ -128,10 +128,12 @@ def wrap(text: str, width: float, size: float) -> list[str]:
     return lines
 
 
-def whole_numbers(axis: Axis) -> None:
-    """Label a logarithmic axis 1, 10, 100 ...: powers need the mathematics that is turned off."""
+def plain_numbers(axis: Axis) -> None:
+    """Label a logarithmic axis 0.1, 1, 10 ...: powers need the mathematics that is turned off."""
     axis.set_major_locator(LogLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
+    )
     axis.set_minor_formatter(NullFormatter())
 
 

@@ -25,11 +25,10 @@ from bench.evaluation.sparsity import sparsity_curve
 from bench.evaluation.split import Split
 from bench.evaluation.transfer import evaluate_elsewhere
 from bench.matrix.cells import PlannedCell
-from bench.matrix.schema import Prices, Stages
 from bench.models.load import LoadedModel
 from bench.store.cells import Tensors as Tensors
 from bench.store.interventions import kind_of
-from bench.store.records import MAIN_K, MAIN_PRICE, BetaRecord, CellRecord, PriceRecord
+from bench.store.records import BetaRecord, CellRecord, PriceRecord
 from methods import METHODS
 from methods.core.intervention import Intervention
 from methods.core.objective import Objective
@@ -55,7 +54,6 @@ def compute_cell(
     subject: SubjectModel,
     task: PreparedTask,
     objective: Objective,
-    stages: Stages,
     parent_scores: Float[Tensor, "place layer position"] | None,
     others: Mapping[str, PreparedTask] = MappingProxyType({}),
 ) -> tuple[CellRecord, Tensors]:
@@ -67,7 +65,6 @@ def compute_cell(
         subject: the same model as methods see it.
         task: the cell's task for this model.
         objective: margin and weights, for training and for tuning beta.
-        stages: what is measured of the fitted intervention.
         parent_scores: scores of the cell that this one starts from.
         others: tasks that what is trained is taken to, by label.
 
@@ -77,24 +74,23 @@ def compute_cell(
     """
     started, clock = datetime.now(UTC), Clock()
     subject.passes = Passes()
-    stages = _stages_of(cell, stages)
     _check_sites(cell, task.grid)
     _check_lengths(cell, task.encoded.lengths)
     with clock("fit"):
         setting = Setting(objective, cell.seed, parent_scores)
         fitted = _fit(cell.method.method, subject, task, setting)
     fit_passes = Passes(subject.passes.forward, subject.passes.backward)
-    if not type(cell.method.method).trained:
+    trained = type(cell.method.method).trained
+    if not trained:
         with clock("tune"):
             fitted = _tuned(fitted, subject, task.train, objective)
-    trained = fitted.beta.star is None
     search = PriceSearch(subject, task.train, fitted.intervention, not trained, fitted.known)
     with clock("price"):
-        prices = strengths_at(search, stages.prices.at, trained)
+        prices = strengths_at(search, cell.stages.prices.at, trained)
     fitted = replace(fitted, prices=prices, known=search.response)
     with clock("evaluate"):
-        results, tensors = _evaluate(cell, model, subject, task, fitted, objective, stages, others)
-    curves, of_curves = _curves(cell, subject, task, fitted, search, objective, stages, clock)
+        results, tensors = _evaluate(cell, model, subject, task, fitted, objective, others)
+    curves, of_curves = _curves(cell, subject, task, fitted, search, objective, clock)
     provenance = {
         **environment(model, subject),
         "started": started.isoformat(timespec="seconds"),
@@ -139,7 +135,6 @@ def _evaluate(
     task: PreparedTask,
     fitted: _Fitted,
     objective: Objective,
-    stages: Stages,
     others: Mapping[str, PreparedTask],
 ) -> tuple[dict[str, Any], Tensors]:
     """Fields of the cell's record that say how it steers, and what is stored of every prompt."""
@@ -150,9 +145,9 @@ def _evaluate(
     metrics, responses = evaluate_splits(
         subject, task, intervention, objective, star, at_prices, fitted.known
     )
-    swept, top_tokens = sweeps(subject, model, task, intervention, stages.sweep, scale)
+    swept, top_tokens = sweeps(subject, model, task, intervention, cell.stages.sweep, scale)
     minimality = minimality_of(
-        subject, task.train, intervention, scale, attribution.reach, search=stages.smallest_k
+        subject, task.train, intervention, scale, attribution.reach, search=cell.stages.smallest_k
     )
     elsewhere = evaluate_elsewhere(subject, intervention, others, objective)
     results = {
@@ -177,12 +172,11 @@ def _curves(
     fitted: _Fitted,
     search: PriceSearch,
     objective: Objective,
-    stages: Stages,
     clock: Clock,
 ) -> tuple[dict[str, Any], Tensors]:
     """Fields of the cell's record over prices and over its few strongest points, and tensors."""
     of, scores, seed = fitted.intervention, fitted.scores, cell.seed
-    matched = not type(cell.method.method).control
+    stages, matched = cell.stages, not type(cell.method.method).control
     asked: dict[str, tuple[bool, Callable[[], tuple[Any, Tensors]]]] = {
         "price_curve": (stages.prices.curve, lambda: price_curve(search, task.splits["test"])),
         "localisation": (
@@ -206,24 +200,6 @@ def _curves(
                 results[name], of_prompts = measure()
             tensors |= of_prompts
     return results, tensors
-
-
-def _stages_of(cell: PlannedCell, stages: Stages) -> Stages:
-    """What is measured of a cell: of further draws of a control what verdicts need.
-
-    They are there for the spread of what chance reaches: at the price at which methods are ranked,
-    and at one number of points.
-    """
-    method = cell.method.method
-    if not (type(method).control and method.number_of_draw):
-        return stages
-    at, k = stages.prices.at, stages.localisation.k
-    return stages._replace(
-        prices=Prices(at=[MAIN_PRICE] if MAIN_PRICE in at else at[:1], curve=False),
-        localisation=stages.localisation.model_copy(update={"k": [MAIN_K] if MAIN_K in k else k}),
-        smallest_k=False,
-        sweep=None,
-    )
 
 
 def _fit(method: Method, subject: SubjectModel, task: PreparedTask, setting: Setting) -> _Fitted:

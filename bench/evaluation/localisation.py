@@ -12,12 +12,12 @@ scores, so that all methods answer the same question.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from bench.evaluation.prepare import PreparedTask
 from bench.evaluation.price import PriceSearch, made_up
-from bench.evaluation.sparsity import area
+from bench.evaluation.sparsity import area, strongest
 from bench.evaluation.split import respond
 from bench.matrix.schema import Localisation
 from bench.store.cells import Tensors
@@ -25,24 +25,6 @@ from bench.store.records import LocalisationRecord
 from methods.core.intervention import Intervention
 from methods.core.objective import effectiveness, faithfulness
 from methods.core.subject import SubjectModel
-
-
-def strongest(
-    scores: Float[Tensor, "place layer position"], k: int, seed: int
-) -> Bool[Tensor, "place layer position"]:
-    """True at the k points of largest |score|; NaN (left out) last, ties in an order by seed.
-
-    Args:
-        scores: NaN at points that are left out.
-        k: how many.
-        seed: decides between points of equal score.
-    """
-    size = scores.abs().nan_to_num(nan=-1.0).flatten()
-    order = torch.randperm(len(size), generator=torch.Generator().manual_seed(seed))
-    ranked = order[size[order].argsort(descending=True, stable=True)]
-    keep = torch.zeros_like(size, dtype=torch.bool)
-    keep[ranked[:k]] = True
-    return keep.view(scores.shape)
 
 
 def localise(

@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -57,24 +56,6 @@ TRAINED_RANGE = (0.5, 2.0)
 """|beta| of a trained intervention beyond which a result is marked as extrapolated."""
 
 
-class Strength(NamedTuple):
-    """A strength chosen for a price.
-
-    Attributes:
-        price: what it may cost on train, in nats.
-        beta: the strength, with the sign that favours the answer.
-        paid: what it costs on train.
-        E_0: on train.
-        reached: whether some strength costs as much as the price.
-    """
-
-    price: float
-    beta: float
-    paid: float
-    E_0: float
-    reached: bool
-
-
 @dataclass(eq=False)
 class PriceSearch:
     """Chooses strengths of one intervention; what was run for one price is known to the next.
@@ -107,7 +88,7 @@ class PriceSearch:
         """Of the train split to everything that was run."""
         return Response.join(self._responses)
 
-    def at(self, price: float) -> Strength:
+    def at(self, price: float) -> PriceRecord:
         """The strength of the largest E_0 on train that costs at most `price`.
 
         Args:
@@ -121,7 +102,13 @@ class PriceSearch:
                 break
             self._run(tip)
         best = self._best(limit)
-        return Strength(price, best, self._price.get(abs(best), 0.0), self._e_0[best], reached)
+        return PriceRecord(
+            price=price,
+            beta=best,
+            paid=self._price.get(abs(best), 0.0),
+            E_0=self._e_0[best],
+            reached=reached,
+        )
 
     def limit(self, price: float) -> tuple[float, bool]:
         """The largest |beta| of B(c), and whether any strength costs as much as the price."""
@@ -233,10 +220,8 @@ def strengths_at(search: PriceSearch, prices: Sequence[float], trained: bool) ->
     found = [search.at(price) for price in sorted(set(prices))]
     low, high = TRAINED_RANGE
     return [
-        PriceRecord(
-            **strength._asdict(), extrapolated=trained and not low <= abs(strength.beta) <= high
-        )
-        for strength in found
+        one.model_copy(update={"extrapolated": trained and not low <= abs(one.beta) <= high})
+        for one in found
     ]
 
 

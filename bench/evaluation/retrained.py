@@ -23,9 +23,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from bench.evaluation.localisation import strongest
 from bench.evaluation.prepare import PreparedTask
 from bench.evaluation.price import PriceSearch
+from bench.evaluation.sparsity import strongest
 from bench.evaluation.split import Split, respond
 from bench.matrix.schema import Retrained
 from bench.store.cells import Tensors

@@ -35,12 +35,21 @@ def sizes(n_points: int, count: int) -> list[int]:
 
 
 def strongest(
-    scores: Float[Tensor, "place layer position"], k: int
+    scores: Float[Tensor, "place layer position"], k: int, seed: int | None = None
 ) -> Bool[Tensor, "place layer position"]:
-    """True at the k points of largest |score|; of equal ones the first, NaN (left out) last."""
+    """True at the k points of largest |score|; NaN (left out) last.
+
+    Args:
+        scores: NaN at points that are left out.
+        k: how many.
+        seed: decides between points of equal score; without one the first are taken.
+    """
     size = scores.abs().nan_to_num(nan=-1.0).flatten()
+    order = torch.arange(len(size))
+    if seed is not None:
+        order = torch.randperm(len(size), generator=torch.Generator().manual_seed(seed))
     keep = torch.zeros_like(size, dtype=torch.bool)
-    keep[size.argsort(descending=True, stable=True)[:k]] = True
+    keep[order[size[order].argsort(descending=True, stable=True)[:k]]] = True
     return keep.view(scores.shape)
 
 

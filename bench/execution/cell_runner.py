@@ -183,7 +183,6 @@ class CellRunner:
                 subject,
                 task,
                 Objective(**cell.objective.model_dump()),
-                self.matrix.stages,
                 None if parent_scores is None else torch.from_numpy(parent_scores.copy()),
                 others,
             )

@@ -71,33 +71,31 @@ def _evaluated(cell: PlannedCell) -> float:
     """The rows of all that comes after the method's own."""
     train, test, method = cell.prompts.train, cell.prompts.test, cell.method.method
     tests = test + cell.prompts.shifted
-    rows = 2 * (train + tests) if method.trained else 4 * tests + TUNED_STRENGTHS * train
+    rows: float = 2 * (train + tests) if method.trained else 4 * tests + TUNED_STRENGTHS * train
     rows += 4 * test * len(cell.transfer)
-    if not (method.control and method.number_of_draw):
-        sweep = cell.settings["sweep"]
-        rows += 2 * sweep["prompts"] * (sweep["points"] - 1) + 2 * EVALUATIONS_OF_K * train
-    sizes: int = cell.settings.get("sparsity", {}).get("points", 0)
+    sweep = cell.stages.sweep
+    rows += 2 * sweep.prompts * (sweep.points - 1) if sweep else 0
+    rows += 2 * EVALUATIONS_OF_K * train if cell.stages.smallest_k else 0
+    sizes: int = cell.stages.sparsity.points
     return rows + sizes * (TUNED_STRENGTHS * train + 2 * test) + _priced(cell)
 
 
 def _priced(cell: PlannedCell) -> float:
     """The rows of what is measured at prices."""
-    train, test, method = cell.prompts.train, cell.prompts.test, cell.method.method
-    further_draw = method.control and method.number_of_draw
+    train, test, stages = cell.prompts.train, cell.prompts.test, cell.stages
     one_price = 2 * PRICED_STRENGTHS * train
-    prices, ks = cell.settings["prices"], cell.settings["localisation"]["k"]
-    at = min(len(prices["at"]), 1) if further_draw else len(prices["at"])
+    at = len(stages.prices.at)
     rows = 2.0 * at * (test + cell.prompts.shifted)
     rows += one_price + (at - 1) * 2 * FURTHER_PRICE * train if at else 0
-    if prices["curve"] and not further_draw:
+    if stages.prices.curve:
         rows += 2 * len(PRICE_CURVE) * (FURTHER_PRICE * train + test)
-    rows += (min(len(ks), 1) if further_draw else len(ks)) * (one_price + 2 * test)
-    retrained = cell.settings.get("retrained", {"k": []})
-    supports = 1 if method.control else 1 + 2 * retrained.get("draws", 0)
-    for _ in retrained["k"]:
-        steps = 2 * (1 + BACKWARD) * retrained["steps"] * min(retrained["train"], train)
-        rows += supports * (steps + one_price + 2 * test)
-    return rows
+    rows += len(stages.localisation.k) * (one_price + 2 * test)
+    retrained = stages.retrained
+    supports: int = len(retrained.k) * (
+        1 if cell.method.method.control else 1 + 2 * retrained.draws
+    )
+    steps: float = 2 * (1 + BACKWARD) * retrained.steps * min(retrained.train, train)
+    return rows + supports * (steps + one_price + 2 * test)
 
 
 def _fitted(cell: PlannedCell, layers: tuple[int, int], length: tuple[int, int]) -> float:

@@ -16,6 +16,7 @@ from bench.matrix.schema import (
     ModelChoice,
     ObjectiveWeights,
     PromptCounts,
+    Stages,
 )
 from bench.models.load import stated_of
 from bench.store.records import PlannedRecord
@@ -35,6 +36,7 @@ class PlannedCell:
         parent: id of the cell whose scores this one starts from.
         objective: margin and weights, for training and for tuning beta.
         prompts: how many each split has.
+        stages: what is measured of it.
         varied: which of the objective's and prompts' values tell the matrix's cells apart.
         transfer: other tasks on which what is trained is evaluated too.
         rows: rows of a forward that finished cells of its model and task had; None if there are
@@ -50,6 +52,7 @@ class PlannedCell:
     parent: str | None
     objective: ObjectiveWeights
     prompts: PromptCounts
+    stages: Stages
     varied: dict[str, float]
     transfer: tuple[NamedTask, ...] = ()
     rows: int | None = None
@@ -151,6 +154,8 @@ def _cells_of(
             for name, values in grid.lists.items()
             if len(values) > 1
         }
+        stages = matrix.stages
+        further_draw = type(method.method).control and method.method.number_of_draw
         yield PlannedCell(
             id=name,
             model=model,
@@ -161,6 +166,7 @@ def _cells_of(
             parent=parent,
             objective=asked.objective,
             prompts=asked.prompts,
+            stages=stages.of_a_further_draw if further_draw else stages,
             varied=varied,
             transfer=others,
         )

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
-from bench.store.records import MAIN_PRICE
+from bench.store.records import MAIN_K, MAIN_PRICE
 from tasks.registry import FITS, beyond
 
 
@@ -229,6 +229,21 @@ class Stages(NamedTuple):
     localisation: Localisation
     retrained: Retrained
     smallest_k: bool
+
+    @property
+    def of_a_further_draw(self) -> Stages:
+        """What is measured of a control's draws after the first: what verdicts need.
+
+        They are there for the spread of what chance reaches: at the price at which methods are
+        ranked, and at one number of points.
+        """
+        at, k = self.prices.at, self.localisation.k
+        return self._replace(
+            prices=Prices(at=[MAIN_PRICE] if MAIN_PRICE in at else at[:1], curve=False),
+            localisation=self.localisation.model_copy(update={"k": [MAIN_K] if MAIN_K in k else k}),
+            smallest_k=False,
+            sweep=None,
+        )
 
 
 class Agreement(_Strict):

@@ -82,6 +82,29 @@ class FinalNorm:
             logits = self.soft_cap * torch.tanh(logits / self.soft_cap)
         return logits[:, 0] - logits[:, 1]
 
+    @staticmethod
+    def checked(
+        subject: SubjectModel,
+        residual: Float[Tensor, "prompt d_model"],
+        prompts: Prompts,
+        logits: Float[Tensor, "prompt vocab"],
+    ) -> FinalNorm:
+        """The final norm of a model, which gives the logits of a forward from its residual stream.
+
+        Args:
+            subject: the model.
+            residual: the last layer's residual stream at the answer position.
+            prompts: the prompts that were run.
+            logits: what the same forward gave.
+
+        Raises:
+            UnknownFinalNormError: if there is no such norm, or it gives other logits.
+        """
+        norm = FinalNorm.of(subject)
+        architecture = str(subject.bridge.cfg.architecture)
+        norm.check(architecture, residual, prompts, logits, subject.tolerance)
+        return norm
+
     def check(
         self,
         architecture: str,

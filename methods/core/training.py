@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Literal
 
 import torch
@@ -79,6 +80,9 @@ def train(
         unsteered = subject.unsteered_logits(prompts.tokens, mask=prompts.mask)
         reference = torch.log_softmax(unsteered, dim=-1)
         prefix = Prefix.of(subject, prompts, intervention.grid)
+        gradients = partial(
+            _accumulate, subject, intervention, prompts, prefix, reference, objective, sparsity
+        )
         optimizer = torch.optim.Adam(intervention.parameters(), lr=learning_rate)
         shuffler = torch.Generator().manual_seed(seed)
         history: list[float] = []
@@ -92,12 +96,7 @@ def train(
             values = []
             for index in torch.split(order, batch_size or len(prompts)):
                 optimizer.zero_grad(set_to_none=True)
-                rows = index.to(reference.device)
-                values.append(
-                    _accumulate(
-                        subject, intervention, prompts, prefix, rows, reference, objective, sparsity
-                    )
-                )
+                values.append(gradients(index.to(reference.device)))
                 optimizer.step()
                 if sparsity == "proximal":
                     amount = learning_rate * objective.lambda_m
@@ -138,10 +137,10 @@ def _accumulate(
     intervention: Intervention,
     prompts: Prompts,
     prefix: Prefix,
-    batch: Int[Tensor, " prompt"],
     reference: Float[Tensor, "prompt vocab"],
     objective: Objective,
     sparsity: Sparsity,
+    batch: Int[Tensor, " prompt"],
 ) -> Float[Tensor, ""]:
     """Gradients of -Psi over the prompts of one step, in chunks that fit a forward; gives Psi."""
     total = reference.new_zeros(())

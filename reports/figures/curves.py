@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import ArrayLike
 from pandas import DataFrame
 
@@ -185,11 +184,7 @@ def _finished(
         axes.axhline(unsteered, label="unsteered model", **how)
         axes.set_ylim(bottom=max(axes.get_ylim()[0], CLIP * unsteered))
     axes.set(xscale="log", xlabel=x_label, ylabel="E₀ on test")
-    if x_label.startswith("k "):
-        style.whole_numbers(axes.xaxis)
-    else:
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda price, _: f"{price:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+    style.plain_numbers(axes.xaxis)
     axes.set_ylim(top=0.04 * abs(axes.get_ylim()[0]))
     legend(canvas, axes, title=title, title_fontsize=style.letters(canvas.get_figwidth()))
     return canvas

@@ -106,7 +106,7 @@ def _draw_overlap(axes: Axes, results: Results, methods: list[HeadScores], room:
         axes.plot(ks, shares, label=label, **marker_of(look_of(results, other.method), 2.5))
     axes.plot(ks, ks / n_heads, "--", color=style.MUTED, linewidth=1, label="chance")
     axes.set(xscale="log", ylim=(-0.03, 1.03))
-    style.whole_numbers(axes.xaxis)
+    style.plain_numbers(axes.xaxis)
     axes.set_title(style.fit(f"largest k in common with {first.method}", room, style.FONT_SIZE))
     pair = table(results, model=first.record.model, task=first.record.task).iloc[0]
     said = f"τ {number(pair['tau'], 2)}, {pair['overlap']} of {pair['k']} in common"

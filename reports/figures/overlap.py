@@ -66,6 +66,6 @@ def figure(
     axes.plot(curve["k"], curve["chance"], color=style.MUTED, linestyle="--", label="chance")
     axes.set(xscale="log", ylim=(-0.03, 1.03), xlabel="k largest |scores|")
     axes.set_ylabel("share in common")
-    style.whole_numbers(axes.xaxis)
+    style.plain_numbers(axes.xaxis)
     legend(canvas, axes)
     return canvas

@@ -13,7 +13,13 @@ from reports.load import Results, load
 from reports.outcomes import Outcome, outcomes, outcomes_of_few_points
 from reports.tables import curves
 from reports.tables.leaderboard import leaderboard
-from reports.tables.paired import PRICES_DIFFER, compared, prices_differ, rows_of
+from reports.tables.paired import (
+    PRICES_DIFFER,
+    compared,
+    e_0_at_price,
+    prices_differ,
+    rows_of,
+)
 from reports.tables.verdicts import BEATS, LOCALISES, against_controls
 from tests.small import small_matrix
 
@@ -96,6 +102,21 @@ def part(draws: Outcome, cells: list[int], label: str) -> Outcome:
     columns = np.array(cells)
     numbers = (draws.seen[columns], draws.e_0[columns], draws.f[columns])
     return Outcome(label, records, draws.prompts, *numbers)
+
+
+def test_e_0_at_a_price_is_that_of_the_stored_curve(results: Results) -> None:
+    """At every price that was paid, and at the last one for all above."""
+    one = outcomes(results, *pair(results))["grad_scalar"]
+    (record,) = one.records
+    assert record.price_curve is not None
+    paid = np.array(record.price_curve.paid)
+    assert (np.diff(paid) > 0).sum() >= 3
+    ld = results.small_tensors(record.id)["price_curve.ld"]
+    stored = np.minimum(ld[..., 0], 0) + np.minimum(-ld[..., 1], 0)
+    for place in np.flatnonzero(np.diff(paid, prepend=0) > 0):
+        found = e_0_at_price(results, one, paid[place])
+        np.testing.assert_allclose(found, stored[:, place], atol=1e-3)
+    np.testing.assert_allclose(e_0_at_price(results, one, 100.0), stored[:, -1], atol=1e-6)
 
 
 def test_a_difference_at_another_price_does_not_count(results: Results) -> None:

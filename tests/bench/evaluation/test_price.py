@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from bench.evaluation.localisation import localise, strongest
+from bench.evaluation.localisation import localise
 from bench.evaluation.prepare import PreparedTask
 from bench.evaluation.price import PriceSearch, price_curve, unit_of
+from bench.evaluation.sparsity import strongest
 from bench.evaluation.split import respond
 from bench.execution.run import run_matrix
 from bench.matrix.schema import PRICE_CURVE, Localisation
 from bench.store.cells import Cell
+from bench.store.records import PriceRecord
 from methods.core.objective import effectiveness, faithfulness
 from methods.core.static_scaling import StaticScaling
 from methods.core.subject import SubjectModel
@@ -83,7 +85,8 @@ def test_scalars_that_do_nothing_leave_the_model_as_it_is(prepared: Prepared) ->
     subject, task = prepared
     nothing = StaticScaling(task.grid, torch.zeros(task.grid.shape))
     found = PriceSearch(subject, task.train, nothing).at(0.3)
-    assert found == (0.3, 0.0, 0.0, task.train.unsteered_e_0, False)
+    expected = {"price": 0.3, "beta": 0, "paid": 0, "E_0": task.train.unsteered_e_0}
+    assert found == PriceRecord(**expected, reached=False)
 
 
 def test_no_choice_looks_at_test(prepared: Prepared) -> None:
