@@ -149,7 +149,11 @@ def _model_of(record: CellRecord, device: str) -> LoadedModel:
     if unsaid:
         raise UserInputError(f"{record.id} does not say its model's {', '.join(unsaid)}.")
     model = load_model(
-        stated["name"], dtype=stated["dtype"], device=device, packed=stated["packed"]
+        stated["name"],
+        dtype=stated["dtype"],
+        device=device,
+        packed=stated["packed"],
+        bos=str(stated["bos"]) if "bos" in stated else None,
     )
     content = record.provenance.get("model_content", model.content)
     if (model.digest, model.content) != (stated["digest"], content):

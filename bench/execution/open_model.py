@@ -49,6 +49,7 @@ def open_model(cell: PlannedCell, contents: dict[str, str]) -> OpenedModel:
         dtype=choice.dtype,
         device=choice.device,
         packed=choice.packed and choice.autocast == "none",
+        bos=choice.bos,
     )
     _check(model, cell, contents.get(model.digest))
     contents[model.digest] = model.content
@@ -63,13 +64,14 @@ def open_model(cell: PlannedCell, contents: dict[str, str]) -> OpenedModel:
 def _check(model: LoadedModel, cell: PlannedCell, before: str | None) -> None:
     settings, pinned = cell.settings["model"], cell.model.digest
     planned, stated = settings["digest"], {key: settings[key] for key in STATED & {*settings}}
+    entry = {**stated_of(model.name), **cell.model.stated}
     problem = ""
     if model.digest != planned:
         problem = f"has the digest {model.digest}, but the matrix was planned with {planned}"
     elif pinned is not None and pinned not in (model.digest, model.content):
         problem = f"holds {model.content}, but the matrix asks for the digest {pinned}"
-    elif stated_of(model.name) != stated:
-        problem = f"has the entry {stated_of(model.name)}, but was planned with {stated}"
+    elif entry != stated:
+        problem = f"has the entry {entry}, but was planned with {stated}"
     elif before not in (None, model.content):
         problem = f"holds {model.content}, but finished cells were made with {before}"
     if problem:

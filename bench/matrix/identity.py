@@ -41,6 +41,7 @@ def model_settings(
         "autocast": model.autocast,
         "tf32": model.tf32,
         **stated(model.name),
+        **model.stated,
     }
 
 

@@ -52,8 +52,15 @@ class ModelChoice(_Strict):
     """Matrix products of an fp32 model in this dtype (`torch.autocast`), from plain weights."""
     tf32: bool = False
     """Matrix products on CUDA with ten bits of mantissa."""
+    bos: str | None = None
+    """The token in front of every prompt, or "none"; None: what `models.tokenizer.bos_of` says."""
     digest: str | None = None
     """What the weights have to be, as `show` prints it (`model_digest` or `model_content`)."""
+
+    @property
+    def stated(self) -> dict[str, str]:
+        """What the matrix says itself of what a model's entry may say (`models.load.STATED`)."""
+        return {} if self.bos is None else {"bos": self.bos}
 
 
 class Choice(BaseModel):

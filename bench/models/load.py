@@ -39,8 +39,8 @@ class ModelEntry:
     Attributes:
         summary: one line for `list`.
         hub_id: "owner/name" on the hub; None for the embedded model.
-        bos: the token that stands before every prompt, where it is another than the tokenizer's
-            own rule gives (`bench.models.tokenizer.bos_of`).
+        bos: the token that stands before every prompt, or "none", where it is another than the
+            tokenizer's own rule gives (`bench.models.tokenizer.bos_of`).
         folder: where the model is on this machine, of a plug-in that brings its own.
         version: of a plug-in, which code it is. Cells of other code are other cells.
         origin: of a plug-in, the package or file that it comes from, in words.
@@ -81,7 +81,7 @@ class LoadedModel:
         bridge: the model behind TransformerLens's hooks. Its own tokenizer may add tokens; give
             it token ids, never strings.
         tokenizer: the Hugging Face tokenizer.
-        bos_id: the token that goes in front of every prompt, None where the tokenizer has none.
+        bos_id: the token that goes in front of every prompt; None: nothing does.
         bos_rule: where `bos_id` comes from.
         digest: what identifies the weights, see `model_digest`.
         content: sha256 of what was read: of a hub model, whose digest is the name of a commit, that
@@ -109,6 +109,7 @@ def load_model(
     dtype: str = "float32",
     device: str = "auto",
     packed: bool = True,
+    bos: str | None = None,
     cache_dir: Path | None = None,
 ) -> LoadedModel:
     """Load a model: a name of `MODELS`, a hub id ("owner/name") or a local directory.
@@ -120,6 +121,8 @@ def load_model(
         dtype: one of `bench.models.bridge.DTYPES`; float32 is what the suite is tested with.
         device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:N" or "mps".
         packed: let linear layers on the CPU run from oneDNN's packed weights.
+        bos: the token that goes in front of every prompt, or "none"; None: the rule of
+            `bench.models.tokenizer.bos_of`.
         cache_dir: where the embedded model is kept instead of `embedded.default_cache()`.
 
     Raises:
@@ -133,7 +136,7 @@ def load_model(
     folder = _folder(name, cache_dir)
     digest, content = _digests(name, folder)  # before anything in it is read
     tokenizer = read_tokenizer(name, folder)
-    bos_id, bos_rule = bos_of(tokenizer, _stated_bos(name), name)
+    bos_id, bos_rule = bos_of(tokenizer, _stated_bos(name) if bos is None else bos, name)
     bridge = read_bridge(name, folder, tokenizer, dtype, place)
     from bench.models.packed import keep_freed_memory, pack_linear_layers
 

@@ -1,12 +1,22 @@
 """Reads a model's tokenizer, and chooses the one token that goes in front of every prompt."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 from bench.models.bridge import first_line, quiet_transformers
 from tasks.errors import UserInputError, nearest
 
-END_OF_TEXT = "<|endoftext|>"
+NO_BOS = "none"
+"""What is stated where nothing shall stand in front of prompts."""
+SEPARATORS = ("<|endoftext|>", "<|end_of_text|>", "<|begin_of_text|>")
+"""Tokens that stood between documents in pretraining."""
+CHAT_TURN = re.compile(
+    r"im_(start|end|sep)|.*(turn|header_id|role_(start|end)).*|eo[tm](_id)?"
+    r"|start|end|message|return|system|user|assistant|/?inst",
+    re.IGNORECASE,
+)
+"""What the name of a token says, without its brackets, that opens or ends a turn of a chat."""
 
 
 def read_tokenizer(name: str, folder: Path) -> Any:
@@ -31,31 +41,41 @@ def read_tokenizer(name: str, folder: Path) -> Any:
 def bos_of(tokenizer: Any, stated: str | None = None, name: str = "it") -> tuple[int | None, str]:
     """Return the one token that goes in front of every prompt, and the rule that chose it.
 
-    A `stated` one is taken. Otherwise the tokenizer keeps the one that it adds in front itself,
-    else its `bos_token` is taken, else its `eos_token`. A `bos_token` that opens a chat turn
-    (`<|im_start|>`) gives way to `<|endoftext|>`, which separated documents in pretraining.
+    A `stated` one is taken, or none at all for "none". Otherwise the tokenizer keeps the one that
+    it adds in front itself, else its `bos_token` is taken, else its `eos_token`. One of them that
+    opens or ends a turn of a chat (`<|im_start|>`, `<|im_end|>`, `<|eot_id|>`, ...) gives way to
+    the token that separated documents in pretraining (`SEPARATORS`), where there is one, and is
+    never taken.
 
     Args:
         tokenizer: of the model.
-        stated: by the model's entry.
+        stated: by the matrix or the model's entry.
         name: of the model, for messages.
 
     Raises:
         UserInputError: for a stated one that the tokenizer does not have.
     """
     if stated is not None:
+        if stated.casefold() == NO_BOS:
+            return None, "stated: none"
         return _id_of(tokenizer, stated, name), "stated for this model"
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
     full = tokenizer("a")["input_ids"]
     if full[:1] != plain[:1]:
         return int(full[0]), "the tokenizer adds it"
-    if tokenizer.bos_token == "<|im_start|>" and END_OF_TEXT in tokenizer.get_vocab():
-        return int(tokenizer.convert_tokens_to_ids(END_OF_TEXT)), "end of text"
-    if tokenizer.bos_token_id is not None:
-        return int(tokenizer.bos_token_id), "tokenizer.bos_token"
-    if tokenizer.eos_token_id is not None:
-        return int(tokenizer.eos_token_id), "tokenizer.eos_token"
-    return None, "the tokenizer has none"
+    of_chats = False
+    for rule in ("bos_token", "eos_token"):
+        token = getattr(tokenizer, rule)
+        if token is None:
+            continue
+        if not CHAT_TURN.fullmatch(token.strip("<>[]|\uff5c ")):
+            return int(tokenizer.convert_tokens_to_ids(token)), f"tokenizer.{rule}"
+        of_chats = True
+        known = tokenizer.get_vocab()
+        for separator in SEPARATORS:
+            if separator in known:
+                return int(known[separator]), "end of text"
+    return None, "the tokenizer has none" + (" but those of chats" if of_chats else "")
 
 
 def _id_of(tokenizer: Any, token: str, name: str) -> int:
@@ -63,7 +83,8 @@ def _id_of(tokenizer: Any, token: str, name: str) -> int:
     ids = tokenizer.get_vocab()
     if token not in ids:
         raise UserInputError(
-            f'Model "{name}": its entry states the BOS "{token}", which is no token of its '
-            f"tokenizer.{nearest(token, tokenizer.all_special_tokens)}"
+            f'Model "{name}": its entry or the matrix states the BOS "{token}", which is no token '
+            f'of its tokenizer; "{NO_BOS}" puts none in front of prompts.'
+            f"{nearest(token, tokenizer.all_special_tokens)}"
         )
     return int(ids[token])

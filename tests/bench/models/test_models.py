@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,16 +17,13 @@ import transformers
 from bench.models import embedded
 from bench.models.bridge import resolve_device
 from bench.models.load import (
-    MODELS,
     LoadedModel,
     load_model,
     load_tokenizer,
     model_digest,
-    stated_of,
 )
-from bench.models.tokenizer import bos_of
 from tasks.errors import UserInputError
-from tests.tiny import BOS, save_tiny, tiny_tokenizer
+from tests.tiny import BOS, save_tiny
 
 PROMPT = "The capital of Japan is"
 
@@ -345,48 +341,3 @@ def test_auto_takes_cuda_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(UserInputError, match="no Apple GPU"):
         resolve_device("mps")
-
-
-# --- BOS -------------------------------------------------------------------------------------
-
-
-def test_bos_rules() -> None:
-    tokenizer = tiny_tokenizer(["a <|im_start|>"])
-    assert bos_of(tokenizer) == (0, "tokenizer.bos_token")
-    assert bos_of(tokenizer, " w9") == (
-        tokenizer.convert_tokens_to_ids(" w9"),
-        "stated for this model",
-    )
-    tokenizer.bos_token = None
-    assert bos_of(tokenizer) == (0, "tokenizer.eos_token")
-    tokenizer.eos_token = None
-    assert bos_of(tokenizer) == (None, "the tokenizer has none")
-    tokenizer.bos_token = "<|im_start|>"
-    assert bos_of(tokenizer) == (0, "end of text")
-
-
-def test_a_tokenizer_that_adds_its_own_bos_keeps_it() -> None:
-    from tokenizers.processors import TemplateProcessing
-
-    tokenizer = tiny_tokenizer(["a"])
-    five = tokenizer.convert_ids_to_tokens(5)
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single=[five, "$A"], special_tokens=[(five, 5)]
-    )
-    assert bos_of(tokenizer) == (5, "the tokenizer adds it")
-    assert bos_of(tokenizer, BOS) == (0, "stated for this model")
-
-
-def test_a_bos_that_the_tokenizer_lacks_is_refused() -> None:
-    """It is not that of unknown words."""
-    with pytest.raises(UserInputError, match=r'"mine".*"<bos>".*no token.*<\|endoftext\|>'):
-        bos_of(tiny_tokenizer(["a"]), "<bos>", "mine")
-
-
-def test_what_the_suites_own_models_are_called_states_nothing(
-    smollm2_tokenizer: Any, gpt2_tokenizer: Any
-) -> None:
-    """So cells of a model by name and of the same files by path are the same."""
-    assert not any(stated_of(name) for name in MODELS)
-    assert bos_of(smollm2_tokenizer) == (0, "end of text")
-    assert bos_of(gpt2_tokenizer) == (50256, "tokenizer.bos_token")
