@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.task import PromptPair
-from tasks.tokens import Tokenizer, TokenPair
+from tasks.tokens import Tokenizer, TokenPair, behind_bos, token_strings
 
 PADDING = -1
 """Stands in `PromptBatch.tokens` where a prompt has no token; no vocabulary has it."""
@@ -85,19 +85,13 @@ def stacked(
     bos_id: int | None,
 ) -> PromptBatch:
     """Return the pairs of a split as a batch, with the BOS in front."""
-
-    def with_bos(tokens: list[int]) -> list[int]:
-        # Some tokenizers put one in front even when asked for no special tokens: never two.
-        return tokens if bos_id is None or tokens[:1] == [bos_id] else [bos_id, *tokens]
-
-    clean = _aligned([with_bos(tokens.clean) for _, tokens in drawn])
-    strings = {int(token): tokenizer.decode([int(token)]) for token in np.unique(clean[clean >= 0])}
-    strings[PADDING] = ""
+    clean = _aligned([behind_bos(tokens.clean, bos_id) for _, tokens in drawn])
+    strings = {**token_strings(tokenizer, clean[clean >= 0]), PADDING: ""}
     return PromptBatch(
         split=split,
         pairs=tuple(pair for pair, _ in drawn),
         tokens=clean,
-        corrupted=_aligned([with_bos(tokens.corrupted) for _, tokens in drawn]),
+        corrupted=_aligned([behind_bos(tokens.corrupted, bos_id) for _, tokens in drawn]),
         answers=np.array([tokens.answer for _, tokens in drawn], dtype=np.int64),
         foils=np.array([tokens.foil for _, tokens in drawn], dtype=np.int64),
         token_strings=tuple(tuple(strings[token] for token in row) for row in clean.tolist()),

@@ -2,25 +2,32 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from tasks import TASKS
+from tasks.errors import UserInputError
 from tasks.registry import configure, lookup
 from tasks.task import Task
 
-FILE_ENDINGS = (".jsonl", ".csv")
+FILE_ENDINGS = (".jsonl", ".csv", ".tsv")
 
 
 def build_task(name: str, settings: Mapping[str, object]) -> tuple[str, Task]:
     """Return the name in `TASKS` and the configured task.
 
-    A path that ends in .jsonl or .csv stands for the task `file` with that path.
+    A path that ends in .jsonl, .csv or .tsv stands for the task `file` with that path.
 
     Raises `UserInputError` for an unknown name or setting, and for a file that is not a task.
     """
     where = f'task "{name}"'
     if name.lower().endswith(FILE_ENDINGS):
         name, settings = "file", {"path": name, **settings}
+    elif name not in TASKS and Path(name).is_file():
+        raise UserInputError(
+            f"{where}: a file of prompts ends in {', '.join(FILE_ENDINGS)}; "
+            "{name: file, path: ...} takes lines of JSON under any name."
+        )
     task: Task = configure(lookup(TASKS, name, "task").load(), settings, where)
     return name, task
 

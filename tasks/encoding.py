@@ -9,7 +9,7 @@ from random import Random
 from tasks.batch import PromptBatch, interleaved, stacked
 from tasks.errors import UserInputError, nearest
 from tasks.task import SPLITS, PromptPair, Task
-from tasks.tokens import RejectedError, Tokenizer, TokenPair, token_pair
+from tasks.tokens import NO_LIMITS, Limits, RejectedError, Tokenizer, TokenPair, token_pair
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ def encode(
     seed: int,
     *,
     at_most: bool = False,
+    limits: Limits = NO_LIMITS,
 ) -> EncodedTask:
     """Draw the prompts of a task and check them in a model's tokens.
 
@@ -48,6 +49,8 @@ def encode(
     one for `test` and `shifted`. Pairs over each half are then taken in the task's own order if
 
     - answer and foil are one token each as continuations of the whole prompt, and differ;
+    - the model takes them: prompts fit into its context, BOS included, and it has an embedding for
+      every token (`limits`);
     - the clean prompt has the common length, unless the task's setting `lengths` is "several";
     - the corrupted prompt has as many tokens as the clean one.
 
@@ -58,7 +61,7 @@ def encode(
     parts: Sequence[Task] = getattr(task, "parts", ())
     if parts:
         encoded = [
-            encode(part, tokenizer, shares, bos_id, seed, at_most=at_most)
+            encode(part, tokenizer, shares, bos_id, seed, at_most=at_most, limits=limits)
             for part, shares in zip(parts, _shares(task, len(parts), wanted), strict=True)
         ]
         return _joined(task, encoded)
@@ -67,8 +70,8 @@ def encode(
         if split != "shifted":
             raise UserInputError(f'Task "{_title(task)}" has no prompts for the split "{split}".')
         dropped[f"split: the task has no {split} prompts"] = wanted.pop(split)
-    usable, length = _usable_entities(task, tokenizer, wanted, dropped)
-    drawing = _Drawing(task, tokenizer, seed, length, dropped)
+    drawing = _Drawing(task, tokenizer, bos_id, limits, seed, dropped)
+    usable = drawing.usable_entities(wanted)
     drawn = {
         split: drawing.first(wanted[split], split, held, at_most=at_most)
         for split, held in _divided(task, usable, wanted, seed).items()
@@ -141,51 +144,51 @@ def _checked_sizes(task: Task, sizes: Mapping[str, int]) -> dict[str, int]:
     return {split: sizes[split] for split in SPLITS if sizes.get(split)}
 
 
-def _usable_entities(
-    task: Task, tokenizer: Tokenizer, splits: Mapping[str, int], dropped: Counter[str]
-) -> tuple[list[str], int | None]:
-    """Return the entities that the tokenizer can use in all splits, and their prompt length.
-
-    None stands for any length.
-    """
-    lengths: dict[str, list[int]] = {}
-    for entity in task.entities():
-        try:
-            probes = [token_pair(tokenizer, task.probe(split, entity)) for split in splits]
-        except RejectedError as rejection:
-            dropped[f"entity: {rejection}"] += 1
-        else:
-            lengths[entity] = [len(probe.clean) for probe in probes]
-    if getattr(task, "lengths", "one") == "several":
-        return list(lengths), None
-    if not lengths:
-        return [], 0
-    counts = Counter(of_splits[0] for of_splits in lengths.values())
-    # Most frequent in train; of equally frequent lengths the shorter, whatever the order.
-    common = min(counts, key=lambda length: (-counts[length], length))
-    usable = []
-    for entity, of_splits in lengths.items():
-        if all(length == common for length in of_splits):
-            usable.append(entity)
-        else:
-            dropped[f"entity: a prompt is not {common} tokens long, as most train prompts are"] += 1
-    return usable, common
-
-
 @dataclass
 class _Drawing:
     """Prompts of one task that keep every rule on tokens.
 
     Attributes:
+        dropped: why entities and pairs were dropped, counted here.
         length: of every clean prompt, without BOS; None: any.
-        dropped: why pairs were dropped, counted here.
     """
 
     task: Task
     tokenizer: Tokenizer
+    bos_id: int | None
+    limits: Limits
     seed: int
-    length: int | None
     dropped: Counter[str]
+    length: int | None = None
+
+    def tokens(self, pair: PromptPair) -> TokenPair:
+        """Tokenise a pair; raises RejectedError as `token_pair`."""
+        return token_pair(self.tokenizer, pair, self.bos_id, self.limits)
+
+    def usable_entities(self, splits: Mapping[str, int]) -> list[str]:
+        """Return the entities that can be used in all splits, and keep their prompts' length."""
+        lengths: dict[str, list[int]] = {}
+        for entity in self.task.entities():
+            try:
+                probes = [self.tokens(self.task.probe(split, entity)) for split in splits]
+            except RejectedError as rejection:
+                self.dropped[f"entity: {rejection}"] += 1
+            else:
+                lengths[entity] = [len(probe.clean) for probe in probes]
+        if getattr(self.task, "lengths", "one") == "several":
+            return list(lengths)
+        counts = Counter(of_splits[0] for of_splits in lengths.values())
+        # Most frequent in train; of equally frequent lengths the shorter, whatever the order.
+        common = min(counts, key=lambda length: (-counts[length], length), default=0)
+        self.length = common
+        usable = []
+        for entity, of_splits in lengths.items():
+            if all(length == common for length in of_splits):
+                usable.append(entity)
+            else:
+                reason = f"a prompt is not {common} tokens long, as most train prompts are"
+                self.dropped[f"entity: {reason}"] += 1
+        return usable
 
     def first(
         self, size: int, split: str, entities: Sequence[str], *, at_most: bool
@@ -202,7 +205,7 @@ class _Drawing:
         """Yield the pairs of a split that keep every rule, and count why others do not."""
         for pair in self.task.candidates(split, entities, self.seed):
             try:
-                tokens = token_pair(self.tokenizer, pair)
+                tokens = self.tokens(pair)
                 if tokens.answer == tokens.foil:
                     raise RejectedError("answer and foil are the same token")
                 if self.length is not None and len(tokens.clean) != self.length:
@@ -222,5 +225,5 @@ def _too_few(
         f'Task "{_title(task)}": the split "{split}" was to have {size} prompts, but only {found} '
         f"are available over its {n_entities} entities with this tokenizer. "
         f"Dropped: {reasons or 'nothing'}. "
-        "Ask for fewer prompts, or choose another template or a model with another tokenizer."
+        "Ask for fewer prompts, mend what was dropped, or choose another template or model."
     )

@@ -6,11 +6,14 @@ evaluated.
 
 import csv
 import hashlib
+import io
 import json
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from tasks.errors import UserInputError, nearest
 from tasks.task import SPLITS, PromptPair
@@ -24,6 +27,10 @@ MAX_TEXT = 20_000
 """Characters of a value."""
 MAX_ROWS = 100_000
 SHOWN_PROBLEMS = 10
+DELIMITERS = ",;\t"
+"""Of a table of text; which one its first line says."""
+TABLES = (".csv", ".tsv")
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True)
@@ -48,11 +55,13 @@ def read_rows(path: Path) -> tuple[str, tuple[Row, ...]]:
             f"{where} has {path.stat().st_size / 2**20:.0f} MiB; at most {MAX_FILE // 2**20} MiB "
             "are read."
         )
-    digest, problems = hashlib.sha256(), _Problems()
-    records = _csv_records if path.suffix.lower() == ".csv" else _json_records
+    problems = _Problems()
+    records = _csv_records if path.suffix.lower() in TABLES else _json_records
     try:
         with path.open("rb") as file:
-            rows = tuple(_sound_rows(records(_lines(file, digest)), problems))
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            rows = tuple(_sound_rows(records(_lines(file)), problems))
     except _BadFileError as error:
         raise UserInputError(f"{where}: {error}.") from None
     except OSError as error:
@@ -64,7 +73,7 @@ def read_rows(path: Path) -> tuple[str, tuple[Row, ...]]:
             f"{where} has no rows; each needs {', '.join(REQUIRED)}, and may have "
             f"{' and '.join(OPTIONAL)}."
         )
-    return digest.hexdigest(), rows
+    return digest, rows
 
 
 def _sound_rows(records: Iterable[tuple[int, object]], problems: "_Problems") -> Iterator[Row]:
@@ -123,16 +132,23 @@ class _BadRowError(Exception):
     """What is wrong with a row; the others are still looked at."""
 
 
-def _lines(file: BinaryIO, digest: Any) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a file with their numbers, none longer than `MAX_LINE` bytes."""
-    number = 0
-    while line := file.readline(MAX_LINE + 1):
+def _lines(file: BinaryIO) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a file with their numbers, none longer than `MAX_LINE` bytes.
+
+    They end in a line feed, however they do in the file: CR LF and CR alone too. A byte order mark
+    in front of one is left away: files that were put together have one each.
+    """
+    if file.read(2) in UTF_16:
+        raise _BadFileError("it is UTF-16; save it as UTF-8")
+    file.seek(0)
+    # One character a byte: lines are divided before anything is decoded.
+    texts, number = io.TextIOWrapper(file, "latin-1", newline=None), 0
+    while line := texts.readline(MAX_LINE + 1):
         number += 1
         if len(line) > MAX_LINE:
             raise _BadFileError(f"line {number} is longer than {MAX_LINE} bytes")
-        digest.update(line)
         try:
-            yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+            yield number, line.encode("latin-1").decode("utf-8").removeprefix("\ufeff")
         except UnicodeDecodeError as error:
             raise _BadFileError(
                 f"line {number} is not UTF-8 (byte {error.start + 1} of the line)"
@@ -163,10 +179,11 @@ def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _csv_records(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, object]]:
-    """Yield (line, mapping) of every row below the header."""
-    reader = csv.reader((line for _, line in lines), strict=True)
+    """Yield (line, mapping) of every row below the header; the header again is no row."""
+    first, delimiter = _delimiter(next(lines, (1, ""))[1])
+    reader = csv.reader(chain(first, (line for _, line in lines)), delimiter=delimiter, strict=True)
     try:
-        header = next(reader, [])
+        header = [name.strip() for name in next(reader, [])]
         missing = [name for name in REQUIRED if name not in header]
         if missing:
             raise _BadFileError(
@@ -176,15 +193,30 @@ def _csv_records(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, object
         if len(set(header)) < len(header):
             raise _BadFileError("its first line names a column twice")
         for values in reader:
-            if not values:
+            names = [value.strip() for value in values]
+            if not values or names == header:
                 continue
-            if len(values) == len(header):
+            if sorted(names) == sorted(header):
+                problem = "names the columns again, in another order"
+                yield reader.line_num, _BadRowError(problem)
+            elif len(values) == len(header):
                 yield reader.line_num, dict(zip(header, values, strict=True))
             else:
                 problem = f"has {len(values)} values for {len(header)} columns"
                 yield reader.line_num, _BadRowError(problem)
     except csv.Error as error:
         raise _BadFileError(f"line {reader.line_num} is not CSV: {error}") from None
+
+
+def _delimiter(line: str) -> tuple[list[str], str]:
+    """What divides the columns that the first line names; the line, unless it says only that."""
+    said = line.strip("\n")
+    if said.lower().startswith("sep=") and len(said) == 5:  # as a spreadsheet writes it
+        return [], said[-1]
+    for delimiter in DELIMITERS:
+        if {*REQUIRED} <= {name.strip(' "') for name in said.split(delimiter)}:
+            return [line], delimiter
+    return [line], DELIMITERS[0]
 
 
 def _row(record: object, number: int) -> Row:
@@ -200,6 +232,7 @@ def _row(record: object, number: int) -> Row:
     if missing:
         raise _BadRowError(f"has no {', '.join(missing)}")
     text = {name: _text(name, value) for name, value in record.items()}
+    _check_spaces(text)
     if text["answer"] == text["foil"]:
         raise _BadRowError(f'has "{text["answer"][:80]}" as answer and as foil')
     if text["clean"] == text["corrupted"]:
@@ -217,6 +250,32 @@ def _row(record: object, number: int) -> Row:
     return Row(pair, split)
 
 
+def _check_spaces(text: Mapping[str, str]) -> None:
+    """The space between prompt and answer belongs to the answer, in scripts that have one there.
+
+    That is looked at between cased letters alone: digits, code and Chinese go on without a space.
+    """
+    for role in ("answer", "foil"):
+        value = text[role]
+        word = value.strip(" ")
+        if not _is_cased(word[0]):
+            continue
+        right = f'write " {word[:80]}"'
+        if value.endswith(" "):
+            raise _BadRowError(f"has a space behind the {role}; {right}")
+        for name in ("clean", "corrupted"):
+            if text[name].endswith(" "):
+                raise _BadRowError(
+                    f"has a space at the end of {name}, which belongs to the {role}; {right}"
+                )
+            if value == word and _is_cased(text[name][-1]):
+                raise _BadRowError(f"has no space between {name} and {role}; {right}")
+
+
+def _is_cased(character: str) -> bool:
+    return character.lower() != character.upper()
+
+
 def _text(name: str, value: object) -> str:
     """Check one value."""
     if not isinstance(value, str):
@@ -227,14 +286,30 @@ def _text(name: str, value: object) -> str:
     if len(value) > MAX_TEXT:
         raise _BadRowError(f"has {len(value)} characters as {name}; at most {MAX_TEXT} are taken")
     for at, character in enumerate(value):
-        surrogate = "\ud800" <= character <= "\udfff"
-        if surrogate or (not character.isprintable() and character in _CONTROLS):
-            raise _BadRowError(
-                f"has the character U+{ord(character):04X} in {name} (place {at + 1}), which no "
-                "prompt can have"
-            )
+        if problem := _unseen(character, value[at - 1] if at else " "):
+            code = f"U+{ord(character):04X}"
+            raise _BadRowError(f"has the character {code} in {name} (place {at + 1}), {problem}")
     return value
 
 
-_CONTROLS = frozenset(map(chr, (*range(9), 11, 12, *range(14, 32), 127, *range(128, 160))))
-"""Control characters but tab, line feed and carriage return."""
+def _unseen(character: str, before: str) -> str:
+    """What is wrong with a character that a reader does not see, or not as what it is; else ""."""
+    if character == " " or character.isalnum():
+        return ""
+    kind, name = unicodedata.category(character), unicodedata.name(character, "")
+    if kind == "Cs" or character in _CONTROLS:
+        return "which no prompt can have"
+    if character == "\N{REPLACEMENT CHARACTER}":
+        return "which stands for what another program could not read"
+    if kind == "Zs" and character != "\N{IDEOGRAPHIC SPACE}":
+        return f"which is {name} and looks like a space; write a plain one"
+    joiner = character in "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}" and not before.isascii()
+    if kind in ("Zl", "Zp") or (
+        kind == "Cf" and not joiner
+    ):  # joiners are spelling in some scripts
+        return f"which is {name} and is not seen; leave it away"
+    return ""
+
+
+_CONTROLS = frozenset(map(chr, (*range(9), *range(11, 32), 127, *range(128, 160))))
+"""Control characters but tab and line feed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,7 @@ from bench.cli.options import CellArgument, PluginOption, ResultsOption
 from bench.store.find_cell import find_cell
 from bench.text import harmless
 from tasks.errors import UserInputError
+from tasks.tokens import token_strings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,12 +94,12 @@ def apply(
     before, after = _probabilities(model, intervention, _tokens(model, prompt), strength)
     typer.echo(f"prompt: {harmless(prompt)}")
     typer.echo(f"{harmless(record.method)} on {harmless(record.task)}, beta = {beta:g}")
-    decode: Any = model.tokenizer.decode
     for title, probabilities in (("before", before), ("after", after)):
         typer.echo(f"{title}:")
         values, top = probabilities.topk(min(SHOWN, len(probabilities)))
         for value, token in zip(values.tolist(), top.tolist(), strict=True):
-            typer.echo(f"  {value:7.4f}  {harmless(repr(decode([token])))}")
+            text = token_strings(model.tokenizer, [token])[token]
+            typer.echo(f"  {value:7.4f}  {harmless(repr(text))}")
 
 
 def _first_prompt(record: CellRecord) -> str:
@@ -123,15 +124,21 @@ def _tokens(model: LoadedModel, prompt: str) -> list[int]:
     """A prompt's ids behind the model's BOS.
 
     Raises:
-        UserInputError: for a prompt of none, and of more than the model was made for.
+        UserInputError: for a prompt of none, of more than the model was made for, and of some that
+            it does not have.
     """
     ids = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
     tokens = [*([] if model.bos_id is None else [model.bos_id]), *ids]
-    longest = int(model.bridge.cfg.n_ctx)
-    if not ids or len(tokens) > longest:
+    longest, known = model.limits.context, model.limits.vocabulary
+    if not ids or len(tokens) > (longest or len(tokens)):
         raise UserInputError(
             f"--prompt has {len(tokens)} tokens (BOS included); {model.name} takes {longest}, and "
             "one behind the BOS at least."
+        )
+    if max(tokens) >= (known or max(tokens) + 1):
+        raise UserInputError(
+            f"--prompt has the token id {max(tokens)} in this tokenizer, and {model.name} has "
+            f"{known} tokens."
         )
     return tokens
 

@@ -72,7 +72,14 @@ def prepare_task(
         UserInputError: for prompts that break a rule on tokens, too few of them, positions outside
             the prompts, or a model whose logits are not numbers.
     """
-    encoded = encode(named.task, model.tokenizer, prompts.sizes, model.bos_id, prompts.seed)
+    encoded = encode(
+        named.task,
+        model.tokenizer,
+        prompts.sizes,
+        model.bos_id,
+        prompts.seed,
+        limits=model.limits,
+    )
     train = encoded.batches["train"]
     _check_positions(named, matrix.positions, encoded.lengths)
     grid = make_grid(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from bench.evaluation.evaluate import metric_row, strengths
 from bench.evaluation.prepare import PreparedTask
@@ -20,6 +19,7 @@ from bench.store.records import MetricRow
 from methods.core.intervention import Intervention
 from methods.core.objective import Objective
 from methods.core.subject import SubjectModel
+from tasks.tokens import token_strings
 
 SWEPT_SPLITS = ("train", "test")
 
@@ -74,7 +74,8 @@ def sweeps(
         return tensors, strings
     for split in SWEPT_SPLITS:
         tensors |= _sweep(subject, task.splits[split], intervention, sweep, scale)
-        strings |= _token_strings(model, tensors[f"sweep.{split}.top_ids"])
+        found = token_strings(model.tokenizer, tensors[f"sweep.{split}.top_ids"].flat)
+        strings |= {str(token): text for token, text in found.items()}
     return tensors, strings
 
 
@@ -93,8 +94,3 @@ def _sweep(
 
 def _stored(prefix: str, response: Response, fields: tuple[str, ...]) -> Tensors:
     return {f"{prefix}.{field}": getattr(response, field).numpy() for field in ("beta", *fields)}
-
-
-def _token_strings(model: LoadedModel, ids: NDArray[np.int64]) -> dict[str, str]:
-    decode: Callable[[list[int]], str] = model.tokenizer.decode
-    return {str(token): decode([int(token)]) for token in np.unique(ids)}

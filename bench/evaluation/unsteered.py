@@ -113,7 +113,8 @@ def _measured(
     def encoded_with(**corruption: str) -> EncodedTask:
         asked = replace(task, **corruption)
         sizes = {"train": 2, "test": n_prompts, "shifted": n_prompts}
-        return encode(asked, model.tokenizer, sizes, model.bos_id, seed, at_most=True)
+        how: dict[str, Any] = {"at_most": True, "limits": model.limits}
+        return encode(asked, model.tokenizer, sizes, model.bos_id, seed, **how)
 
     encoded = encoded_with()
     batch = encoded.batches["test"]

@@ -15,6 +15,7 @@ from bench.models.embedded import WEIGHTS_DIGEST, embedded_folder
 from bench.models.hub import HUB_ID, checked_files, hub_commit, hub_folder
 from bench.models.tokenizer import bos_of, read_tokenizer
 from tasks.errors import UserInputError, nearest
+from tasks.tokens import NO_LIMITS, Limits
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -89,6 +90,7 @@ class LoadedModel:
         dtype: one of `bench.models.bridge.DTYPES`.
         device: where it is ("cpu", "cuda", "cuda:1", ...), never "auto".
         packed_layers: how many linear layers run from packed weights, see `bench.models.packed`.
+        limits: the longest prompt and the largest token id that it takes.
     """
 
     name: str
@@ -101,6 +103,7 @@ class LoadedModel:
     dtype: str
     device: str
     packed_layers: int = 0
+    limits: Limits = NO_LIMITS
 
 
 def load_model(
@@ -138,14 +141,33 @@ def load_model(
     tokenizer = read_tokenizer(name, folder)
     bos_id, bos_rule = bos_of(tokenizer, _stated_bos(name) if bos is None else bos, name)
     bridge = read_bridge(name, folder, tokenizer, dtype, place)
+    limits = limits_of(bridge.original_model.config)
+    if bos_id is not None and limits.vocabulary is not None and bos_id >= limits.vocabulary:
+        raise UserInputError(
+            f'Model "{name}": the BOS of its tokenizer has the id {bos_id}, and the model has '
+            f'{limits.vocabulary} tokens: state another one, or "none", as its `bos`.'
+        )
     from bench.models.packed import keep_freed_memory, pack_linear_layers
 
     layers = pack_linear_layers(bridge.original_model) if packed else 0
     if place == "cpu":
         keep_freed_memory()
     return LoadedModel(
-        name, bridge, tokenizer, bos_id, bos_rule, digest, content, dtype, place, layers
+        name, bridge, tokenizer, bos_id, bos_rule, digest, content, dtype, place, layers, limits
     )
+
+
+def limits_of(config: Any) -> Limits:
+    """Return what a Hugging Face configuration says of the prompts that its model takes.
+
+    Beyond its context a model with learned positions has none, and one with rotary positions was
+    never trained. State-space models have no context.
+    """
+    text = config.get_text_config()
+    # MPT has a name of its own; Hugging Face maps those of GPT-2 and its kind to the first.
+    known = [getattr(text, key, None) for key in ("max_position_embeddings", "max_seq_len")]
+    context = next((size for size in known if isinstance(size, int) and size > 0), None)
+    return Limits(context, getattr(text, "vocab_size", None))
 
 
 def load_tokenizer(name: str, cache_dir: Path | None = None) -> tuple[Any, int | None]:

@@ -56,7 +56,7 @@ def _row(results: Results, draws: list[CellRecord], split: str) -> dict[str, Any
     columns = [_unsteered(results.small_tensors(draw.id), split) for draw in draws]
     ld, mass = np.concatenate(columns, axis=1)
     once = np.array(list(dict(zip(map(_key, prompts), ld, strict=True)).values()))
-    lengths = sorted({sum(bool(token) for token in prompt.tokens) for prompt in prompts})
+    lengths = sorted({sum(token >= 0 for token in prompt.token_ids) for prompt in prompts})
     return {
         "model": record.model,
         "task": record.task,

@@ -1,0 +1,104 @@
+"""Files of other people: what is unambiguous is read, the rest named with row and code point."""
+
+from pathlib import Path
+
+import pytest
+
+from tasks.build import build_task
+from tasks.errors import UserInputError
+from tasks.from_file import FromFile
+
+HEADER = "clean,corrupted,answer,foil"
+ROW = "It is red or,It is blue or, red, blue"
+OTHER = "It was red or,It was blue or, red, blue"
+EXPECTED = [tuple(line.split(",")) for line in (ROW, OTHER)]
+
+
+def pairs_of(folder: Path, content: str | bytes, name: str = "own.csv") -> list[tuple[str, ...]]:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    rows = FromFile(str(path)).rows
+    return [(r.pair.clean, r.pair.corrupted, r.pair.answer, r.pair.foil) for r in rows]
+
+
+def test_tables_of_every_kind_are_the_same_rows(tmp_path: Path) -> None:
+    """However lines end and columns are divided, with byte order marks and repeated headers."""
+    lines = [HEADER, ROW, OTHER]
+    for end in ("\n", "\r\n", "\r"):
+        assert pairs_of(tmp_path, end.join(lines)) == EXPECTED
+        assert pairs_of(tmp_path, "\ufeff" + end.join(lines) + end) == EXPECTED
+        again = [HEADER, ROW, "\ufeff" + HEADER.replace(",", ", "), OTHER]
+        assert pairs_of(tmp_path, end.join(again)) == EXPECTED
+        for divider in ";\t":
+            text = end.join(lines).replace(",", divider)
+            assert pairs_of(tmp_path, text) == EXPECTED
+            assert pairs_of(tmp_path, f"sep={divider}{end}{text}") == EXPECTED
+            assert pairs_of(tmp_path, text, "own.tsv") == EXPECTED
+    assert build_task(str(tmp_path / "own.tsv"), {})[0] == "file"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_line_break_in_a_quoted_cell_is_a_line_feed(tmp_path: Path, end: str) -> None:
+    text = end.join([HEADER, f'"One;{end}it is red or","One;{end}it is blue or", red, blue'])
+    ((clean, corrupted, *_),) = pairs_of(tmp_path, text)
+    assert (clean, corrupted) == ("One;\nit is red or", "One;\nit is blue or")
+
+
+def test_lines_of_json_may_end_in_any_way_too(tmp_path: Path) -> None:
+    line = '{"clean": "It is {} or", "corrupted": "It is x or", "answer": " red", "foil": " blue"}'
+    lines = [line.replace("{}", word) for word in ("a", "b")]
+    for end in ("\n", "\r\n", "\r", "\n\ufeff"):
+        assert len(pairs_of(tmp_path, end.join(lines), "own.jsonl")) == 2
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [
+        ("It is\u00a0red or,It is blue or, red, blue", "U+00A0 in clean (place 6)"),
+        ("It is red or,It is blue or,\u00a0red, blue", "NO-BREAK SPACE and looks like a space"),
+        ("It is red or,It is blue or, red,\u200b blue", "U+200B in foil (place 1), which is ZERO"),
+        ("It is red or,It is\u2060 blue or, red, blue", "U+2060 in corrupted"),
+        ("It is\u00ad red or,It is blue or, red, blue", "SOFT HYPHEN and is not seen"),
+        ("It is\u200d red or,It is blue or, red, blue", "U+200D in clean"),
+        ("It is\u2028red or,It is blue or, red, blue", "U+2028 in clean"),
+        ("It is \ufffd or,It is blue or, red, blue", "another program could not read"),
+        ("foil,clean,corrupted,answer", "names the columns again, in another order"),
+        ("It is red or,It is blue or,red, blue", 'no space between clean and answer; write " red"'),
+        ("It is red or ,It is blue or , red, blue", "a space at the end of clean, which belongs"),
+        ("It is red or ,It is blue or ,red,blue", 'the answer; write " red"'),
+        ("It is red or,It is blue or, red, blue ", 'has a space behind the foil; write " blue"'),
+    ],
+)
+def test_what_nobody_sees_is_named(tmp_path: Path, row: str, named: str) -> None:
+    with pytest.raises(UserInputError) as error:
+        pairs_of(tmp_path, f"{HEADER}\n{OTHER}\n{row}\n")
+    assert "row 2 (line 3) " in str(error.value)
+    assert named in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "2 + 2 = ,2 + 3 = ,4,5",
+        "the year 17,the year 18,4,5",
+        "法国的首都是,意大利的首都是,巴黎,罗马",
+        "print(,write(,a,b",
+        "می\u200cروم,می\u200cروی,آ,ب",
+        "a 👩\u200d💻 is,a 👨\u200d💻 is, good, bad",
+        "法国\u3000首都,意大利\u3000首都,巴黎,罗马",
+        'x\ty,x\tz," a"," b"',
+    ],
+)
+def test_what_has_no_space_there_in_its_script_is_taken(tmp_path: Path, row: str) -> None:
+    assert len(pairs_of(tmp_path, f"{HEADER}\n{row}\n")) == 1
+
+
+def test_what_is_written_otherwise_says_what_would_be_right(tmp_path: Path) -> None:
+    with pytest.raises(UserInputError, match="UTF-16; save it as UTF-8"):
+        pairs_of(tmp_path, "\n".join([HEADER, ROW]).encode("utf-16"))
+    line = '{"clean": "a\\r\\nb", "corrupted": "c", "answer": " d", "foil": " e"}'
+    with pytest.raises(UserInputError, match=r"U\+000D in clean"):
+        pairs_of(tmp_path, line, "own.jsonl")
+    (tmp_path / "own.txt").write_text("")
+    with pytest.raises(UserInputError, match=r"ends in \.jsonl, \.csv, \.tsv"):
+        build_task(str(tmp_path / "own.txt"), {})
