@@ -64,7 +64,7 @@ def plan(
 
 def describe(plan: Plan, directory: Path, options: RunOptions) -> None:
     """Prints a plan."""
-    rows = Counter((cell.model.name, cell.task.label, cell.method.label) for cell in plan.left)
+    rows = Counter((cell.model_label, cell.task.label, cell.method.label) for cell in plan.left)
     for (model, task, method), count in rows.items():
         typer.echo(f"  would run {count:4d}  {harmless(f'{model}  {task}  {method}')}")
     having = plan.found.having("failed") - set(plan.elsewhere)

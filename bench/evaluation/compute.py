@@ -242,7 +242,7 @@ def identity(cell: PlannedCell) -> dict[str, Any]:
     method = cell.method.method
     return {
         "id": cell.id,
-        "model": cell.model.name,
+        "model": cell.model_label,
         "task": cell.task.label,
         "method": cell.method.label,
         "trained": type(method).trained,

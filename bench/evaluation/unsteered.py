@@ -15,7 +15,7 @@ from bench.models.load import LoadedModel
 from methods.core.prompts import Prompts, gather
 from methods.core.subject import SubjectModel
 from tasks import TASKS
-from tasks.build import build_task, label_of
+from tasks.build import build_task, labels_of
 from tasks.encoding import EncodedTask, encode
 from tasks.errors import UserInputError
 from tasks.task import Task
@@ -100,15 +100,15 @@ def measure(
         seed: of the draw.
     """
     subject = SubjectModel(model.bridge)
-    for name, task in tasks:
+    for label, (_, task) in zip(labels_of(tasks), tasks, strict=True):
         try:
-            yield _measured(model, subject, name, task, n_prompts, seed)
+            yield _measured(model, subject, label, task, n_prompts, seed)
         except UserInputError as error:
-            yield Unsteered(model.name, label_of(name, task), problem=str(error))
+            yield Unsteered(model.name, label, problem=str(error))
 
 
 def _measured(
-    model: LoadedModel, subject: SubjectModel, name: str, task: Any, n_prompts: int, seed: int
+    model: LoadedModel, subject: SubjectModel, label: str, task: Any, n_prompts: int, seed: int
 ) -> Unsteered:
     def encoded_with(**corruption: str) -> EncodedTask:
         asked = replace(task, **corruption)
@@ -139,7 +139,7 @@ def _measured(
     n_entities = len(task.entities())
     return Unsteered(
         model=model.name,
-        task=label_of(name, task),
+        task=label,
         example=(batch.pairs[0].clean, batch.pairs[0].answer, batch.pairs[0].foil),
         n_prompts=len(batch),
         n_entities=(n_entities - refused, n_entities),

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from bench.matrix.cells import PlannedCell
 
 Model = tuple[str, str]
-"""What a worker has in its memory: a model's name, and the kind of device that it is on."""
+"""What a worker has in its memory: a model as tables call it, and the kind of its device."""
 
 
 def needs(cell: PlannedCell) -> Model:
     """What a worker has to have loaded for a cell."""
-    return cell.model.name, cell.settings["model"]["device"]
+    return cell.model_label, cell.settings["model"]["device"]
 
 
 class CellQueue:

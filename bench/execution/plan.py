@@ -133,7 +133,7 @@ def _names(cell: PlannedCell) -> dict[str, tuple[str, ...]]:
     """What a cell may be called by, for each key."""
     method, task = cell.method, cell.task
     return {
-        "model": (cell.model.name,),
+        "model": (cell.model_label, cell.model.name),
         "task": (task.label, task.name, type(task.task).__name__),
         "method": (method.label, method.name, type(method.method).__name__),
         "seed": (str(cell.seed),),

@@ -157,5 +157,5 @@ class TerminalProgress(Watcher):
 def _name(cell: PlannedCell) -> str:
     draw = f" draw {cell.method.method.draw}" if hasattr(cell.method.method, "draw") else ""
     varied = "".join(f" {name}={value:g}" for name, value in cell.varied.items())
-    words = (cell.model.name, cell.task.label, f"{cell.method.label}{draw}{varied}")
+    words = (cell.model_label, cell.task.label, f"{cell.method.label}{draw}{varied}")
     return harmless(f"{' '.join(words)} seed {cell.seed}")

@@ -17,6 +17,7 @@ from bench.execution.run import executor_for, threads
 from bench.matrix.cells import PlannedCell, expand
 from bench.matrix.config import load_config, trusted
 from bench.matrix.identity import same_content
+from bench.matrix.named import model_labels
 from bench.matrix.options import RunOptions
 from bench.matrix.schema import Matrix
 from bench.matrix.yaml_file import parse
@@ -118,10 +119,13 @@ def planned(matrix: Matrix, store: RunStore, record: CellRecord) -> PlannedCell:
         UserInputError: if the matrix has it no more; says what is different.
     """
     device = _device(record)
-    models = [choice for choice in matrix.models if choice.name == record.model]
+    labelled = zip(model_labels(matrix.models), matrix.models, strict=True)
+    models = [choice for label, choice in labelled if label == record.model]
     cells: list[PlannedCell] = []
     if models:
-        cells = expand(matrix.model_copy(update={"models": models}), model_digest, lambda _: device)
+        chosen = matrix.model_copy(update={"models": models})
+        found = expand(chosen, model_digest, lambda _: device)
+        cells = [replace(cell, model_label=record.model) for cell in found]
     for cell in cells:
         same = same_content(cell.settings, record.settings)
         if same and content_of(cell.id) == content_of(record.id):
@@ -149,7 +153,7 @@ def _device(record: CellRecord) -> str:
 
 def _called(cell: PlannedCell) -> tuple[object, ...]:
     draw = cell.method.method.number_of_draw
-    return cell.model.name, cell.task.label, cell.method.label, draw, cell.seed
+    return cell.model_label, cell.task.label, cell.method.label, draw, cell.seed
 
 
 def _called_in(record: CellRecord) -> tuple[object, ...]:

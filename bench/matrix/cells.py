@@ -10,7 +10,15 @@ from math import prod
 from typing import Any
 
 from bench.matrix.identity import Asked, cell_id, model_settings, settings_of
-from bench.matrix.named import MethodGrid, NamedMethod, NamedTask, controls, n_controls, named_task
+from bench.matrix.named import (
+    MethodGrid,
+    NamedMethod,
+    NamedTask,
+    controls,
+    model_labels,
+    n_controls,
+    named_tasks,
+)
 from bench.matrix.schema import (
     Matrix,
     ModelChoice,
@@ -32,6 +40,7 @@ class PlannedCell:
 
     Attributes:
         id: names the cell's directory; ends in a digest of the settings (`content_of`).
+        model_label: how its model is called in tables.
         settings: everything that decides the numbers, in plain types.
         parent: id of the cell whose scores this one starts from.
         objective: margin and weights, for training and for tuning beta.
@@ -45,6 +54,7 @@ class PlannedCell:
 
     id: str
     model: ModelChoice
+    model_label: str
     task: NamedTask
     method: NamedMethod
     seed: int
@@ -63,7 +73,7 @@ class PlannedCell:
         kind = type(self.method.method)
         return PlannedRecord(
             id=self.id,
-            model=self.model.name,
+            model=self.model_label,
             task=self.task.label,
             method=self.method.label,
             trained=kind.trained,
@@ -103,16 +113,17 @@ def expand(
     methods = _methods(matrix, grids)
     for key, choices in (("tasks", matrix.tasks), ("transfer", matrix.transfer)):
         _check_unique(key, [f"{choice.name}{choice.settings or ''}" for choice in choices])
-    tasks = [named_task(choice) for choice in matrix.tasks]
-    transfer = [named_task(choice) for choice in matrix.transfer]
-    _check_names(matrix, tasks, transfer, methods)
+    named = named_tasks([*matrix.tasks, *matrix.transfer])
+    tasks, transfer = named[: len(matrix.tasks)], named[len(matrix.tasks) :]
+    labels = model_labels(matrix.models)
+    _check_names(matrix, labels, tasks, transfer, methods)
 
     return [
         cell
-        for model in matrix.models
+        for label, model in zip(labels, matrix.models, strict=True)
         for identity in [model_settings(model, digest_of, device_of, stated)]
         for asked in product(tasks, matrix.seeds, matrix.prompts.each, matrix.objective.each)
-        for cell in _cells_of(matrix, model, identity, Asked(*asked), methods, transfer)
+        for cell in _cells_of(matrix, (label, model), identity, Asked(*asked), methods, transfer)
     ]
 
 
@@ -130,7 +141,7 @@ def _methods(matrix: Matrix, grids: Sequence[MethodGrid]) -> list[NamedMethod]:
 
 def _cells_of(
     matrix: Matrix,
-    model: ModelChoice,
+    labelled: tuple[str, ModelChoice],
     identity: Mapping[str, Any],
     asked: Asked,
     methods: Sequence[NamedMethod],
@@ -138,6 +149,7 @@ def _cells_of(
 ) -> Iterator[PlannedCell]:
     """A cell a method that takes part, all else being the same."""
     known: dict[str, str] = {}
+    label, model = labelled
     for method in methods:
         if not _takes_part(method, matrix, asked):
             continue
@@ -146,7 +158,7 @@ def _cells_of(
             others = tuple(other for other in transfer if other.label != asked.task.label)
         parent = _parent_id(method, known)
         settings = settings_of(matrix, identity, asked, method, others, parent)
-        name = cell_id(model.name, asked, method, settings)
+        name = cell_id(label, asked, method, settings)
         known.setdefault(method.label, name)
         varied = {
             f"{part}.{name}": settings[part][name]
@@ -159,6 +171,7 @@ def _cells_of(
         yield PlannedCell(
             id=name,
             model=model,
+            model_label=label,
             task=asked.task,
             method=method,
             seed=asked.seed,
@@ -174,6 +187,7 @@ def _cells_of(
 
 def _check_names(
     matrix: Matrix,
+    models: list[str],
     tasks: list[NamedTask],
     transfer: list[NamedTask],
     methods: list[NamedMethod],
@@ -182,7 +196,7 @@ def _check_names(
     _check_unique("tasks", [task.label for task in tasks])
     _check_unique("methods", [f"{one.label} {one.method.number_of_draw}" for one in methods])
     _check_unique("transfer", [task.label for task in transfer])
-    _check_unique("models", [model.name for model in matrix.models])
+    _check_unique("models", models)
     _check_unique("seeds", [str(seed) for seed in matrix.seeds])
     for name, values in (matrix.prompts.lists | matrix.objective.lists).items():
         _check_unique(name, [f"{value:g}" for value in values])

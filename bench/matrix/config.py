@@ -165,20 +165,18 @@ def only(
     return {
         **data,
         **{
-            key: [_listed(data.get(key), name) for name in names]
+            key: [item for name in names for item in _listed(data.get(key), name)]
             for key, names in (("models", models), ("tasks", tasks))
             if names
         },
     }
 
 
-def _listed(items: object, name: str) -> object:
-    """The item of that name in a list of names and mappings; the name if there is none."""
-    if isinstance(items, list):
-        for item in items:
-            if isinstance(item, Mapping) and item.get("name") == name:
-                return item
-    return name
+def _listed(items: object, name: str) -> list[object]:
+    """The items of that name in a list of names and mappings; the name if there are none."""
+    known = items if isinstance(items, list) else []
+    named = [item for item in known if isinstance(item, Mapping) and item.get("name") == name]
+    return named or [name]
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 from typing import Any, get_args, get_origin, get_type_hints
 
-from bench.matrix.schema import Choice, Controls
+from bench.matrix.schema import Choice, Controls, ModelChoice
 from methods import METHODS
 from methods.method import Method
-from tasks.build import build_task, label_of
+from tasks.build import build_task, label_of, labels_of
 from tasks.errors import UserInputError
 from tasks.fingerprint import fingerprint
 from tasks.registry import configure, lookup
@@ -40,10 +41,32 @@ class NamedMethod:
     """How many of its settings that are lists have another value than their first."""
 
 
-def named_task(choice: Choice) -> NamedTask:
-    """The task that an entry of a matrix names; raises UserInputError as `build_task`."""
-    name, task = build_task(choice.name, choice.settings)
-    return NamedTask(label_of(name, task), name, task, fingerprint(task))
+def named_tasks(choices: Sequence[Choice]) -> list[NamedTask]:
+    """The tasks that entries of a matrix name; raises UserInputError as `build_task`."""
+    built = [build_task(choice.name, choice.settings) for choice in choices]
+    return [
+        NamedTask(label, name, task, fingerprint(task))
+        for label, (name, task) in zip(labels_of(built), built, strict=True)
+    ]
+
+
+def model_labels(models: Sequence[ModelChoice]) -> list[str]:
+    """How the models of a matrix are called in tables.
+
+    By name; of several of one name, those that are run otherwise than by default have in brackets
+    how: `gpt2` and `gpt2[dtype=bfloat16]`. What their weights have to be is no part of it.
+    """
+    number = Counter(model.name for model in models)
+    labels = []
+    for model in models:
+        shown = [
+            f"{key}={getattr(model, key)}"
+            for key, field in ModelChoice.model_fields.items()
+            if key not in ("name", "digest") and getattr(model, key) != field.default
+        ]
+        several = number[model.name] > 1
+        labels.append(f"{model.name}[{','.join(shown)}]" if several and shown else model.name)
+    return labels
 
 
 @dataclass(frozen=True)

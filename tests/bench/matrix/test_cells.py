@@ -1,7 +1,9 @@
 """Cells: named by what they compute, controls for every untrained method, parents first."""
 
+import json
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -220,3 +222,42 @@ def test_values_varied_alone_leave_all_others_at_their_first() -> None:
         changed += [cell.prompts.train != 2, cell.objective.margin != 0]
         changed += [cell.objective.lambda_f != 0, cell.objective.lambda_m != 0]
         assert sum(changed) <= 1
+
+
+def test_one_model_run_in_several_ways_has_a_label_for_each() -> None:
+    """The default keeps its name and its id; what stands there twice is refused."""
+    models = ["m", {"name": "m", "dtype": "bfloat16"}, {"name": "m", "bos": "none"}, "n"]
+    found = cells(models=models)
+    labels = list(dict.fromkeys(cell.planned.model for cell in found))
+    assert labels == ["m", "m[dtype=bfloat16]", "m[bos=none]", "n"]
+    (alone,) = {cell.id for cell in cells() if cell.method.name == "activ_patch"}
+    assert alone in {cell.id for cell in found}
+    assert {cell.model_label for cell in cells(models=[models[1]])} == {"m"}
+    chosen = Plan.of(found, Survey(), RunOptions(only=("model=m[dtype=bfloat16]",))).left
+    assert {cell.model.dtype for cell in chosen} == {"bfloat16"}
+    assert len(Plan.of(found, Survey(), RunOptions(only=("model=m",))).left) == 3 * len(chosen)
+    with pytest.raises(UserInputError, match=r"models: m\[dtype=bfloat16\] stands there more"):
+        cells(models=[models[1], models[1], "m"])
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    """As far up as it takes, also beside those that are taken to; one file twice is refused."""
+    paths = []
+    for place in ("a/one", "b/one", "b/two"):
+        path = tmp_path / place / "own.jsonl"
+        path.parent.mkdir(parents=True)
+        rows = [
+            {"clean": f"{place} {i}", "corrupted": f"x {i}", "answer": " a", "foil": " b"}
+            for i in range(3)
+        ]
+        path.write_text("\n".join(map(json.dumps, rows)))
+        paths.append(str(path))
+    labels = ["a/one/own.jsonl", "b/one/own.jsonl", "b/two/own.jsonl"]
+    found = cells(tasks=paths)
+    assert list(dict.fromkeys(cell.task.label for cell in found)) == labels
+    assert len({cell.id for cell in found}) == len(found)
+    assert {cell.task.label for cell in cells(tasks=paths[:1])} == {"own.jsonl"}
+    (trained,) = (cell for cell in cells(tasks=paths[:1], transfer=paths[1:]) if cell.transfer)
+    assert [trained.task.label, *(other.label for other in trained.transfer)] == labels
+    with pytest.raises(UserInputError, match=r"tasks: own\.jsonl stands there more than once"):
+        cells(tasks=[paths[0], f"{tmp_path}/a/../a/one/own.jsonl"])
