@@ -174,9 +174,8 @@ def only(
 
 def _listed(items: object, name: str) -> list[object]:
     """The items of that name in a list of names and mappings; the name if there are none."""
-    known = items if isinstance(items, list) else []
-    named = [item for item in known if isinstance(item, Mapping) and item.get("name") == name]
-    return named or [name]
+    known = [item for item in items if isinstance(item, Mapping)] if isinstance(items, list) else []
+    return [item for item in known if item.get("name") == name] or [name]
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 import copy
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.models.adapter import merged
 from tasks.errors import UserInputError, nearest
 
 if TYPE_CHECKING:
@@ -52,16 +54,30 @@ def resolve_device(device: str) -> str:
 
 
 def read_bridge(
-    name: str, folder: Path, tokenizer: Any, dtype: str, device: str
+    name: str,
+    folder: Path,
+    tokenizer: Any,
+    dtype: str,
+    device: str,
+    *,
+    adapter: Path | None = None,
 ) -> "TransformerBridge":
     """Read a causal LM from a folder onto a device, and put a frozen bridge around it.
 
+    Args:
+        name: of the model, for messages.
+        folder: where it is.
+        tokenizer: its own.
+        dtype: one of `DTYPES`.
+        device: never "auto".
+        adapter: the folder of a change of its weights that is merged into them.
+
     Raises:
         UserInputError: the folder's model cannot be read by transformers (without running code
-            that comes with it) or by TransformerLens, or some of its weights are not there.
+            that comes with it) or by TransformerLens, a package that it needs or some of its
+            weights are not there, or the adapter cannot be merged.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     auto: Any = AutoModelForCausalLM  # its types leave out the report
@@ -79,10 +95,14 @@ def read_bridge(
                 raise ValueError(
                     f"weights are missing: {', '.join(sorted(report['missing_keys']))}"
                 )
+            if adapter is not None:
+                model = merged(name, model, adapter)
             return boot_bridge(model.to(device), tokenizer, str(folder))
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except UserInputError:
+        raise
+    except Exception as error:  # of whatever library reads this kind of checkpoint
         raise UserInputError(
-            f'Model "{name}" cannot be loaded from {folder}: {first_line(error)}'
+            f'Model "{name}" cannot be loaded from {folder}: {reason_of(error)}'
         ) from error
 
 
@@ -139,6 +159,18 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+def reason_of(error: Exception) -> str:
+    """Return why a library could not read something, and how to install a package it lacks."""
+    line = first_line(error)
+    if isinstance(error, ImportError):
+        command = re.search(r"pip install (?:-U |--upgrade )?([^\s`'\"]+)", str(error))
+        package = command[1].rstrip(".,)") if command else (error.name or "").partition(".")[0]
+        return f"{line} Install it: python -m pip install '{package}'" if package else line
+    # What other errors say may be a bare name, as that of a KeyError.
+    plain = isinstance(error, OSError | ValueError | RuntimeError)
+    return line if plain else f"{type(error).__name__}: {line}"
 
 
 def first_line(error: Exception) -> str:

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import NoReturn
 
+from bench.models import adapter
 from tasks.errors import UserInputError
 
 TIMEOUT_SECONDS = 5
@@ -42,6 +43,11 @@ def hub_folder(name: str, hub_id: str, *, weights: bool = True) -> Path:
             return folder
     if problem:
         _unreachable(name, hub_id, problem)
+    if (folder / adapter.CONFIG).is_file():
+        raise UserInputError(
+            f'Model "{name}": {hub_id} is an adapter. Adapters are read from folders: '
+            f"`hf download {hub_id} --local-dir FOLDER` makes one."
+        )
     raise UserInputError(
         f'Model "{name}": {hub_id} has no weights in a format that is read here: '
         f"{' or '.join(WEIGHTS)}."

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from bench.models import adapter
 from bench.models.bridge import DTYPES, read_bridge, resolve_device
 from bench.models.embedded import WEIGHTS_DIGEST, embedded_folder
 from bench.models.hub import HUB_ID, checked_files, hub_commit, hub_folder
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # What a local folder's digest covers: configuration, tokenizer and weights, in either format.
 IDENTIFYING_FILES = (
     "config.json",
+    adapter.CONFIG,
     "tokenizer*.json",
     "tokenizer.model",
     "vocab.*",
@@ -117,7 +119,8 @@ def load_model(
 ) -> LoadedModel:
     """Load a model: a name of `MODELS`, a hub id ("owner/name") or a local directory.
 
-    Code that comes with a model is never run.
+    The directory of an adapter (LoRA) is loaded with its base, and merged into it. Code that comes
+    with a model is never run.
 
     Args:
         name: what to load.
@@ -137,10 +140,12 @@ def load_model(
     _source(name)  # a wrong name is said before torch is imported to look for devices
     place = resolve_device(device)
     folder = _folder(name, cache_dir)
-    digest, content = _digests(name, folder)  # before anything in it is read
-    tokenizer = read_tokenizer(name, folder)
+    base = _base_folder(name, folder, cache_dir)
+    digest, content = _digests(name, folder, base)  # before anything in it is read
+    tokenizer = read_tokenizer(name, folder if any(folder.glob("tokenizer*")) else base or folder)
     bos_id, bos_rule = bos_of(tokenizer, _stated_bos(name) if bos is None else bos, name)
-    bridge = read_bridge(name, folder, tokenizer, dtype, place)
+    change = folder if base else None
+    bridge = read_bridge(name, base or folder, tokenizer, dtype, place, adapter=change)
     limits = limits_of(bridge.original_model.config)
     if bos_id is not None and limits.vocabulary is not None and bos_id >= limits.vocabulary:
         raise UserInputError(
@@ -180,7 +185,8 @@ def model_digest(name: str) -> str:
     """Return what identifies a model's weights, without loading torch.
 
     The embedded model: the digest of its tensors that is written in the code. A local directory:
-    the sha256 over its configuration, tokenizer and weights. A hub model: the hash of its commit.
+    the sha256 over its configuration, tokenizer and weights; that of an adapter with its base's. A
+    hub model: the hash of its commit.
 
     Raises:
         UserInputError: as in `load_model`.
@@ -190,7 +196,9 @@ def model_digest(name: str) -> str:
         return WEIGHTS_DIGEST
     if isinstance(source, str):
         return hub_commit(name, source)
-    return _folder_digest(source)
+    base = adapter.base_of(name, source)
+    own = _folder_digest(source)
+    return own if base is None else _joined(own, model_digest(base))
 
 
 def stated_of(name: str) -> dict[str, str]:
@@ -212,7 +220,7 @@ def _source(name: str) -> Path | str | None:
     entry = MODELS.get(name)
     path = (entry.folder if entry else None) or Path(name).expanduser()
     if path.is_dir():
-        if not (path / "config.json").is_file():
+        if not any((path / config).is_file() for config in ("config.json", adapter.CONFIG)):
             raise UserInputError(
                 f'Model "{name}": the directory has no config.json. A model directory is what '
                 "`save_pretrained` of model and tokenizer writes."
@@ -245,7 +253,25 @@ def _folder(name: str, cache_dir: Path | None, *, weights: bool = True) -> Path:
     return source
 
 
-def _digests(name: str, folder: Path) -> tuple[str, str]:
+def _base_folder(name: str, folder: Path, cache_dir: Path | None) -> Path | None:
+    """The folder of the model that an adapter changes; None where `folder` is no adapter's.
+
+    Raises:
+        UserInputError: if that cannot be had, or is an adapter itself.
+    """
+    base = adapter.base_of(name, folder)
+    if base is None:
+        return None
+    try:
+        found = _folder(base, cache_dir)
+        if adapter.base_of(base, found) is not None:
+            raise UserInputError("that is an adapter too; merge it into its own base first.")
+    except UserInputError as error:
+        raise UserInputError(f'Model "{name}" is an adapter of "{base}": {error}') from error
+    return found
+
+
+def _digests(name: str, folder: Path, base: Path | None = None) -> tuple[str, str]:
     """`model_digest` of what was loaded from `folder`, though the hub may have moved on; content.
 
     Raises:
@@ -253,8 +279,17 @@ def _digests(name: str, folder: Path) -> tuple[str, str]:
     """
     if isinstance(_source(name), str):
         return folder.name, _folder_digest(folder, checked_files(name, folder))
+    if base is not None:
+        own = _folder_digest(folder)
+        digest, content = _digests(str(adapter.base_of(name, folder)), base)
+        return _joined(own, digest), _joined(own, content)
     digest = model_digest(name)
     return digest, digest
+
+
+def _joined(own: str, base: str) -> str:
+    """The digest of an adapter with that of the model that it changes."""
+    return hashlib.sha256(f"{own} {base}".encode()).hexdigest()
 
 
 def _folder_digest(folder: Path, known: Mapping[str, str] = MappingProxyType({})) -> str:

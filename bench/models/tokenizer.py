@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from bench.models.bridge import first_line, quiet_transformers
+from bench.models.bridge import quiet_transformers, reason_of
 from tasks.errors import UserInputError, nearest
 
 NO_BOS = "none"
@@ -32,9 +32,9 @@ def read_tokenizer(name: str, folder: Path) -> Any:
             return AutoTokenizer.from_pretrained(
                 folder, trust_remote_code=False, local_files_only=True
             )
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # of whatever library reads this kind of tokenizer
         raise UserInputError(
-            f'Model "{name}": its tokenizer cannot be read from {folder}: {first_line(error)}'
+            f'Model "{name}": its tokenizer cannot be read from {folder}: {reason_of(error)}'
         ) from error
 
 
