@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 SHOWN = ("task", "prompts", "tokens", "LD", "E_0", "answer ahead", "mass", "LD corrupted")
 LEFT_OUT_OF_MARKDOWN = ("model", "example", "answer", "foil", "problem")
 FORMATS = (".csv", ".md")
+LEAST_ROOM = 16
+"""Columns of a task's name, however narrow a terminal is."""
 
 
 def tasks(
@@ -55,7 +60,8 @@ def tasks(
             done = harmless(f"{row.model}: {row.task}")
             console.print(done, style="dim", markup=False, highlight=False)
     frame = as_frame(rows)
-    console.print(_terminal_table(frame))
+    for table in terminal_tables(frame, console.width):
+        console.print(table)
     for row in rows:
         if row.problem:
             problem = harmless(f"{row.model}: {row.problem}")
@@ -65,14 +71,43 @@ def tasks(
         console.print(f"table: {output}", soft_wrap=True, markup=False, highlight=False)
 
 
-def _terminal_table(frame: DataFrame) -> Table:
-    columns = ["model", *SHOWN] if frame["model"].nunique() > 1 else list(SHOWN)
-    table = Table()
-    for name in columns:
-        table.add_column(name, overflow="fold")
-    for values in frame[columns].itertuples(index=False):
-        table.add_row(*(escape(harmless(_text(value))) for value in values))
+def terminal_tables(frame: DataFrame, width: int) -> Iterator[Table]:
+    """A table a model of at most `width` columns, in which names break between their parts."""
+    several = frame["model"].nunique() > 1
+    for model, rows in frame.groupby("model", sort=False):
+        table = _table(rows, width)
+        table.title = escape(_broken(harmless(str(model)), width)) if several else None
+        yield table
+
+
+def _table(rows: DataFrame, width: int) -> Table:
+    cells = {name: [harmless(_text(value)) for value in rows[name]] for name in SHOWN}
+    needed = {name: max(map(cell_len, [*name.split(), *cells[name]])) for name in SHOWN}
+    first, table = SHOWN[0], Table()
+    if sum(needed.values()) + 3 * len(needed) + 1 > width:
+        left_out = [needed.popitem()[0]]
+        needed[first] = min(needed[first], LEAST_ROOM)
+        while len(needed) > 2 and sum(needed.values()) + 2 * len(needed) > width:
+            left_out.insert(0, needed.popitem()[0])
+        said = f"{', '.join(left_out)}: on a wider terminal, or in --output"
+        table = Table(box=None, padding=(0, 2, 0, 0), caption=said)
+        room = width - 2 - sum(needed[name] + 2 for name in needed if name != first)
+        cells[first] = [_broken(name, room) for name in cells[first]]
+    for name in needed:
+        table.add_column("\n".join(name.split()), no_wrap=name != first, overflow="fold")
+    for values in zip(*(cells[name] for name in needed), strict=True):
+        table.add_row(*map(escape, values))
     return table
+
+
+def _broken(name: str, room: int) -> str:
+    """A name in lines of at most so many columns, broken behind its parts as far as that does."""
+    lines = [""]
+    for part in re.findall(r"[^\[,/=_ ]*[\[,/=_ ]*", name):
+        if lines[-1] and cell_len(lines[-1] + part.rstrip()) > room:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def _text(value: object) -> str:

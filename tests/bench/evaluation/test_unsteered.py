@@ -1,5 +1,6 @@
 """The table of tasks: numbers against those of a run's own record, and what is not there."""
 
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from rich.console import Console
 from typer.testing import CliRunner
 
 from bench.cli.app import app
-from bench.cli.tasks import _write
-from bench.evaluation.unsteered import as_frame, every_variety, measure
+from bench.cli.tasks import _write, terminal_tables
+from bench.evaluation.unsteered import Unsteered, as_frame, every_variety, measure
 from bench.execution.run import run_matrix
 from bench.models.load import LoadedModel, load_model
 from bench.plugins import PluginEntry
@@ -109,6 +111,30 @@ def test_the_command_prints_and_writes_the_table(tiny_folder: Path, tmp_path: Pa
     assert len(lines) == 4
     assert {line.count(" | ") for line in lines} == {lines[0].count(" | ")}
     assert lines[3].startswith("| docstring | 2 | ")
+
+
+@pytest.mark.parametrize("width", [30, 45, 60, 80, 100, 160])
+def test_names_and_numbers_stay_whole_in_a_narrow_terminal(width: int) -> None:
+    """Names break behind their parts; columns that have no room are named under the table."""
+    names = ["fact_conflict[family=language]", "subject_verb_agreement", "deep/folder/own.jsonl"]
+    rows = [
+        Unsteered(model, name, ld=(-12.34, 0.5), E_0=-12.34, lengths=(15, 21), corrupted={"x": 1.5})
+        for model in ("m", "/a/folder/of/somebody/who/has/many/folders/in/each/other/model")
+        for name in names
+    ]
+    console = Console(width=width, file=io.StringIO())
+    for table in terminal_tables(as_frame(rows), width):
+        console.print(table)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert max(map(len, lines)) <= width
+    text = "\n".join(lines)
+    for part in ("conflict[", "language]", "agreement", "folder/", "own.jsonl", "task"):
+        assert text.count(part) >= 2, part
+    assert ("on a wider" in " ".join(text.split())) == (width < 100)
+    if width >= 80:
+        assert all(text.count(name) == 2 for name in names)
+        assert text.count("-12.34") == 12
+    assert ("x +1.50" in text) == (width >= 100)
 
 
 def test_an_unknown_format_is_an_error_before_anything_is_measured() -> None:
