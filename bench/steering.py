@@ -11,10 +11,12 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import torch
@@ -40,8 +42,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 __all__ = ["intervention_of", "load_intervention", "save_intervention", "steered", "strength_of"]
-BRIDGED_PARTS = ("_modules", "_parameters", "_buffers")
-"""What a bridge changes of a Hugging Face model's modules."""
 
 
 @contextmanager
@@ -104,23 +104,73 @@ def _bridge_around(model: Any) -> Iterator[TransformerBridge]:
         yield model
         return
     _require_causal(model)
-    modules = {
-        module: {part: dict(getattr(module, part)) for part in BRIDGED_PARTS}
-        for module in model.modules()
-    }
-    frozen = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    attention, training = model.config._attn_implementation, model.training
-    try:
+    with left_as_found(model):
         yield _booted(model)
+
+
+@contextmanager
+def left_as_found(model: PreTrainedModel) -> Iterator[None]:
+    """Has a Hugging Face model be as it was when the block ends, attribute by attribute.
+
+    Adapters of TransformerLens exchange modules, hooks and `forward`s (Falcon), of single modules
+    or of their classes, and settings of the configuration. Numbers of weights, and what attributes
+    refer to beyond dicts, lists and sets, are not looked at.
+    """
+    modules = list(model.modules())
+    configs = _configs([value for module in modules for value in vars(module).values()])
+    kept = [_Kept.of(one) for one in (*modules, *configs)]
+    classes = {kind: dict(vars(kind)) for kind in map(type, modules)}
+    frozen = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        yield
     finally:
-        for module, parts in modules.items():
-            for part, content in parts.items():
-                getattr(module, part).clear()
-                getattr(module, part).update(content)
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(frozen[name])
-        model.set_attn_implementation(attention)
-        model.train(training)
+        for one in kept:
+            one.put_back()
+        for kind, before in classes.items():
+            for name in {*before, *vars(kind)}:
+                if name not in before:
+                    delattr(kind, name)
+                elif vars(kind).get(name) is not before[name]:
+                    setattr(kind, name, before[name])
+        for parameter, needed in frozen:
+            parameter.requires_grad_(needed)
+
+
+def _configs(values: Sequence[Any]) -> list[Any]:
+    """The configurations among some values, and those within them."""
+    from transformers import GenerationConfig, PreTrainedConfig
+
+    kinds, found = (GenerationConfig, PreTrainedConfig), {}
+    waiting = [value for value in values if isinstance(value, kinds)]
+    while waiting:
+        config = waiting.pop()
+        if id(config) not in found:
+            found[id(config)] = config
+            waiting += [value for value in vars(config).values() if isinstance(value, kinds)]
+    return list(found.values())
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """An object's attributes, and what those of them hold that can be changed in place."""
+
+    one: Any
+    attributes: dict[str, Any]
+    contents: dict[str, Any]
+
+    @staticmethod
+    def of(one: Any) -> _Kept:
+        attributes = dict(vars(one))
+        held = {name: v for name, v in attributes.items() if isinstance(v, dict | list | set)}
+        return _Kept(one, attributes, {name: copy.copy(value) for name, value in held.items()})
+
+    def put_back(self) -> None:
+        vars(self.one).clear()
+        vars(self.one).update(self.attributes)
+        for name, content in self.contents.items():
+            value = self.attributes[name]
+            value.clear()
+            (value.extend if isinstance(value, list) else value.update)(content)
 
 
 def _require_causal(model: Any) -> None:
@@ -149,6 +199,8 @@ def _booted(model: PreTrainedModel) -> TransformerBridge:
     name = type(model).__name__
     try:
         model.set_attn_implementation("eager")
+        if not model.config.architectures:  # made in memory, and never saved
+            model.config.architectures = [name]
         with quiet_transformers():
             return boot_bridge(model, tiny_tokenizer(), name)
     except Exception as error:
