@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from bench.store.records import CellRecord
 from bench.store.tidy import variant_labels
 from reports.load import Results
-from reports.missing import FAILED, Missing
+from reports.missing import Missing
 
 OTHER_DRAW = "prompts.seed"
 """Cells that differ in it alone are of one method, on other draws of prompts."""
@@ -35,7 +35,7 @@ def missing_by_label(results: Results, model: str, task: str) -> dict[str, list[
     for one in results.missing:
         if (one.model, one.task) != (model, task) or not one.counts or one.method is None:
             continue
-        if one.status == FAILED:
+        if one.cell in labels:  # it failed
             label = labels[one.cell]
         else:
             alike = {labels[record.id] for record in records if _is_of(one, record)}

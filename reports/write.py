@@ -176,8 +176,8 @@ def write_table(
     file("tex").write_text(latex(part, note=note), encoding="utf-8")
 
 
-def _write_csv(frame: DataFrame, file: Path) -> None:
-    """Full precision; an undefined number and none at all do not look the same."""
+def csv_text(frame: DataFrame) -> str:
+    """Return CSV with full precision; an undefined number and none at all do not look the same."""
     exact = frame.astype(object).map(
         lambda value: (
             harmless(value)
@@ -187,4 +187,8 @@ def _write_csv(frame: DataFrame, file: Path) -> None:
             else value
         )
     )
-    exact.to_csv(file, index=False)
+    return str(exact.to_csv(index=False))
+
+
+def _write_csv(frame: DataFrame, file: Path) -> None:
+    file.write_text(csv_text(frame), encoding="utf-8", newline="")

@@ -80,7 +80,7 @@ def said(folder: Path, scheduler: str) -> dict[str, str]:
 
 
 def test_every_command_does_what_the_page_says(folder: Path, said: dict[str, str]) -> None:
-    assert len(said) == len(set(COMMANDS)) == 14
+    assert len(said) == len(set(COMMANDS)) == 17
     assert "would run  4" in said["bench plan my.yaml"]
     assert "would run, about" in said["bench plan paper"]
     assert "4 cells to compute" in said["bench run my.yaml"]
@@ -91,6 +91,9 @@ def test_every_command_does_what_the_page_says(folder: Path, said: dict[str, str
     assert "4 finished cells were taken over" in said["bench run other.yaml --reuse results/my"]
     for command in ("--workers 2", "--scheduler tcp://10.0.0.1:8786"):
         assert "4 of 4 done)" in said[f"bench run my.yaml {command}"]
+    verify = "bench verify docs/results/results.json"
+    assert "self-reported" in said[verify]
+    assert "3 of 3 cells computed again agree" in said[f"{verify} --recompute 3"]
     assert "all checks passed" in said["bench check my_method --plugin my_method.py"]
     logs = folder / "results" / "my" / "logs"
     assert any("starting" in file.read_text() for file in logs.iterdir())

@@ -9,6 +9,7 @@ import typer
 
 from bench.cli import plugins, steer, stored
 from bench.cli.plan import plan
+from bench.cli.publish import publish, verify
 from bench.cli.report import report
 from bench.cli.run import USER_ERROR, run
 from bench.cli.tasks import tasks
@@ -31,6 +32,7 @@ COMMANDS = (
     *(run, plan, report, tasks),
     *(stored.status, stored.show, stored.reproduce, stored.rm),
     *(steer.export, steer.apply),
+    *(publish, verify),
     *(plugins.check, plugins.new_method),
 )
 for command in COMMANDS:

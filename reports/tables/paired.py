@@ -170,10 +170,8 @@ def e_0_at_price(results: Results, one: Outcome, price: float) -> Values | None:
     columns = [curve.prompts.index(prompt) for prompt in one.prompts]
     weights = curve.weights[columns] / curve.weights[columns].sum()
     paid = np.maximum.accumulate(-(weights @ curve.f[columns]))
-    log_paid = np.log(np.maximum(paid, np.finfo(float).tiny))
-    return np.array(
-        [np.interp(np.log(price), log_paid, of_prompt) for of_prompt in curve.e_0[columns]]
-    )
+    log_price, log_paid = (np.log(np.maximum(x, np.finfo(float).tiny)) for x in (price, paid))
+    return np.array([np.interp(log_price, log_paid, of_prompt) for of_prompt in curve.e_0[columns]])
 
 
 def too_few(prompts: int, comparisons: int) -> str:

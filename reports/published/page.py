@@ -1,0 +1,155 @@
+"""The page of published results, in Markdown, from what the file holds alone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pandas import DataFrame
+
+from reports.figures import FIGURES
+from reports.load import Results
+from reports.missing import grouped
+from reports.present import kind
+from reports.published.findings import findings
+from reports.published.summary import summary
+from reports.registry import Scope
+from reports.text import MISSING, interval, markdown, number, visible
+from reports.write import file_names, stem_of
+from tasks.errors import UserInputError
+
+DATA, TABLE = "results.json", "leaderboard.csv"
+MARK = (
+    "<!-- Made by `python -m bench publish` from results.json beside it; not written by hand. -->"
+)
+PICTURES = ("price", "localisation")
+"""Figures of every task."""
+
+
+def page_of(results: Results, folder: str) -> str:
+    """Return the page.
+
+    Args:
+        results: what `load_published` gives.
+        folder: where the files and pictures are, as the page has to call it.
+    """
+    table = summary(results)
+    parts = [
+        *(MARK, "# Results", _about(results, table, folder), "## What was found"),
+        "\n".join(f"{place}. {text}" for place, text in enumerate(findings(table), start=1)),
+        *_missing(results),
+    ]
+    drawn = dict.fromkeys(stem for stem, *_ in pictures(results))
+    for model, task in results.pairs():
+        rows = table[(table["model"] == model) & (table["task"] == task)]
+        parts += [f"## {visible(model)} · {visible(task)}", _of_task(rows), markdown(_shown(rows))]
+        for name in PICTURES:
+            stem = f"{name}-{stem_of({'model': model, 'task': task}, file_names(results.pairs()))}"
+            if stem in drawn:
+                parts.append(f"![{FIGURES[name].summary}]({folder}/{stem}.png)")
+    return "\n\n".join([*parts, _check(folder)]) + "\n"
+
+
+def pictures(results: Results) -> list[tuple[str, str, Scope]]:
+    """Return the stem, the figure's name and what it is of, for every figure that can be drawn."""
+    names, found = file_names(results.pairs()), []
+    for model, task in results.pairs():
+        scope = {"model": model, "task": task}
+        for name in PICTURES:
+            try:
+                FIGURES[name].numbers(results, **scope)
+            except UserInputError:
+                continue  # it was not measured
+            found.append((f"{name}-{stem_of(scope, names)}", name, scope))
+    return found
+
+
+def _about(results: Results, table: DataFrame, folder: str) -> str:
+    records = results.records
+    prompts = sorted({row.n_prompts for record in records for row in record.metrics})
+    draws = table[table["method"] == "random"]["n_cells"]
+    versions = {str(one.provenance.get("versions", {}).get("attribution-bench")) for one in records}
+    commits = {str((one.provenance.get("git") or {}).get("commit"))[:10] for one in records}
+    said = [
+        f"{_and(table['model'])}; tasks {_and(table['task'])}",
+        f"{'/'.join(map(str, prompts))} test prompts a task",
+        f"{len(records)} cells",
+        *([f"{'/'.join(map(str, sorted(set(draws))))} draws of `random`"] if len(draws) else []),
+        f"attribution-bench {', '.join(sorted(versions))} at commit {', '.join(sorted(commits))}",
+    ]
+    return (
+        f"{'; '.join(said)}. Self-reported: [`{DATA}`]({folder}/{DATA}) has E₀ and the price paid "
+        f"on every prompt, [`{TABLE}`]({folder}/{TABLE}) the tables below with all controls. What "
+        "the numbers mean is in the [README](../README.md#how-to-read-the-numbers)."
+    )
+
+
+def _and(names: Any) -> str:
+    return ", ".join(f"`{visible(name)}`" for name in dict.fromkeys(names))
+
+
+def _missing(results: Results) -> list[str]:
+    """What the matrix has and the run has not: first the tasks without any result."""
+    if not results.missing:
+        return []
+    done = {record.task for record in results.records}
+    absent = dict.fromkeys(one.task for one in results.missing if one.task not in {*done, None})
+    lines = [f"Tasks without any result: {_and(absent)}."] if absent else []
+    rows = DataFrame(grouped(results.missing))
+    by_task = rows.groupby(["task", "status"], sort=False, dropna=False)["n_cells"].sum()
+    counts = [
+        f"{visible(str(task))}: {number} {status}" for (task, status), number in by_task.items()
+    ]
+    lines.append(f"Cells without a result: {'; '.join(counts)}.")
+    return ["## What is missing", "A partial run. " + " ".join(lines)]
+
+
+def _of_task(rows: DataFrame) -> str:
+    first = rows.iloc[0]
+    price = first["price"]
+    at = f"at {price:g} nats on train" if price is not None else "at β*, of trained methods at 1"
+    return (
+        f"E₀ on test {at}; unsteered {number(first['E_0_unsteered'], 2)}; floor of the task "
+        f"{number(first['floor'], 3)} nats."
+    )
+
+
+def _shown(rows: DataFrame) -> DataFrame:
+    return DataFrame([_line(row) for row in rows.to_dict("records") if _in_table(row)])
+
+
+def _in_table(row: dict[str, Any]) -> bool:
+    """Methods and Random; their own scores shuffled are in the CSV file."""
+    return not row["control"] or row["method"] == "random"
+
+
+def _line(row: dict[str, Any]) -> dict[str, str]:
+    ends = interval(row["E_0_low"], row["E_0_high"], 2)
+    few = interval(row["few_points_low"], row["few_points_high"], 2)
+    return {
+        "method": row["method"],
+        "kind": kind(row),
+        "E₀": f"{number(row['E_0'], 2)} {ends}",
+        "share made up for": number(row["share"], 2),
+        "paid": number(row["paid"], 2),
+        "does it steer?": _verdict(row, ("against_best", "against_controls")),
+        "few points": MISSING
+        if row["few_points"] is None
+        else f"{number(row['few_points'], 2)} {few}",
+        "knows where?": _verdict(row, ("localises",)),
+        "E₀ at β*": number(row["E_0_at_star"], 2),
+    }
+
+
+def _verdict(row: dict[str, Any], names: Sequence[str]) -> str:
+    said = dict.fromkeys(row[name] for name in names if row[name])
+    return "; ".join(said) or MISSING
+
+
+def _check(folder: str) -> str:
+    return f"""## To check it
+
+    python -m bench verify {folder}/{DATA}
+    python -m bench verify {folder}/{DATA} --recompute 3
+
+In the folder of this page, the first computes every mean again from the numbers of the prompts. The
+second also computes three cells again from the model, drawn by chance, and compares them. This page
+and its pictures are made from `{DATA}` alone."""

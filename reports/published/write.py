@@ -1,0 +1,62 @@
+"""Writes published results: the data, a table, pictures, and the page beside their folder."""
+
+import io
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from bench.store.files import replace_file
+from reports import style
+from reports.figures import FIGURES
+from reports.load import load
+from reports.published.cells import published_of
+from reports.published.page import DATA, MARK, PICTURES, TABLE, page_of, pictures
+from reports.published.record import text_of
+from reports.published.results import load_published
+from reports.published.summary import summary
+from reports.write import csv_text
+from tasks.errors import UserInputError
+
+WIDTH, DPI = 6.75, 130
+
+
+def publish(run: Path | str, folder: Path | str) -> Path:
+    """Write what is published of a run into `folder`, and return the path of the page.
+
+    `results.json`, `leaderboard.csv` and pictures into the folder, and the page beside it, called
+    like the folder: docs/results.md for docs/results. An earlier publication is replaced.
+
+    Raises UserInputError where the run has nothing to publish or too much (2 MB), and where the
+    page's file was not written by `publish`.
+    """
+    folder = Path(folder)
+    page = folder.parent / f"{folder.name}.md"
+    if folder.is_file() or (page.exists() and not page.read_text("utf-8").startswith(MARK)):
+        raise UserInputError(
+            f"{folder if folder.is_file() else page} is there, and `publish` did not write it: it "
+            "stays as it is. Give another folder."
+        )
+    text = text_of(published_of(load(run)))
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_file(folder / DATA, text.encode())
+    results = load_published(folder / DATA)
+    replace_file(folder / TABLE, csv_text(summary(results)).encode())
+    for name in PICTURES:
+        for old in folder.glob(f"{name}-*.png"):
+            old.unlink()
+    for stem, name, scope in pictures(results):
+        figure = FIGURES[name].figure(results, width=WIDTH, **scope)
+        replace_file(folder / f"{stem}.png", _png(figure))
+    replace_file(page, page_of(results, folder.name).encode())
+    return page
+
+
+def _png(figure: Figure) -> bytes:
+    """A picture with 256 colours."""
+    from PIL import Image
+
+    drawn, small = io.BytesIO(), io.BytesIO()
+    with style.context():
+        figure.savefig(drawn, format="png", dpi=DPI)
+    Image.open(drawn).convert("RGB").quantize(256).save(small, "png", optimize=True)
+    return small.getvalue()

@@ -1,0 +1,161 @@
+"""Published results: the file says what the run says, the page what the file says, and no lie."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from bench.cli.app import app
+from bench.execution.run import run_matrix
+from reports.figures.curves import localisation_data, price_data
+from reports.load import Results, load
+from reports.missing import NOT_COMPUTED, Missing
+from reports.published.cells import published_of
+from reports.published.check import problems
+from reports.published.page import DATA, TABLE, page_of, pictures
+from reports.published.record import MOST_BYTES, Published, parse, read, text_of
+from reports.published.results import load_published, results_of
+from reports.published.summary import summary
+from reports.published.write import publish
+from tasks.errors import UserInputError
+from tests.reports.conftest import HOSTILE
+from tests.small import small_matrix
+
+DOCS = Path(__file__).parents[2] / "docs"
+COMMITTED = [file.parent for file in DOCS.glob("*/results.json")]
+
+
+@pytest.fixture(scope="module")
+def run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    matrix = small_matrix(
+        tiny_folder,
+        controls={"draws": 1, "shuffles": 1, "shuffle_trained": False},
+        positions="last",
+        prompts={"train": 2, "test": 4, "shifted": 0},
+        prices={"at": [0.3], "curve": True},
+        localisation={"k": [1, 3]},
+        retrained={"k": [2], "draws": 0, "steps": 2, "train": 2},
+    )
+    outcome = run_matrix(matrix, tmp_path_factory.mktemp("runs") / "run")
+    assert not outcome.failed
+    return outcome.store.directory
+
+
+@pytest.fixture(scope="module")
+def folder(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("docs") / "results"
+    assert publish(run, folder) == folder.with_suffix(".md")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published(folder: Path) -> Results:
+    return load_published(folder / DATA)
+
+
+def test_the_file_says_what_the_run_says(run: Path, published: Results) -> None:
+    """Verdicts to the letter; numbers to the digits that are kept of every prompt."""
+    ours, theirs = summary(published), summary(load(run))
+    for name in ours.columns:
+        if name in ("model", "task", "method", "against_best", "against_controls", "localises"):
+            assert list(ours[name]) == list(theirs[name]), name
+        else:
+            same = [ours[name].astype(float), theirs[name].astype(float)]
+            np.testing.assert_allclose(*same, rtol=2e-4, atol=1e-4, err_msg=name)
+    for data in (price_data, localisation_data):
+        one, other = data(published), data(load(run))
+        np.testing.assert_allclose(one["E_0"], other["E_0"], rtol=2e-4, atol=1e-4)
+
+
+def test_the_page_is_what_the_file_gives(folder: Path, published: Results) -> None:
+    assert_whole(folder, published)
+    text = folder.with_suffix(".md").read_text("utf-8")
+    assert "missing" not in text
+    assert [line[:5] for line in text.splitlines() if line[:1].isdigit()] == [
+        f"{place}. **" for place in range(1, 6)
+    ]
+
+
+@pytest.mark.parametrize("committed", COMMITTED, ids=lambda folder: folder.name)
+def test_published_pages_are_what_their_files_give(committed: Path) -> None:
+    assert_whole(committed, load_published(committed / DATA))
+    assert not problems(read(committed / DATA))
+
+
+def assert_whole(folder: Path, results: Results) -> None:
+    """The page, its table and pictures are those of the file; it is small and has nothing wrong."""
+    assert folder.with_suffix(".md").read_text("utf-8") == page_of(results, folder.name)
+    stems = {stem for stem, *_ in pictures(results)}
+    assert {file.stem for file in folder.glob("*.png")} == stems
+    assert sum((folder / name).stat().st_size for name in (DATA, TABLE)) <= MOST_BYTES
+
+
+def test_whatever_a_run_holds_the_page_is_what_its_file_gives(
+    run_directory: Path, tmp_path: Path
+) -> None:
+    """Two tasks, failed cells, undefined numbers, no price, and strings that would act."""
+    text = publish(run_directory, tmp_path / "results").read_text("utf-8")
+    assert_whole(tmp_path / "results", load_published(tmp_path / "results" / DATA))
+    found = problems(read(tmp_path / "results" / DATA))
+    assert found, "this run has an E_0 above 0, which is no mean of any prompts"
+    assert all(one.startswith("hostile-steer_vec") and "is 0.00833676" in one for one in found)
+    assert "hostile: 1 failed" in text
+    assert not [word for word in HOSTILE if word in text]
+
+
+def test_a_partial_run_says_which_task_is_missing(run: Path) -> None:
+    results = load(run)
+    planned = {"model": results.records[0].model, "task": "gender", "method": "dla"}
+    absent = Missing("a cell", NOT_COMPUTED, "not yet", **planned)
+    content = text_of(published_of(replace(results, missing=(absent,)))).encode()
+    text = page_of(results_of(parse(content, Path("x.json")), "x.json"), "results")
+    assert "Tasks without any result: `gender`" in text
+    assert "gender: 1 not computed" in text
+
+
+@pytest.mark.parametrize("where", ["E_0", "paid", "e_0", "unsteered"])
+def test_a_number_that_was_changed_is_found(folder: Path, where: str) -> None:
+    content = json.loads((folder / DATA).read_text("utf-8"))
+    row = content["cells"][3]["measured"][1]
+    if where == "unsteered":
+        content["prompts"][0]["E_0_unsteered"] *= 0.9
+    elif where == "e_0":
+        row["e_0"][0] -= 1.0
+    else:
+        row[where] = row[where] * 0.9 - 0.01
+    found = problems(Published.model_validate(content))
+    assert len(found) == 1
+    assert not problems(read(folder / DATA))
+
+
+def test_verify_computes_cells_again(folder: Path, tmp_path: Path) -> None:
+    """All of them, those too that start from another; one that was made up is found out."""
+    command = CliRunner()
+    file = folder / DATA
+    said = command.invoke(app, ["verify", str(file)])
+    assert said.exit_code == 0
+    assert "self-reported" in said.output
+    published = read(file)
+    again = command.invoke(app, ["verify", str(file), "--recompute", "99"])
+    assert again.exit_code == 0, again.output
+    assert f"{len(published.cells)} cells computed again agree" in again.output
+    one = next(cell for cell in published.cells if cell.control)
+    rows = [row.model_copy(update={"E_0": row.E_0 / 2, "e_0": [x / 2 for x in row.e_0]})
+            for row in one.measured]  # fmt: skip
+    lie = published.model_copy(update={"cells": [one.model_copy(update={"measured": rows})]})
+    (tmp_path / DATA).write_text(text_of(lie))
+    again = command.invoke(app, ["verify", str(tmp_path / DATA), "--recompute", "1"])
+    assert again.exit_code == 1
+    assert "differs" in again.output
+
+
+def test_what_publish_did_not_write_stays(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "results.md").write_text("my own")
+    with pytest.raises(UserInputError, match="did not write it"):
+        publish(run, tmp_path / "results")
+    (tmp_path / "results.json").write_text('{"format": 1}')
+    with pytest.raises(UserInputError, match="no file of published results"):
+        read(tmp_path / "results.json")
