@@ -31,5 +31,6 @@ TASKS: dict[str, Entry] = {
     "mixture": Entry("tasks.mixture:Mixture", "prompts of several tasks in turn"),
     "file": Entry("tasks.from_file:FromFile", "prompts from a file: its path, .jsonl or .csv"),
     "arithmetic": Entry("tasks.arithmetic:Arithmetic", "the sum of two digits, after one example"),
+    "planted": Entry("tasks.planted:Planted", "what a planted model was wired to answer"),
 }
 """Every task by name; a new one is one file and one line here."""

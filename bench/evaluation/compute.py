@@ -14,6 +14,7 @@ from torch import Tensor
 from bench.evaluation.attribution import checked, method_tensors
 from bench.evaluation.beta import tune_beta
 from bench.evaluation.evaluate import minimality_of
+from bench.evaluation.finding import find
 from bench.evaluation.localisation import localise
 from bench.evaluation.prepare import PreparedTask
 from bench.evaluation.price import PriceSearch, price_curve, strengths_at
@@ -99,7 +100,8 @@ def compute_cell(
         "steps": fitted.attribution.steps,
         "peak_memory_bytes": peak_memory(subject.device),
     }
-    found = {**identity(cell), **results, **curves, "provenance": provenance}
+    finding = _finding(cell, model, task, fitted)
+    found = {**identity(cell), **results, **curves, **finding, "provenance": provenance}
     own = method_tensors(fitted.attribution, fitted.intervention)
     return CellRecord(status="done", **found), own | tensors | of_curves
 
@@ -200,6 +202,17 @@ def _curves(
                 results[name], of_prompts = measure()
             tensors |= of_prompts
     return results, tensors
+
+
+def _finding(
+    cell: PlannedCell, model: LoadedModel, task: PreparedTask, fitted: _Fitted
+) -> dict[str, Any]:
+    """How the scores find the circuit of a model whose circuit is known."""
+    circuit = model.circuits.get(getattr(cell.task.task, "changed", ""))
+    if circuit is None:
+        return {}
+    prompts, signed = task.train.prompts, cell.method.method.signed
+    return {"finding": find(circuit, task.grid, prompts, fitted.scores, signed=signed)}
 
 
 def _fit(method: Method, subject: SubjectModel, task: PreparedTask, setting: Setting) -> _Fitted:

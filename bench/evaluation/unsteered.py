@@ -78,6 +78,8 @@ def every_variety() -> list[tuple[str, Task]]:
             plain: Any = build_task(name, {})[1]
         except UserInputError:
             continue  # a file needs its path
+        if hasattr(plain, "asked_of"):
+            continue  # it asks models of its own alone
         choices = {
             setting.name: get_args(hints[setting.name])
             for setting in fields(plain)
@@ -100,7 +102,12 @@ def measure(
         seed: of the draw.
     """
     subject = SubjectModel(model.bridge)
-    for label, (_, task) in zip(labels_of(tasks), tasks, strict=True):
+    for label, (_, given) in zip(labels_of(tasks), tasks, strict=True):
+        task = given.asked_of(model.name) if hasattr(given, "asked_of") else given
+        if task is None:
+            problem = "the task has prompts for models of its own alone"
+            yield Unsteered(model.name, label, problem=problem)
+            continue
         try:
             yield _measured(model, subject, label, task, n_prompts, seed)
         except UserInputError as error:

@@ -117,12 +117,15 @@ def expand(
     tasks, transfer = named[: len(matrix.tasks)], named[len(matrix.tasks) :]
     labels = model_labels(matrix.models)
     _check_names(matrix, labels, tasks, transfer, methods)
+    _check_asked(matrix, [*tasks, *transfer])
 
     return [
         cell
         for label, model in zip(labels, matrix.models, strict=True)
         for identity in [model_settings(model, digest_of, device_of, stated)]
-        for asked in product(tasks, matrix.seeds, matrix.prompts.each, matrix.objective.each)
+        for asked in product(
+            _asked_of(model, tasks), matrix.seeds, matrix.prompts.each, matrix.objective.each
+        )
         for cell in _cells_of(matrix, (label, model), identity, Asked(*asked), methods, transfer)
     ]
 
@@ -155,7 +158,8 @@ def _cells_of(
             continue
         others: tuple[NamedTask, ...] = ()
         if type(method.method).trained:  # what is trained is taken to other tasks
-            others = tuple(other for other in transfer if other.label != asked.task.label)
+            own = _asked_of(model, transfer)
+            others = tuple(other for other in own if other.label != asked.task.label)
         parent = _parent_id(method, known)
         settings = settings_of(matrix, identity, asked, method, others, parent)
         name = cell_id(label, asked, method, settings)
@@ -200,6 +204,22 @@ def _check_names(
     _check_unique("seeds", [str(seed) for seed in matrix.seeds])
     for name, values in (matrix.prompts.lists | matrix.objective.lists).items():
         _check_unique(name, [f"{value:g}" for value in values])
+
+
+def _asked_of(model: ModelChoice, tasks: Sequence[NamedTask]) -> list[NamedTask]:
+    """The tasks that a model is asked, as it is asked them."""
+    return [own for task in tasks if (own := task.asked_of(model.name))]
+
+
+def _check_asked(matrix: Matrix, tasks: Sequence[NamedTask]) -> None:
+    """Raises UserInputError for a task that no model of the matrix is asked."""
+    for task in tasks:
+        if not any(task.asked_of(model.name) for model in matrix.models):
+            models = ", ".join(model.name for model in matrix.models)
+            raise UserInputError(
+                f'task "{task.label}" asks none of these models: {models}. It has prompts for '
+                "models of its own alone."
+            )
 
 
 def _parent_id(method: NamedMethod, known: Mapping[str, str]) -> str | None:

@@ -29,6 +29,17 @@ class NamedTask:
     data: str
     """Digest of what it asks (`tasks.fingerprint`)."""
 
+    def asked_of(self, model: str) -> NamedTask | None:
+        """The task as a model is asked; None where it has nothing to ask of that one.
+
+        A task with a method `asked_of` has prompts of its own for each model.
+        """
+        adapt = getattr(self.task, "asked_of", None)
+        if adapt is None:
+            return self
+        task = adapt(model)
+        return task and replace(self, task=task, data=fingerprint(task))
+
 
 @dataclass(frozen=True)
 class NamedMethod:

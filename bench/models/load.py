@@ -1,11 +1,11 @@
-"""Loads models by name: the embedded one, those of the hub, and local directories.
+"""Loads models by name: the embedded one, planted ones, those of the hub, and local directories.
 
 Nothing heavy is imported until a model is loaded.
 """
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,13 @@ from bench.models.embedded import WEIGHTS_DIGEST, embedded_folder
 from bench.models.hub import HUB_ID, checked_files, hub_commit, hub_folder
 from bench.models.tokenizer import bos_of, read_tokenizer
 from tasks.errors import UserInputError, nearest
+from tasks.planted import planted_name
 from tasks.tokens import NO_LIMITS, Limits
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
+
+    from bench.models.planted.circuit import Circuit
 
 # What a local folder's digest covers: configuration, tokenizer and weights, in either format.
 IDENTIFYING_FILES = (
@@ -41,7 +44,7 @@ class ModelEntry:
 
     Attributes:
         summary: one line for `list`.
-        hub_id: "owner/name" on the hub; None for the embedded model.
+        hub_id: "owner/name" on the hub; None for the embedded model and planted ones.
         bos: the token that stands before every prompt, or "none", where it is another than the
             tokenizer's own rule gives (`bench.models.tokenizer.bos_of`).
         folder: where the model is on this machine, of a plug-in that brings its own.
@@ -69,7 +72,19 @@ MODELS: dict[str, ModelEntry] = {
         "Pythia-1.4B: 24 layers, d_model 2048, attention and MLP in parallel",
         "EleutherAI/pythia-1.4b",
     ),
+    "planted-lookup": ModelEntry("planted: an MLP knows the answer, a head moves it", None),
+    "planted-induction": ModelEntry("planted: previous-token head and induction head", None),
+    "planted-conflict": ModelEntry("planted: what is known against what the prompt states", None),
+    "planted-ioi": ModelEntry(
+        "planted: a repeated name is found, inhibited, the other moved", None
+    ),
+    "planted-backup": ModelEntry("planted: a head that counts only where the first is gone", None),
+    "planted-distractors": ModelEntry(
+        "planted: a sharp head selects, beside what is large and means nothing", None
+    ),
 }
+PLANTED_VERSION = 1
+"""Raised whenever the weights that are wired for a name change."""
 
 STATED = {"bos", "plugin"}
 """What an entry may say that decides numbers (`stated_of`): a BOS, the code of a plug-in."""
@@ -93,6 +108,7 @@ class LoadedModel:
         device: where it is ("cpu", "cuda", "cuda:1", ...), never "auto".
         packed_layers: how many linear layers run from packed weights, see `bench.models.packed`.
         limits: the longest prompt and the largest token id that it takes.
+        circuits: of a planted model, counterfactual -> what carries its effect.
     """
 
     name: str
@@ -106,6 +122,7 @@ class LoadedModel:
     device: str
     packed_layers: int = 0
     limits: Limits = NO_LIMITS
+    circuits: "Mapping[str, Circuit]" = field(default_factory=dict)
 
 
 def load_model(
@@ -119,8 +136,8 @@ def load_model(
 ) -> LoadedModel:
     """Load a model: a name of `MODELS`, a hub id ("owner/name") or a local directory.
 
-    The directory of an adapter (LoRA) is loaded with its base, and merged into it. Code that comes
-    with a model is never run.
+    The directory of an adapter (LoRA) is loaded with its base, and merged into it. A planted model
+    has a seed behind its name: `planted-lookup-3`. Code that comes with a model is never run.
 
     Args:
         name: what to load.
@@ -139,13 +156,22 @@ def load_model(
         raise UserInputError(f'Unknown dtype "{dtype}".{nearest(dtype, DTYPES)}')
     _source(name)  # a wrong name is said before torch is imported to look for devices
     place = resolve_device(device)
-    folder = _folder(name, cache_dir)
-    base = _base_folder(name, folder, cache_dir)
-    digest, content = _digests(name, folder, base)  # before anything in it is read
-    tokenizer = read_tokenizer(name, folder if any(folder.glob("tokenizer*")) else base or folder)
+    circuits: Mapping[str, Circuit] = {}
+    if planted_name(name):
+        from bench.models.planted.model import planted_bridge
+
+        digest = content = model_digest(name)
+        bridge, tokenizer, circuits = planted_bridge(name, dtype, place)
+    else:
+        folder = _folder(name, cache_dir)
+        base = _base_folder(name, folder, cache_dir)
+        digest, content = _digests(name, folder, base)  # before anything in it is read
+        tokenizer = read_tokenizer(
+            name, folder if any(folder.glob("tokenizer*")) else base or folder
+        )
+        change = folder if base else None
+        bridge = read_bridge(name, base or folder, tokenizer, dtype, place, adapter=change)
     bos_id, bos_rule = bos_of(tokenizer, _stated_bos(name) if bos is None else bos, name)
-    change = folder if base else None
-    bridge = read_bridge(name, base or folder, tokenizer, dtype, place, adapter=change)
     limits = limits_of(bridge.original_model.config)
     if bos_id is not None and limits.vocabulary is not None and bos_id >= limits.vocabulary:
         raise UserInputError(
@@ -158,7 +184,8 @@ def load_model(
     if place == "cpu":
         keep_freed_memory()
     return LoadedModel(
-        name, bridge, tokenizer, bos_id, bos_rule, digest, content, dtype, place, layers, limits
+        *(name, bridge, tokenizer, bos_id, bos_rule, digest, content, dtype, place, layers, limits),
+        circuits=circuits if bos_id == 0 else {},  # whose positions count the BOS
     )
 
 
@@ -177,7 +204,12 @@ def limits_of(config: Any) -> Limits:
 
 def load_tokenizer(name: str, cache_dir: Path | None = None) -> tuple[Any, int | None]:
     """Return a model's tokenizer and BOS id, as `load_model` gives them, without its weights."""
-    tokenizer = read_tokenizer(name, _folder(name, cache_dir, weights=False))
+    if planted_name(name):
+        from bench.models.planted.model import planted_tokenizer
+
+        tokenizer = planted_tokenizer()
+    else:
+        tokenizer = read_tokenizer(name, _folder(name, cache_dir, weights=False))
     return tokenizer, bos_of(tokenizer, _stated_bos(name), name)[0]
 
 
@@ -186,11 +218,14 @@ def model_digest(name: str) -> str:
 
     The embedded model: the digest of its tensors that is written in the code. A local directory:
     the sha256 over its configuration, tokenizer and weights; that of an adapter with its base's. A
-    hub model: the hash of its commit.
+    hub model: the hash of its commit. A planted one: family, seed and version of what
+    wires it, since rounding differs between machines.
 
     Raises:
         UserInputError: as in `load_model`.
     """
+    if planted := planted_name(name):
+        return hashlib.sha256(f"planted {planted} {PLANTED_VERSION}".encode()).hexdigest()
     source = _source(name)
     if source is None:
         return WEIGHTS_DIGEST
@@ -214,7 +249,9 @@ def stated_of(name: str) -> dict[str, str]:
 
 
 def _source(name: str) -> Path | str | None:
-    """Where a model comes from: a local directory, a hub id, or None for the embedded one."""
+    """Where a model comes from: a local directory, a hub id, or None for what needs neither."""
+    if planted_name(name):
+        return None
     if name in MODELS and MODELS[name].folder is None:
         return MODELS[name].hub_id
     entry = MODELS.get(name)

@@ -326,6 +326,38 @@ class SparsityRecord(StrictRecord):
     area: float
 
 
+class KnownPoint(NamedTuple):
+    """A point of which it is known what it does: its kind is causal, backup, decoy, cancelling."""
+
+    place: str
+    layer: int
+    position: int
+    kind: str
+
+
+class FindingRecord(StrictRecord):
+    """How scores rank the points of a circuit that is known (`bench.evaluation.finding`).
+
+    `group` is what was ranked together: "components" or "residual". `auroc` is of sizes,
+    `auroc_signed` of scores with the sign of the exact effect, None where scores have no sign or
+    effects are not known by theirs. `precision` is that of the n_causal points of largest size;
+    `false_positives` among these and `misses` among the causal points are counted by kind, as
+    expected where equal scores are drawn at random. `points` are those planted, causal or not.
+    """
+
+    family: str
+    group: str
+    n_points: int
+    n_causal: int
+    auroc: float
+    auroc_signed: float | None
+    average_precision: float
+    precision: float
+    false_positives: dict[str, float]
+    misses: dict[str, float]
+    points: list[KnownPoint]
+
+
 class CellRecord(StrictRecord):
     """Everything about a cell but its tensors.
 
@@ -362,6 +394,7 @@ class CellRecord(StrictRecord):
     localisation: LocalisationRecord | None = None
     retrained: list[RetrainedRow] = []
     sparsity: SparsityRecord | None = None
+    finding: list[FindingRecord] = []
     top_tokens: dict[str, str] = {}
     notes: Notes = []
 

@@ -66,6 +66,16 @@ TABLES: dict[str, TableEntry] = {
         per="model",
         paper=("task", "split", "n prompts", "tokens", "E 0 unsteered", "LD", "mass"),
     ),
+    "finding": TableEntry(
+        "reports.tables.finding:table",
+        "how methods find circuits that are known: AUROC, precision, what is wrong and missed",
+        per="run",
+    ),
+    "finding_steering": TableEntry(
+        "reports.tables.finding:steering",
+        "does finding go with steering? rank correlations over methods",
+        per="run",
+    ),
     "missing": TableEntry(
         "reports.tables.missing:table",
         "cells without a result and why: failed, damaged, planned and not computed",

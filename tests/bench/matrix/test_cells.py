@@ -261,3 +261,19 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> No
     assert [trained.task.label, *(other.label for other in trained.transfer)] == labels
     with pytest.raises(UserInputError, match=r"tasks: own\.jsonl stands there more than once"):
         cells(tasks=[paths[0], f"{tmp_path}/a/../a/one/own.jsonl"])
+
+
+def test_models_are_asked_their_own_tasks() -> None:
+    both = ["planted", {"name": "planted", "counterfactual": "context"}]
+    chosen = {"methods": ["dla"], "controls": {"draws": 0}}
+    found = cells(models=["planted-lookup-1", "planted-conflict-2"], tasks=both, **chosen)
+    assert [(cell.model.name, cell.task.label) for cell in found] == [
+        ("planted-lookup-1", "planted"),
+        ("planted-conflict-2", "planted"),
+        ("planted-conflict-2", "planted[counterfactual=context]"),
+    ]
+    assert [cell.settings["task"]["model"] for cell in found] == [
+        *("planted-lookup-1", "planted-conflict-2", "planted-conflict-2")
+    ]
+    with pytest.raises(UserInputError, match=r'"planted" asks none of these models: m\.'):
+        cells(tasks=["planted", "ioi"])

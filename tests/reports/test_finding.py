@@ -1,0 +1,77 @@
+"""Whether finding goes with steering, from stored results alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.store.results import RunStore
+from reports.finding import headline
+from reports.load import Results, load
+from reports.tables import TABLES
+from tests.reports.conftest import make_cell
+
+AUROC = {"attr_patch": 0.5, "grad_scalar": 0.6, "dla": 0.8, "atp_star": 0.9, "activ_patch": 1.0}
+"""Made up, as is how they steer: the better a method finds, the better it steers."""
+
+
+def stored(directory: Path, auroc: dict[str, float], *, against: bool = False) -> Results:
+    """A run of two planted models in which steering goes with, or against, finding."""
+    store = RunStore.create(directory, {"preset": "test"}, suite_version="0")
+    for seed in range(2):
+        for method, found in {**auroc, "random": 0.5}.items():
+            finding = {
+                "family": "conflict",
+                "group": "components",
+                "n_points": 40,
+                "n_causal": 4,
+                **{"auroc": found, "auroc_signed": None, "average_precision": found},
+                **{"precision": 0.5, "points": [("attn_out", 1, 2, "causal")]},
+                **{"false_positives": {"decoy": 2.0}, "misses": {"causal": 2.0}},
+            }
+            share = 1 - found if against else found
+            record, tensors = make_cell("planted", method)
+            at_price = [
+                row.model_copy(update={"beta_kind": "price", "price": 0.3, "E_0": -2 * (1 - share)})
+                for row in record.metrics
+                if row.split == "test"
+            ]
+            changes = {
+                **{"id": f"{method}-{seed}", "model": f"planted-conflict-{seed}"},
+                **{"task": "planted", "finding": [finding]},
+                "prices": [{"price": 0.3, "beta": 1.0, "paid": 0.3, "E_0": -1.0}],
+                "metrics": [one.model_copy(update={"E_0_unsteered": -2.0}) for one in at_price],
+            }
+            changed = type(record).model_validate(record.model_dump() | changes)
+            store.write(changed, {"scores": tensors["scores"]})
+    return load(directory)
+
+
+def test_the_rank_correlation_is_over_methods_and_leaves_out_controls_and_the_check(
+    tmp_path: Path,
+) -> None:
+    for against in (False, True):
+        results = stored(tmp_path / str(against), AUROC, against=against)
+        rows = TABLES["finding_steering"].table(results).set_index("measure")
+        steering = rows.loc["steering"]
+        assert steering["rho"] == pytest.approx(-1 if against else 1)
+        assert (steering["n_blocks"], steering["n_methods"]) == (2, 4)
+
+
+def test_the_table_of_what_was_found_is_a_mean_over_models(tmp_path: Path) -> None:
+    frame = TABLES["finding"].table(stored(tmp_path, AUROC)).set_index("method")
+    assert frame.loc["dla", "auroc"] == pytest.approx(0.8)
+    assert frame.loc["dla", "n_models"] == 2
+    assert frame.loc["dla", ["wrong_decoy", "missed_causal"]].tolist() == [2, 2]
+    assert frame.loc["dla", "steering"] == pytest.approx(0.8)
+    assert frame["ranked"].to_dict() == {
+        name: name not in ("random", "activ_patch") for name in frame.index
+    }
+    assert frame.index[0] == "activ_patch"
+
+
+def test_families_that_first_order_methods_solve_are_said_to_be_saturated(tmp_path: Path) -> None:
+    assert headline(stored(tmp_path / "hard", AUROC)).startswith("1 of 1 families")
+    easy = {**AUROC, "attr_patch": 1.0, "grad_scalar": 1.0}
+    assert headline(stored(tmp_path / "easy", easy)).startswith("saturated: only 0 of 1")
