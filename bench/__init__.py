@@ -1,6 +1,8 @@
 """attribution-bench: if a method's scores say where a model does a task, can they steer it?
 
-`bench.run("quick")` or `bench.run({...})` runs a matrix and gives its results as a tidy DataFrame.
+`bench.run("quick")` or `bench.run({...})` runs a matrix, `bench.open("results/quick")` opens one
+that was run, `bench.compare(methods, model, prompts)` runs a few prompts of one's own. Each gives a
+`bench.notebook.Run`.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
     from pandas import DataFrame
 
+    from bench.notebook import Run
+
 __version__ = "0.1.0"
 
 
@@ -26,11 +30,12 @@ def _check_neighbours() -> None:
     root = Path(__file__).resolve().parents[1]
     for name in ("tasks", "methods", "reports"):
         found = find_spec(name)
-        origin = Path(found.origin).resolve() if found and found.origin else None
-        if origin is None or origin.parents[1] != root:
+        places = found and [*(found.submodule_search_locations or ()), found.origin]
+        first = Path(places[0]).resolve() if places and places[0] else None
+        if first != root / name:
             raise ImportError(
                 f"attribution-bench in {root} needs its own package {name!r}, but Python finds "
-                f"{origin or 'none'} first. Run from {root}, or take the other one off the path."
+                f"{first or 'none'} first. Run from {root}, or take the other one off the path."
             )
 
 
@@ -43,11 +48,11 @@ def run(
     *,
     plugins: Sequence[str | Path] = (),
     **options: Any,
-) -> DataFrame:
-    """Runs a matrix and gives its tidy table: one row a cell x split x strength.
+) -> Run:
+    """Runs a matrix and gives its results, as `open` does.
 
     Cells that are already in the output directory are not computed again; a cell that fails is a
-    row with its reason.
+    row of the table with its reason.
 
     Args:
         config: a preset's name, a path of a YAML file, or the matrix as a mapping.
@@ -59,9 +64,36 @@ def run(
     Raises:
         UserInputError: for a mistake in the config, before anything is computed.
     """
+    from bench.execution.notebook_progress import progress
     from bench.execution.run import run_matrix
     from bench.matrix.config import load_config
     from bench.matrix.options import RunOptions
+    from bench.notebook import Run
 
     matrix = load_config(config, plugins=[Path(file) for file in plugins])
-    return run_matrix(matrix, output, options=RunOptions(**options)).store.table()
+    with progress() as watcher:
+        outcome = run_matrix(matrix, output, watcher, RunOptions(**options))
+    return Run(outcome.store.directory)
+
+
+def open(directory: str | Path) -> Run:
+    """Opens a results directory: its tables, figures, scores and interventions.
+
+    Raises:
+        UserInputError: where it is none.
+    """
+    from bench.notebook import Run
+
+    return Run(directory)
+
+
+def compare(
+    methods: Sequence[str | Mapping[str, object]], model: Any, prompts: DataFrame, **options: Any
+) -> Run:
+    """Runs methods on a few prompts of one's own, on a model by name or one in memory.
+
+    `bench.own_prompts.compare` says what it takes.
+    """
+    from bench.own_prompts import compare
+
+    return compare(methods, model, prompts, **options)

