@@ -25,6 +25,8 @@ MEASURES = {
     "retrained": "the same with scalars trained anew at the k strongest points",
 }
 LEAST_METHODS, LEAST_FAMILIES = 4, 0.5
+DECIMALS = 3
+"""Methods whose AUROC or share differs by less than this are ranked as equal: that is tuning."""
 MEASURED = (
     *("auroc", "auroc_signed", "average_precision", "precision"),
     *("wrong_decoy", "wrong_cancelling", "wrong_other", "missed_causal", "missed_backup"),
@@ -88,7 +90,7 @@ def correlations(results: Results) -> dict[str, tuple[Interval, int, float]]:
     for measure in MEASURES:
         values, methods = [], []
         for _, block in frame.groupby(["model", "task"], sort=False):
-            known = block[["auroc", measure]].dropna()
+            known = block[["auroc", measure]].dropna().round(DECIMALS)
             if len(known) >= LEAST_METHODS and (known.nunique() > 1).all():
                 values.append(float(spearmanr(known["auroc"], known[measure]).statistic))
                 methods.append(len(known))

@@ -55,6 +55,11 @@ FIGURES: dict[str, FigureEntry] = {
         "E_0 on test when only the k strongest points are left, with the area under each curve",
         data="reports.figures.curves:sparsity_data",
     ),
+    "finding": FigureEntry(
+        "reports.figures.finding:figure",
+        "does finding go with steering? AUROC for known circuits against E_0 at one price",
+        per="run",
+    ),
     "maps": FigureEntry(
         "reports.figures.maps:figure",
         "score maps of every method side by side: layers x tokens, or layers x heads",

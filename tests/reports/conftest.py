@@ -269,6 +269,7 @@ MISSING: dict[str | tuple[str, str], str] = {
     "fig7": "no scores of heads",
     "sensitivity": "varied alone",
     "corruption": "one corruption at most",
+    "finding": "circuit is known",
 }
 """What the synthetic run does not hold, of a figure or of one of its tasks; all else is drawn."""
 

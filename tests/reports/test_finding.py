@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from bench.store.results import RunStore
+from reports.figures import FIGURES
 from reports.finding import headline
 from reports.load import Results, load
 from reports.tables import TABLES
+from reports.text import number
+from tasks.errors import UserInputError
 from tests.reports.conftest import make_cell
 
 AUROC = {"attr_patch": 0.5, "grad_scalar": 0.6, "dla": 0.8, "atp_star": 0.9, "activ_patch": 1.0}
@@ -75,3 +79,20 @@ def test_families_that_first_order_methods_solve_are_said_to_be_saturated(tmp_pa
     assert headline(stored(tmp_path / "hard", AUROC)).startswith("1 of 1 families")
     easy = {**AUROC, "attr_patch": 1.0, "grad_scalar": 1.0}
     assert headline(stored(tmp_path / "easy", easy)).startswith("saturated: only 0 of 1")
+
+
+def test_the_figure_shows_its_numbers(tmp_path: Path) -> None:
+    results = stored(tmp_path, AUROC)
+    entry = FIGURES["finding"]
+    canvas, numbers = entry.figure(results), entry.numbers(results)
+    assert isinstance(canvas, Figure)
+    markers = [
+        (float(line.get_xdata()[0]), float(line.get_ydata()[0]))
+        for line in canvas.axes[0].lines
+        if line.get_label() in set(numbers["method"])
+    ]
+    assert sorted(markers) == sorted(zip(numbers["auroc"], numbers["steering"], strict=True))
+    title = canvas.axes[0].get_title(loc="left")
+    assert title.startswith(f"rank correlation {number(numbers['rho_steering'][0], 2)}")
+    with pytest.raises(UserInputError, match="has no task 'x'"):
+        entry.figure(results, task="x")
