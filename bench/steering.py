@@ -1,5 +1,7 @@
 """Steers any model of the right shape with a fitted intervention, also from a file.
 
+For example::
+
     from bench.steering import load_intervention, steered
 
     intervention = load_intervention("activ_scalar.safetensors")

@@ -13,6 +13,8 @@ from reports.tables import agreement
 from reports.tables.leaderboard import leaderboard
 from reports.text import TIMES, interval, known, number, visible
 
+ANSWER = "answer"
+"""The figure that stands before any table."""
 CLIP = 2.5
 """The small plots of E_0 end at this many times the unsteered E_0, whatever an outlier says."""
 MOST_ROWS = 300
@@ -27,9 +29,12 @@ def section_of(
     records = results.of(model, task)
     own = [one for one in drawn if one.scope == {"model": model, "task": task}]
     pairs = agreement.table(results, model=model, task=task)
+    answers = [one for one in own if one.name == ANSWER and one.svg]
+    own = [one for one in own if one not in answers]
     return {
         "model": visible(model),
         "task": visible(task),
+        "answers": [pictures.show(one) for one in answers],
         "table": _table(board),
         "agreement": [_pair(row) for row in pairs.head(MOST_ROWS).to_dict("records")],
         "more_agreement": max(0, len(pairs) - MOST_ROWS),

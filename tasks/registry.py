@@ -24,7 +24,7 @@ class Entry:
     """
 
     target: str
-    """`"package.module:Class"`."""
+    """``package.module:Class``."""
     summary: str
     """One line for `python -m bench list`."""
     origin: str = ""

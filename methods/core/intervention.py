@@ -90,7 +90,7 @@ class Intervention(nn.Module):
 
     @abstractmethod
     def magnitudes(self) -> Float[Tensor, " unit"]:
-        """|theta| by unit (|scalar|, or the norm of a vector): what `keep_largest` ranks."""
+        """Sizes of theta by unit (of a scalar, or a vector's norm): what `keep_largest` ranks."""
 
     @abstractmethod
     def masked(self, keep: Float[Tensor, " unit"]) -> Self:

@@ -1,13 +1,13 @@
 """FIGURES: every figure of the suite, one line each.
 
-A figure is a function of stored results alone, usable in a notebook:
+A figure is a function of stored results alone, usable in a notebook::
 
     figure(results, *, model=None, task=None, width=None, ...) -> matplotlib Figure
 
 `model` and `task` may be left out where the run has one only. `width` is in inches (None: as wide
 as the figure asks for; `reports.style.WIDTHS` has a journal's column and page). Where the results
 hold nothing to draw it raises UserInputError that says what is missing. Beside it, or where its
-entry says, stands
+entry says, stands::
 
     data(results, *, model=None, task=None, ...) -> DataFrame
 
@@ -17,6 +17,10 @@ the numbers that it draws, which become the CSV file of the figure.
 from reports.registry import FigureEntry
 
 FIGURES: dict[str, FigureEntry] = {
+    "answer": FigureEntry(
+        "reports.figures.answer:figure",
+        "does it steer, does it know where? every method's two shares of E_0 side by side",
+    ),
     "comparison": FigureEntry(
         "reports.figures.comparison:figure",
         "scores over layers and tokens beside beta sweeps, one row a method",

@@ -1,6 +1,6 @@
 """TABLES: every table of the suite, one line each.
 
-A table is a function of stored results alone, usable in a notebook:
+A table is a function of stored results alone, usable in a notebook::
 
     table(results, *, model=None, task=None, ...) -> DataFrame
 

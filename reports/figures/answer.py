@@ -1,0 +1,106 @@
+"""The two questions and their answers in one picture: does it steer, does it know where?"""
+
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pandas import DataFrame
+
+from reports import style
+from reports.figures.marks import draw_point, look_of
+from reports.figures.panels import canvas_of, name_rows
+from reports.load import Results, of_pair
+from reports.tables.leaderboard import leaderboard
+from reports.tables.verdicts import BEATS, LOCALISES
+from reports.text import distinct, known, number
+from tasks.errors import UserInputError
+
+WIDTH = 6.75
+ROW, FOOT = 0.21, 0.6
+LOW = -0.25
+"""The axes begin here: a method that does harm is told so in a number."""
+QUESTIONS = {"steers": "does it steer?\nall points", "knows": "does it know where?\nfew points"}
+
+
+@of_pair
+def data(results: Results, model: str, task: str) -> DataFrame:
+    """Return a row a method, best first, with two shares of the unsteered E_0 that it makes up for.
+
+    `steers` is that of all points, on test at the price at which methods are compared; `knows` that
+    of the k strongest points at one price, averaged over log k. 0: as the model left alone; 1:
+    every prompt flips both ways. `_low` and `_high` are 95 % over prompts; `beats_controls` and
+    `localises` what the tests say. Raises UserInputError where no method has the first.
+    """
+    rows = leaderboard(results, model, task).to_dict("records")
+    split = "test" if any("E_0_test" in row for row in rows) else "train"
+    found = []
+    for row in rows:
+        unsteered = row.get(f"E_0_unsteered_{split}")
+        names = [f"E_0_{split}", *(f"E_0_{split}_prompts_{end}" for end in ("low", "high"))]
+        shares = [_share(row.get(name), unsteered) for name in names]
+        if not known(shares[0]):
+            continue
+        few = [row.get(f"localisation{end}") for end in ("", "_prompts_low", "_prompts_high")]
+        ends = ("", "_low", "_high")
+        found.append(
+            {name: row[name] for name in ("model", "task", "method", "control")}
+            | {f"steers{end}": value for end, value in zip(ends, shares, strict=True)}
+            | {f"knows{end}": value for end, value in zip(ends, few, strict=True)}
+            | {"beats_controls": row["against_controls"], "localises": row["localises"]}
+        )
+    if not found:
+        raise UserInputError(f"no method of {model} · {task} has an E_0 to show")
+    return DataFrame(found)
+
+
+def _share(value: float | None, unsteered: float | None) -> float | None:
+    if not known(value) or not known(unsteered) or not unsteered:
+        return None
+    return 1 - value / unsteered
+
+
+@of_pair
+@style.drawing
+def figure(results: Results, model: str, task: str, width: float | None = None) -> Figure:
+    """Return a row a method: left what all its points do, right what its few strongest do.
+
+    A bar is 95 % over prompts; a tick stands where the method beats its controls. Errors as `data`.
+    """
+    rows = data(results, model=model, task=task).to_dict("records")
+    width = width or WIDTH
+    key = (
+        "share of the unsteered E₀ made up for on test, at one price (0: the model left alone; 1: "
+        "every prompt flips both ways); bar: 95 % over prompts; ✓: beats its controls"
+    )
+    canvas = canvas_of(width, ROW * len(rows) + FOOT, f"{model} · {task}", [key])
+    names = distinct([row["method"] for row in rows], 40 if width > 5 else 20)
+    panels = canvas.subplots(1, 2, squeeze=False)[0]
+    for axes, (what, verdict) in zip(
+        panels, (("steers", "beats_controls"), ("knows", "localises")), strict=True
+    ):
+        said = ["✓" if row[verdict] in (BEATS, LOCALISES) else "" for row in rows]
+        shown = names if what == "steers" else [""] * len(names)
+        name_rows(axes, list(map(style.drawable, shown)), said)
+        axes.tick_params(labelsize=style.letters(width))
+        _draw(axes, results, rows, what, style.letters(width))
+    return canvas
+
+
+def _draw(axes: Axes, results: Results, rows: list[dict[str, Any]], what: str, size: float) -> None:
+    axes.set_xlim(LOW, 1.05)
+    for place in (0, 1):
+        axes.axvline(place, color=style.FAINT, linewidth=0.8, zorder=0)
+    for place, row in enumerate(rows):
+        look, value = look_of(results, row["method"]), row[what]
+        ends = [row[f"{what}_low"], row[f"{what}_high"]]
+        if known(value) and all(map(known, ends)):
+            low, high = (max(LOW, end) for end in sorted(ends))
+            solid = 0.4 if row["control"] else 0.75
+            axes.hlines(place, low, high, color=look.colour, linewidth=2.6, alpha=solid)
+        if known(value) and value >= LOW:
+            draw_point(axes, value, place, look)
+        else:
+            text = f"← {number(value, 2)}" if known(value) else "not measured"
+            how: dict[str, Any] = {"va": "center", "fontsize": style.TINY, "color": style.MUTED}
+            axes.text(LOW, place, text, **how)
+    axes.set_xlabel(QUESTIONS[what], labelpad=2, fontsize=size)
