@@ -205,6 +205,8 @@ def _booted(model: PreTrainedModel) -> TransformerBridge:
             model.config.architectures = [name]
         with quiet_transformers():
             return boot_bridge(model, tiny_tokenizer(), name)
+    except UserInputError:
+        raise
     except Exception as error:
         raise UserInputError(
             f"TransformerLens cannot read {name}: {type(error).__name__}: {first_line(error)}"

@@ -67,7 +67,7 @@ class DirectEffect(ContrastedMethod):
             prompts.tokens, points, contrast.receiver.noise
         )
         residual = ours[final][:, -1].float()
-        norm = FinalNorm.checked(subject, residual, prompts, logits)
+        norm = FinalNorm.checked(subject, residual, logits)
         ids = prompts.answers, prompts.foils
         unpatched = norm.logit_difference(residual, *ids)
         directions = norm.directions(*ids, residual[:, None])

@@ -56,7 +56,7 @@ class DLA(Method):
             points |= {(Site.Z, layer) for layer in range(grid.n_layers)}
         activations, logits = subject.activations_and_logits(prompts.tokens, points)
         residual = activations[final].float()
-        norm = FinalNorm.checked(subject, residual[:, -1], prompts, logits)
+        norm = FinalNorm.checked(subject, residual[:, -1], logits)
 
         directions = norm.directions(prompts.answers, prompts.foils, residual)
         scores = torch.zeros((len(prompts), *grid.shape), device=subject.device)

@@ -40,7 +40,7 @@ class LogitLens(Method):
         final = (Site.RESID_POST, grid.n_layers - 1)
         points = {*grid.site_layers, final}
         activations, logits = subject.activations_and_logits(prompts.tokens, points)
-        norm = FinalNorm.checked(subject, activations[final][:, -1].float(), prompts, logits)
+        norm = FinalNorm.checked(subject, activations[final][:, -1].float(), logits)
         scores = torch.zeros((len(prompts), *grid.shape), device=subject.device)
         for site, layer in grid.site_layers:
             for index, position in enumerate(grid.positions):

@@ -109,29 +109,39 @@ def read_bridge(
 def boot_bridge(model: Any, tokenizer: Any, label: str) -> "TransformerBridge":
     """Put a frozen TransformerBridge around a Hugging Face model in memory, asking no hub.
 
+    A few logits of the model as it is are compared with the bridge's.
+
     Args:
         model: a causal LM, where it shall stay and in its final dtype.
         tokenizer: its tokenizer, which is not changed.
         label: a name for messages.
 
     Raises:
-        ValueError: TransformerLens has no adapter for the architecture.
+        BridgeError: TransformerLens cannot wrap the model, or gives it other logits; or the model
+            is not causal, or cannot be run.
     """
     from transformer_lens.model_bridge import TransformerBridge
+
+    from bench.models.same_logits import cannot_wrap, check_same_logits, plain_logits
 
     # The bridge loads a tokenizer again by its name unless it is known to add a BOS. It is told so
     # on a copy, which it may change as it likes: the suite passes token ids.
     own = copy.deepcopy(tokenizer)
     own.init_kwargs = {**own.init_kwargs, "name_or_path": label, "add_bos_token": True}
-    bridge = TransformerBridge.boot_transformers(
-        label,
-        hf_model=model,
-        tokenizer=own,
-        device=str(model.device),
-        dtype=model.dtype,
-        trust_remote_code=False,
-    )
+    expected = plain_logits(model, label)
+    try:
+        bridge = TransformerBridge.boot_transformers(
+            label,
+            hf_model=model,
+            tokenizer=own,
+            device=str(model.device),
+            dtype=model.dtype,
+            trust_remote_code=False,
+        )
+    except Exception as error:
+        raise cannot_wrap(model, label, error) from error
     bridge.eval().requires_grad_(False)
+    check_same_logits(bridge, expected, label)
     return bridge
 
 

@@ -17,7 +17,7 @@ class Norm:
     The mean is removed by a LayerNorm only; scale = sqrt(mean square + eps) of what is left of x.
 
     Attributes:
-        weight: 1 + weight where the norm says so (Gemma).
+        weight: 1 + weight where the norm says so (Gemma); ones where it has none (OLMo).
         bias: zeros where the norm has none.
         centred: the norm is a LayerNorm.
         eps: inside the square root.
@@ -32,13 +32,16 @@ class Norm:
     def of(bridged: Any) -> Norm:
         """Reads the parameters of one of the bridge's norms."""
         norm = bridged.original_component
-        weight = norm.weight.detach().float() + float(bridged.uses_weight_offset)
-        bias = getattr(norm, "bias", None)
+        stored, bias = getattr(norm, "weight", None), getattr(norm, "bias", None)
+        if stored is None:
+            weight = torch.ones(int(bridged.config.d_model), device=bridged.config.device)
+        else:
+            weight = stored.detach().float() + float(getattr(bridged, "uses_weight_offset", False))
         return Norm(
             weight=weight,
             bias=torch.zeros_like(weight) if bias is None else bias.detach().float(),
-            centred=not bridged.uses_rms_norm,
-            eps=float(getattr(norm, "eps", None) or norm.variance_epsilon),
+            centred=not getattr(bridged, "uses_rms_norm", "RMS" in type(norm).__name__),
+            eps=_eps_of(norm, len(weight)),
         )
 
     def __call__(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
@@ -65,3 +68,16 @@ class Norm:
 
     def _centre(self, x: Tensor) -> Tensor:
         return x - x.mean(dim=-1, keepdim=True) if self.centred else x
+
+
+@torch.no_grad()
+def _eps_of(norm: Any, width: int) -> float:
+    """The eps that a norm states, or that shows in what it makes of a small input (OLMo)."""
+    stated = getattr(norm, "eps", None) or getattr(norm, "variance_epsilon", None)
+    if stated is not None:
+        return float(stated)
+    size = 1e-3
+    x = torch.full((width,), size)
+    x[::2] = -size
+    scale = x.norm() / norm(x).float().norm()
+    return float(f"{float(scale.square()) - size**2:.2g}")

@@ -12,7 +12,7 @@ are called again with these arguments, other hidden states, and a cache that onl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,12 +22,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from methods.core.corruption import Contrast
-from methods.core.final_norm import FinalNorm
+from methods.core.final_norm import FinalNorm, UnknownFinalNormError
+from methods.core.hooks import Recorder
 from methods.core.memory import is_out_of_memory, require_memory
 from methods.core.patches import Patches, patched_rows
-from methods.core.points import PointGrid
+from methods.core.points import PointGrid, Site
 from methods.core.prefix import plain_cache
 from methods.core.subject import SubjectModel
+from tasks.errors import UserInputError
 
 
 class CannotResumeError(RuntimeError):
@@ -40,6 +42,13 @@ class Call:
 
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
+
+    def changed(self, change: Callable[[str | int, Any], Any]) -> Call:
+        """The same with every argument as `change` makes it of its name or index."""
+        return Call(
+            tuple(change(index, value) for index, value in enumerate(self.arguments)),
+            {name: change(name, value) for name, value in self.keywords.items()},
+        )
 
 
 class ResumedRun:
@@ -54,6 +63,8 @@ class ResumedRun:
         self.subject, self.grid, self.contrast = subject, grid, contrast
         self.prompts = contrast.receiver.prompts
         self.blocks: list[nn.Module] = list(subject.bridge.blocks)
+        if Site.RESID_POST not in subject.sites:
+            raise CannotResumeError("what its last layer gives cannot be read")
         require_memory(
             3 * len(self.blocks) * self.prompts.tokens.numel() * subject.d_model * 4,
             subject.device,
@@ -61,10 +72,13 @@ class ResumedRun:
             "fewer train prompts",
         )
         try:
-            self.norm = FinalNorm.of(subject)
             self._run_unpatched()
             self.unpatched = self._unpatched_by_resuming()
-        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError) as error:
+        except UnknownFinalNormError as error:
+            raise CannotResumeError(str(error)) from error
+        except UserInputError:
+            raise
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             if is_out_of_memory(error):
                 raise  # the longer way would not fit either
             raise CannotResumeError(f"{type(error).__name__}: {error}") from error
@@ -108,12 +122,17 @@ class ResumedRun:
         cache = _reading_cache(
             self.keys[layer][prompts, :, :at], self.values[layer][prompts, :, :at]
         )
-        keywords = {
-            name: cache if _is_cache(value) else value for name, value in call.keywords.items()
-        }
-        arguments = [cache if _is_cache(value) else value for value in call.arguments]
+
+        def of_these_rows(name: str | int, value: Any) -> Any:
+            if _is_cache(value):
+                return cache
+            if name in self.by_row:
+                return value.repeat(len(h), *[1] * (value.dim() - 1))
+            return value
+
+        call = call.changed(of_these_rows)
         with self.subject.precision():
-            output = self.blocks[layer](h, *arguments, **keywords)
+            output = self.blocks[layer](h, *call.arguments, **call.keywords)
         hidden: Tensor = output[0] if isinstance(output, tuple) else output
         return hidden
 
@@ -123,19 +142,25 @@ class ResumedRun:
         return self.norm.logit_difference(h, answers, foils)
 
     def _run_unpatched(self) -> None:
-        """Keeps every block's input, keys and values."""
+        """Keeps every block's input, keys and values, and reads the final norm."""
         inputs: list[list[Tensor]] = [[] for _ in self.blocks]
         keys: list[list[Tensor]] = [[] for _ in self.blocks]
         values: list[list[Tensor]] = [[] for _ in self.blocks]
         noise = self.contrast.receiver.noise
+        final = (Site.RESID_POST, len(self.blocks) - 1)
         for rows in self.subject.chunks(len(self.prompts)):
-            cache = plain_cache()
+            cache, residual = plain_cache(), Recorder([final])
             with self._noting(inputs, []):
-                self.subject.logits(
+                logits = self.subject.logits(
                     self.prompts.tokens[rows],
+                    residual,
                     embedding_noise=None if noise is None else noise[rows],
                     past_key_values=cache,
                 )
+            if rows.start == 0:
+                self.spread = float(logits.std(dim=-1).min())
+                at_answer = residual.seen[final][:, -1]
+                self.norm = FinalNorm.checked(self.subject, at_answer, logits)
             for layer, stored in enumerate(cache.layers):
                 keys[layer].append(stored.keys)
                 values[layer].append(stored.values)
@@ -147,6 +172,7 @@ class ResumedRun:
         """LD of the unpatched run, driven as patched ones are; compared with the model's own."""
         at = self.grid.positions[0]
         n = len(self.prompts)
+        self.by_row = self._arguments_by_row(at)
         rows_run = max(2, n)  # calls are noted with one row, and have to hold for several
         everyone = torch.arange(rows_run, device=self.prompts.tokens.device) % n
         calls = self._calls(at)
@@ -158,23 +184,48 @@ class ResumedRun:
             parts.append(self._read(h[:, -1], everyone[rows]))
         found = torch.cat(parts)[:n]
         expected = self.contrast.receiver.logit_difference(self.subject)
-        tolerance = self.subject.tolerance
-        if not torch.allclose(found, expected, rtol=tolerance, atol=2.5 * tolerance):
+        tolerance = self.subject.tolerance  # and of the logits' size, which may be any
+        if not torch.allclose(found, expected, rtol=tolerance, atol=tolerance * self.spread):
             raise CannotResumeError(
                 f"the resumed layers give logit differences {found.tolist()}, "
                 f"the model {expected.tolist()}"
             )
         return found
 
-    def _calls(self, at: int) -> list[Call]:
-        """How the model calls its blocks on the tokens from `at` on, over a cache cut there."""
-        cache = plain_cache()
+    def _calls(self, at: int, rows: int = 1) -> list[Call]:
+        """How the model calls its blocks on the tokens from `at` on, over a cache cut there.
+
+        The first prompt is run, in as many rows.
+        """
+        cache, first = plain_cache(), [0] * rows
         for layer in range(len(self.blocks)):
-            cache.update(self.keys[layer][:1, :, :at], self.values[layer][:1, :, :at], layer)
+            cache.update(self.keys[layer][first, :, :at], self.values[layer][first, :, :at], layer)
         calls: list[Call] = []
         with self._noting([[] for _ in self.blocks], calls):
-            self.subject.logits(self.prompts.tokens[:1, at:], past_key_values=cache)
+            self.subject.logits(self.prompts.tokens[first, at:], past_key_values=cache)
         return calls
+
+    def _arguments_by_row(self, at: int) -> set[str | int]:
+        """Arguments whose first axis counts rows times heads (BLOOM's biases of positions).
+
+        One of length 1 holds for any number of rows as it is.
+        """
+        counted = self.subject.passes.forward
+        one, two = self._calls(at)[0], self._calls(at, rows=2)[0]
+        self.subject.passes.forward = counted  # of the way, not of the method
+        lengths: list[dict[str | int, int]] = []
+        for call in (one, two):
+            named: dict[str | int, Any] = {}
+            named.update(call.keywords.items())
+            named.update(enumerate(call.arguments))
+            lengths.append(
+                {
+                    name: len(value)
+                    for name, value in named.items()
+                    if isinstance(value, Tensor) and value.dim()
+                }
+            )
+        return {name for name, length in lengths[0].items() if 1 < length == lengths[1][name] / 2}
 
     @contextmanager
     def _noting(self, inputs: list[list[Tensor]], calls: list[Call]) -> Iterator[None]:

@@ -23,8 +23,9 @@ from methods.core.hooks import (
 )
 from methods.core.memory import require_memory
 from methods.core.padding import Padded
-from methods.core.points import ALL_SITES, HEAD_SITES, Heads, Site
+from methods.core.points import Heads, Site
 from methods.core.prompts import Prompts
+from methods.core.sites import Sites, find_sites, heads_of
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class SubjectModel:
         self.bridge.eval().requires_grad_(False)
 
     @cached_property
-    def _points(self) -> dict[str, HookPoint]:
+    def points_by_name(self) -> dict[str, HookPoint]:
         """The bridge's hook points by name and alias."""
         return dict(self.bridge.hook_dict)
 
@@ -113,30 +114,7 @@ class SubjectModel:
     @cached_property
     def heads(self) -> Heads | None:
         """The attention heads, if every layer's values and weighted values can be hooked."""
-        cfg = self.bridge.cfg
-        attention = [getattr(block, "attn", None) for block in self.bridge.blocks]
-        if not all(hasattr(at, name) for at in attention for name in ("hook_v", "hook_z", "W_O")):
-            return None
-        n_kv_heads = getattr(cfg, "n_key_value_heads", None) or cfg.n_heads
-        return Heads(int(cfg.n_heads), int(n_kv_heads), int(cfg.d_head))
-
-    @property
-    def _has_queries_by_head(self) -> bool:
-        """Queries and keys can be hooked head by head, behind any norm of theirs.
-
-        Not where that norm acts on all heads at once (OLMo 2), nor where a query comes with a gate.
-        """
-        if getattr(self.bridge.cfg, "gated_q_proj", False):
-            return False
-        for block in self.bridge.blocks:
-            attention = getattr(block, "attn", None)
-            if attention is None or not (
-                hasattr(attention, "hook_q") and hasattr(attention, "hook_k")
-            ):
-                return False
-            if "q_norm" in attention.submodules and attention._qk_norm_phase != "post_reshape":
-                return False
-        return True
+        return heads_of(self.bridge)
 
     @property
     def head_output(self) -> Float[Tensor, "layer head d_head d_model"]:
@@ -144,12 +122,32 @@ class SubjectModel:
         return torch.stack([block.attn.W_O.detach().float() for block in self.bridge.blocks])
 
     @cached_property
+    def _found(self) -> Sites:
+        return find_sites(self)
+
+    @property
     def sites(self) -> frozenset[Site]:
-        """Sites that this architecture has: a parallel block has no `resid_mid`."""
-        sites = ALL_SITES if self.heads else ALL_SITES - HEAD_SITES
-        if not self._has_queries_by_head:
-            sites -= {Site.Q, Site.K}
-        return sites - {Site.RESID_MID} if self.bridge.cfg.parallel_attn_mlp else sites
+        """The sites that every layer of this model has, and that are what their name says."""
+        return self._found.offered
+
+    @cached_property
+    def _called_hooks(self) -> Collection[str]:
+        """The bridge's hooks but those at sites that a forward does not call."""
+        return self.points_by_name.keys() - self._found.silent
+
+    def check_sites(self, sites: Iterable[Site]) -> None:
+        """Looks whether the model has these sites.
+
+        Raises:
+            UserInputError: for those that it has not; says why, and in which layers.
+        """
+        wanted = set(sites)
+        missing = [site for site in Site if site in wanted - self.sites]
+        if missing:
+            raise UserInputError(
+                f"sites: {'; '.join(self._found.missing[site] for site in missing)}; "
+                f"it has {', '.join(site for site in Site if site in self.sites) or 'no site'}."
+            )
 
     def logits(
         self,
@@ -264,7 +262,7 @@ class SubjectModel:
     ) -> Float[Tensor, "row position d_model"]:
         """Token embeddings as they enter the network (scaled, where the architecture does)."""
         seen: list[Tensor] = []
-        with attached(self._points, [("hook_embed", lambda h, hook: seen.append(h))]):
+        with attached(self.points_by_name, [("hook_embed", lambda h, hook: seen.append(h))]):
             for rows in self.chunks(len(tokens)):
                 self.logits(tokens[rows])
         return torch.cat(seen)
@@ -343,13 +341,13 @@ class SubjectModel:
             added = noise
             hooks.append(("hook_embed", lambda h, hook: h + added.to(h.dtype)))
         if edit is not None:
-            self._check_sites(edit)
+            self.check_sites(site for site, _ in edit.points)
             hooks += [
                 (name, self._in_full(function))
                 for layer in range(self.n_layers)
-                for name, function in layer_hooks(edit, layer, self._points)
+                for name, function in layer_hooks(edit, layer, self._called_hooks)
             ]
-        with attached(self._points, hooks):
+        with attached(self.points_by_name, hooks):
             yield
 
     def _in_full(self, function: HookFunction) -> HookFunction:
@@ -366,28 +364,14 @@ class SubjectModel:
     @property
     def hook_names(self) -> Collection[str]:
         """Where the bridge can be hooked, aliases included."""
-        return self._points.keys()
+        return self.points_by_name.keys()
 
     def attached(self, hooks: Iterable[tuple[str, HookFunction]]) -> AbstractContextManager[None]:
         """Hooks of a caller's own in the forwards of a block, called before those of an edit."""
-        return attached(self._points, hooks)
+        return attached(self.points_by_name, hooks)
 
     @contextmanager
     def edited_layer(self, edit: Edit, layer: int) -> Iterator[None]:
         """The edit's hooks of one layer, for callers that drive a block themselves."""
-        with attached(self._points, layer_hooks(edit, layer, self._points)):
+        with attached(self.points_by_name, layer_hooks(edit, layer, self._called_hooks)):
             yield
-
-    def _check_sites(self, edit: Edit) -> None:
-        missing = {site for site, _ in edit.points} - self.sites
-        if missing:
-            why = (
-                "whose heads cannot be hooked"
-                if missing & HEAD_SITES
-                else "whose attention and MLP run in parallel"
-            )
-            raise UserInputError(
-                f"sites: {', '.join(sorted(missing))} does not exist in "
-                f"{self.bridge.cfg.architecture}, {why}; "
-                f"it has {', '.join(site for site in Site if site in self.sites)}."
-            )

@@ -164,7 +164,7 @@ def ctrl() -> Any:
         ({"model": lambda: tiny_model("llama").model}, "LlamaModel gives no logits of a next"),
         ({"model": mamba}, "MambaForCausalLM has no blocks.0.hook_attn_out"),
         ({"model": lambda: tiny_model("gpt_neox")}, "has no resid_mid, since its attention and"),
-        ({"model": ctrl}, "TransformerLens cannot read CTRLLMHeadModel"),
+        ({"model": ctrl}, r"TransformerLens [\d.]+ cannot be put around CTRLLMHeadModel"),
         ({"intervention": "a.safetensors"}, "str is no intervention"),
         *(
             ({"beta": beta}, "beta has to be a finite number")

@@ -71,7 +71,7 @@ def test_check_accepts_every_architecture(architecture: str, dtype: torch.dtype)
     activations, logits = model.activations_and_logits(some.tokens, [final])
     assert torch.equal(logits, model.unsteered_logits(some.tokens))
     residual = activations[final][:, -1]
-    norm.check(architecture, residual, some, logits, model.tolerance)
+    assert norm.fitted(architecture, residual, logits, model.tolerance).logit_scale == 1
     assert bool(norm.soft_cap) == (architecture == "gemma2")
 
 
@@ -81,4 +81,38 @@ def test_check_compares_with_the_model() -> None:
     residual = cache_of(model, some.corrupted)["blocks.2.hook_resid_post"][:, -1]
     logits = model.unsteered_logits(some.tokens)
     with pytest.raises(UnknownFinalNormError, match="its scores would be wrong"):
-        FinalNorm.of(model).check("llama", residual, some, logits, model.tolerance)
+        FinalNorm.of(model).fitted("llama", residual, logits, model.tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("architecture", ["llama", "gemma2"])
+def test_a_scale_behind_the_unembedding_is_part_of_the_map(
+    architecture: str, dtype: torch.dtype
+) -> None:
+    """Before a soft cap as behind none: the logit difference is right, and its linear parts."""
+    model, some, final = subject(architecture, dtype), prompts(), (Site.RESID_POST, 2)
+    plain = FinalNorm.of(model)
+    residual = model.activations(some.tokens, [final])[final][:, -1].float()
+    for scale in (1 / 16, 0.25, 8.0):
+        before = scale * (plain.norm(residual) @ plain.unembedding.T + plain.unembedding_bias)
+        cap = plain.soft_cap
+        logits = (cap * torch.tanh(before / cap) if cap else before).to(dtype).float()
+        norm = plain.fitted(architecture, residual, logits, model.tolerance)
+        assert norm.logit_scale == pytest.approx(scale, rel=1e-5 if model.is_exact else 5e-3)
+        ids = some.answers, some.foils
+        expected = some.logit_difference(logits)
+        assert largest_difference(norm.logit_difference(residual, *ids), expected) < (
+            1e-4 if model.is_exact else 0.02
+        ) * float(logits.abs().max())
+        linear = (residual * norm.directions(*ids, residual[:, None])[:, 0]).sum(dim=-1)
+        assert largest_difference(
+            linear + norm.constant(*ids), some.logit_difference(before)
+        ) < 0.02 * float(before.abs().max())
+
+
+def test_a_map_that_is_off_in_some_logits_is_no_scale() -> None:
+    model, some, final = subject("llama"), prompts(), (Site.RESID_POST, 2)
+    activations, logits = model.activations_and_logits(some.tokens, [final])
+    logits[:, 5] *= 1.5
+    with pytest.raises(UnknownFinalNormError, match="off by"):
+        FinalNorm.checked(model, activations[final][:, -1], logits)
