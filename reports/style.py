@@ -3,21 +3,23 @@
 Nothing global changes on import: figures are made under `drawing`, and saved in `context()`.
 """
 
+import unicodedata
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cache, wraps
+from itertools import groupby
 from typing import Any
 
 from matplotlib import rc_context, rcParamsDefault
 from matplotlib.axis import Axis
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.textpath import TextToPath
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from reports import palette
-from reports.text import shorten, visible
+from reports.text import LONGEST_TOKEN, shorten, token, visible
 
 INK = "#222222"
 MUTED = "#6b6b6b"
@@ -31,9 +33,18 @@ TINY = 6.0
 SMALL = 7.0
 NAME = 9.0
 LARGE = 11.0
+FONT = "DejaVu Sans"
+"""Comes with matplotlib, so figures are the same everywhere."""
+FURTHER_FONTS = (
+    *(f"Noto Sans CJK {region}" for region in ("SC", "JP", "KR", "TC")),
+    *("Noto Sans SC", "Noto Sans JP", "Noto Sans KR", "Source Han Sans SC", "Source Han Sans CN"),
+    *("WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback", "PingFang SC"),
+    *("Hiragino Sans GB", "Heiti TC", "Microsoft YaHei", "SimHei", "Yu Gothic", "Malgun Gothic"),
+    *("Noto Emoji", "Segoe UI Emoji", "Symbola", "Arial Unicode MS", "Unifont"),
+)
+"""For characters that the first lacks, those of them that are installed. None with pixels alone."""
 HINTING = 1.04  # on a screen letters are up to this much wider than on paper
 SETTINGS: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so figures are the same everywhere
     "font.size": FONT_SIZE,
     "text.parse_math": False,  # a prompt may contain $
     "text.color": INK,
@@ -71,7 +82,8 @@ def context() -> AbstractContextManager[None]:
     """Return the context in which every figure of this package is made and saved."""
 
     defaults: dict[Any, Any] = dict(rcParamsDefault)
-    return rc_context({key: defaults[key] for key in _KEPT} | SETTINGS)
+    fonts = {"font.family": list(families())}
+    return rc_context({key: defaults[key] for key in _KEPT} | SETTINGS | fonts)
 
 
 # A user's own style must not turn the axes of our layout; these come from matplotlib's defaults.
@@ -86,22 +98,46 @@ def diverging() -> Colormap:
 
 
 @cache
+def families() -> tuple[str, ...]:
+    """Return the fonts of figures: the first, and for what it lacks those that are installed."""
+    installed = {font.name for font in fontManager.ttflist}
+    return FONT, *(name for name in FURTHER_FONTS if name in installed)
+
+
+@cache
 def _glyphs() -> frozenset[int]:
-    return frozenset(get_font(findfont(FontProperties(family="DejaVu Sans"))).get_charmap())
+    fonts = [get_font(findfont(FontProperties(family=name))) for name in families()]
+    return frozenset().union(*(font.get_charmap() for font in fonts))
 
 
 def drawable(text: str) -> str:
-    """Return `text` with characters that the figures' font lacks written as `\\u4e2d`."""
-    glyphs = _glyphs()
-    return "".join(
-        character if ord(character) in glyphs else character.encode("unicode_escape").decode()
-        for character in text
-    )
+    """Return `text` with what the figures' fonts lack marked: `\\u4e2d`, or `\\u4e2d…` of several.
+
+    Of neighbours that no installed font has, the first one's code point stands for all.
+    """
+    glyphs, shown = _glyphs(), ""
+    for there, group in groupby(text, lambda character: ord(character) in glyphs):
+        characters = "".join(group)
+        more = "…" if len(characters) > 1 else ""
+        shown += characters if there else characters[0].encode("unicode_escape").decode() + more
+    return shown
+
+
+def token_label(text: str) -> str:
+    """Return a token as the label of an axis: drawable, and short whatever its characters are."""
+    shown = drawable(token(text))
+    return shown if len(shown) <= LONGEST_TOKEN else shown[: LONGEST_TOKEN - 1] + "…"
+
+
+def is_wide(text: str) -> bool:
+    """Whether a text has characters that are as wide as two, as Chinese ones are."""
+    return any(unicodedata.east_asian_width(character) in "WF" for character in text)
 
 
 def width_of(text: str, size: float, *, bold: bool = False) -> float:
     """Return the width in inches of `text` set in the figures' font at `size` points."""
-    font = FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal", size=size)
+    how: dict[str, Any] = {"weight": "bold" if bold else "normal", "size": size}
+    font = FontProperties(family=list(families()), **how)
     width, _, _ = TextToPath().get_text_width_height_descent(text, font, ismath=False)
     return HINTING * float(width) / 72
 

@@ -12,6 +12,8 @@ from typing import Any, TypeGuard
 import numpy as np
 from pandas import NA, DataFrame
 
+LONGEST_TOKEN = 12
+"""Characters of a token as the label of an axis."""
 MISSING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -36,7 +38,7 @@ def visible(text: str) -> str:
     )
 
 
-def token(text: str, longest: int = 12) -> str:
+def token(text: str, longest: int = LONGEST_TOKEN) -> str:
     """Return a token as axis labels show it: spaces as ␣, at most `longest` characters."""
     shown = visible(text).replace(" ", "␣")
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"

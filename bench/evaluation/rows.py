@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 
 from bench.store.records import CellRecord
-from methods.core.memory import available_memory, is_out_of_memory
+from methods.core.memory import NotEnoughMemoryError, available_memory, is_out_of_memory
 from methods.core.subject import SubjectModel
 from tasks.errors import message_of
 
@@ -74,9 +74,11 @@ def sharing(task: str, settings: Mapping[str, Any]) -> str:
 def within_memory(subject: SubjectModel, compute: Callable[[], Found]) -> Found:
     """Computes, and computes again with half the rows a forward whenever memory runs out.
 
-    The subject keeps the smaller number for what comes after.
+    The subject keeps the smaller number for what comes after. In half precision numbers depend on
+    it, so there it is not changed.
 
     Raises:
+        NotEnoughMemoryError: in half precision, if memory does not do; says what would take less.
         torch.OutOfMemoryError, MemoryError, RuntimeError: if memory does not even do for one row.
     """
     while True:
@@ -85,6 +87,13 @@ def within_memory(subject: SubjectModel, compute: Callable[[], Found]) -> Found:
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error) or subject.rows_per_forward == 1:
                 raise
+            if not subject.is_exact:
+                raise NotEnoughMemoryError(
+                    f"Memory ran out with {subject.rows_per_forward} rows a forward. In half "
+                    "precision numbers depend on the rows, so no fewer are taken by themselves: "
+                    f"`rows_per_forward: {subject.rows_per_forward // 2}` in the matrix asks for "
+                    "that, as other cells."
+                ) from error
             reason = (message_of(error).splitlines() or [""])[0]
         # Outside the handler, which would hold on to the tensors of the failed forward.
         subject.rows_per_forward = max(1, subject.rows_per_forward // 2)

@@ -104,16 +104,16 @@ class CellRunner:
             self._load(cell)
         if self.problem is not None:
             raise self.problem.with_traceback(None)
-        return self._prepared(cell.task, cell.prompts)
+        return self._prepared(cell, cell.task)
 
-    def _prepared(self, named: NamedTask, prompts: PromptCounts) -> PreparedTask:
-        asked = (named.label, prompts)
+    def _prepared(self, cell: PlannedCell, named: NamedTask) -> PreparedTask:
+        asked = (named.label, cell.prompts)
         if asked not in self.tasks:
             assert self.opened is not None
             assert self.choice is not None
             model, subject = self.opened.model, self.opened.subject
-            prepare = partial(prepare_task, named, prompts, self.matrix, model, subject)
-            setting = self.matrix.rows_per_forward
+            prepare = partial(prepare_task, named, cell.prompts, self.matrix, model, subject)
+            setting = cell.settings["rows_per_forward"]
             # The same for every task, whatever was computed before it.
             subject.rows_per_forward = PREPARING_ROWS if setting == "auto" else setting
             try:
@@ -147,8 +147,8 @@ class CellRunner:
 
     def _rows_of(self, cell: PlannedCell, task: PreparedTask, subject: SubjectModel) -> int:
         """Rows of a forward: those of the matrix, of the cells before, or what memory takes."""
-        setting = self.matrix.rows_per_forward
-        if setting != "auto":
+        setting: int | str = cell.settings["rows_per_forward"]
+        if isinstance(setting, int):
             return setting
         known = self.rows.get(sharing(cell.task.label, cell.settings), cell.rows)
         return known or rows_at_hand(subject, max(task.encoded.lengths))
@@ -169,7 +169,7 @@ class CellRunner:
                     f"the cell whose scores this one starts from failed: {cell.parent}"
                 )
             task = self.open(cell)
-            others = {other.label: self._prepared(other, cell.prompts) for other in cell.transfer}
+            others = {other.label: self._prepared(cell, other) for other in cell.transfer}
             assert self.opened is not None
             model, subject = self.opened.model, self.opened.subject
             if subject.device.type == "cuda":

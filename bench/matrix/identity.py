@@ -22,6 +22,11 @@ NUMBERS_VERSION = 4
 """Raised whenever a change of the suite changes numbers: cells of older versions run again."""
 
 
+HALF = ("float16", "bfloat16")
+ROWS_IN_HALF = {"cpu": 32, "cuda": 64}
+"""Rows of a forward in half precision, by kind of device, where a matrix leaves them open."""
+
+
 def model_settings(
     model: ModelChoice,
     digest_of: Callable[[str], str],
@@ -87,12 +92,23 @@ def settings_of(
         "localisation": matrix.localisation.model_dump(),
         **({"retrained": matrix.retrained.model_dump()} if matrix.retrained.k else {}),
         **({} if matrix.smallest_k else {"smallest_k": False}),
-        "rows_per_forward": matrix.rows_per_forward,
+        "rows_per_forward": rows_setting(matrix.rows_per_forward, model),
         "prompts": asked.prompts.model_dump(),
         "objective": asked.objective.model_dump(),
         **({"transfer": elsewhere} if elsewhere else {}),
         "parent": parent and content_of(parent),
     }
+
+
+def rows_setting(said: int | str, model: Mapping[str, Any]) -> int | str:
+    """Rows of a forward as a part of what a cell is: what the matrix says, "auto" in fp32.
+
+    In half precision numbers depend on the rows of a forward, so there they are fixed, and do not
+    follow the memory at hand.
+    """
+    if said != "auto" or not {model["dtype"], model["autocast"]}.intersection(HALF):
+        return said
+    return ROWS_IN_HALF.get(model["device"], ROWS_IN_HALF["cuda"])
 
 
 def _canonical(positions: str | list[int]) -> str | list[int]:

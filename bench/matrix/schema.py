@@ -291,7 +291,8 @@ class Matrix(_Strict):
     figures: list[str] = []
     """Which figures its report draws (`reports.figures.FIGURES`); all if none are named."""
     rows_per_forward: Count | Literal["auto"] = "auto"
-    """Prompts times strengths or points; `auto`: what memory takes (`evaluation.rows`)."""
+    """Prompts times strengths or points; `auto`: what memory takes (`evaluation.rows`), and in half
+    precision a fixed number (`matrix.identity.rows_setting`)."""
     plugins: list[str] = []
     """Files that add methods, tasks or models (`bench.plugins`); see `config.trusted`."""
     output: Annotated[str, Field(pattern=r"^[^\x00]*$")] | None = None

@@ -14,7 +14,7 @@ from pandas import DataFrame
 from bench.store.cells import Cell
 from bench.store.records import CellRecord, MetricRow, PromptRecord
 from reports import palette, style
-from reports.figures.marks import cells_of, draw_bar, draw_map, limit_of, token_names
+from reports.figures.marks import BESIDE, cells_of, draw_bar, draw_map, limit_of, token_names
 from reports.figures.panels import Panel, sheet
 from reports.load import Results, of_pair
 from reports.text import number, visible
@@ -142,7 +142,8 @@ def figure(results: Results, model: str, task: str, width: float | None = None) 
         names = token_names(one.prompt, one.positions)
         title = style.fit(visible(one.title), total - 0.5, style.SMALL)
         y_label = "layer" if leads else ""
-        image = draw_map(axes, one.scalars[0], names, limit, title=title, y_label=y_label)
+        how: dict[str, Any] = {"title": title, "y_label": y_label, "room": total - BESIDE}
+        image = draw_map(axes, one.scalars[0], names, limit, **how)
         axes.set_xlabel(style.fit(_steered(one.metrics), total - 0.5, style.FONT_SIZE))
     draw_bar(image, page.axes[-1], "scalar")
     return page.canvas

@@ -86,6 +86,7 @@ def _draw_heads(axes: Axes, one: HeadScores, room: float) -> None:
         names,
         limit_of(one.scores),
         title=style.fit(one.method, room, style.SMALL),
+        room=room,
     )
     axes.set_xlabel("\n".join(["head", *style.wrap(named, room, style.FONT_SIZE)]))
     layers, heads = zip(*strongest, strict=True)

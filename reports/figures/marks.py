@@ -20,7 +20,7 @@ from reports import palette, style
 from reports.load import Results, plain_name
 from reports.maps import ScoreMap
 from reports.palette import Look
-from reports.text import UNDEFINED, significant, token
+from reports.text import UNDEFINED, significant
 from tasks.errors import UserInputError
 
 SIZE = 5.0
@@ -35,6 +35,8 @@ HATCHED: dict[str, Any] = {
     "edgecolor": style.MUTED,
     "linewidth": 0,
 }
+BESIDE = 0.9
+"""Inches of a panel beside its map: the layers' numbers and a colour bar."""
 LEGIBLE = 5.0
 """Points of the smallest letters in a cell; where they do not fit, a dash says the sign."""
 
@@ -95,7 +97,7 @@ def token_names(prompt: PromptRecord | None, positions: Sequence[int]) -> list[s
     """Return the tokens at positions of a prompt, as they can be drawn; else their numbers."""
     tokens = prompt.tokens if prompt else []
     return [
-        style.drawable(token(tokens[position])) if 0 <= position < len(tokens) else str(position)
+        style.token_label(tokens[position]) if 0 <= position < len(tokens) else str(position)
         for position in positions
     ]
 
@@ -109,13 +111,14 @@ def draw_map(
     title: str = "",
     y_label: str = "layer",
     low: float | None = None,
-    room: float = 99.0,
+    room: float,
     size: float = style.SMALL,
 ) -> AxesImage:
     """Draw (layer, column) scores with a scale symmetric around zero; return the image.
 
     What is not finite is hatched. `low` gives the scale another lower end, whose middle then takes
-    the place of zero. In `room` inches not all columns may have room for their names.
+    the place of zero. Where not all columns have room for their names in `room` inches, some have:
+    of tokens the last one, which is the answer position's, of heads the first.
     """
     low = -limit if low is None else low
     axes.patch.set(**HATCHED)
@@ -126,8 +129,10 @@ def draw_map(
     draw_dashes(axes, (2 * values - low - limit) / (limit - low))
     n_layers, n_columns = values.shape
     every = max(1, int(np.ceil(n_columns * size / 60 / room)))
-    turned = any(len(name) > 2 for name in columns)
-    axes.set_xticks(range(0, n_columns, every), columns[::every], rotation=90 if turned else 0)
+    of_heads = all(name in ("", str(at)) for at, name in enumerate(columns))
+    ticks = range(0 if of_heads else (n_columns - 1) % every, n_columns, every)
+    turned = any(len(name) > 2 or style.is_wide(name) for name in columns)
+    axes.set_xticks(ticks, [columns[at] for at in ticks], rotation=90 if turned else 0)
     layers = range(0, n_layers, 5 if n_layers > 12 else 1)
     axes.set_yticks(layers, [str(layer) for layer in layers] if y_label else [])
     axes.tick_params(length=1.5, pad=1.5, labelsize=size)

@@ -3,13 +3,15 @@
 After Fig. 3 of 'Activation Scaling for Steering and Interpreting Language Models' (2024).
 """
 
+from typing import Any
+
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from bench.store.cells import Cell
 from reports import style
 from reports.figures.dynamic import points_of
-from reports.figures.marks import cells_of, draw_bar, draw_map, key, limit_of, token_names
+from reports.figures.marks import BESIDE, cells_of, draw_bar, draw_map, key, limit_of, token_names
 from reports.figures.panels import Panel, sheet
 from reports.figures.sweep import curves_of, draw_sweep
 from reports.load import Results, of_pair
@@ -77,8 +79,9 @@ def figure(results: Results, model: str, task: str, width: float | None = None) 
     ]
     panels = [Panel(3.7, 2.6)] * len(maps) + [Panel(3.0, 2.4)]
     page = sheet(f"{model} · {task}", lines, panels, 3.3, width, stacked=2.7)
-    for axes, one in zip(page.axes, maps, strict=False):
-        image = draw_map(axes, one.values, one.columns, limit, title=one.title)
+    for axes, one, width in zip(page.axes, maps, page.widths, strict=False):
+        how: dict[str, Any] = {"title": one.title, "room": width - BESIDE}
+        image = draw_map(axes, one.values, one.columns, limit, **how)
     draw_bar(image, page.axes[len(maps) - 1], "scalar")
     draw_sweep(page.axes[-1], cell, "train", "logit")
     return page.canvas

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from bench.store.cells import Cell
 from bench.store.records import PromptRecord
 from reports import palette, style
-from reports.text import token
 
 Quantity = Literal["logit", "probability"]
 SWEPT = {"logit": ("logit_answer", "logit_foil"), "probability": ("p_answer", "p_foil")}
@@ -65,7 +64,7 @@ def draw_sweep(
         ("answer", prompt.answer, answer, colours.answer, "-"),
         ("foil", prompt.foil, foil, colours.foil, (0, (4, 1.2))),
     ):
-        name = style.drawable(f"{what} {token(word)}")
+        name = f"{what} {style.token_label(word)}"
         axes.plot(beta, values, color=colour, linestyle=dashes, label=name)
     crossings = crossings_of(beta, answer, foil)
     axes.plot(*crossings, "o", markersize=5, markerfacecolor="white", markeredgecolor=style.INK)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 
 from reports import style
-from reports.figures.marks import draw_bar, draw_map, limit_of, token_names
+from reports.figures.marks import BESIDE, draw_bar, draw_map, limit_of, token_names
 from reports.figures.panels import Panel, canvas_of, fill, rows_of, total_of
 from reports.load import Results, of_pair
 from reports.text import number
@@ -78,12 +78,14 @@ def _draw_setting(canvas: Figure, part: SubFigure, seeds: Seeds, total: float) -
         "cosine": ("cosine between seeds", seeds.cosine.mean(axis=0)[0]),
     }
     page = fill(canvas, part, PANELS, total)
-    for axes, (name, (what, values)) in zip(page.axes, maps.items(), strict=True):
+    panels = zip(page.axes, page.widths, maps.items(), strict=True)
+    for axes, width, (name, (what, values)) in panels:
+        room = width - BESIDE
         limit = 1.0 if name == "cosine" else limit_of(values)
         if name == "tau_distance":  # 1 is no relation to the start: the middle of its scale
-            image = draw_map(axes, values, names, 2.0, title=what, low=0.0)
+            image = draw_map(axes, values, names, 2.0, title=what, low=0.0, room=room)
         else:
-            image = draw_map(axes, values, names, limit, title=what)
+            image = draw_map(axes, values, names, limit, title=what, room=room)
         draw_bar(image, axes)
         short = "mean cosine" if name == "cosine" else "τ between seeds"
         found = statistics[name]

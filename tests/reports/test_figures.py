@@ -1,6 +1,6 @@
 """Figures show the stored numbers, legibly, whatever the strings and the user's own style."""
 
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from matplotlib.text import Text
 from bench.store.layout import TENSOR_FILE
 from bench.store.results import RunStore
 from reports import palette, style
-from reports.figures import FIGURES, agreement, comparison, sweep
+from reports.figures import FIGURES, agreement, comparison, marks, sweep
 from reports.load import Results, load
 from reports.text import token
 from tasks.errors import UserInputError
@@ -87,6 +87,26 @@ def test_every_figure_is_legible_at_every_width(
         figure = FIGURES[name].figure(results, width=width, **scope)
         assert width is None or figure.get_figwidth() == pytest.approx(width)
         assert_legible(drawn(figure))
+
+
+@pytest.mark.parametrize("n_tokens", [3, 24, 61, 300])
+@pytest.mark.filterwarnings("ignore:Glyph")
+@pytest.mark.parametrize("wide", ["␣word", "中文", "a"])
+def test_labels_of_many_tokens_stand_apart_and_the_answers_is_there(
+    n_tokens: int, wide: str
+) -> None:
+    """Of heads the first one is."""
+    for names in ([wide] * (n_tokens - 1) + ["␣end"], [str(head) for head in range(n_tokens)]):
+        figure = Figure(figsize=(3.5, 2))
+        axes = figure.add_axes((0.15, 0.4, 0.8, 0.5))
+        marks.draw_map(axes, np.ones((4, n_tokens)), names, 1.0, room=2.8)
+        drawn(figure)
+        labels = [label for label in axes.get_xticklabels() if label.get_text()]
+        boxes = [label.get_window_extent().padded(-1.0) for label in labels]
+        assert not any(one.overlaps(other) for one, other in pairwise(boxes))
+        known = [label.get_text() for label in labels]
+        assert len(known) == n_tokens or n_tokens > 20
+        assert known[-1] == "␣end" if "␣end" in names else known[0] == "0"
 
 
 @pytest.mark.parametrize("method", ["attr_patch", "activ_scalar"])

@@ -1,14 +1,22 @@
 """Numbers and foreign strings as every output shows them."""
 
 import math
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
 
 import pandas as pd
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 
+from reports import style
 from reports.present import strings
-from reports.style import drawable
+from reports.style import drawable, token_label
 from reports.text import distinct, markdown, number, shorten, significant, spread, token, visible
 
 
@@ -73,8 +81,65 @@ def test_tokens_show_their_spaces_and_stay_short() -> None:
     assert shorten("short", 20) == "short"
 
 
-def test_glyphs_that_the_font_lacks_are_spelled_out() -> None:
+@pytest.fixture
+def no_further_fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As where no font for Chinese is installed."""
+    monkeypatch.setattr(style, "FURTHER_FONTS", ())
+    for known in (style.families, style._glyphs):
+        known.cache_clear()
+    yield
+    for known in (style.families, style._glyphs):
+        known.cache_clear()
+
+
+@pytest.mark.usefixtures("no_further_fonts")
+def test_glyphs_that_no_font_has_are_short_and_marked() -> None:
+    """One by its code point, of several the first; a token never takes more than its 12 letters."""
     assert drawable("é ␣ 中") == "é ␣ \\u4e2d"
+    assert drawable("a中文字 b") == "a\\u4e2d… b"
+    for text in ("中" * 40, "🧠" * 9, "a中b文c字d中", "\U000e0067中"):
+        assert len(token_label(text)) <= 12
+        assert "…" in token_label(text)
+    assert token_label("中") == "\\u4e2d"
+
+
+@pytest.mark.usefixtures("no_further_fonts")
+def test_a_font_that_has_them_is_used_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One made for the purpose, of a single character."""
+    builder = FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder([".notdef", "zhong"])
+    builder.setupCharacterMap({0x4E2D: "zhong"})
+    pen = TTGlyphPen(None)
+    for at, point in enumerate([(100, 0), (100, 800), (900, 800), (900, 0)]):
+        (pen.lineTo if at else pen.moveTo)(point)
+    pen.closePath()
+    builder.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "zhong": pen.glyph()})
+    builder.setupHorizontalMetrics({".notdef": (500, 0), "zhong": (1000, 100)})
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": "One Character", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(tmp_path / "one.ttf")
+    monkeypatch.setattr(fontManager, "ttflist", [*fontManager.ttflist])
+    fontManager.addfont(tmp_path / "one.ttf")
+    monkeypatch.setattr(style, "FURTHER_FONTS", ("Not There", "One Character"))
+    style.families.cache_clear()
+    style._glyphs.cache_clear()
+    assert style.families() == (style.FONT, "One Character")
+    assert drawable("é中文") == "é中\\u6587"
+    assert style.width_of("中", 10) > style.width_of("i", 10) * 2
+
+    @style.drawing
+    def figure() -> Figure:
+        made = Figure(figsize=(2, 2))
+        made.add_subplot().set_title("é中")
+        return made
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns of a glyph that is missing
+        figure().savefig(tmp_path / "one.pdf")
 
 
 def test_markdown_is_inert() -> None:

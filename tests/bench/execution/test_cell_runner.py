@@ -47,6 +47,30 @@ def test_rows_follow_from_memory_unless_the_matrix_says_them(
     assert rows_of(run_matrix(said, tmp_path / "said")) == [3]
 
 
+@pytest.mark.parametrize("half", [{"dtype": "bfloat16"}, {"autocast": "bfloat16"}])
+def test_in_half_precision_rows_do_not_follow_the_memory_at_hand(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half: dict[str, str]
+) -> None:
+    """They are a part of what a cell is; where memory does not do, the cell says what would."""
+    monkeypatch.setattr(module, "rows_at_hand", lambda *_: pytest.fail("asked for memory"))
+    models = [{"name": str(tiny_folder), "device": "cpu", **half}]
+    outcome = run_matrix(matrix_of(tiny_folder, models=models), tmp_path / "run")
+    assert rows_of(outcome) == [32]
+    (cell,) = expand(matrix_of(tiny_folder, models=models), model_digest, lambda device: "cpu")
+    assert cell.settings["rows_per_forward"] == 32
+    (plain,) = expand(matrix_of(tiny_folder), model_digest, lambda device: "cpu")
+    assert plain.settings["rows_per_forward"] == "auto"
+
+    def greedy(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(module, "compute_cell", greedy)
+    (failed,) = run_matrix(matrix_of(tiny_folder, models=models), tmp_path / "again").failed
+    assert failed.error is not None
+    assert "with 32 rows a forward" in failed.error.message
+    assert "`rows_per_forward: 16`" in failed.error.message
+
+
 def test_what_is_added_has_the_rows_of_what_is_there(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
