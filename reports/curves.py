@@ -104,6 +104,17 @@ def curves(results: Results, model: str, task: str, kind: Kind) -> list[Curve]:
     return found
 
 
+@once
+def control_draws(results: Results, model: str, task: str, kind: Kind) -> list[Curve]:
+    """Return the curve of every draw of every control that stores one, over whatever x it has."""
+    return [
+        curve_of(results, label, [record], kind)
+        for label, group in group_cells(results.of(model, task)).items()
+        for record in group
+        if record.control and values_of(results, record, kind) is not None
+    ]
+
+
 def curve_of(results: Results, label: str, records: list[CellRecord], kind: Kind) -> Curve:
     """Return the curve of cells that store one over the same x, each prompt once."""
     x = _x_of(records[0], kind)

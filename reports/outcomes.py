@@ -136,10 +136,17 @@ def _outcomes(
         known = [(record, values) for record, values in stored if values is not None]
         if known:
             records, values = zip(*known, strict=True)
-            prompts, seen, sums = gathered([prompts_of(one, split) for one in records], values)
-            e_0, f = sums / np.maximum(seen, 1)
-            found[label] = Outcome(label, records, prompts, seen, e_0, f)
+            found[label] = outcome_of(label, records, values, split)
     return found
+
+
+def outcome_of(
+    label: str, records: Sequence[CellRecord], values: Sequence[Values], split: str
+) -> Outcome:
+    """Return the outcome of cells; `values` (2, prompt) of each are the terms of E_0 and F."""
+    prompts, seen, sums = gathered([prompts_of(one, split) for one in records], values)
+    e_0, f = sums / np.maximum(seen, 1)
+    return Outcome(label, tuple(records), prompts, seen, e_0, f)
 
 
 def gathered(

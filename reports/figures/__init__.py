@@ -54,6 +54,10 @@ FIGURES: dict[str, FigureEntry] = {
         "does it know where? E_0 of the k strongest points alone, all at one price",
         data="reports.figures.curves:localisation_data",
     ),
+    "retrained": FigureEntry(
+        "reports.figures.retrained:figure",
+        "scalars trained anew at the strongest points, and at random and matched ones",
+    ),
     "sparsity": FigureEntry(
         "reports.figures.curves:sparsity",
         "E_0 on test when only the k strongest points are left, with the area under each curve",

@@ -1,25 +1,27 @@
 """Curves of E_0: over the k strongest points, and over the price paid.
 
 `sparsity`: the k strongest points, each with a strength tuned for Psi. `localisation`: the same at
-one price, controls as a band. `price`: all points, E_0 against what was paid on test.
+one price. `price`: all points, E_0 against what was paid on test. Both have controls as a band,
+from the worst of their draws to the best.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
-from pandas import DataFrame
+from pandas import DataFrame, concat
 
 from bench.store.records import MAIN_PRICE
 from reports import style
-from reports.curves import Curve, Kind, curves
+from reports.curves import Curve, Kind, control_draws, curves
 from reports.figures.marks import look_of, marker_of
 from reports.figures.panels import canvas_of, legend
 from reports.floor import floor_of
 from reports.load import Results, of_pair
+from reports.outcomes import main_split
 from reports.palette import base_name
 from reports.text import MINUS, number, shorten
 from tasks.errors import UserInputError
@@ -57,9 +59,26 @@ def price_data(results: Results, model: str, task: str) -> DataFrame:
     """Return what `sparsity_data` does at every price on train; -F is the price paid on test.
 
     `floor` is the least price at which a prompt of the task can be flipped, a mean over prompts.
+    The last rows are single draws of controls at the price at which methods are ranked (`draw`).
     """
-    known = _known(results, model, task, "price_curve")
-    return _data(known, "price").assign(floor=floor_of(results, model, task))
+    frame = _data(_known(results, model, task, "price_curve"), "price")
+    drawn = DataFrame(_draws(results, model, task))
+    if len(drawn):
+        frame = concat([frame, drawn.assign(price=MAIN_PRICE, control=True)])
+    return frame.assign(floor=floor_of(results, model, task))
+
+
+def _draws(results: Results, model: str, task: str) -> list[dict[str, Any]]:
+    """E_0 and F of every draw of every control at the price at which methods are ranked."""
+    records = results.of(model, task)
+    split = main_split(records)
+    return [
+        {"method": record.method, "draw": record.draw, "E_0": row.E_0, "F": row.F}
+        for record in records
+        if record.control
+        for row in record.metrics
+        if (row.split, row.price) == (split, MAIN_PRICE)
+    ]
 
 
 def _data(known: Sequence[Curve], x: str) -> DataFrame:
@@ -112,19 +131,22 @@ def sparsity(results: Results, model: str, task: str, width: float | None = None
 @of_pair
 @style.drawing
 def localisation(results: Results, model: str, task: str, width: float | None = None) -> Figure:
-    """Return E_0 on test against k (log axis), all at one price; dotted are controls.
+    """Return E_0 on test against k (log axis), all at one price.
 
-    The legend has the share of the unsteered E_0 that is made up for, averaged over log k, best
-    first. Errors as `localisation_data`.
+    The grey band has all draws of all controls. The legend has the share of the unsteered E_0 that
+    is made up for, averaged over log k, best first. Errors as `localisation_data`.
     """
     known = _known(results, model, task, "localisation")
     price = _price_of(results, model, task)
     lines = [
         f"does it know where? only the k strongest points are steered, at {price:g} nats on train; "
-        "bands: 95 % over prompts; dotted: controls"
+        "coloured bands: 95 % over prompts"
     ]
     canvas, axes = _axes(known, f"{model} · {task}", lines, width)
-    for one in known:
+    draws = control_draws(results, model, task, "localisation")
+    at = {k: [one.mean[one.x.index(k)] for one in draws if k in one.x] for k in known[0].x}
+    _band(axes, {k: values for k, values in at.items() if values}, len(draws))
+    for one in _methods(known):
         area = number(one.made_up(one.area), 2)
         _draw(axes, results, one, one.x, area, canvas.get_figwidth())
     return _finished(canvas, axes, known, "k strongest points left", "area (share made up for)")
@@ -135,14 +157,16 @@ def localisation(results: Results, model: str, task: str, width: float | None = 
 def price(results: Results, model: str, task: str, width: float | None = None) -> Figure:
     """Return E_0 on test against the price paid there (log axis), all points acting.
 
-    The dotted vertical line is the floor of the task: the least price at which a prompt can be
-    flipped, a mean over prompts. The dashed one is the unsteered model, the thin one the price at
-    which methods are ranked. Errors as `price_data`.
+    The grey band has every control's curve, read at its ends beyond what it paid; a dot is one draw
+    at the price at which methods are ranked. The dotted vertical line is the floor of the task: the
+    least price at which a prompt can be flipped, a mean over prompts. The dashed one is the
+    unsteered model, the thin one the price at which methods are ranked. Errors as `price_data`.
     """
     known = _known(results, model, task, "price_curve")
     lines = ["does it steer? all points act; strengths are chosen on train for each price"]
     canvas, axes = _axes(known, f"{model} · {task}", lines, width)
-    for one in known:
+    _draw_controls(axes, results, model, task)
+    for one in _methods(known):
         area = number(one.made_up(one.area), 2)
         _draw(axes, results, one, np.maximum(one.paid, 1e-3), area, canvas.get_figwidth())
     floor = floor_of(results, model, task)
@@ -151,6 +175,39 @@ def price(results: Results, model: str, task: str, width: float | None = None) -
     axes.axvline(MAIN_PRICE, linestyle="-", **{**how, "linewidth": 0.4})
     label = f"price paid on test, {MINUS}F in nats"
     return _finished(canvas, axes, known, label, "area (share made up for)")
+
+
+def _methods(known: Sequence[Curve]) -> list[Curve]:
+    """The curves that are drawn as lines: all, where there is no method."""
+    return [one for one in known if not one.control] or [*known]
+
+
+def _draw_controls(axes: Axes, results: Results, model: str, task: str) -> None:
+    """A band from the worst control's price curve to the best, and the draws at the main price."""
+    draws = control_draws(results, model, task, "price_curve")
+    if draws:
+        paid = [np.maximum(np.maximum.accumulate(one.paid), 1e-3) for one in draws]
+        prices = np.geomspace(min(map(np.min, paid)), max(map(np.max, paid)), 50)
+        read = [
+            np.interp(np.log(prices), np.log(x), one.mean)
+            for x, one in zip(paid, draws, strict=True)
+        ]
+        _band(axes, dict(zip(prices.tolist(), np.transpose(read), strict=True)), len(draws))
+    dots = _draws(results, model, task)
+    how: dict[str, Any] = {"color": style.MUTED, "marker": ".", "markersize": 2.5, "alpha": 0.6}
+    label = f"a draw of a control at {MAIN_PRICE:g} nats"
+    if dots:
+        x, y = zip(*((max(-one["F"], 1e-3), one["E_0"]) for one in dots), strict=True)
+        axes.plot(x, y, linestyle="none", label=label, **how)
+
+
+def _band(axes: Axes, at: Mapping[float, ArrayLike], n_draws: int) -> None:
+    """What controls reach at every x, from the worst of their draws to the best."""
+    if at:
+        ends = [(float(np.min(values)), float(np.max(values))) for values in at.values()]
+        how: dict[str, Any] = {"color": style.FAINT, "alpha": 0.55, "linewidth": 0, "zorder": 0}
+        label = f"controls, worst to best of {n_draws} draws"
+        axes.fill_between([*at], *np.transpose(ends), label=label, **how)
 
 
 def _axes(

@@ -20,7 +20,7 @@ DATA, TABLE = "results.json", "leaderboard.csv"
 MARK = (
     "<!-- Made by `python -m bench publish` from results.json beside it; not written by hand. -->"
 )
-PICTURES = ("price", "localisation")
+PICTURES = ("price", "localisation", "retrained")
 """Figures of every task."""
 
 

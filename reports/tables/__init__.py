@@ -52,6 +52,10 @@ TABLES: dict[str, TableEntry] = {
         "reports.tables.curves:localisation",
         "area under the curve over the k strongest points at one price: does it know where?",
     ),
+    "retrained": TableEntry(
+        "reports.tables.retrained:table",
+        "scalars trained anew at the strongest points: do random and matched ones steer as well?",
+    ),
     "sparsity": TableEntry(
         "reports.tables.curves:sparsity",
         "area under the sparsity curve of every method",

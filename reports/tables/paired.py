@@ -68,20 +68,25 @@ def compared(results: Results, model: str, task: str) -> list[dict[str, Any]]:
 @once
 def compared_at_few_points(results: Results, model: str, task: str) -> list[dict[str, Any]]:
     """Return the rows of one model and task when the strongest points act alone."""
-    return rows_of(results, model, task, outcomes_of_few_points(results, model, task))
+    few = outcomes_of_few_points(results, model, task)
+    return rows_of(results, model, task, few, all_points=False)
 
 
 def rows_of(
-    results: Results, model: str, task: str, found: dict[str, Outcome]
+    results: Results, model: str, task: str, found: dict[str, Outcome], *, all_points: bool = True
 ) -> list[dict[str, Any]]:
-    """Return the rows of methods and controls by label, on the main split of a model and task."""
+    """Return the rows of methods and controls by label, on the main split of a model and task.
+
+    Without `all_points` the outcomes are those of some points alone: the stored price curves, which
+    are of all points, then say nothing of a common price.
+    """
     split = main_split(results.of(model, task))
     pairs = [on_shared_prompts(*pair) for pair in _pairs(found)]
     p = np.array([_p(*pair) for pair in pairs])
     family = int(np.isfinite(p).sum())
     where = {"model": model, "task": task, "split": split}
     return [
-        where | _row(results, a, b, float(raw), float(adjusted), family)
+        where | _row(results if all_points else None, a, b, float(raw), float(adjusted), family)
         for (a, b), raw, adjusted in zip(pairs, p, holm(p), strict=True)
     ]
 
@@ -102,7 +107,7 @@ def _p(a: Outcome, b: Outcome) -> float:
 
 
 def _row(
-    results: Results, a: Outcome, b: Outcome, p: float, p_holm: float, family: int
+    results: Results | None, a: Outcome, b: Outcome, p: float, p_holm: float, family: int
 ) -> dict[str, Any]:
     row: dict[str, Any] = {"method_a": a.label, "method_b": b.label, "n_prompts": len(a.prompts)}
     if not a.prompts:
@@ -124,7 +129,9 @@ def _draws_beaten(a: Outcome, b: Outcome) -> float | None:
     return float((a.mean > b.per_seed).mean()) if b.control else None
 
 
-def _verdict(results: Results, a: Outcome, b: Outcome, difference: float, p_holm: float) -> str:
+def _verdict(
+    results: Results | None, a: Outcome, b: Outcome, difference: float, p_holm: float
+) -> str:
     if not p_holm < LEVEL:
         return NOT_TOLD_APART
     if prices_differ(a, b) and not _holds_at_one_price(results, a, b, difference):
@@ -142,8 +149,13 @@ def prices_differ(a: Outcome, b: Outcome) -> bool:
     return high >= SAME_PRICE * low and high > 0
 
 
-def _holds_at_one_price(results: Results, a: Outcome, b: Outcome, difference: float) -> bool:
-    """Whether the same one is told apart at the lower of the two prices paid on these prompts."""
+def _holds_at_one_price(results: Results | None, a: Outcome, b: Outcome, difference: float) -> bool:
+    """Whether the same one is told apart at the lower of the two prices paid on these prompts.
+
+    False where nothing is stored of other prices (`results` is None).
+    """
+    if results is None:
+        return False
     price = min(a.paid, b.paid)
     read = [e_0_at_price(results, one, price) for one in (a, b)]
     if read[0] is None or read[1] is None:

@@ -197,7 +197,7 @@ def make_cell(
     shared = {"split": "test", "beta": [1.0] * len(SPARSE), "E_0": e_0, "area": -1.0}
     paid = (0.4 * share).tolist()
     of_train = {"E_0_train": e_0, "paid_train": paid}
-    curves = {
+    curves: dict[str, Any] = {
         "sparsity": {**shared, "k": SPARSE, "F": (-0.4 * share).tolist(), "E_0_train": e_0},
         "localisation": {**shared, **of_train, "k": SPARSE, "price": 0.3, "paid": paid},
         "price_curve": {
@@ -205,6 +205,14 @@ def make_cell(
             "reached": [True] * len(SPARSE),
         },
     }
+    supports = ("strongest",) if control else ("strongest", "other positions", "other layers")
+    of_one = {"k": 16, "draw": 0, "price": 0.3, "beta": 1.0, "E_0_train": -1.0, "paid_train": 0.3}
+    curves["retrained"] = [
+        {**of_one, "support": support, "E_0": e_0[-place], "paid": paid[-place]}
+        for place, support in enumerate(supports, start=1)
+    ]
+    for kind in ("ld", "kl"):
+        tensors[f"retrained.{kind}"] = tensors[f"sparsity.{kind}"][:, : -len(supports) - 1 : -1]
     record = CellRecord.model_validate(record.model_dump() | curves)
     for split, ld, prompt in (("train", -1.2, 0), ("test", -1.8, 1)):
         tensors[f"sweep.{split}.prompt"] = np.array([prompt])

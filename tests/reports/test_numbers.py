@@ -23,6 +23,7 @@ DRAWN = {
         "sparsity": "xy",
         "localisation": "xy",
         "price": "xy",
+        "retrained": "x",
         "stability": "x",
     },
     **{"overlap": "xy", "scatter": "xy", "maps": "", "agreement": "", "agreement_pooled": ""},

@@ -27,10 +27,13 @@ from reports.write import ReportOptions, file_names, stem_of, write_report, writ
 from tasks.errors import UserInputError
 from tests.reports.conftest import HOSTILE, make_cell, make_failure
 
-PAIR_TABLES = (*("agreement", "leaderboard", "localisation", "paired", "price_curve", "sparsity"),)
+PAIR_TABLES = (
+    *("agreement", "leaderboard", "localisation", "paired", "price_curve", "retrained"),
+    "sparsity",
+)
 PER_TASK = (
     *("agreement", "comparison", "leaderboard", "localisation", "maps", "overlap", "price"),
-    *("scatter", "sparsity"),
+    *("retrained", "scatter", "sparsity"),
 )
 FORMATS = ("csv", "pdf", "png", "svg")
 VOID = {"meta", "img", "br", "link", "input"}
@@ -143,7 +146,7 @@ def test_the_page_tells_of_failures_notes_and_undefined_values_and_describes_its
     ):
         assert said in page.text
     images = [attributes for tag, attributes in page.tags if tag == "img"]
-    assert len(images) == 2 * 9 + 1 + 2
+    assert len(images) == 2 * 10 + 1 + 2
     assert all(image["alt"] for image in images)
     assert index.stat().st_size < 7_000_000
 
