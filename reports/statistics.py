@@ -47,14 +47,14 @@ def interval(
     if units.ndim != 1 or len(units) < 2 or not np.isfinite(units).all():
         return UNDEFINED
     weighs = np.ones(len(units)) if weights is None else np.asarray(weights) / np.max(weights)
-    drawn = _weights(len(units), resamples)
+    drawn = bootstrap_weights(len(units), resamples)
     low, high = np.percentile((drawn @ (weighs * units)) / (drawn @ weighs), PERCENTILES)
     return float(low), float(high)
 
 
 @cache
-def _weights(units: int, resamples: int) -> Values:
-    """(resample, unit): how much each unit weighs in each bootstrap draw."""
+def bootstrap_weights(units: int, resamples: int = RESAMPLES) -> Values:
+    """Return (resample, unit): how much each unit weighs in each bootstrap draw."""
     generator = np.random.default_rng([units, 1979])
     chosen = generator.integers(units, size=(resamples, units))
     weights = np.zeros((resamples, units))

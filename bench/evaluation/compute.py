@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bench.evaluation.attribution import checked, method_tensors
 from bench.evaluation.beta import tune_beta
+from bench.evaluation.circuit import measure_circuits
 from bench.evaluation.evaluate import minimality_of
 from bench.evaluation.finding import find
 from bench.evaluation.localisation import localise
@@ -26,6 +27,7 @@ from bench.evaluation.sparsity import sparsity_curve
 from bench.evaluation.split import Split
 from bench.evaluation.transfer import evaluate_elsewhere
 from bench.matrix.cells import PlannedCell
+from bench.matrix.schema import Circuit
 from bench.models.load import LoadedModel
 from bench.store.cells import Tensors as Tensors
 from bench.store.interventions import kind_of
@@ -192,6 +194,10 @@ def _curves(
         "sparsity": (
             bool(stages.sparsity.points),
             lambda: sparsity_curve(subject, task, of, scores, objective, stages.sparsity.points),
+        ),
+        "circuit": (
+            stages.circuit is not None,
+            lambda: measure_circuits(subject, task, scores, stages.circuit or Circuit(), seed),
         ),
     }
     results: dict[str, Any] = {}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from jaxtyping import Float
+from torch import Tensor
 
 from bench.evaluation.split import Split
 from bench.matrix.named import NamedTask
@@ -26,11 +29,15 @@ class PreparedTask:
         encoded: prompts as strings and token ids.
         grid: the intervention points.
         splits: train, test and, if there are prompts for it, shifted.
+        random_circuits: logit differences in random circuits, by what they were drawn by.
     """
 
     encoded: EncodedTask
     grid: PointGrid
     splits: dict[str, Split]
+    random_circuits: dict[tuple[int, ...], Float[Tensor, "kind draw prompt"]] = field(
+        default_factory=dict
+    )
 
     @property
     def train(self) -> Split:

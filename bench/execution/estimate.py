@@ -30,6 +30,8 @@ LAYERS = {"smollm2-135m": (30, 9), "gpt2": (12, 12), "gpt2-xl": (48, 25), "pythi
 """Layers and heads of the suite's own models, which need not be on this machine."""
 PRICED_STRENGTHS, FURTHER_PRICE = 14, 5
 """Strengths that a price runs every train prompt at, with both signs; and every further price."""
+CIRCUITS = 28
+"""Runs a test prompt of the circuits of both orders, with those of all other nodes; about."""
 ANY_LAYERS, ANY_LENGTH = (12, 12), (24, 16)
 """Of a model that is not here, and of a task that gives no prompts."""
 
@@ -95,7 +97,8 @@ def _priced(cell: PlannedCell) -> float:
         1 if cell.method.method.control else 1 + 2 * retrained.draws
     )
     steps: float = 2 * (1 + BACKWARD) * retrained.steps * min(retrained.train, train)
-    return rows + supports * (steps + one_price + 2 * test)
+    rows += supports * (steps + one_price + 2 * test)
+    return rows + (CIRCUITS + 2 * stages.circuit.draws) * test if stages.circuit else rows
 
 
 def _fitted(cell: PlannedCell, layers: tuple[int, int], length: tuple[int, int]) -> float:

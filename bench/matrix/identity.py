@@ -91,6 +91,7 @@ def settings_of(
         "prices": matrix.prices.model_dump(),
         "localisation": matrix.localisation.model_dump(),
         **({"retrained": matrix.retrained.model_dump()} if matrix.retrained.k else {}),
+        **({"circuit": matrix.circuit.model_dump()} if matrix.circuit else {}),
         **({} if matrix.smallest_k else {"smallest_k": False}),
         "rows_per_forward": rows_setting(matrix.rows_per_forward, model),
         "prompts": asked.prompts.model_dump(),

@@ -227,6 +227,17 @@ class Retrained(_Strict):
     price: Price = MAIN_PRICE
 
 
+class Circuit(_Strict):
+    """How much of a task the nodes do that a method scores highest (`bench.evaluation.circuit`)."""
+
+    over_positions: Literal["sum", "sum_of_sizes"] = "sum"
+    """A node's score: the sum of its points' scores over positions, or of their sizes."""
+    draws: Annotated[Number, Field(le=10_000)] = 30
+    """Random circuits that one is tested against; a test of fewer than 29 cannot tell."""
+    share: Annotated[float, Field(gt=0, lt=1), BeforeValidator(_no_truth)] = 0.1
+    """Of the nodes, in the circuits that are tested."""
+
+
 class Stages(NamedTuple):
     """What is measured of a fitted intervention."""
 
@@ -235,6 +246,7 @@ class Stages(NamedTuple):
     prices: Prices
     localisation: Localisation
     retrained: Retrained
+    circuit: Circuit | None
     smallest_k: bool
 
     @property
@@ -248,6 +260,7 @@ class Stages(NamedTuple):
         return self._replace(
             prices=Prices(at=[MAIN_PRICE] if MAIN_PRICE in at else at[:1], curve=False),
             localisation=self.localisation.model_copy(update={"k": [MAIN_K] if MAIN_K in k else k}),
+            circuit=self.circuit and self.circuit.model_copy(update={"draws": 0}),
             smallest_k=False,
             sweep=None,
         )
@@ -285,6 +298,8 @@ class Matrix(_Strict):
     prices: Prices = Prices()
     localisation: Localisation = Localisation()
     retrained: Retrained = Retrained()
+    circuit: Circuit | None = None
+    """`{}` measures circuits; without it they are not."""
     smallest_k: bool = True
     """Search for the smallest number of parameters that keeps 90 % of the gain in E_0."""
     agreement: Agreement = Agreement()
@@ -307,6 +322,7 @@ class Matrix(_Strict):
             self.prices,
             self.localisation,
             self.retrained,
+            self.circuit,
             self.smallest_k,
         )
 

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from bench.store.circuit_record import CircuitRecord
 from bench.store.json_values import PlainDict
 
 FORMAT: Literal[2] = 2
@@ -395,6 +396,7 @@ class CellRecord(StrictRecord):
     retrained: list[RetrainedRow] = []
     sparsity: SparsityRecord | None = None
     finding: list[FindingRecord] = []
+    circuit: CircuitRecord | None = None
     top_tokens: dict[str, str] = {}
     notes: Notes = []
 

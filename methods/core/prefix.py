@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from methods.core.hooks import Edit
 from methods.core.intervention import Intervention
 from methods.core.memory import NotEnoughMemoryError, is_out_of_memory, require_memory
 from methods.core.points import PointGrid
@@ -121,8 +122,20 @@ class Prefix:
             beta: its strength in each row.
         """
         first = None if self.first is None else self.first[rows]
-        mask = None if self.mask is None else self.mask[rows]
         edit = None if intervention is None else intervention.at(beta, self.length, first)
+        return self.logits(subject, rows, edit)
+
+    def logits(
+        self, subject: SubjectModel, rows: Int[Tensor, " row"], edit: Edit | None
+    ) -> Float[Tensor, "row vocab"]:
+        """Logits of one forward under the caller's grad mode.
+
+        Args:
+            subject: the model.
+            rows: which prompt each row of the forward is.
+            edit: what is done to activations; it sees positions from `length` on.
+        """
+        mask = None if self.mask is None else self.mask[rows]
         cache = self._cache(rows) if self.length else None
         tokens = self.tokens[rows, self.length :]
         return subject.logits(tokens, edit, past_key_values=cache, mask=mask)

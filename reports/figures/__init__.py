@@ -63,6 +63,10 @@ FIGURES: dict[str, FigureEntry] = {
         "E_0 on test when only the k strongest points are left, with the area under each curve",
         data="reports.figures.curves:sparsity_data",
     ),
+    "circuit": FigureEntry(
+        "reports.figures.circuit:figure",
+        "circuit faithfulness over the share of nodes kept, and of all other nodes",
+    ),
     "finding": FigureEntry(
         "reports.figures.finding:figure",
         "does finding go with steering? AUROC for known circuits against E_0 at one price",

@@ -60,6 +60,11 @@ TABLES: dict[str, TableEntry] = {
         "reports.tables.curves:sparsity",
         "area under the sparsity curve of every method",
     ),
+    "circuit": TableEntry(
+        "reports.tables.circuit:table",
+        "how much of a task the highest nodes of every method do: CPR, CMD, and against chance",
+        shown="reports.tables.circuit:shown",
+    ),
     "stability": TableEntry(
         "reports.tables.stability:table",
         "Kendall's tau between every two seeds of a method",

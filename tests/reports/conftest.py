@@ -269,6 +269,7 @@ def make_agreement(task: str, methods: Sequence[str]) -> pd.DataFrame:
 
 MISSING: dict[str | tuple[str, str], str] = {
     ("stability", "ccc"): "two seeds",
+    "circuit": "stores no circuits",
     "fig2": "no grid of settings",
     "fig3": "trained on a single prompt",
     "fig4": "several seeds",

@@ -53,6 +53,7 @@ def finished(cell: PlannedCell, seconds: float) -> CellRecord:
             "localisation": {},
             "retrained": {"k": [2], "draws": 1},
         },
+        {"methods": ["dla"], "circuit": {}},
     ],
 )
 def test_cells_take_about_as_many_rows_as_they_are_said_to(

@@ -1,0 +1,59 @@
+"""What a cell's record says of circuits: their faithfulness, and tests against random ones."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Order = Literal["signed", "absolute"]
+"""By which nodes are taken: the largest score first, or the largest |score|."""
+
+
+class _Record(BaseModel):
+    """As all records (`bench.store.records.StrictRecord`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+
+
+class CircuitCurve(_Record):
+    """Faithfulness f of the circuits of one order, at each `k` of the record.
+
+    `f_without` is that of all nodes but these. `CPR` is the area under f over the share of nodes,
+    `CMD` that under |1 - f|, and `CPR_log` and `CMD_log` their means over log k. NaN where the two
+    runs do not differ enough. `sufficient` counts the random circuits that come less near f = 1,
+    `necessary` those without which f stays nearer to 1; `p_*` are of the binomial test that more
+    than 0.9 of all random circuits do. None where none were drawn.
+    """
+
+    order: Order
+    f: list[float]
+    f_without: list[float]
+    CPR: float
+    CMD: float
+    CPR_log: float
+    CMD_log: float
+    sufficient: int | None = None
+    p_sufficient: float | None = None
+    necessary: int | None = None
+    p_necessary: float | None = None
+
+
+class CircuitRecord(_Record):
+    """Circuits of the nodes that a method scores highest (`bench.evaluation.circuit`).
+
+    `ld_clean` and `ld_corrupted` are means over the prompts of `split`; `k` nodes of `n_nodes` are
+    kept at each `share`. Circuits of `tested_k` nodes are tested against `draws` random ones.
+    """
+
+    split: str
+    n_nodes: int
+    ld_clean: float
+    ld_corrupted: float
+    share: list[float]
+    k: list[int]
+    curves: list[CircuitCurve]
+    tested_k: int = 0
+    draws: int = 0
+
+    def curve(self, order: Order) -> CircuitCurve:
+        """The curve of an order."""
+        return next(curve for curve in self.curves if curve.order == order)

@@ -1,0 +1,115 @@
+"""Circuit faithfulness f over the share of nodes: of the highest nodes alone, and without them."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pandas import DataFrame
+
+from bench.store.circuit_record import Order
+from reports import style
+from reports.circuits import Circuits, circuits
+from reports.figures.marks import look_of, marker_of
+from reports.figures.panels import Panel, Sheet, legend, sheet
+from reports.load import Results, of_pair
+from reports.palette import base_name
+from reports.text import number, shorten
+from tasks.errors import UserInputError
+
+KINDS = ("with these nodes alone", "without these nodes")
+LIMITS = (-0.5, 1.5)
+"""Of the axis of f, which is not clipped itself."""
+
+
+@of_pair
+def data(results: Results, model: str, task: str, order: Order = "signed") -> DataFrame:
+    """Return method, control, order, kind, share, k, and f with its 95 % over prompts, a row each.
+
+    `order` is `signed` (the largest score first) or `absolute` (the largest |score|). Raises
+    UserInputError where no cell stores circuits: they are measured on request.
+    """
+    rows: list[dict[str, Any]] = []
+    for one in _known(results, model, task, order):
+        for kind, name in enumerate(KINDS):
+            low, high = one.interval_of_f(kind)
+            for place, share in enumerate(one.first.share):
+                rows.append(
+                    {
+                        **{"method": one.label, "control": one.control, "order": order},
+                        **{"kind": name, "share": share, "k": one.first.k[place]},
+                        **{"f": one.mean_f(kind)[place], "low": low[place], "high": high[place]},
+                    }
+                )
+    return DataFrame(rows)
+
+
+def _known(results: Results, model: str, task: str, order: Order) -> list[Circuits]:
+    found = circuits(results, model, task, order)
+    if not found:
+        raise UserInputError(
+            f"{model} · {task} stores no circuits; a matrix with `circuit: {{}}` measures them"
+        )
+    return sorted(found, key=lambda one: -one.area("CPR"))
+
+
+@of_pair
+@style.drawing
+def figure(
+    results: Results, model: str, task: str, order: Order = "signed", width: float | None = None
+) -> Figure:
+    """Return f against the share of nodes (log axis): of circuits, and of all other nodes.
+
+    The legend has CPR, the area under the left curve over a linear share, best first; dotted are
+    controls. Arguments and errors as `data`.
+    """
+    known = _known(results, model, task, order)
+    ranked = "largest score" if order == "signed" else "largest |score|"
+    lines = [
+        f"the nodes of {ranked} run as they are, all others hold the corrupted run's activations; "
+        "f = 1: as the model does; bands: 95 % over prompts; dotted: controls"
+    ]
+    height = 2.4 + 0.155 * (len(known) + 1) / 2
+    panels = [Panel(3.1, 2.6)] * 2
+    drawn = sheet(f"{model} · {task}", lines, panels, height, width)
+    for kind, axes in enumerate(drawn.axes):
+        _frame(axes, KINDS[kind], drawn, kind)
+        for one in known:
+            _draw(axes, results, one, kind, drawn.canvas.get_figwidth())
+    legend(
+        drawn.canvas,
+        drawn.axes[0],
+        title="CPR (area under f, left)",
+        title_fontsize=style.letters(drawn.canvas.get_figwidth()),
+    )
+    return drawn.canvas
+
+
+def _frame(axes: Axes, title: str, drawn: Sheet, kind: int) -> None:
+    for height in (0, 1):
+        axes.axhline(height, color=style.FAINT, linewidth=0.8, zorder=0)
+    axes.set_title(title, loc="left", fontsize=style.SMALL, pad=2)
+    axes.set(xscale="log", xlabel="share of nodes", ylim=LIMITS)
+    if drawn.leads[kind]:
+        axes.set_ylabel("faithfulness f")
+    style.plain_numbers(axes.xaxis)
+
+
+def _draw(axes: Axes, results: Results, one: Circuits, kind: int, width: float) -> None:
+    k = np.asarray(one.first.k)
+    at = np.flatnonzero(k > 0)
+    x = k[at] / one.first.n_nodes
+    look = look_of(results, one.label)
+    name = shorten(one.label, int(9 * width / (2 if width > 5 else 1)))
+    dashes = {"random": ":", "shuffled": (0, (1, 1))}.get(base_name(one.label), "-")
+    axes.plot(
+        x,
+        one.mean_f(kind)[at],
+        label=style.drawable(f"{number(one.area('CPR'), 2)}  {name}"),
+        linestyle=dashes,
+        linewidth=1.3,
+        **marker_of(look, 3.8),
+    )
+    low, high = one.interval_of_f(kind)
+    if np.isfinite(low[at]).all() and not one.control:
+        axes.fill_between(x, low[at], high[at], color=look.colour, alpha=0.12, linewidth=0)

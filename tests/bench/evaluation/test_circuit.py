@@ -1,0 +1,98 @@
+"""Circuit faithfulness of stored cells: recomputed from what they store, and its areas by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bench.evaluation.circuit import SHARES, highest, measure_circuits
+from bench.evaluation.prepare import PreparedTask
+from bench.execution.run import run_matrix
+from bench.matrix.cells import expand
+from bench.matrix.schema import Circuit
+from methods.core.circuits import CircuitRuns, node_scores
+from methods.core.subject import SubjectModel
+from tests.small import small_matrix
+
+Prepared = tuple[SubjectModel, PreparedTask]
+
+
+def test_f_is_a_ratio_of_means_between_the_two_runs(prepared: Prepared) -> None:
+    subject, task = prepared
+    scores = torch.randn(task.grid.shape, generator=torch.Generator().manual_seed(1))
+    record, tensors = measure_circuits(subject, task, scores, Circuit(draws=30, share=0.5), 0)
+    of_nodes = node_scores(task.grid, scores)
+    runs = CircuitRuns(subject, task.splits["test"].prompts, task.grid)
+    assert record.n_nodes == of_nodes.numel()
+    assert record.k == [int(share * record.n_nodes) for share in SHARES]
+    clean, corrupted = tensors["circuit.clean"].mean(), tensors["circuit.corrupted"].mean()
+    assert abs(clean - corrupted) >= 0.1
+    for place, curve in enumerate(record.curves):
+        assert curve.f[-1] == pytest.approx(1, abs=1e-4)
+        assert curve.f[0] == pytest.approx(0, abs=1e-4)
+        assert (curve.f_without[0], curve.f_without[-1]) == pytest.approx((1, 0), abs=1e-4)
+        means = tensors["circuit.ld"].mean(axis=0)[place]
+        np.testing.assert_allclose(
+            [curve.f, curve.f_without], (means - corrupted) / (clean - corrupted), atol=1e-5
+        )
+        kept = highest(of_nodes, record.k[-2], curve.order, 0)
+        ranked = (of_nodes.abs() if curve.order == "absolute" else of_nodes).clone()
+        assert ranked[kept].min() >= ranked[~kept].max()
+        ld = runs.logit_differences(kept[None]).mean()
+        assert curve.f[-2] == pytest.approx(float(ld - corrupted) / (clean - corrupted), abs=1e-4)
+        trapezoids = [
+            (b - a) * (u + v) / 2
+            for a, b, u, v in zip(SHARES, SHARES[1:], curve.f, curve.f[1:], strict=False)
+        ]
+        assert pytest.approx(sum(trapezoids)) == curve.CPR
+        away = [abs(1 - f) for f in curve.f]
+        assert pytest.approx(np.trapezoid(away, SHARES)) == curve.CMD
+        assert curve.sufficient is not None
+        assert 0 <= curve.sufficient <= 30
+
+
+def test_random_circuits_are_drawn_once_a_task_and_counted_in_every_cell(
+    prepared: Prepared,
+) -> None:
+    subject, task = prepared
+    scores = torch.randn(task.grid.shape, generator=torch.Generator().manual_seed(2))
+    setting, counts, records = Circuit(draws=3), [], []
+    for _ in range(2):
+        before = subject.passes.forward
+        records.append(measure_circuits(subject, task, scores, setting, 5)[0])
+        counts.append(subject.passes.forward - before)
+    assert counts[0] == counts[1]
+    assert records[0] == records[1]
+
+
+def test_circuits_are_off_unless_asked_for_and_ids_stay(tiny_folder: Path, tmp_path: Path) -> None:
+    def ids(**changes: object) -> list[str]:
+        matrix = small_matrix(tiny_folder, methods=["grad_scalar"], **changes)
+        return [cell.id for cell in expand(matrix, lambda name: "d", lambda device: "cpu")]
+
+    assert set(ids()).isdisjoint(ids(circuit={}))
+    matrix = small_matrix(
+        tiny_folder, methods=["grad_scalar"], circuit={"draws": 2}, controls={"draws": 2}
+    )
+    outcome = run_matrix(matrix, tmp_path / "run")
+    assert not outcome.failed
+    for cell_id in outcome.store.ids():
+        record = outcome.store.record(cell_id)
+        assert record.circuit is not None
+        assert record.circuit.draws == (0 if record.control and record.draw else 2)
+    plain = run_matrix(small_matrix(tiny_folder, methods=["dla"]), tmp_path / "plain")
+    assert all(plain.store.record(name).circuit is None for name in plain.store.ids())
+
+
+def test_sites_without_nodes_fail_in_words(tiny_folder: Path, tmp_path: Path) -> None:
+    matrix = small_matrix(
+        tiny_folder,
+        methods=["grad_scalar"],
+        sites=["resid_post"],
+        circuit={},
+        controls={"draws": 0},
+    )
+    (failed,) = run_matrix(matrix, tmp_path / "run").failed
+    assert failed.error is not None
+    assert "circuit's nodes are mlp_out and one of z, o, attn_out" in failed.error.message
