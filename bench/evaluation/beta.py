@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from bench.evaluation.response import Response
@@ -17,19 +17,20 @@ from methods.core.intervention import Intervention
 from methods.core.objective import Objective
 from methods.core.subject import SubjectModel
 
-STEPS_PER_DECADE = 4
-STEPS = range(-8, 9)
-"""|beta| = 10^(k/4) for these k: 0.01 to 100."""
-REFINEMENT_EVALUATIONS = 20
-REFINEMENT_TOLERANCE = 0.005
-"""In log10 |beta|: 1 %. The refinement stops there, or after its evaluations."""
+STEPS_PER_DECADE = 2
+STEPS = range(-4, 5)
+"""|beta| = 10^(k/2) for these k: 0.01 to 100."""
 ALWAYS = (10 ** (min(STEPS) / STEPS_PER_DECADE), 1.0)
-"""|beta| that run on every prompt: the smallest, which the others have to beat, and 1, at which
-every result is reported."""
+"""|beta| that run on every prompt where none has before: the smallest, which the others have to
+beat, and 1, at which every result is reported."""
+NEAR = 10**0.25
+"""Ratio of the strengths that run beside the best one of the grid: half a step."""
+MOST_TIPS = 2
+"""Parabolas that are followed."""
+TOLERANCE = 0.005
+"""In log10 |beta|: 1 %. A tip of a parabola that is closer to a strength that ran is not run."""
 SLACK = 1e-5
 """Of the best objective: what rounding may take from a bound."""
-WORST = 1e30
-"""Cost of a strength without numbers: finite, so that the search can go on around it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,23 +52,33 @@ class BetaTuning:
 
 
 def tune_beta(
-    subject: SubjectModel, train: Split, intervention: Intervention, objective: Objective
+    subject: SubjectModel,
+    train: Split,
+    intervention: Intervention,
+    objective: Objective,
+    known: Response | None = None,
 ) -> BetaTuning:
     """Finds the beta that maximises E_m + lambda_f F on the train prompts.
 
-    Both signs of |beta| = 10^(k/4), k = -8 .. 8; then a bounded scalar search between the
-    neighbours of the best. Ties go to the smallest |beta|, then to the positive sign.
+    Both signs of |beta| = 10^(k/2), k = -4 .. 4, then half a step to either side of the best, then
+    the tips of parabolas in log |beta| around the best. Ties go to the smallest |beta|, then to the
+    positive sign.
 
     Args:
         subject: the model.
         train: the train split.
         intervention: activation scalars made from scores.
         objective: margin and weights of the cell.
+        known: the train split's response to strengths and their negatives that were run before;
+            it holds 0.
     """
     search = _Search(subject, train, intervention, objective)
-    search.run(ALWAYS)
+    if known is not None and len(known.beta) > 1:
+        search.keep(known.select(known.beta[known.beta != 0]))
+    always = ALWAYS if not search.values else (1.0,)
+    search.run(always)
     sizes = [10 ** (step / STEPS_PER_DECADE) for step in STEPS]
-    search.run_while_best([size for size in sizes if size not in ALWAYS])
+    search.run_while_best([size for size in sizes if size not in always])
     search.refine()
     curve = sorted({**dict.fromkeys(search.given_up, math.nan), **search.values}.items())
     return BetaTuning(
@@ -106,7 +117,7 @@ class _Search:
 
     def run(self, sizes: Sequence[float]) -> None:
         """Both signs of every |beta| on all prompts."""
-        self._keep(self._respond(self.train, _both_signs(sizes)))
+        self.keep(self._respond(self.train, _both_signs(sizes)))
 
     def run_while_best(self, sizes: list[float]) -> None:
         """Both signs of every |beta| on more and more prompts, as long as one may be the best.
@@ -129,33 +140,41 @@ class _Search:
             sizes = [size for size, may_win in zip(sizes, alive, strict=True) if may_win]
         if sizes:
             beta = _both_signs(sizes)
-            self._keep(Response.stack([part.select(beta) for part in parts]))
+            self.keep(Response.stack([part.select(beta) for part in parts]))
 
     def refine(self) -> None:
-        """A bounded search between the neighbours of the best strength of the grid."""
+        """Runs what lies near the best strength, and the tips of parabolas around it."""
         coarse = self.best
         if not math.isfinite(self.values[coarse]):
             return
-        sign, centre = math.copysign(1, coarse), math.log10(abs(coarse))
+        smallest, largest = (10 ** (step / STEPS_PER_DECADE) for step in (STEPS[0], STEPS[-1]))
+        beside = (abs(coarse) / NEAR, abs(coarse) * NEAR)
+        self.run([size for size in beside if smallest < size < largest])
+        for _ in range(MOST_TIPS):
+            tip = self._tip()
+            if tip is None:
+                return
+            self.run([tip])
 
-        def cost(exponent: float) -> float:
-            self.run([10**exponent])
-            nearest = min(self.values, key=lambda beta: abs(beta - sign * 10**exponent))
-            return min(-self.values[nearest], WORST)
-
-        width = 1 / STEPS_PER_DECADE
-        limit = max(STEPS) / STEPS_PER_DECADE
-        minimize_scalar(
-            cost,
-            bounds=(max(centre - width, -limit), min(centre + width, limit)),
-            method="bounded",
-            options={"maxiter": REFINEMENT_EVALUATIONS, "xatol": REFINEMENT_TOLERANCE},
-        )
+    def _tip(self) -> float | None:
+        """|beta| of the tip of the parabola around the best strength; None if that is known."""
+        sign = math.copysign(1, self.best)
+        sizes = sorted(abs(beta) for beta in self.values if beta * sign > 0)
+        place = min(max(sizes.index(abs(self.best)), 1), len(sizes) - 2)
+        near = sizes[place - 1 : place + 2]
+        x, y = np.log10(near), np.array([self.values[sign * size] for size in near])
+        if len(near) < 3 or not np.isfinite(y).all():
+            return None
+        a, b, _ = np.polyfit(x, y, 2)
+        tip = float(-b / (2 * a)) if a < 0 else math.nan
+        if not x[0] < tip < x[2] or np.abs(x - tip).min() <= TOLERANCE:
+            return None
+        return float(10**tip)
 
     def _respond(self, split: Split, beta: Float[Tensor, " beta"]) -> Response:
         return respond(self.subject, split, self.intervention, beta)
 
-    def _keep(self, response: Response) -> None:
+    def keep(self, response: Response) -> None:
         """Takes up strengths that ran on every prompt."""
         self.responses.append(response)
         values = response.behaviour(self.objective)

@@ -84,13 +84,13 @@ def compute_cell(
         fitted = _fit(cell.method.method, subject, task, setting)
     fit_passes = Passes(subject.passes.forward, subject.passes.backward)
     trained = type(cell.method.method).trained
-    if not trained:
-        with clock("tune"):
-            fitted = _tuned(fitted, subject, task.train, objective)
-    search = PriceSearch(subject, task.train, fitted.intervention, not trained, fitted.known)
+    search = PriceSearch(subject, task.train, fitted.intervention, not trained)
     with clock("price"):
         prices = strengths_at(search, cell.stages.prices.at, trained)
     fitted = replace(fitted, prices=prices, known=search.response)
+    if not (trained or cell.stages.verdicts_alone):
+        with clock("tune"):
+            fitted = _tuned(fitted, subject, task.train, objective)
     with clock("evaluate"):
         results, tensors = _evaluate(cell, model, subject, task, fitted, objective, others)
     curves, of_curves = _curves(cell, subject, task, fitted, search, objective, clock)
@@ -146,12 +146,19 @@ def _evaluate(
     star = fitted.beta.star
     scale = 1.0 if star is None else star
     at_prices = {record.price: record.beta for record in fitted.prices}
+    alone = cell.stages.verdicts_alone
+    own = [] if alone else [("one", 1.0), *([] if star is None else [("star", star)])]
     metrics, responses = evaluate_splits(
-        subject, task, intervention, objective, star, at_prices, fitted.known
+        subject, task, intervention, objective, own, at_prices, fitted.known
     )
     swept, top_tokens = sweeps(subject, model, task, intervention, cell.stages.sweep, scale)
-    minimality = minimality_of(
-        subject, task.train, intervention, scale, attribution.reach, search=cell.stages.smallest_k
+    searches = cell.stages.smallest_k
+    minimality = (
+        None
+        if alone
+        else minimality_of(
+            subject, task.train, intervention, scale, attribution.reach, search=searches
+        )
     )
     elsewhere = evaluate_elsewhere(subject, intervention, others, objective)
     results = {
@@ -241,7 +248,7 @@ def _fit(method: Method, subject: SubjectModel, task: PreparedTask, setting: Set
 
 def _tuned(fitted: _Fitted, subject: SubjectModel, train: Split, objective: Objective) -> _Fitted:
     """The same with beta*, and the responses that it was found on."""
-    tuning = tune_beta(subject, train, fitted.intervention, objective)
+    tuning = tune_beta(subject, train, fitted.intervention, objective, fitted.known)
     beta = BetaRecord(star=tuning.star, grid=list(tuning.beta), objective=list(tuning.objective))
     return replace(fitted, beta=beta, known=tuning.response)
 

@@ -21,9 +21,8 @@ KEPT_GAIN = 0.9
 """Share of the gain in E_0 that the smallest sufficient set of parameters keeps."""
 
 
-def strengths(star: float | None, others: Iterable[float] = ()) -> Float[Tensor, " beta"]:
-    """The strengths at which a split is evaluated: 0, +-1, +-beta* of untrained scores, others."""
-    sizes = [1.0, *([] if star is None else [star]), *others]
+def strengths(sizes: Iterable[float]) -> Float[Tensor, " beta"]:
+    """The strengths at which a split is evaluated: 0, and both signs of some."""
     signed = [0.0, *(sign * size for size in sizes for sign in (1, -1))]
     return torch.tensor(list(dict.fromkeys(signed)))
 

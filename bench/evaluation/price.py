@@ -10,9 +10,11 @@ train alone:
 - beta_c is the strength of B(c) with the largest E_0, 0 (the unsteered model) included; of equal
   ones the smallest.
 
-Strengths are tried at |beta| = 10^(k/4) from below, in units of 1 / max|alpha|. The largest one
-that is affordable is then found by interpolating the price as a power of |beta| until it is within
-1 % of c, and the largest E_0 by parabolas through the strengths around the best one.
+What the price allows is first looked for on two prompts, at |beta| = 10^(k/2) in units of
+1 / max|alpha|. On all prompts the largest affordable strength is then found by taking the price for
+a power of |beta| between two strengths until it is within 1 % of c, and the largest E_0 by
+parabolas through the strengths around the best one. What was run for one price is known to the
+others.
 """
 
 from __future__ import annotations
@@ -35,23 +37,27 @@ from methods.core.objective import effectiveness, faithfulness
 from methods.core.static_scaling import StaticScaling
 from methods.core.subject import SubjectModel
 
-STEPS_PER_DECADE = 4
-STEPS = range(-8, 9)
-"""|beta| = 10^(k/4) for these k, in units of 1 / max|alpha|."""
-FIRST_STEP = -4
-"""Where the search starts; smaller strengths are run only where this one costs more than a tenth of
-the price."""
-ROWS_AT_ONCE = 16
-"""Fewer rows in a forward do not take less time (`bench.evaluation.rows`)."""
-FROM_A_GUESS = 4
-"""How far below the guessed limit the search starts: there it costs about a sixteenth."""
+COARSE = 10**0.5
+"""Ratio of the strengths that are tried on a few prompts."""
+FEW_PROMPTS = 2
+COARSE_STEPS = ((-2, -1, 0, 1), (-4, -3), (2, 3, 4))
+"""|beta| = 10^(k/2) for these k, in units of 1 / max|alpha|: first, if all of them cost too much,
+and if none does."""
+FROM_A_GUESS = (-2, -1, 0)
+"""The first ones where something like the limit is known, in units of that."""
+LARGEST = 100.0
+"""No |beta| is larger, in units of 1 / max|alpha|."""
+BELOW = 0.45
+"""The strength that is run below the guessed limit, as a share of it: there it costs about a fifth;
+and again below that, where the smallest strength is the best."""
+MOST_BELOW = 2
 CLOSE = 0.99
 """Share of a price that the largest affordable strength has to pay at least."""
 MOST_TRIES = 12
 """Interpolations of one price."""
-WORTH_TRYING = 0.01
+WORTH_TRYING = 0.005
 """In logits: a parabola that promises less is not followed."""
-MOST_PARABOLAS = 2
+MOST_PARABOLAS = 3
 TRAINED_RANGE = (0.5, 2.0)
 """|beta| of a trained intervention beyond which a result is marked as extrapolated."""
 
@@ -65,15 +71,13 @@ class PriceSearch:
         train: the split that strengths are chosen on.
         intervention: what is done to activations.
         both_signs: whether beta may be negative. What is trained has its sign.
-        known: responses of the train split that were run before, at strengths and their negatives.
-        guess: about the largest |beta| that is affordable; the search starts below it.
+        guess: something like the largest |beta| that is affordable.
     """
 
     subject: SubjectModel
     train: Split
     intervention: Intervention
     both_signs: bool = True
-    known: Response | None = None
     guess: float | None = None
     _responses: list[Response] = field(default_factory=list, init=False)
     _price: dict[float, float] = field(default_factory=dict, init=False)
@@ -81,7 +85,7 @@ class PriceSearch:
 
     def __post_init__(self) -> None:
         self._e_0[0.0] = self.train.unsteered_e_0
-        self._keep(self.train.unsteered if self.known is None else self.known)
+        self.add(self.train.unsteered)
 
     @property
     def response(self) -> Response:
@@ -95,9 +99,13 @@ class PriceSearch:
             price: in nats.
         """
         limit, reached = self.limit(price)
+        for _ in range(MOST_BELOW):
+            smallest = min(self._price, default=0.0)
+            if abs(self._best(limit)) > smallest or smallest == 0:
+                break
+            self._run(BELOW * smallest)
         for _ in range(MOST_PARABOLAS):
-            best = self._best(limit)
-            tip = self._tip(best, limit)
+            tip = self._tip(self._best(limit), limit)
             if tip is None:
                 break
             self._run(tip)
@@ -112,50 +120,73 @@ class PriceSearch:
 
     def limit(self, price: float) -> tuple[float, bool]:
         """The largest |beta| of B(c), and whether any strength costs as much as the price."""
-        self._climb(price)
+        largest = float(np.float32(LARGEST * unit_of(self.intervention)))
+        if not self._price:
+            guess = min(self._coarse(price), largest)
+            self._run(guess, BELOW * guess)
         for _ in range(MOST_TRIES):
-            sizes = sorted(self._price)
-            dear = next((at for at, size in enumerate(sizes) if self._price[size] > price), None)
-            if dear is None:
-                return sizes[-1], False
-            below = sizes[dear - 1] if dear else 0.0
-            if dear and self._price[below] >= CLOSE * price:
-                break
-            self._run(self._between(below, sizes[dear], price))
-        sizes = sorted(self._price)
-        dear = next(at for at, size in enumerate(sizes) if self._price[size] > price)
-        return (sizes[dear - 1] if dear else 0.0), True
+            below, above = self._around(price)
+            if below and self._price[below] >= CLOSE * price:
+                return below, True
+            if above is not None:
+                self._run(self._between(below, above, price))
+            elif below >= largest:
+                return below, False
+            else:
+                self._run(min(self._beyond(below, price), largest))
+        return self._around(price)[0], True
 
-    def _climb(self, price: float) -> None:
-        """Runs the strengths of the grid from below up to the first that costs more."""
-        unit = unit_of(self.intervention)
-        sizes = [unit * 10 ** (step / STEPS_PER_DECADE) for step in STEPS]
-        first = STEPS.index(FIRST_STEP)
-        if self.guess is not None:
-            below = [place for place, size in enumerate(sizes) if size * FROM_A_GUESS <= self.guess]
-            first = max(below, default=0)
-        while self._run(sizes[first]) > price / 10 and first > 0:
-            first = max(0, first - STEPS_PER_DECADE // 2)
-        at_once = max(1, ROWS_AT_ONCE // (2 * len(self.train.prompts)))
-        for place in range(first, len(sizes), at_once):
-            if self._run(*sizes[place : place + at_once]) > price:
-                return
+    def _around(self, price: float) -> tuple[float, float | None]:
+        """The |beta| before the first one that costs more than `price`, and that one, if any."""
+        sizes = sorted(self._price)
+        dear = next((at for at, size in enumerate(sizes) if self._price[size] > price), None)
+        if dear is None:
+            return (sizes[-1] if sizes else 0.0), None
+        return (sizes[dear - 1] if dear else 0.0), sizes[dear]
+
+    def _coarse(self, price: float) -> float:
+        """About the largest affordable |beta|, from a few prompts and strengths far apart."""
+        unit = self.guess or unit_of(self.intervention)
+        steps, lower, higher = COARSE_STEPS
+        if self.guess:
+            steps = FROM_A_GUESS
+        paid = self._paid_by_few([unit * COARSE**step for step in steps])
+        if min(paid.values()) > price:
+            paid |= self._paid_by_few([unit * COARSE**step for step in lower])
+        elif max(paid.values()) < price:
+            paid |= self._paid_by_few([unit * COARSE**step for step in higher])
+        sizes = sorted(paid)
+        dear = next((at for at, size in enumerate(sizes) if paid[size] > price), len(sizes))
+        if dear == len(sizes):
+            return sizes[-1]
+        below, above = sizes[dear - 1] if dear else 0.0, sizes[dear]
+        return _power(below, above, paid.get(below, 0.0), paid[above], price)
+
+    def _paid_by_few(self, sizes: Sequence[float]) -> dict[float, float]:
+        """The price of some |beta| on the first prompts."""
+        few = self.train.take(range(min(FEW_PROMPTS, len(self.train.prompts))))
+        beta = torch.tensor([sign * size for size in sizes for sign in (1, -1)])
+        kl = respond(self.subject, few, self.intervention, beta).kl
+        prices = (-faithfulness(kl[:, ::2].T, kl[:, 1::2].T)).tolist()
+        return {
+            size: price if math.isfinite(price) else math.inf
+            for size, price in zip(sizes, prices, strict=True)
+        }
 
     def _between(self, below: float, above: float, price: float) -> float:
-        """The |beta| between two at which the price is about `price`, as if a power of |beta|."""
-        high = self._price[above]
-        target = math.log(price * (1 + CLOSE) / 2)
-        middle = math.sqrt(below * above) if below else above / 10
-        if not math.isfinite(high):
-            return middle
-        if not below:
-            return above * math.exp((target - math.log(high)) / 2)  # quadratic around 0
-        low = self._price[below]
-        if low <= 0:
-            return middle
-        share = (target - math.log(low)) / (math.log(high) - math.log(low))
-        share = min(max(share, 0.05), 0.95)
-        return math.exp(math.log(below) + share * math.log(above / below))
+        """The |beta| between two at which the price is about `price`."""
+        target = price * (1 + CLOSE) / 2
+        return _power(below, above, self._price.get(below, 0.0), self._price[above], target)
+
+    def _beyond(self, below: float, price: float) -> float:
+        """The |beta| above all that were run at which the price is about `price`."""
+        before = max((size for size in self._price if size < below), default=0.0)
+        low, high = self._price.get(before, 0.0), self._price.get(below, 0.0)
+        if not 0 < low < high:
+            return COARSE * below
+        power = math.log(high / low) / math.log(below / before)
+        ratio = (price * (1 + CLOSE) / 2 / high) ** (1 / power)
+        return below * min(max(ratio, 1.001), COARSE)
 
     def _best(self, limit: float) -> float:
         """The affordable strength of the largest E_0; of equal ones the smallest, then +."""
@@ -193,10 +224,11 @@ class PriceSearch:
         single = [float(np.float32(size)) for size in sizes]  # as they are run
         new = [sign * size for size in single if size not in self._price for sign in (1, -1)]
         if new:
-            self._keep(respond(self.subject, self.train, self.intervention, torch.tensor(new)))
+            self.add(respond(self.subject, self.train, self.intervention, torch.tensor(new)))
         return max(self._price[size] for size in single)
 
-    def _keep(self, response: Response) -> None:
+    def add(self, response: Response) -> None:
+        """Takes up the train split's response to strengths and their negatives."""
         self._responses.append(response)
         for beta in response.beta[response.beta > 0].tolist():
             plus, minus = response.at(beta), response.at(-beta)
@@ -207,6 +239,23 @@ class PriceSearch:
                 if sign > 0 or self.both_signs:
                     e_0 = float(effectiveness(ld[:, one], ld[:, other], 0.0))
                     self._e_0[sign * beta] = e_0 if math.isfinite(e_0) else -math.inf
+
+
+def _power(below: float, above: float, low: float, high: float, price: float) -> float:
+    """The |beta| between two at which the price is `price`, as if it were a power of |beta|.
+
+    Args:
+        below: costs too little; 0 stands for the unsteered model.
+        above: costs too much.
+        low, high: what they cost.
+        price: in between.
+    """
+    if not below:  # quadratic around 0
+        return above * math.sqrt(price / high) if math.isfinite(high) else above / 10
+    if not math.isfinite(high) or low <= 0:
+        return math.sqrt(below * above)
+    share = math.log(price / low) / math.log(high / low)
+    return below * (above / below) ** min(max(share, 0.05), 0.95)
 
 
 def strengths_at(search: PriceSearch, prices: Sequence[float], trained: bool) -> list[PriceRecord]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -29,22 +29,22 @@ def evaluate_splits(
     task: PreparedTask,
     intervention: Intervention,
     objective: Objective,
-    star: float | None,
+    own: Sequence[tuple[str, float]],
     at_prices: Mapping[float, float],
     known: Response | None,
 ) -> tuple[list[MetricRow], Tensors]:
-    """Metrics of every split at beta = 1, beta* and at prices, and what is stored of every prompt.
+    """Metrics of every split at some strengths and at prices, and what is stored of every prompt.
 
     Args:
         subject: the model.
         task: its splits.
         intervention: what is done to activations.
         objective: margin and weights.
-        star: beta* of untrained scores.
+        own: strengths of the method itself, beta = 1 and beta*, by kind.
         at_prices: the strength chosen for each price.
         known: the train split's response to strengths that were run already.
     """
-    at = strengths(star, at_prices.values())
+    at = strengths([*(beta for _, beta in own), *at_prices.values()])
     metrics: list[MetricRow] = []
     tensors: Tensors = {}
     for split in task.splits.values():
@@ -52,9 +52,7 @@ def evaluate_splits(
         response = respond(subject, split, intervention, at, before)
         tensors |= _stored(f"split.{split.name}", response, ("ld", "kl", "p_answer", "p_foil"))
         row = partial(metric_row, split, response, intervention, objective)
-        metrics.append(row("one", 1.0))
-        if star is not None:
-            metrics.append(row("star", star))
+        metrics += [row(kind, beta) for kind, beta in own]
         metrics += [row("price", beta, price) for price, beta in at_prices.items()]
     return metrics, tensors
 

@@ -7,7 +7,7 @@ scores. That holds for trained methods too: what they have trained is kept at th
 strength tuned as if it were a score, so that all methods answer the same question. k counts points
 for every method, also where a parameter is shared by several (dynamic scalars).
 
-The cost is one tuning of beta a size: about 36 forward rows a train prompt and 2 a test prompt.
+The cost is one tuning of beta a size: about 22 forward rows a train prompt and 2 a test prompt.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def evaluate_elsewhere(
         test = task.splits["test"]
         split = Split(label, test.prompts, test.reference, test.unsteered)
         moved = moved.to(subject.device)
-        response = respond(subject, split, moved, strengths(None))
+        response = respond(subject, split, moved, strengths([1.0]))
         found.metrics.append(metric_row(split, response, moved, objective, "one", 1.0))
         for name in ("beta", "ld", "kl", "p_answer", "p_foil"):
             found.tensors[f"split.{label}.{name}"] = getattr(response, name).numpy()

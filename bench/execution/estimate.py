@@ -24,14 +24,15 @@ SECONDS_A_ROW: Mapping[tuple[str, str], float] = {(WEIGHTS_DIGEST, "cpu"): 0.018
 """By the model's digest and the kind of device, before any cell is done; on two cores."""
 BACKWARD, PATCHED = 1.4, 0.3
 """What a backward costs, and a forward that is resumed where it is patched, in rows."""
-TUNED_STRENGTHS, EVALUATIONS_OF_K, NOISE_DRAWS, EPOCHS = 36, 8, 10, 25
+TUNED_STRENGTHS, EVALUATIONS_OF_K, NOISE_DRAWS, EPOCHS = 22, 8, 10, 25
 """How often tuning, the smallest k, Gaussian noise and training run every train prompt; about."""
 LAYERS = {"smollm2-135m": (30, 9), "gpt2": (12, 12), "gpt2-xl": (48, 25), "pythia-1.4b": (24, 16)}
 """Layers and heads of the suite's own models, which need not be on this machine."""
-PRICED_STRENGTHS, FURTHER_PRICE = 14, 5
-"""Strengths that a price runs every train prompt at, with both signs; and every further price."""
 CIRCUITS = 28
 """Runs a test prompt of the circuits of both orders, with those of all other nodes; about."""
+COARSE_ROWS, PRICED_STRENGTHS, FURTHER_PRICE = 18, 4.5, 3
+"""Rows of a coarse look for a price; strengths that it runs every train prompt at then, with both
+signs; and every further price."""
 ANY_LAYERS, ANY_LENGTH = (12, 12), (24, 16)
 """Of a model that is not here, and of a task that gives no prompts."""
 
@@ -74,6 +75,8 @@ def _evaluated(cell: PlannedCell) -> float:
     train, test, method = cell.prompts.train, cell.prompts.test, cell.method.method
     tests = test + cell.prompts.shifted
     rows: float = 2 * (train + tests) if method.trained else 4 * tests + TUNED_STRENGTHS * train
+    if cell.stages.verdicts_alone:
+        rows = 0
     rows += 4 * test * len(cell.transfer)
     sweep = cell.stages.sweep
     rows += 2 * sweep.prompts * (sweep.points - 1) if sweep else 0
@@ -85,7 +88,7 @@ def _evaluated(cell: PlannedCell) -> float:
 def _priced(cell: PlannedCell) -> float:
     """The rows of what is measured at prices."""
     train, test, stages = cell.prompts.train, cell.prompts.test, cell.stages
-    one_price = 2 * PRICED_STRENGTHS * train
+    one_price = COARSE_ROWS + 2 * PRICED_STRENGTHS * train
     at = len(stages.prices.at)
     rows = 2.0 * at * (test + cell.prompts.shifted)
     rows += one_price + (at - 1) * 2 * FURTHER_PRICE * train if at else 0
@@ -93,9 +96,8 @@ def _priced(cell: PlannedCell) -> float:
         rows += 2 * len(PRICE_CURVE) * (FURTHER_PRICE * train + test)
     rows += len(stages.localisation.k) * (one_price + 2 * test)
     retrained = stages.retrained
-    supports: int = len(retrained.k) * (
-        1 if cell.method.method.control else 1 + 2 * retrained.draws
-    )
+    matched = 0 if cell.method.method.control else 2 * retrained.draws
+    supports: int = len(retrained.k) * (1 + matched)
     steps: float = 2 * (1 + BACKWARD) * retrained.steps * min(retrained.train, train)
     rows += supports * (steps + one_price + 2 * test)
     return rows + (CIRCUITS + 2 * stages.circuit.draws) * test if stages.circuit else rows

@@ -171,7 +171,9 @@ def _cells_of(
             if len(values) > 1
         }
         stages = matrix.stages
-        further_draw = type(method.method).control and method.method.number_of_draw
+        if type(method.method).control:
+            draw, shuffled = method.method.number_of_draw, method.method.parent is not None
+            stages = stages.of_a_control(draw, shuffled, matrix.controls.brief)
         yield PlannedCell(
             id=name,
             model=model,
@@ -183,7 +185,7 @@ def _cells_of(
             parent=parent,
             objective=asked.objective,
             prompts=asked.prompts,
-            stages=stages.of_a_further_draw if further_draw else stages,
+            stages=stages,
             varied=varied,
             transfer=others,
         )

@@ -18,7 +18,7 @@ from methods.core.points import parse_sites
 from tasks import TASKS
 from tasks.registry import Entry
 
-NUMBERS_VERSION = 4
+NUMBERS_VERSION = 5
 """Raised whenever a change of the suite changes numbers: cells of older versions run again."""
 
 
@@ -93,6 +93,7 @@ def settings_of(
         **({"retrained": matrix.retrained.model_dump()} if matrix.retrained.k else {}),
         **({"circuit": matrix.circuit.model_dump()} if matrix.circuit else {}),
         **({} if matrix.smallest_k else {"smallest_k": False}),
+        **({"brief": True} if matrix.controls.brief and type(method.method).control else {}),
         "rows_per_forward": rows_setting(matrix.rows_per_forward, model),
         "prompts": asked.prompts.model_dump(),
         "objective": asked.objective.model_dump(),

@@ -158,6 +158,10 @@ class Controls(_Strict):
     shuffle_trained: bool = True
     """Whether the scores of trained methods are shuffled too."""
 
+    brief: bool = False
+    """Whether all draws but the first of Random are measured for verdicts alone: at the price at
+    which methods are ranked and at one number of points, neither at beta* nor at 1."""
+
     @property
     def per_method(self) -> int:
         """Draws of Shuffled for every method."""
@@ -182,7 +186,7 @@ class Sweep(_Strict):
 class Sparsity(_Strict):
     """Sparsity curves (`bench.evaluation.sparsity`): at how many sizes k; 0 leaves them out.
 
-    Each size costs one tuning of beta: about 36 forward rows a train prompt, 2 a test prompt.
+    Each size costs one tuning of beta: about 22 forward rows a train prompt, 2 a test prompt.
     """
 
     points: Number = 0
@@ -249,20 +253,33 @@ class Stages(NamedTuple):
     circuit: Circuit | None
     smallest_k: bool
 
-    @property
-    def of_a_further_draw(self) -> Stages:
-        """What is measured of a control's draws after the first: what verdicts need.
+    verdicts_alone: bool = False
+    """Whether neither beta = 1 nor beta* are measured, nor how many parameters count."""
 
-        They are there for the spread of what chance reaches: at the price at which methods are
-        ranked, and at one number of points.
+    def of_a_control(self, draw: int, shuffled: bool, brief: bool) -> Stages:
+        """What is measured of a control's draw: after the first, what verdicts need.
+
+        Further draws are there for the spread of what chance reaches: at the price at which methods
+        are ranked, and at one number of points. Scalars are trained anew at the random supports
+        that all methods share; scores at random places would be more of the same.
+
+        Args:
+            draw: which one.
+            shuffled: whether it has the scores of a method.
+            brief: see `Controls`.
         """
+        anew = self.retrained if draw < self.retrained.draws and not shuffled else Retrained()
+        if not draw and not (brief and shuffled):
+            return self._replace(retrained=anew)
         at, k = self.prices.at, self.localisation.k
         return self._replace(
             prices=Prices(at=[MAIN_PRICE] if MAIN_PRICE in at else at[:1], curve=False),
             localisation=self.localisation.model_copy(update={"k": [MAIN_K] if MAIN_K in k else k}),
             circuit=self.circuit and self.circuit.model_copy(update={"draws": 0}),
+            retrained=anew,
             smallest_k=False,
             sweep=None,
+            verdicts_alone=brief and bool(at),
         )
 
 

@@ -103,17 +103,17 @@ def _row(
         row |= _aggregate(f"E_0_{split}_at_star", tuned, attrgetter("E_0"))
         at_one = [_metrics(record, split, "one") for record in cells]
         row |= _aggregate(f"E_0_{split}_at_one", at_one, lambda one: one.E_0)
-    minimality = [record.minimality for record in cells]
-    meaningful = bool(cells) and all(one is not None and one.meaningful for one in minimality)
+    minimality = [record.minimality for record in cells if record.minimality]
+    meaningful = bool(minimality) and all(one.meaningful for one in minimality)
     row["minimality_meaningful"] = meaningful
     counted = minimality if meaningful else [None]
     row |= _aggregate("minimality_count", counted, lambda one: one.count)
     # A draw that gains nothing has no k; the mean of the others would flatter the method.
-    searched = [one for one in minimality if one is None or one.searched]
-    gained = all(one is not None and one.smallest_k is not None for one in searched)
+    searched = [one for one in minimality if one.searched]
+    gained = all(one.smallest_k is not None for one in searched)
     row |= _aggregate("smallest_k", searched if gained else [None], lambda one: one.smallest_k)
-    row["n_parameters"] = next((one.n_parameters for one in minimality if one), None)
-    row["minimality_unit"] = next((one.unit for one in minimality if one), None)
+    row["n_parameters"] = next((one.n_parameters for one in minimality), None)
+    row["minimality_unit"] = next((one.unit for one in minimality), None)
     row |= _aggregate("beta_star", [record.beta for record in cells], lambda one: one.star)
     row["seconds"] = _mean([_seconds(record) for record in cells])
     for name in ("forward_rows", "backward_rows"):

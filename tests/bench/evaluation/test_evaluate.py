@@ -25,7 +25,7 @@ def test_metrics_equal_plain_loops(prepared: Prepared, beta: float) -> None:
     subject, task = prepared
     split, steering = task.splits["shifted"], scaling(task)
     objective = Objective(margin=0.7, lambda_f=0.3, lambda_m=0.02)
-    response = respond(subject, split, steering, strengths(beta))
+    response = respond(subject, split, steering, strengths([1.0, beta]))
     row = metric_row(split, response, steering, objective, "star", beta)
     at = {float(b): i for i, b in enumerate(response.beta)}
     key = min(at, key=lambda b: abs(b - beta)), min(at, key=lambda b: abs(b + beta))
@@ -60,9 +60,9 @@ def test_metrics_equal_plain_loops(prepared: Prepared, beta: float) -> None:
 
 
 def test_strengths_hold_zero_and_both_signs() -> None:
-    assert strengths(None).tolist() == [0, 1, -1]
-    assert strengths(-2.5).tolist() == [0, 1, -1, -2.5, 2.5]
-    assert strengths(None, [3, 1, 0]).tolist() == [0, 1, -1, 3, -3]
+    assert strengths([1.0]).tolist() == [0, 1, -1]
+    assert strengths([1.0, -2.5]).tolist() == [0, 1, -1, -2.5, 2.5]
+    assert strengths([1, 3, 1, 0]).tolist() == [0, 1, -1, 3, -3]
 
 
 def test_unsteered_numbers_of_a_split(prepared: Prepared) -> None:

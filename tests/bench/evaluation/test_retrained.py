@@ -63,19 +63,29 @@ def test_training_at_a_support_steers_better_than_nothing(
     assert again == rows
 
 
-def test_controls_are_trained_at_their_own_points_alone(tiny_folder: Path, tmp_path: Path) -> None:
+def test_only_shared_random_supports_are_trained_of_controls(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
     matrix = small_matrix(
         tiny_folder,
         methods=["grad_scalar"],
-        retrained={"k": [4], "draws": 1, "steps": 2},
-        smallest_k=False,
+        controls={"draws": 3, "shuffles": 1, "brief": True},
+        retrained={"k": [4], "draws": 2, "steps": 2},
+        localisation={"k": [1, 16]},
     )
     outcome = run_matrix(matrix, tmp_path / "run")
     assert not outcome.failed
     for cell_id in outcome.store.ids():
         record = outcome.store.record(cell_id)
         supports = [row.support for row in record.retrained]
-        expected = ["strongest"] if record.control else ["strongest", *MATCHED]
-        assert supports == expected
-        assert record.minimality is not None
-        assert not record.minimality.searched
+        if record.method == "random" and record.draw < 2:
+            assert supports == ["strongest"]
+        else:
+            assert supports == ([] if record.control else ["strongest", *MATCHED, *MATCHED])
+        brief = record.control and (record.draw > 0 or record.method != "random")
+        assert {row.beta_kind for row in record.metrics} == (
+            {"price"} if brief else {"one", "star", "price"}
+        )
+        assert record.localisation is not None
+        assert record.localisation.k == ([16] if brief else [1, 16])
+        assert (record.minimality is None) == brief

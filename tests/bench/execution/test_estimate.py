@@ -1,5 +1,7 @@
 """Estimates of time: about what cells take, and better where cells of the model are done."""
 
+import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from bench.execution.estimate import (
 )
 from bench.execution.run import run_matrix
 from bench.matrix.cells import PlannedCell, expand
+from bench.matrix.config import load_config
 from bench.models.embedded import WEIGHTS_DIGEST, embedded_folder
 from bench.models.load import model_digest
 from bench.store.records import CellRecord
@@ -67,6 +70,31 @@ def test_cells_take_about_as_many_rows_as_they_are_said_to(
         record = store.record(cell_id)
         (pace,) = _pace([record]).values()
         assert record.seconds / pace / 2 <= said[cell_id] <= 2 * record.seconds / pace, cell_id
+
+
+def test_presets_take_the_rows_that_the_docs_say() -> None:
+    text = (Path(__file__).parents[3] / "docs/performance.md").read_text("utf-8")
+    found = re.findall(r"^\| ([a-z_]+)(, its \w+ draw)? \| (\d+) \| (\d+) \|$", text, re.MULTILINE)
+    told = {name + draw: tuple(map(int, rows)) for name, draw, *rows in found}
+    (whole,) = re.findall(r"^\| the task \| (\d+) \| (\d+) \|$", text, re.MULTILINE)
+    for column, preset in enumerate(("quick", "standard")):
+        planned = expand(load_config(preset), lambda model: "digest", lambda device: "cpu")
+        rows = estimated_rows(planned)
+        task = [cell for cell in planned if cell.task.name == "ccc"]
+        first: dict[str, int] = {}
+        for cell in task:
+            draw = cell.method.method.number_of_draw
+            of = {0: ", its first draw", 1: ", its second draw"}
+            key = cell.method.name + (of.get(draw, "") if cell.method.name == "random" else "")
+            first.setdefault(key, round(rows[cell.id]))
+        first.pop("random", None)
+        assert {name: counts[column] for name, counts in told.items()} == first
+        assert round(sum(rows[cell.id] for cell in task)) == int(whole[column])
+        of_tasks = Counter[str]()
+        for cell in planned:
+            of_tasks[cell.task.label] += round(rows[cell.id])
+        assert max(of_tasks.values()) <= 36_000
+        assert preset != "quick" or sum(of_tasks.values()) <= 0.4 * 45_600
 
 
 def test_what_costs_more_is_estimated_higher() -> None:
