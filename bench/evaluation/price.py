@@ -147,9 +147,8 @@ class PriceSearch:
     def _coarse(self, price: float) -> float:
         """About the largest affordable |beta|, from a few prompts and strengths far apart."""
         unit = self.guess or unit_of(self.intervention)
-        steps, lower, higher = COARSE_STEPS
-        if self.guess:
-            steps = FROM_A_GUESS
+        middle, lower, higher = COARSE_STEPS
+        steps = FROM_A_GUESS if self.guess else middle
         paid = self._paid_by_few([unit * COARSE**step for step in steps])
         if min(paid.values()) > price:
             paid |= self._paid_by_few([unit * COARSE**step for step in lower])
@@ -185,7 +184,7 @@ class PriceSearch:
         if not 0 < low < high:
             return COARSE * below
         power = math.log(high / low) / math.log(below / before)
-        ratio = (price * (1 + CLOSE) / 2 / high) ** (1 / power)
+        ratio: float = (price * (1 + CLOSE) / 2 / high) ** (1 / power)
         return below * min(max(ratio, 1.001), COARSE)
 
     def _best(self, limit: float) -> float:
@@ -255,7 +254,8 @@ def _power(below: float, above: float, low: float, high: float, price: float) ->
     if not math.isfinite(high) or low <= 0:
         return math.sqrt(below * above)
     share = math.log(price / low) / math.log(high / low)
-    return below * (above / below) ** min(max(share, 0.05), 0.95)
+    between: float = (above / below) ** min(max(share, 0.05), 0.95)
+    return below * between
 
 
 def strengths_at(search: PriceSearch, prices: Sequence[float], trained: bool) -> list[PriceRecord]:
