@@ -13,8 +13,8 @@ train alone:
 What the price allows is first looked for on two prompts, at |beta| = 10^(k/2) in units of
 1 / max|alpha|. On all prompts the largest affordable strength is then found by taking the price for
 a power of |beta| between two strengths until it is within 1 % of c, and the largest E_0 by
-parabolas through the strengths around the best one. What was run for one price is known to the
-others.
+parabolas and corners through the strengths around the best one. What was run for one price is known
+to the others.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ MOST_TRIES = 12
 """Interpolations of one price."""
 WORTH_TRYING = 0.005
 """In logits: a parabola that promises less is not followed."""
-MOST_PARABOLAS = 3
+CORNER_WORTH_TRYING = 0.02
+"""The same of a corner, which promises more than a smooth curve keeps."""
+MOST_TIPS = 3
 TRAINED_RANGE = (0.5, 2.0)
 """|beta| of a trained intervention beyond which a result is marked as extrapolated."""
 
@@ -104,8 +106,9 @@ class PriceSearch:
             if abs(self._best(limit)) > smallest or smallest == 0:
                 break
             self._run(BELOW * smallest)
-        for _ in range(MOST_PARABOLAS):
-            tip = self._tip(self._best(limit), limit)
+        for _ in range(MOST_TIPS):
+            best = self._best(limit)
+            tip = self._tip(best, limit) or self._corner(best, limit)
             if tip is None:
                 break
             self._run(tip)
@@ -217,6 +220,29 @@ class PriceSearch:
         if not x[0] < tip < x[2] or promised < self._e_0[best] + WORTH_TRYING:
             return None
         return math.exp(tip)
+
+    def _corner(self, best: float, limit: float) -> float | None:
+        """|beta| of a corner beside the best strength; None if it promises nothing.
+
+        E_0 has corners where prompts flip, which no parabola sees. No concave curve over log |beta|
+        lies above where the lines through the two strengths on either side meet.
+        """
+        sign = math.copysign(1.0, best)
+        sizes = sorted(size for size in self._price if size <= limit)
+        x, y = np.log(sizes), np.array([self._e_0[sign * size] for size in sizes])
+        found: dict[float, float] = {}
+        for at in range(1, len(sizes) - 2):  # between strengths `at` and `at` + 1
+            if abs(best) in (sizes[at], sizes[at + 1]) and np.isfinite(y[at - 1 : at + 3]).all():
+                left = (y[at] - y[at - 1]) / (x[at] - x[at - 1])
+                right = (y[at + 2] - y[at + 1]) / (x[at + 2] - x[at + 1])
+                if left > right:
+                    corner = (y[at + 1] - y[at] + left * x[at] - right * x[at + 1]) / (left - right)
+                    if x[at] < corner < x[at + 1]:
+                        found[math.exp(corner)] = float(y[at] + left * (corner - x[at]))
+        promising = max(found, key=lambda size: found[size], default=None)
+        if promising is None or found[promising] < self._e_0[best] + CORNER_WORTH_TRYING:
+            return None
+        return promising
 
     def _run(self, *sizes: float) -> float:
         """The largest price of some strengths, which are run with their negatives unless known."""
