@@ -112,7 +112,7 @@ class CircuitRuns:
         clean, corrupted: LD of every prompt in the two plain runs.
 
     Raises:
-        UserInputError: as `node_grid`.
+        UserInputError: as `node_grid`, and for sites that the model has not.
         NotEnoughMemoryError: if the corrupted run's activations do not fit.
     """
 
@@ -120,6 +120,7 @@ class CircuitRuns:
     def __init__(self, subject: SubjectModel, prompts: Prompts, grid: PointGrid) -> None:
         self.subject, self.prompts = subject, prompts
         self.grid = node_grid(grid)
+        subject.check_sites(self.grid.sites)  # before hooks of ours: it may run the model
         differs = (prompts.tokens != prompts.corrupted).any(dim=0).cpu()
         first = int(differs.int().argmax()) if differs.any() else prompts.n_positions - 1
         after = replace(self.grid, positions=tuple(range(first, prompts.n_positions)))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.evaluation import circuit
 from bench.evaluation.circuit import SHARES, highest, measure_circuits
 from bench.evaluation.prepare import PreparedTask
 from bench.execution.run import run_matrix
@@ -18,7 +19,10 @@ from tests.small import small_matrix
 Prepared = tuple[SubjectModel, PreparedTask]
 
 
-def test_f_is_a_ratio_of_means_between_the_two_runs(prepared: Prepared) -> None:
+def test_f_is_a_ratio_of_means_between_the_two_runs(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(circuit, "LEAST_GAP", 0)  # a random model's two runs may be near
     subject, task = prepared
     scores = torch.randn(task.grid.shape, generator=torch.Generator().manual_seed(1))
     record, tensors = measure_circuits(subject, task, scores, Circuit(draws=30, share=0.5), 0)
@@ -27,7 +31,7 @@ def test_f_is_a_ratio_of_means_between_the_two_runs(prepared: Prepared) -> None:
     assert record.n_nodes == of_nodes.numel()
     assert record.k == [int(share * record.n_nodes) for share in SHARES]
     clean, corrupted = tensors["circuit.clean"].mean(), tensors["circuit.corrupted"].mean()
-    assert abs(clean - corrupted) >= 0.1
+    assert clean != corrupted
     for place, curve in enumerate(record.curves):
         assert curve.f[-1] == pytest.approx(1, abs=1e-4)
         assert curve.f[0] == pytest.approx(0, abs=1e-4)
@@ -50,6 +54,18 @@ def test_f_is_a_ratio_of_means_between_the_two_runs(prepared: Prepared) -> None:
         assert pytest.approx(np.trapezoid(away, SHARES)) == curve.CMD
         assert curve.sufficient is not None
         assert 0 <= curve.sufficient <= 30
+
+
+def test_runs_that_are_too_near_leave_f_undefined(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(circuit, "LEAST_GAP", 1e6)
+    subject, task = prepared
+    record, _ = measure_circuits(subject, task, torch.ones(task.grid.shape), Circuit(), 0)
+    for curve in record.curves:
+        assert np.isnan([*curve.f, *curve.f_without, curve.CPR, curve.CMD, curve.CMD_log]).all()
+        assert curve.sufficient is None
+    assert np.isfinite([record.ld_clean, record.ld_corrupted]).all()
 
 
 def test_random_circuits_are_drawn_once_a_task_and_counted_in_every_cell(
