@@ -11,8 +11,9 @@ from torch import Tensor
 
 from methods.contrasted import ContrastedMethod
 from methods.core.attention_output import AttentionOutput
-from methods.core.corruption import Activations, Contrast
+from methods.core.corruption import Contrast
 from methods.core.final_norm import FinalNorm
+from methods.core.hooks import Activations
 from methods.core.points import ALL_SITES, HEAD_SITES, PointGrid, Site
 from methods.core.subject import SubjectModel
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from methods.contrasted import ContrastedMethod
-from methods.core.corruption import Contrast
+from methods.core.corruption import BASELINES, Contrast
 from methods.core.hooks import SiteLayer
 from methods.core.paths import Between, Rule, run_between, weights
 from methods.core.points import PointGrid
@@ -59,7 +59,7 @@ class PathGradients(ContrastedMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.path in BETWEEN_RUNS and self.corruption in ("zero", "mean"):
+        if self.path in BETWEEN_RUNS and self.corruption in BASELINES:
             raise UserInputError(
                 f'corruption: the path "{self.path}" needs a corrupted run, which '
                 f'"{self.corruption}" does not have; the paths "activations" and "joint" need none.'

@@ -117,7 +117,7 @@ def _fitted(cell: PlannedCell, layers: tuple[int, int], length: tuple[int, int])
         runs = method.gradient_runs(layers[0], len(cell.settings["sites"]))
         return contrasts * (runs * (1 + BACKWARD) + (corruption is not None))
     chosen = cell.settings["positions"]
-    reached = length[0] if corruption in ("zero", "gaussian") else length[1]
+    reached = length[1] if corruption in ("counterfactual", "mean") else length[0]
     positions = reached if chosen == "all" else 1 if chosen == "last" else len(chosen)
     sites = [layers[1] if Site(site) in HEAD_SITES else 1 for site in cell.settings["sites"]]
     return PATCHED * contrasts * sum(sites) * layers[0] * positions

@@ -15,15 +15,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from methods.core.hooks import SiteLayer
+from methods.core.hooks import Activations, SiteLayer
+from methods.core.optimal import optimal_activations
 from methods.core.points import PointGrid
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 from tasks.errors import UserInputError
 
-Corruption = Literal["counterfactual", "zero", "mean", "gaussian"]
-"""The task's counterfactual prompt; activations replaced by 0 or by their mean over the train
-prompts; Gaussian noise on the embeddings."""
+Corruption = Literal["counterfactual", "zero", "mean", "optimal", "gaussian"]
+"""The task's counterfactual prompt; activations replaced by 0, by their mean over the train
+prompts, or by the constant that hurts least (`methods.core.optimal`); Gaussian noise on the
+embeddings."""
+
+BASELINES = ("zero", "mean", "optimal")
+"""Those that have no corrupted run."""
 
 Direction = Literal["noising", "denoising"]
 """Noising puts a corrupted activation into the clean run, denoising a clean one into the
@@ -34,8 +39,6 @@ NOISE_SCALE = 3.0
 'Locating and Editing Factual Associations in GPT', Meng et al. 2022)."""
 
 NOISE_DRAWS = 10
-
-Activations = dict[SiteLayer, Float[Tensor, "prompt position *head width"]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +79,7 @@ class Contrast:
         sign: +1 where a patch takes the clean activation away (noising), -1 where it brings it
             back: sign (LD(receiver) - LD(patched)) is the score, positive where the clean
             activation favours the answer.
-        donor_run: the run that `donor` reads; None for zero and mean, which belong to no run.
+        donor_run: the run that `donor` reads; None for baselines, which belong to no run.
     """
 
     receiver: Run
@@ -91,12 +94,12 @@ class Contrast:
 
 
 def check_direction(corruption: Corruption, direction: Direction) -> None:
-    """Zero and mean have no corrupted run that could be denoised.
+    """Baselines have no corrupted run that could be denoised.
 
     Raises:
-        UserInputError: for zero or mean with denoising.
+        UserInputError: for zero, mean or optimal with denoising.
     """
-    if direction == "denoising" and corruption in ("zero", "mean"):
+    if direction == "denoising" and corruption in BASELINES:
         raise UserInputError(
             f'direction: "denoising" needs a corrupted run, which the corruption "{corruption}" '
             'does not have; use "noising", or the corruption "counterfactual" or "gaussian".'
@@ -115,7 +118,13 @@ def contrasts(
     clean = Run(prompts)
     points = grid.site_layers
     clean_activations = cache(lambda: clean.activations(subject, points))
-    if corruption in ("zero", "mean"):
+    if corruption == "optimal":
+        return [
+            Contrast(
+                clean, lambda: optimal_activations(subject, prompts, grid, clean_activations()), 1
+            )
+        ]
+    if corruption in BASELINES:
         return [Contrast(clean, lambda: _baseline(clean_activations(), corruption), 1)]
     corrupted = _corrupted_runs(subject, prompts, corruption, seed)
     if direction == "noising":

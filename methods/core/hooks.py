@@ -20,6 +20,8 @@ HookFunction = Callable[..., Tensor | None]
 SiteLayer = tuple[Site, int]
 """(site, layer): the activation of all positions that one hook sees."""
 
+Activations = dict[SiteLayer, Float[Tensor, "prompt position *head width"]]
+
 
 class Edit(Protocol):
     """What may be done to activations during a forward: see `methods.core.intervention`."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from methods.core.corruption import Activations, Contrast, Run
-from methods.core.hooks import SiteLayer
+from methods.core.hooks import Activations, SiteLayer
 from methods.core.points import PointGrid, Site
 from methods.core.subject import SubjectModel
+
+if TYPE_CHECKING:
+    from methods.core.corruption import Contrast, Run
 
 Rule = Literal["middle", "end", "trapezoid"]
 """Where in a step something is measured: in its middle, at its end, or at both ends."""
@@ -54,7 +56,7 @@ class Between:
     donated: Activations
     gates: Float[Tensor, "#row place layer position"]
     points: Collection[SiteLayer]
-    rows: slice = field(default_factory=lambda: slice(None))
+    rows: slice | Int[Tensor, " row"] = field(default_factory=lambda: slice(None))
 
     @staticmethod
     def all_at(
