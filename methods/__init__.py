@@ -25,6 +25,10 @@ METHODS: dict[str, Entry] = {
         "methods.atp_star:AtPStar",
         "AtP*: attribution patching with the QK fix at queries and keys, and GradDrop",
     ),
+    "captum": Entry(
+        "methods.captum:Captum",
+        "Shapley values, KernelSHAP, integrated gradients and others, by the library Captum",
+    ),
     "grad_scalar": Entry(
         "methods.grad_scalar:GradScalar",
         "exact derivative of the logit difference in each activation scalar",

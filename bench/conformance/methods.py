@@ -59,7 +59,7 @@ class Fit(NamedTuple):
 class Case:
     """A method with its default settings but for `given`, and its fits on tiny models."""
 
-    given: ClassVar[Mapping[str, object]] = {"of": "grad_scalar", "epochs": 5}
+    given: ClassVar[Mapping[str, object]] = {"of": "grad_scalar", "epochs": 5, "samples": 4}
     """Settings that are not the default: what names another method has none; and short fits."""
 
     def __init__(self, name: str) -> None:

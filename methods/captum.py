@@ -1,0 +1,198 @@
+"""Captum: attributions of the library Captum, of the model as a function of its points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from methods.core.corruption import Corruption, Direction, check_direction, contrasts
+from methods.core.groups import GroupFunction, Grouping, groups_of
+from methods.core.points import PointGrid
+from methods.core.prompts import Prompts
+from methods.core.subject import SubjectModel
+from methods.core.training import PositiveInt
+from methods.method import Attribution, Method, Setting
+from tasks.errors import UserInputError
+
+AFFORDABLE = 64
+"""Groups up to which running the model group by group is no accident."""
+SAMPLES = {
+    "shapley_sampling": 25,
+    "kernel_shap": 256,
+    "integrated_gradients": 32,
+    "gradient_shap": 20,
+    "feature_ablation": 1,
+}
+BY_GRADIENT = ("integrated_gradients", "gradient_shap")
+
+
+@dataclass(frozen=True)
+class Captum(Method):
+    """The score of a point is its group's share of what the group adds to LD, by Captum.
+
+    The model is a function G(gamma) of one number a group: LD of the run with every activation of
+    the group at h' + gamma (h - h'), h as it arrives. `patches`: h' comes from the other run, so
+    that gamma goes from the patched run to the unpatched one. `scalars`: h' is zero, so that gamma
+    - 1 is the activation scalar of Eq. 5, and it goes from -1 to 0. The algorithm divides G(1) -
+    G(0) among the groups, and a group's points share its part equally; all scores but those of
+    feature ablation add up to that change (integrated gradients and gradient SHAP in the limit of
+    many samples). Feature ablation of single points is ActivPatch.
+
+    Source: 'Captum: A unified and generic model interpretability library for PyTorch' (Kokhlikyan
+    et al. 2020). `shapley_sampling`: 'Polynomial calculation of the Shapley value based on
+    sampling' (Castro, Gomez and Tejada 2009). `kernel_shap`, `gradient_shap`: 'A Unified Approach
+    to Interpreting Model Predictions' (Lundberg and Lee 2017). `integrated_gradients`: 'Axiomatic
+    Attribution for Deep Networks' (Sundararajan, Taly and Yan 2017).
+
+    Attributes:
+        function: what gamma = 0 is.
+        algorithm: how the change is divided.
+        group: what moves together: single points, a site in one layer, or a site at one position.
+        samples: orders of the groups (Shapley), random sets of groups (KernelSHAP), steps
+            (integrated gradients) or random places on the way (gradient SHAP); None for 25, 256, 32
+            and 20. Feature ablation has none.
+        force: run more than 64 groups one by one.
+        corruption: of `patches`: where h' comes from.
+        direction: of `patches`: which run is patched.
+    """
+
+    function: Literal["scalars", "patches"] = "patches"
+    algorithm: Literal[
+        "shapley_sampling",
+        "kernel_shap",
+        "integrated_gradients",
+        "gradient_shap",
+        "feature_ablation",
+    ] = "shapley_sampling"
+    group: Grouping = "layer"
+    samples: PositiveInt | None = None
+    force: bool = False
+    corruption: Corruption = "counterfactual"
+    direction: Direction = "noising"
+
+    def __post_init__(self) -> None:
+        check_direction(self.corruption, self.direction)
+        if self.function == "scalars" and (self.corruption, self.direction) != (
+            "counterfactual",
+            "noising",
+        ):
+            raise UserInputError(
+                'corruption, direction: the function "scalars" is one of the clean run alone; '
+                'these are settings of the function "patches".'
+            )
+        if self.algorithm == "feature_ablation" and self.samples not in (None, 1):
+            raise UserInputError("samples: feature ablation takes every group away once.")
+
+    @property
+    def n_samples(self) -> int:
+        """What `samples` stands for."""
+        return self.samples or SAMPLES[self.algorithm]
+
+    def gradient_runs(self, n_layers: int, n_sites: int) -> int:
+        """A sample each by gradient; else half a forward with backward for every forward."""
+        if self.algorithm in BY_GRADIENT:
+            return self.n_samples
+        if self.algorithm == "kernel_shap":
+            return 1 + self.n_samples // 2
+        groups = n_layers * n_sites if self.group == "layer" else AFFORDABLE
+        return 1 + self.n_samples * (groups + 1) // 2
+
+    @torch.inference_mode(False)  # activations made within inference_mode could not be derived by
+    def fit(
+        self, subject: SubjectModel, prompts: Prompts, grid: PointGrid, setting: Setting
+    ) -> Attribution:
+        """Runs the algorithm on every prompt.
+
+        Raises:
+            UserInputError: if Captum is not installed, for more than 64 groups where each has runs
+                of its own, and for fewer random sets than twice the groups.
+        """
+        groups = groups_of(grid, self.group)
+        self._check(int(groups.max()) + 1)
+        corruption = "zero" if self.function == "scalars" else self.corruption
+        found = contrasts(subject, prompts, grid, corruption, self.direction, setting.seed)
+        sizes = groups[grid.included].bincount().to(subject.device)
+        scores = torch.zeros((len(prompts), *grid.shape), device=subject.device)
+        for contrast in found:
+            for prompt in range(len(prompts)):
+                function = GroupFunction(subject, grid, contrast, groups, prompt)
+                with random_state(setting.seed, subject.device):
+                    parts = self._attribute(function, len(sizes))
+                share = contrast.sign / len(found) * parts.float() / sizes
+                scores[prompt, grid.included] += share[groups[grid.included]]
+        return Attribution(scores.mean(dim=0), prompt_scores=scores)
+
+    def _check(self, n_groups: int) -> None:
+        """Whether so many groups can be attributed to."""
+        if self.algorithm not in BY_GRADIENT and n_groups > AFFORDABLE and not self.force:
+            raise UserInputError(
+                f"group: {self.algorithm} of {n_groups} groups takes "
+                f"{self._forwards(n_groups)} forwards a prompt; more than {AFFORDABLE} groups are "
+                'run with "force: true" alone. Groups that hold more points, fewer positions or an '
+                "algorithm by gradient take less."
+            )
+        if self.algorithm == "kernel_shap" and self.n_samples < 2 * n_groups:
+            raise UserInputError(
+                f"samples: KernelSHAP fits {n_groups} numbers to {self.n_samples} random sets; at "
+                f"least {2 * n_groups} are needed."
+            )
+
+    def _forwards(self, n_groups: int) -> int:
+        each = self.algorithm == "kernel_shap"
+        return self.n_samples if each else self.n_samples * (n_groups + 1)
+
+    def _attribute(self, function: GroupFunction, n_groups: int) -> Float[Tensor, " group"]:
+        """The part of G(1) - G(0) that each group has on one prompt."""
+        attr = _captum()
+        device = function.subject.device
+        ends = {"inputs": torch.ones(1, n_groups, device=device)}
+        ends["baselines"] = torch.zeros_like(ends["inputs"])
+        rows = {"perturbations_per_eval": function.subject.rows_per_forward}
+        kind, settings = {
+            "shapley_sampling": (attr.ShapleyValueSampling, {"n_samples": self.n_samples, **rows}),
+            "kernel_shap": (attr.KernelShap, {"n_samples": self.n_samples, **rows}),
+            "integrated_gradients": (attr.IntegratedGradients, {"n_steps": self.n_samples}),
+            "gradient_shap": (attr.GradientShap, {"n_samples": self.n_samples}),
+            "feature_ablation": (attr.FeatureAblation, rows),
+        }[self.algorithm]
+        with torch.enable_grad():
+            found: Tensor = kind(function).attribute(**ends, **settings)
+        return found.detach()[0]
+
+
+def _captum() -> Any:
+    """Captum's attribution methods.
+
+    Raises:
+        UserInputError: if it, or what its KernelSHAP needs, is not installed.
+    """
+    try:
+        import captum.attr
+        import sklearn  # noqa: F401 (KernelSHAP fits with it)
+    except ImportError as error:
+        raise UserInputError(
+            f'The method "captum" needs a package that is not installed ({error}). Install it '
+            'with: python -m pip install "captum>=0.9" "scikit-learn>=1.6" (the extra "captum").'
+        ) from error
+    return captum.attr
+
+
+@contextmanager
+def random_state(seed: int, device: torch.device) -> Iterator[None]:
+    """Global random states that begin at a seed, for a library that draws from them."""
+    before = np.random.get_state()
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            np.random.set_state(before)
