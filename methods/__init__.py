@@ -33,6 +33,10 @@ METHODS: dict[str, Entry] = {
         "methods.grad_scalar:GradScalar",
         "exact derivative of the logit difference in each activation scalar",
     ),
+    "iterated_grad_scalar": Entry(
+        "methods.iterated_grad_scalar:IteratedGradScalar",
+        "activation scalars after a few steps along the slope of the objective",
+    ),
     "dla": Entry(
         "methods.dla:DLA",
         "direct logit attribution: activations projected onto the answer-foil direction",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
@@ -77,12 +78,7 @@ def train(
         NonFiniteLogitsError: if the unsteered model's logits are not.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        unsteered = subject.unsteered_logits(prompts.tokens, mask=prompts.mask)
-        reference = torch.log_softmax(unsteered, dim=-1)
-        prefix = Prefix.of(subject, prompts, intervention.grid)
-        gradients = partial(
-            _accumulate, subject, intervention, prompts, prefix, reference, objective, sparsity
-        )
+        gradients = gradients_of(subject, intervention, prompts, objective, sparsity)
         optimizer = torch.optim.Adam(intervention.parameters(), lr=learning_rate)
         shuffler = torch.Generator().manual_seed(seed)
         history: list[float] = []
@@ -96,7 +92,7 @@ def train(
             values = []
             for index in torch.split(order, batch_size or len(prompts)):
                 optimizer.zero_grad(set_to_none=True)
-                values.append(gradients(index.to(reference.device)))
+                values.append(gradients(index.to(subject.device)))
                 optimizer.step()
                 if sparsity == "proximal":
                     amount = learning_rate * objective.lambda_m
@@ -113,6 +109,28 @@ def train(
             f"the last of {steps} steps made a parameter NaN or infinite", learning_rate
         )
     return Trace(steps, tuple(history))
+
+
+def gradients_of(
+    subject: SubjectModel,
+    intervention: Intervention,
+    prompts: Prompts,
+    objective: Objective,
+    sparsity: Sparsity = "penalty",
+) -> Callable[[Int[Tensor, " prompt"]], Float[Tensor, ""]]:
+    """A function of some prompts that adds the gradients of -Psi to the parameters, and gives Psi.
+
+    With `proximal` sparsity both are without lambda_m M_1. Needs grad mode.
+
+    Raises:
+        NonFiniteLogitsError: if the unsteered model's logits are no numbers.
+    """
+    unsteered = subject.unsteered_logits(prompts.tokens, mask=prompts.mask)
+    reference = torch.log_softmax(unsteered, dim=-1)
+    prefix = Prefix.of(subject, prompts, intervention.grid)
+    return partial(
+        _accumulate, subject, intervention, prompts, prefix, reference, objective, sparsity
+    )
 
 
 def _diverged(what: str, learning_rate: float) -> TrainingDivergedError:
