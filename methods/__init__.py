@@ -49,9 +49,25 @@ METHODS: dict[str, Entry] = {
         "methods.logit_lens:LogitLens",
         "logit lens: logit difference of the residual stream, unembedded at the point",
     ),
+    "information_flow": Entry(
+        "methods.information_flow:InformationFlow",
+        "information flow routes: how strong the parts are that the answer's stream came by",
+    ),
     "diff_means": Entry(
         "methods.diff_means:DiffMeans",
         "difference in means: clean minus corrupted activation, added as a steering vector",
+    ),
+    "sadi": Entry(
+        "methods.sadi:SADI",
+        "SADI: scalars of 1 at the points where the two runs differ most, 0 elsewhere",
+    ),
+    "function_vectors": Entry(
+        "methods.function_vectors:FunctionVectors",
+        "function vectors: answer's probability gained by the mean clean activation",
+    ),
+    "coax": Entry(
+        "methods.coax:CoAx",
+        "CoAx: what a patch does more once the strongest points are patched: backups",
     ),
     "hard_concrete": Entry(
         "methods.hard_concrete:HardConcrete",

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from methods.core.corruption import contrasts
+from methods.core.corruption import Corruption, contrasts
 from methods.core.memory import require_memory
 from methods.core.points import ALL_SITES, PointGrid, Site
 from methods.core.prompts import Prompts
@@ -52,21 +54,7 @@ class DiffMeans(Method):
         Raises:
             NotEnoughMemoryError: if the vectors do not fit.
         """
-        shape = (*grid.shape, max(grid.widths(subject.d_model)))
-        require_memory(
-            4 * (len(prompts) + 2) * grid.n_points * shape[-1],
-            subject.device,
-            f"differences of {grid.n_points} points and width {shape[-1]}",
-            "fewer sites, layers or positions",
-        )
-        change = torch.zeros((len(prompts), *shape), device=subject.device)
-        found = contrasts(subject, prompts, grid, self.corruption, "noising", setting.seed)
-        for contrast in found:
-            clean = contrast.receiver.activations(subject, grid.site_layers)
-            for (site, layer), h in clean.items():
-                difference = h.float() - contrast.donated[site, layer].float()
-                rows, width = grid.rows(site), h.shape[-1]
-                change[:, rows, layer, :, :width] += grid.at_points(site, difference) / len(found)
+        change = differences(subject, prompts, grid, self.corruption, setting.seed)
         vectors = change.mean(dim=0)
         length = vectors.norm(dim=-1, keepdim=True)
         direction = vectors / length.clamp_min(torch.finfo(torch.float32).tiny)
@@ -76,3 +64,29 @@ class DiffMeans(Method):
             prompt_scores=per_prompt,
             intervention=SteeringVectors(grid, vectors),
         )
+
+
+def differences(
+    subject: SubjectModel, prompts: Prompts, grid: PointGrid, corruption: Corruption, seed: int
+) -> Float[Tensor, "prompt place layer position width"]:
+    """h_clean - h_corrupted of every point, 0 beyond a place's own width; mean over draws of noise.
+
+    Raises:
+        NotEnoughMemoryError: if they do not fit.
+    """
+    shape = (*grid.shape, max(grid.widths(subject.d_model)))
+    require_memory(
+        4 * (len(prompts) + 2) * grid.n_points * shape[-1],
+        subject.device,
+        f"differences of {grid.n_points} points and width {shape[-1]}",
+        "fewer sites, layers or positions",
+    )
+    change = torch.zeros((len(prompts), *shape), device=subject.device)
+    found = contrasts(subject, prompts, grid, corruption, "noising", seed)
+    for contrast in found:
+        clean = contrast.receiver.activations(subject, grid.site_layers)
+        for (site, layer), h in clean.items():
+            difference = h.float() - contrast.donated[site, layer].float()
+            rows, width = grid.rows(site), h.shape[-1]
+            change[:, rows, layer, :, :width] += grid.at_points(site, difference) / len(found)
+    return change
