@@ -107,7 +107,7 @@ def test_shapley_values_are_those_counted_over_all_sets() -> None:
     grid = grid_of(model, ["z"], "every")
     exact = by_counting(function_of(model, grid, "counterfactual", "layer"), 3)
     assert exact.abs().min() > 0.01
-    for algorithm, samples, near in (("kernel_shap", 600, 0.08), ("shapley_sampling", 300, 0.05)):
+    for algorithm, samples, near in (("kernel_shap", 600, 0.1), ("shapley_sampling", 600, 0.1)):
         method = Captum(algorithm=algorithm, samples=samples)  # type: ignore[arg-type]
         found = scores_of(method, model, grid)[0].sum(dim=(0, 2))
         assert largest_difference(found, exact) < near * float(exact.abs().max())
