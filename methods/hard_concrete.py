@@ -10,8 +10,9 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from methods.core.corruption import Activations, Corruption, contrasts
+from methods.core.corruption import Corruption, contrasts
 from methods.core.gates import open_probability, sample
+from methods.core.hooks import Activations
 from methods.core.objective import kl_divergence
 from methods.core.paths import Between
 from methods.core.points import PointGrid

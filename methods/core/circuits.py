@@ -19,8 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from methods.core.corruption import Activations
-from methods.core.hooks import SiteLayer
+from methods.core.hooks import Activations, SiteLayer
 from methods.core.points import HEAD_SITES, PointGrid, Site
 from methods.core.prefix import Prefix
 from methods.core.prompts import Prompts
