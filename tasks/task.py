@@ -58,6 +58,15 @@ class Task(Protocol):
         ...
 
 
+def asked_of(task: Task, model: str) -> Task | None:
+    """Return a task as a model is asked it; None where it has nothing to ask of that one.
+
+    A task with a method `asked_of` has prompts of its own for each model; others ask all the same.
+    """
+    adapt = getattr(task, "asked_of", None)
+    return adapt(model) if adapt else task
+
+
 def casts(entities: Sequence[str], n_parts: int, seed: int) -> Iterator[tuple[str, ...]]:
     """Yield casts of `n_parts` different entities, balanced over entities in every part.
 

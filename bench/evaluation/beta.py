@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.evaluation.response import Response
@@ -163,13 +164,10 @@ class _Search:
         place = min(max(sizes.index(abs(self.best)), 1), len(sizes) - 2)
         near = sizes[place - 1 : place + 2]
         x, y = np.log10(near), np.array([self.values[sign * size] for size in near])
-        if len(near) < 3 or not np.isfinite(y).all():
+        tip = parabola_tip(x, y) if len(near) == 3 else None
+        if tip is None or np.abs(x - tip[0]).min() <= TOLERANCE:
             return None
-        a, b, _ = np.polyfit(x, y, 2)
-        tip = float(-b / (2 * a)) if a < 0 else math.nan
-        if not x[0] < tip < x[2] or np.abs(x - tip).min() <= TOLERANCE:
-            return None
-        return float(10**tip)
+        return float(10 ** tip[0])
 
     def _respond(self, split: Split, beta: Float[Tensor, " beta"]) -> Response:
         return respond(self.subject, split, self.intervention, beta)
@@ -179,6 +177,23 @@ class _Search:
         self.responses.append(response)
         values = response.behaviour(self.objective)
         self.values.update(zip(response.beta.tolist(), values.tolist(), strict=True))
+
+
+def parabola_tip(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Where the parabola through three points is largest, and how large it is there.
+
+    Args:
+        x: ascending.
+        y: its values; None comes back where one is not finite, where the parabola opens upwards,
+            and where its tip is not between the outer points.
+    """
+    if not np.isfinite(y).all():
+        return None
+    a, b, c = np.polyfit(x, y, 2)
+    if not a < 0:
+        return None
+    tip = float(-b / (2 * a))
+    return (tip, float(a * tip**2 + b * tip + c)) if x[0] < tip < x[2] else None
 
 
 def _both_signs(sizes: Sequence[float]) -> Float[Tensor, " beta"]:

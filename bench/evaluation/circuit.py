@@ -80,11 +80,7 @@ def measure_circuits(
     tested = max(1, int(setting.share * n_nodes)) if setting.draws else 0
     ks = [int(share * n_nodes) for share in SHARES]
     wanted = sorted({*ks, tested})
-    circuits = torch.stack(
-        [highest(of_nodes, k, order, seed) for order in ORDERS for k in wanted]
-    ).view(len(ORDERS), len(wanted), *runs.shape)
-    both = torch.stack([circuits, ~circuits], dim=1)
-    ld = _each_once(runs, both.flatten(0, 2)).view(*both.shape[:3], -1)
+    ld = _with_and_without(runs, of_nodes, wanted, seed)
     faithfulness = Faithfulness.of(runs.clean, runs.corrupted)
     f = faithfulness(ld)
     random = None
@@ -110,6 +106,16 @@ def measure_circuits(
     )
     tensors = {"ld": ld[:, :, at].movedim(-1, 0), "clean": runs.clean, "corrupted": runs.corrupted}
     return record, {f"circuit.{name}": value.cpu().numpy() for name, value in tensors.items()}
+
+
+def _with_and_without(
+    runs: CircuitRuns, scores: Float[Tensor, "place layer"], ks: Sequence[int], seed: int
+) -> Float[Tensor, "order with_or_without k prompt"]:
+    """LD of the k highest nodes in both orders, and of all the others."""
+    circuits = torch.stack([highest(scores, k, order, seed) for order in ORDERS for k in ks])
+    circuits = circuits.view(len(ORDERS), len(ks), *runs.shape)
+    both = torch.stack([circuits, ~circuits], dim=1)
+    return _each_once(runs, both.flatten(0, 2)).view(*both.shape[:3], -1)
 
 
 def highest(

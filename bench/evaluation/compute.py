@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bench.evaluation.attribution import checked, method_tensors
-from bench.evaluation.beta import tune_beta
+from bench.evaluation.beta import BetaTuning, tune_beta
 from bench.evaluation.circuit import measure_circuits
 from bench.evaluation.evaluate import minimality_of
 from bench.evaluation.finding import find
@@ -118,6 +118,7 @@ class _Fitted:
         beta: beta* of untrained scores; empty for what was trained.
         prices: strengths chosen for prices.
         known: the train split's response to strengths that were run.
+        tuning: where beta* was found.
     """
 
     attribution: Attribution
@@ -125,6 +126,7 @@ class _Fitted:
     beta: BetaRecord = field(default_factory=BetaRecord)
     prices: Sequence[PriceRecord] = ()
     known: Response | None = None
+    tuning: BetaTuning | None = None
 
     @property
     def scores(self) -> Float[Tensor, "place layer position"]:
@@ -200,7 +202,9 @@ def _curves(
         ),
         "sparsity": (
             bool(stages.sparsity.points),
-            lambda: sparsity_curve(subject, task, of, scores, objective, stages.sparsity.points),
+            lambda: sparsity_curve(
+                subject, task, of, scores, objective, stages.sparsity.points, fitted.tuning
+            ),
         ),
         "circuit": (
             stages.circuit is not None,
@@ -250,7 +254,7 @@ def _tuned(fitted: _Fitted, subject: SubjectModel, train: Split, objective: Obje
     """The same with beta*, and the responses that it was found on."""
     tuning = tune_beta(subject, train, fitted.intervention, objective, fitted.known)
     beta = BetaRecord(star=tuning.star, grid=list(tuning.beta), objective=list(tuning.objective))
-    return replace(fitted, beta=beta, known=tuning.response)
+    return replace(fitted, beta=beta, known=tuning.response, tuning=tuning)
 
 
 def _counted(passes: Passes, fit: Passes) -> dict[str, int]:

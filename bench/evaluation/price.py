@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from bench.evaluation.beta import parabola_tip
 from bench.evaluation.response import Response
 from bench.evaluation.sparsity import area
 from bench.evaluation.split import Split, respond
@@ -209,17 +210,10 @@ class PriceSearch:
         if place < 1:
             return None
         near = sizes[place - 1 : place + 2]
-        x, y = np.log(near), np.array([self._e_0[sign * size] for size in near])
-        if not np.isfinite(y).all():
+        tip = parabola_tip(np.log(near), np.array([self._e_0[sign * size] for size in near]))
+        if tip is None or tip[1] < self._e_0[best] + WORTH_TRYING:
             return None
-        a, b, c = np.polyfit(x, y, 2)
-        if not a < 0:
-            return None
-        tip = float(-b / (2 * a))
-        promised = float(a * tip**2 + b * tip + c)
-        if not x[0] < tip < x[2] or promised < self._e_0[best] + WORTH_TRYING:
-            return None
-        return math.exp(tip)
+        return math.exp(tip[0])
 
     def _corner(self, best: float, limit: float) -> float | None:
         """|beta| of a corner beside the best strength; None if it promises nothing.

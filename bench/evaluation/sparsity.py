@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from bench.evaluation.beta import tune_beta
+from bench.evaluation.beta import BetaTuning, tune_beta
 from bench.evaluation.prepare import PreparedTask
 from bench.evaluation.split import respond
 from bench.store.cells import Tensors
@@ -60,6 +60,7 @@ def sparsity_curve(
     scores: Float[Tensor, "place layer position"],
     objective: Objective,
     count: int,
+    of_all: BetaTuning | None = None,
 ) -> tuple[SparsityRecord, Tensors]:
     """Measures the curve at `count` sizes.
 
@@ -70,6 +71,7 @@ def sparsity_curve(
         scores: whose size ranks the points.
         objective: margin and weights of the cell, for tuning beta.
         count: sizes; fewer where the grid has fewer points.
+        of_all: the tuning of all points, where there was one.
 
     Returns:
         The curve, and per test prompt `sparsity.ld` and `sparsity.kl` (prompt, size, sign) at
@@ -82,7 +84,8 @@ def sparsity_curve(
     ld, kl = [], []
     for k in ks:
         kept = intervention.at_points(strongest(scores, k)).to(subject.device)
-        tuned = tune_beta(subject, train, kept, objective)
+        tuned = of_all if of_all and k == grid.n_points else None
+        tuned = tuned or tune_beta(subject, train, kept, objective)
         plus, minus = (tuned.response.ld[:, tuned.response.at(s * tuned.star)] for s in (1, -1))
         star.append(tuned.star)
         e_0_train.append(float(effectiveness(plus, minus, 0.0)))

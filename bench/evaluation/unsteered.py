@@ -18,7 +18,7 @@ from tasks import TASKS
 from tasks.build import build_task, labels_of
 from tasks.encoding import EncodedTask, encode
 from tasks.errors import UserInputError
-from tasks.task import Task
+from tasks.task import Task, asked_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -103,7 +103,7 @@ def measure(
     """
     subject = SubjectModel(model.bridge)
     for label, (_, given) in zip(labels_of(tasks), tasks, strict=True):
-        task = given.asked_of(model.name) if hasattr(given, "asked_of") else given
+        task = asked_of(given, model.name)
         if task is None:
             problem = "the task has prompts for models of its own alone"
             yield Unsteered(model.name, label, problem=problem)

@@ -16,7 +16,7 @@ from tasks.build import build_task, label_of, labels_of
 from tasks.errors import UserInputError
 from tasks.fingerprint import fingerprint
 from tasks.registry import configure, lookup
-from tasks.task import Task
+from tasks.task import Task, asked_of
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,11 @@ class NamedTask:
     """Digest of what it asks (`tasks.fingerprint`)."""
 
     def asked_of(self, model: str) -> NamedTask | None:
-        """The task as a model is asked; None where it has nothing to ask of that one.
-
-        A task with a method `asked_of` has prompts of its own for each model.
-        """
-        adapt = getattr(self.task, "asked_of", None)
-        if adapt is None:
+        """The task as a model is asked; None where it has nothing to ask of that one."""
+        task = asked_of(self.task, model)
+        if task is self.task:
             return self
-        task = adapt(model)
-        return task and replace(self, task=task, data=fingerprint(task))
+        return replace(self, task=task, data=fingerprint(task)) if task else None
 
 
 @dataclass(frozen=True)

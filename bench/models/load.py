@@ -178,11 +178,7 @@ def load_model(
         bridge = read_bridge(name, base or folder, tokenizer, dtype, place, adapter=change)
     bos_id, bos_rule = bos_of(tokenizer, _stated_bos(name) if bos is None else bos, name)
     limits = limits_of(bridge.original_model.config)
-    if bos_id is not None and limits.vocabulary is not None and bos_id >= limits.vocabulary:
-        raise UserInputError(
-            f'Model "{name}": the BOS of its tokenizer has the id {bos_id}, and the model has '
-            f'{limits.vocabulary} tokens: state another one, or "none", as its `bos`.'
-        )
+    _check_bos(name, bos_id, limits)
     from bench.models.packed import keep_freed_memory, pack_linear_layers
 
     layers = pack_linear_layers(bridge.original_model) if packed else 0
@@ -192,6 +188,15 @@ def load_model(
         *(name, bridge, tokenizer, bos_id, bos_rule, digest, content, dtype, place, layers, limits),
         circuits=circuits if bos_id == 0 else {},  # whose positions count the BOS
     )
+
+
+def _check_bos(name: str, bos_id: int | None, limits: Limits) -> None:
+    """Raises UserInputError for a BOS that the tokenizer has and the model has not."""
+    if bos_id is not None and limits.vocabulary is not None and bos_id >= limits.vocabulary:
+        raise UserInputError(
+            f'Model "{name}": the BOS of its tokenizer has the id {bos_id}, and the model has '
+            f'{limits.vocabulary} tokens: state another one, or "none", as its `bos`.'
+        )
 
 
 def limits_of(config: Any) -> Limits:

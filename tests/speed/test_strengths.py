@@ -4,43 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from bench.evaluation.prepare import PreparedTask, prepare_task
-from bench.evaluation.price import PriceSearch, unit_of
+from bench.evaluation.prepare import prepare_task
+from bench.evaluation.price import PriceSearch
 from bench.evaluation.split import respond
 from bench.matrix.cells import expand
 from bench.models.load import LoadedModel
-from methods.core.intervention import Intervention
-from methods.core.objective import Objective, effectiveness, faithfulness
+from methods.core.objective import Objective, faithfulness
 from methods.core.static_scaling import StaticScaling
 from methods.core.subject import SubjectModel
 from methods.method import Setting
+from tests.bench.evaluation.dense import dense_e_0
 from tests.small import small_matrix
 
 METHODS = ("attr_patch", "grad_scalar", "activ_scalar", "random")
 PRICE = 0.3
-RATIO, FINE, AT_ONCE = 1.08, 1.004, 4
-"""Of one strength of the dense grid to the next, and between the last that is affordable and the
-first that is not; how many of them a forward has."""
-
-
-def dense(subject: SubjectModel, task: PreparedTask, of: Intervention, both: bool) -> float:
-    """The largest E_0 on train over a dense grid up to the first |beta| that costs too much."""
-    best, last = task.train.unsteered_e_0, 0.02 * unit_of(of)
-    for ratio in (RATIO, FINE):
-        affordable = True
-        while affordable:
-            sizes = [last * ratio**step for step in range(1, AT_ONCE + 1)]
-            beta = torch.tensor([sign * one for one in sizes for sign in (1, -1)])
-            response = respond(subject, task.train, of, beta)
-            for place, size in enumerate(sizes):
-                pair = slice(2 * place, 2 * place + 2)
-                ld, kl = response.ld[:, pair].T, response.kl[:, pair].T
-                affordable = -float(faithfulness(*kl)) <= PRICE
-                if not affordable:
-                    break
-                last, signs = size, (ld, ld.flip(0)) if both else (ld,)
-                best = max(best, *(float(effectiveness(*one, 0.0)) for one in signs))
-    return best
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -57,7 +34,7 @@ def test_e_0_at_a_price_is_that_of_a_dense_grid(name: str, smollm2: LoadedModel)
     search = PriceSearch(subject, task.train, of, both_signs=not trained)
     chosen = search.at(PRICE)
     rows = subject.passes.forward - before
-    expected = dense(subject, task, of, not trained)
+    expected = dense_e_0(subject, task, of, PRICE, ratio=1.08, both_signs=not trained)
     limit, _ = search.limit(PRICE)
     signs = torch.tensor([limit, -limit])
     paid = -float(faithfulness(*respond(subject, task.train, of, signs).kl.T))

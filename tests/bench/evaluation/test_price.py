@@ -1,6 +1,5 @@
 """Strengths at a price: against a dense grid, and chosen without a look at test."""
 
-import math
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 
 from bench.evaluation.localisation import localise
 from bench.evaluation.prepare import PreparedTask
-from bench.evaluation.price import PriceSearch, price_curve, unit_of
+from bench.evaluation.price import PriceSearch, price_curve
 from bench.evaluation.sparsity import strongest
 from bench.evaluation.split import respond
 from bench.execution.run import run_matrix
@@ -21,6 +20,7 @@ from bench.store.records import PriceRecord
 from methods.core.objective import effectiveness, faithfulness
 from methods.core.static_scaling import StaticScaling
 from methods.core.subject import SubjectModel
+from tests.bench.evaluation.dense import dense_e_0
 from tests.small import small_matrix
 
 Prepared = tuple[SubjectModel, PreparedTask]
@@ -32,21 +32,6 @@ def scaling(task: PreparedTask, seed: int) -> StaticScaling:
     return StaticScaling.from_scores(task.grid, torch.randn(task.grid.shape, generator=generator))
 
 
-def dense(
-    subject: SubjectModel, task: PreparedTask, steering: StaticScaling, price: float
-) -> tuple[float, float]:
-    """The largest E_0 on train over a grid up to the first |beta| that costs too much, and that."""
-    best, size = task.train.unsteered_e_0, 0.0
-    for size in np.geomspace(0.01, 100, 400) * unit_of(steering):
-        response = respond(subject, task.train, steering, torch.tensor([size, -size]))
-        ld, kl = response.ld, response.kl
-        if -float(faithfulness(kl[:, 0], kl[:, 1])) > price:
-            return best, float(size)
-        both = (effectiveness(ld[:, a], ld[:, b], 0.0) for a, b in ((0, 1), (1, 0)))
-        best = max(best, *map(float, both))
-    return best, math.inf
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_e_0_at_a_price_is_that_of_a_dense_grid(prepared: Prepared, seed: int) -> None:
     subject, task = prepared
@@ -56,9 +41,7 @@ def test_e_0_at_a_price_is_that_of_a_dense_grid(prepared: Prepared, seed: int) -
         found = search.at(price)
         assert found.paid <= price
         assert task.train.unsteered_e_0 <= found.E_0
-        expected, dear = dense(subject, task, steering, price)
-        assert expected - 0.03 <= found.E_0  # and more where the grid stops short of the price
-        assert abs(found.beta) < dear
+        assert abs(found.E_0 - dense_e_0(subject, task, steering, price)) <= 0.03
         response = respond(subject, task.train, steering, torch.tensor([found.beta, -found.beta]))
         e_0 = float(effectiveness(response.ld[:, 0], response.ld[:, 1], 0.0))
         assert pytest.approx(e_0, abs=1e-5) == found.E_0

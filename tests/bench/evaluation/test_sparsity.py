@@ -61,10 +61,9 @@ def test_all_points_of_a_score_are_the_evaluation_at_beta_star(cells: dict[str, 
         assert record.sparsity is not None
         assert record.beta is not None
         row = next(r for r in record.metrics if (r.split, r.beta_kind) == ("test", "star"))
-        # Its search starts without what was run for prices, so it ends a little elsewhere.
-        assert record.sparsity.beta[-1] == pytest.approx(record.beta.star, rel=0.1)
-        assert record.sparsity.E_0[-1] == pytest.approx(row.E_0, abs=0.05)
-        assert record.sparsity.F[-1] == pytest.approx(row.F, abs=0.05)
+        assert record.sparsity.beta[-1] == record.beta.star
+        assert record.sparsity.E_0[-1] == pytest.approx(row.E_0, abs=1e-5)
+        assert record.sparsity.F[-1] == pytest.approx(row.F, abs=1e-5)
 
 
 def test_one_point_is_the_scaling_of_that_point_alone(prepared: Prepared) -> None:
