@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from pandas import DataFrame, concat
 
 from bench.store.records import MAIN_PRICE
+from bench.text import counted
 from reports import style
 from reports.curves import Curve, Kind, control_draws, curves
 from reports.figures.marks import look_of, marker_of
@@ -206,7 +207,7 @@ def _band(axes: Axes, at: Mapping[float, ArrayLike], n_draws: int) -> None:
     if at:
         ends = [(float(np.min(values)), float(np.max(values))) for values in at.values()]
         how: dict[str, Any] = {"color": style.FAINT, "alpha": 0.55, "linewidth": 0, "zorder": 0}
-        label = f"controls, worst to best of {n_draws} draws"
+        label = f"controls, worst to best of {counted(n_draws, 'draw')}"
         axes.fill_between([*at], *np.transpose(ends), label=label, **how)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from pandas import DataFrame
 from scipy.stats import kendalltau, rankdata
 
+from bench.text import counted
 from reports.tables.verdicts import BEATS, LOCALISES
 from reports.text import number, visible
 
@@ -76,8 +77,8 @@ def _who(
         said = _most_said(asked[question.verdict])
         return (
             f"**{title}** {at}, no method can be said to beat its controls on any of "
-            f"{_counted(n_tasks)} (most often: *{said}*); most of the unsteered E₀ is made up for "
-            f"by {best}{beside}."
+            f"{counted(n_tasks, 'task')} (most often: *{said}*); most of the unsteered E₀ is made "
+            f"up for by {best}{beside}."
         )
     return f"**{title}** {at}, {_and(winners)} {verb} their controls ({shown}{beside})."
 
@@ -159,10 +160,6 @@ def _mean(values: Any) -> float:
 
 def _most_said(verdicts: Any) -> str:
     return visible(str(verdicts.value_counts().index[0]))
-
-
-def _counted(tasks: int) -> str:
-    return f"{tasks} tasks" if tasks != 1 else "1 task"
 
 
 def _and(items: Sequence[str]) -> str:
