@@ -26,7 +26,7 @@ def data(results: Results, *, model: str | None = None, task: str | None = None)
     """Return a row a method: AUROC and measures of steering, means over models and tasks.
 
     `rho_<measure>` with `_low` and `_high` are as `reports.tables.finding.steering` has them.
-    Raises UserInputError where no model's circuit is known.
+    Raises UserInputError where no model's circuit is known, or nothing was measured of steering.
     """
     results.check(model=model, task=task)
     part = results.part([model] if model else [], [task] if task else [], [])
@@ -36,6 +36,8 @@ def data(results: Results, *, model: str | None = None, task: str | None = None)
         raise UserInputError(
             "finding needs models whose circuit is known (planted-lookup ...) and the task planted"
         )
+    if not frame[[*MEASURES]].notna().any(axis=None):
+        raise UserInputError("finding needs a measure of steering: prices, localisation, retrained")
     means = frame.groupby(["method", "control", "ranked"], sort=False)[SHOWN].mean().reset_index()
     for measure, (rho, _, _) in correlations(part).items():
         ends = {f"rho_{measure}_low": rho.low, f"rho_{measure}_high": rho.high}

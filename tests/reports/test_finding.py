@@ -20,7 +20,9 @@ AUROC = {"attr_patch": 0.5, "grad_scalar": 0.6, "dla": 0.8, "atp_star": 0.9, "ac
 """Made up, as is how they steer: the better a method finds, the better it steers."""
 
 
-def stored(directory: Path, auroc: dict[str, float], *, against: bool = False) -> Results:
+def stored(
+    directory: Path, auroc: dict[str, float], *, against: bool = False, steered: bool = True
+) -> Results:
     """A run of two planted models in which steering goes with, or against, finding."""
     store = RunStore.create(directory, {"preset": "test"}, suite_version="0")
     for seed in range(2):
@@ -39,12 +41,14 @@ def stored(directory: Path, auroc: dict[str, float], *, against: bool = False) -
             at_price = [
                 row.model_copy(update={"beta_kind": "price", "price": 0.3, "E_0": -2 * (1 - share)})
                 for row in record.metrics
-                if row.split == "test"
+                if steered and row.split == "test"
             ]
             changes = {
                 **{"id": f"{method}-{seed}", "model": f"planted-conflict-{seed}"},
                 **{"task": "planted", "finding": [finding]},
-                "prices": [{"price": 0.3, "beta": 1.0, "paid": 0.3, "E_0": -1.0}],
+                "prices": [{"price": 0.3, "beta": 1.0, "paid": 0.3, "E_0": -1.0}]
+                if steered
+                else [],
                 "metrics": [one.model_copy(update={"E_0_unsteered": -2.0}) for one in at_price],
             }
             changed = type(record).model_validate(record.model_dump() | changes)
@@ -96,3 +100,5 @@ def test_the_figure_shows_its_numbers(tmp_path: Path) -> None:
     assert title.startswith(f"rank correlation {number(numbers['rho_steering'][0], 2)}")
     with pytest.raises(UserInputError, match="has no task 'x'"):
         entry.figure(results, task="x")
+    with pytest.raises(UserInputError, match="needs a measure of steering"):
+        entry.figure(stored(tmp_path / "scores alone", AUROC, steered=False))

