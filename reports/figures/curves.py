@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike
 from pandas import DataFrame, concat
 
 from bench.store.records import MAIN_PRICE
-from bench.text import counted
 from reports import style
 from reports.curves import Curve, Kind, control_draws, curves
 from reports.figures.marks import look_of, marker_of
@@ -24,7 +23,7 @@ from reports.floor import floor_of
 from reports.load import Results, of_pair
 from reports.outcomes import main_split
 from reports.palette import base_name
-from reports.text import MINUS, number, shorten
+from reports.text import MINUS, counted, number, shorten
 from tasks.errors import UserInputError
 
 WIDTH, PLOT = 5.5, 2.5

@@ -8,9 +8,8 @@ import numpy as np
 from pandas import DataFrame
 from scipy.stats import kendalltau, rankdata
 
-from bench.text import counted
 from reports.tables.verdicts import BEATS, LOCALISES
-from reports.text import number, visible
+from reports.text import counted, number, visible
 
 
 @dataclass(frozen=True)
