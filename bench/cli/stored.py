@@ -158,6 +158,12 @@ def describe(record: CellRecord) -> Iterator[str]:
             yield f"  {harmless(key)}: {harmless(written)}"
     if record.beta is not None and record.beta.star is not None:
         yield f"beta*: {record.beta.star:g}"
+    for tried in record.selected:
+        words = json.dumps(strict_json(tried.settings))
+        yield (
+            f"{'selected' if tried.chosen else 'tried'}: {harmless(words)}, E_0 {tried.E_0:.4f} on "
+            f"{counted(tried.n_prompts, 'validation prompt')}, price {tried.paid:.4f}"
+        )
     if record.metrics:
         yield "metrics:"
         for row in record.metrics:

@@ -11,7 +11,10 @@ from torch import Tensor
 from bench.store.cells import Tensors
 from methods.core.intervention import Intervention
 from methods.core.points import PointGrid
-from methods.method import Attribution
+from methods.core.prompts import Prompts
+from methods.core.static_scaling import StaticScaling
+from methods.core.subject import SubjectModel
+from methods.method import Attribution, Method, Setting
 
 MOST_STEPS = 2**53
 """Whole numbers up to here are the same in every JSON."""
@@ -19,6 +22,26 @@ MOST_STEPS = 2**53
 
 class BadScoresError(ValueError):
     """A method's scores cannot be used: its adapter is wrong, or the model gave no numbers."""
+
+
+def fit(
+    method: Method, subject: SubjectModel, prompts: Prompts, grid: PointGrid, setting: Setting
+) -> tuple[Attribution, Intervention]:
+    """What a method found, and what is plugged into the model: its own, or Eq. 5 of its scores.
+
+    Raises:
+        BadScoresError: as `checked`.
+    """
+    rows = subject.rows_per_forward
+    try:
+        found = method.fit(subject, prompts, grid, setting)
+    finally:
+        subject.rows_per_forward = rows  # a method may have its own; what follows has the cell's
+    attribution = checked(found, grid, len(prompts))
+    intervention = attribution.intervention
+    if intervention is None:
+        intervention = StaticScaling.from_scores(grid, attribution.scores)
+    return attribution, intervention.to(subject.device)
 
 
 def checked(attribution: Attribution, grid: PointGrid, n_prompts: int) -> Attribution:

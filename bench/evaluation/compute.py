@@ -11,7 +11,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from bench.evaluation.attribution import checked, method_tensors
+from bench.evaluation.attribution import fit, method_tensors
 from bench.evaluation.beta import BetaTuning, tune_beta
 from bench.evaluation.circuit import measure_circuits
 from bench.evaluation.evaluate import minimality_of
@@ -23,6 +23,7 @@ from bench.evaluation.provenance import Clock, environment, peak_memory
 from bench.evaluation.response import Response
 from bench.evaluation.responses import evaluate_splits, sweeps
 from bench.evaluation.retrained import retrain
+from bench.evaluation.select import select
 from bench.evaluation.sparsity import sparsity_curve
 from bench.evaluation.split import Split
 from bench.evaluation.transfer import evaluate_elsewhere
@@ -36,7 +37,6 @@ from methods import METHODS
 from methods.core.intervention import Intervention
 from methods.core.objective import Objective
 from methods.core.points import PointGrid
-from methods.core.static_scaling import StaticScaling
 from methods.core.subject import Passes, SubjectModel
 from methods.method import Attribution, Method, Setting
 from tasks.errors import UserInputError
@@ -79,11 +79,15 @@ def compute_cell(
     subject.passes = Passes()
     _check_sites(cell, task.grid)
     _check_lengths(cell, task.encoded.lengths)
+    method, trained = cell.method.method, type(cell.method.method).trained
+    setting, selected = Setting(objective, cell.seed, parent_scores), []
+    if trained and cell.stages.select:
+        with clock("select"):
+            tried, price = cell.stages.select, cell.stages.main_price
+            method, setting, selected = select(method, subject, task, setting, tried, price)
     with clock("fit"):
-        setting = Setting(objective, cell.seed, parent_scores)
-        fitted = _fit(cell.method.method, subject, task, setting)
+        fitted = _fit(method, subject, task, setting)
     fit_passes = Passes(subject.passes.forward, subject.passes.backward)
-    trained = type(cell.method.method).trained
     search = PriceSearch(subject, task.train, fitted.intervention, not trained)
     with clock("price"):
         prices = strengths_at(search, cell.stages.prices.at, trained)
@@ -103,7 +107,8 @@ def compute_cell(
         "peak_memory_bytes": peak_memory(subject.device),
     }
     finding = _finding(cell, model, task, fitted)
-    found = {**identity(cell), **results, **curves, **finding, "provenance": provenance}
+    of_fit = {"selected": selected, "provenance": provenance}
+    found = {**identity(cell), **results, **curves, **finding, **of_fit}
     own = method_tensors(fitted.attribution, fitted.intervention)
     return CellRecord(status="done", **found), own | tensors | of_curves
 
@@ -233,21 +238,8 @@ def _finding(
 
 
 def _fit(method: Method, subject: SubjectModel, task: PreparedTask, setting: Setting) -> _Fitted:
-    """What the method found, and what is plugged into the model: its own, or Eq. 5 of its scores.
-
-    Raises:
-        BadScoresError: as `bench.evaluation.attribution.checked`.
-    """
-    rows = subject.rows_per_forward
-    try:
-        fitted = method.fit(subject, task.train.prompts, task.grid, setting)
-    finally:
-        subject.rows_per_forward = rows  # a method may have its own; what follows has the cell's
-    attribution = checked(fitted, task.grid, len(task.train.prompts))
-    intervention = attribution.intervention
-    if intervention is None:
-        intervention = StaticScaling.from_scores(task.grid, attribution.scores)
-    return _Fitted(attribution, intervention.to(subject.device))
+    """What the method found on train, and what is plugged into the model."""
+    return _Fitted(*fit(method, subject, task.train.prompts, task.grid, setting))
 
 
 def _tuned(fitted: _Fitted, subject: SubjectModel, train: Split, objective: Objective) -> _Fitted:

@@ -109,8 +109,11 @@ def _fitted(cell: PlannedCell, layers: tuple[int, int], length: tuple[int, int])
     if method.control:
         return 0.0
     if method.trained:
-        epochs = settings.get("epochs")
-        return 2 * (1 + BACKWARD) * train * (epochs if isinstance(epochs, int) else EPOCHS)
+        own = settings.get("epochs")
+        epochs = [own if isinstance(own, int) else EPOCHS]
+        epochs += [one.epochs or epochs[0] for one in cell.stages.select]
+        judged = len(cell.stages.select) * COARSE_ROWS
+        return 2 * (1 + BACKWARD) * train * sum(epochs) + judged
     corruption = settings.get("corruption")
     contrasts = train * (NOISE_DRAWS if corruption == "gaussian" else 1)
     if not method.runs_every_point:

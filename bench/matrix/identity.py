@@ -95,6 +95,7 @@ def settings_of(
         **({} if matrix.smallest_k else {"smallest_k": False}),
         **({"brief": True} if matrix.controls.brief and type(method.method).control else {}),
         "rows_per_forward": rows_setting(matrix.rows_per_forward, model),
+        **({"select": _tried(matrix)} if matrix.select and type(method.method).trained else {}),
         "prompts": asked.prompts.model_dump(),
         "objective": asked.objective.model_dump(),
         **({"transfer": elsewhere} if elsewhere else {}),
@@ -111,6 +112,10 @@ def rows_setting(said: int | str, model: Mapping[str, Any]) -> int | str:
     if said != "auto" or not {model["dtype"], model["autocast"]}.intersection(HALF):
         return said
     return ROWS_IN_HALF.get(model["device"], ROWS_IN_HALF["cuda"])
+
+
+def _tried(matrix: Matrix) -> list[dict[str, Any]]:
+    return [candidate.model_dump(exclude_none=True) for candidate in matrix.select]
 
 
 def _canonical(positions: str | list[int]) -> str | list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -242,6 +242,15 @@ class Circuit(_Strict):
     """Of the nodes, in the circuits that are tested."""
 
 
+class Candidate(_Strict):
+    """A setting of trained methods that is tried; what is not named stays as it is."""
+
+    learning_rate: Annotated[Weight, Field(gt=0)] | None = None
+    epochs: Count | None = None
+    lambda_m: Weight | None = None
+    lambda_f: Weight | None = None
+
+
 class Stages(NamedTuple):
     """What is measured of a fitted intervention."""
 
@@ -255,6 +264,14 @@ class Stages(NamedTuple):
 
     verdicts_alone: bool = False
     """Whether neither beta = 1 nor beta* are measured, nor how many parameters count."""
+    select: Sequence[Candidate] = ()
+    """Settings that a trained method is tried with."""
+
+    @property
+    def main_price(self) -> float:
+        """The price at which methods are ranked, or the first there is."""
+        at = self.prices.at
+        return MAIN_PRICE if MAIN_PRICE in at or not at else at[0]
 
     def of_a_control(self, draw: int, shuffled: bool, brief: bool) -> Stages:
         """What is measured of a control's draw: after the first, what verdicts need.
@@ -273,7 +290,7 @@ class Stages(NamedTuple):
             return self._replace(retrained=anew)
         at, k = self.prices.at, self.localisation.k
         return self._replace(
-            prices=Prices(at=[MAIN_PRICE] if MAIN_PRICE in at else at[:1], curve=False),
+            prices=Prices(at=[self.main_price] if at else [], curve=False),
             localisation=self.localisation.model_copy(update={"k": [MAIN_K] if MAIN_K in k else k}),
             circuit=self.circuit and self.circuit.model_copy(update={"draws": 0}),
             retrained=anew,
@@ -319,6 +336,9 @@ class Matrix(_Strict):
     """`{}` measures circuits; without it they are not."""
     smallest_k: bool = True
     """Search for the smallest number of parameters that keeps 90 % of the gain in E_0."""
+    select: Annotated[list[Candidate], Field(max_length=4)] = []
+    """Settings that every trained method is tried with, on a part of the train entities; the best
+    one is used (`bench.evaluation.select`)."""
     agreement: Agreement = Agreement()
     figures: list[str] = []
     """Which figures its report draws (`reports.figures.FIGURES`); all if none are named."""
@@ -341,6 +361,7 @@ class Matrix(_Strict):
             self.retrained,
             self.circuit,
             self.smallest_k,
+            select=self.select,
         )
 
     @model_validator(mode="before")

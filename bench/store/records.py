@@ -260,6 +260,23 @@ class PriceRecord(StrictRecord):
     extrapolated: bool = False
 
 
+class SelectedRow(StrictRecord):
+    """A setting of a trained method that was tried (`bench.evaluation.select`).
+
+    It is judged on `n_prompts` train prompts that it was not fitted on: `E_0` there at the strength
+    `beta`, which is chosen there for `price` and costs `paid`. The method is the one that is
+    `chosen`, fitted on all of train.
+    """
+
+    settings: PlainDict
+    n_prompts: int
+    price: float
+    beta: float
+    paid: float
+    E_0: float
+    chosen: bool = False
+
+
 class PriceCurveRecord(StrictRecord):
     """E_0 on `split` at strengths chosen on train for each `price`, and what they cost on `split`.
 
@@ -387,6 +404,7 @@ class CellRecord(StrictRecord):
     prompts: dict[str, list[PromptRecord]] = {}
     dropped: dict[str, int] = {}
     beta: BetaRecord | None = None
+    selected: list[SelectedRow] = []
     metrics: list[MetricRow] = []
     minimality: MinimalityRecord | None = None
     intervention: str = ""
