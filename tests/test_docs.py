@@ -108,3 +108,14 @@ def test_the_page_of_methods_says_of_every_method_what_has_to_be_known() -> None
         ):
             assert word in text
         assert "passes" in text.lower()
+
+
+def test_every_equality_of_the_page_of_methods_names_its_test() -> None:
+    page = (ROOT / "docs" / "methods.md").read_text("utf-8")
+    _, _, table = page.partition("## What equals what\n")
+    table, _, _ = table.partition("\n## ")
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    named = re.findall(r"`(\w+\.py)::(\w+)` \|$", table, flags=re.MULTILINE)
+    assert len(named) == len(rows) > 20
+    for file, name in named:
+        assert f"def {name}(" in (ROOT / "tests" / "methods" / file).read_text("utf-8")
