@@ -12,7 +12,7 @@ from reports.circuits import circuits
 from reports.figures.circuit import KINDS, data
 from reports.load import Results, load
 from reports.tables.circuit import AREAS, table
-from tests.reports.test_figures import assert_legible, drawn
+from tests.reports.test_figures import assert_legible
 from tests.small import small_matrix
 
 
@@ -59,8 +59,7 @@ def test_the_prompts_of_the_table_give_its_numbers(results: Results) -> None:
 def test_the_figure_is_legible_and_has_its_data(results: Results, width: float | None) -> None:
     from reports.figures.circuit import figure
 
-    made = drawn(figure(results, width=width))
-    assert_legible(made)
+    assert_legible(figure(results, width=width))
     frame = data(results)
     assert set(frame["kind"]) == set(KINDS)
     whole = frame.query("share == 1")

@@ -37,12 +37,7 @@ def results(run_directory: Path) -> Results:
 
 @pytest.fixture(scope="module")
 def hostile(results: Results) -> Figure:
-    return drawn(comparison.figure(results, model=MODEL, task="hostile"))
-
-
-def drawn(figure: Figure) -> Figure:
-    FigureCanvasAgg(figure).draw()
-    return figure
+    return comparison.figure(results, model=MODEL, task="hostile")
 
 
 def texts(figure: Figure) -> list[Text]:
@@ -76,20 +71,28 @@ def assert_legible(figure: Figure) -> None:
         assert not first.overlaps(second), (one, other)
 
 
-@pytest.mark.parametrize("width", [None, *style.WIDTHS.values()])
+ROWS_ALIKE = {"comparison": {"methods": ["activ_patch[direction=denoising]", "dyn_scalar"]}}
+"""Of a figure with a row a method two of them, but in a column, where all are drawn."""
+
+
 @pytest.mark.parametrize("name", [name for name in FIGURES if name not in MISSING])
-def test_every_figure_is_legible_at_every_width(
-    results: Results, name: str, width: float | None
-) -> None:
+def test_every_figure_is_legible_at_every_width(results: Results, name: str) -> None:
+    """As wide as it asks for, and as a column and a page of a paper are."""
     scopes = [one for one in FIGURES[name].scopes(results) if what_lacks(name, one) is None]
     assert scopes
     for scope in scopes:
-        figure = FIGURES[name].figure(results, width=width, **scope)
-        assert width is None or figure.get_figwidth() == pytest.approx(width)
-        assert_legible(drawn(figure))
+        seen: set[float] = set()
+        for width in (None, *style.WIDTHS.values()):
+            if width in seen:
+                continue  # it asked for that
+            some = ROWS_ALIKE.get(name, {}) if width != min(style.WIDTHS.values()) else {}
+            figure = FIGURES[name].figure(results, width=width, **some, **scope)
+            assert width is None or figure.get_figwidth() == pytest.approx(width)
+            seen.add(figure.get_figwidth())
+            assert_legible(figure)
 
 
-@pytest.mark.parametrize("n_tokens", [3, 24, 61, 300])
+@pytest.mark.parametrize("n_tokens", [3, 24, 300])
 @pytest.mark.filterwarnings("ignore:Glyph")
 @pytest.mark.parametrize("wide", ["␣word", "中文", "a"])
 def test_labels_of_many_tokens_stand_apart_and_the_answers_is_there(
@@ -100,7 +103,7 @@ def test_labels_of_many_tokens_stand_apart_and_the_answers_is_there(
         figure = Figure(figsize=(3.5, 2))
         axes = figure.add_axes((0.15, 0.4, 0.8, 0.5))
         marks.draw_map(axes, np.ones((4, n_tokens)), names, 1.0, room=2.8)
-        drawn(figure)
+        figure.draw_without_rendering()
         labels = [label for label in axes.get_xticklabels() if label.get_text()]
         boxes = [label.get_window_extent().padded(-1.0) for label in labels]
         assert not any(one.overlaps(other) for one, other in pairwise(boxes))
@@ -113,7 +116,7 @@ def test_labels_of_many_tokens_stand_apart_and_the_answers_is_there(
 def test_the_comparison_shows_the_stored_scores_on_a_scale_of_their_own(
     results: Results, method: str
 ) -> None:
-    figure = drawn(comparison.figure(results, model=MODEL, task="ccc", methods=[method]))
+    figure = comparison.figure(results, model=MODEL, task="ccc", methods=[method])
     (cell,) = (one for one in results.cells if one.record.id == f"ccc-{method}-0-0")
     per_prompt = "prompt_scores" in cell.tensors
     scores = cell.tensors["prompt_scores"][0] if per_prompt else cell.tensors["scores"]
@@ -156,7 +159,7 @@ def test_sweeps_show_what_is_stored_and_the_strengths(
     star = cell.record.beta.star
     assert star is not None
     colours = palette.current()
-    sweeps = [axes for axes in drawn(figure).axes if axes.get_legend()]
+    sweeps = [axes for axes in figure.axes if axes.get_legend()]
     for axes, split in zip(sweeps, ("train", "test"), strict=True):
         named = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
         assert [str(line.get_label()).split()[0] for line in named] == ["answer", "foil"]
@@ -179,8 +182,7 @@ def test_crossings_are_where_the_curves_meet() -> None:
 
 
 def test_controls_are_shown_when_asked_for(results: Results) -> None:
-    by_default = comparison.figure(results, model=MODEL, task="ccc")
-    assert "random" not in [text.get_text() for text in texts(by_default)]
+    assert "random" not in set(comparison.data(results, model=MODEL, task="ccc")["method"])
     asked = comparison.figure(results, model=MODEL, task="ccc", methods=["random", "dla"])
     assert {"random", "dla"} <= {text.get_text() for text in texts(asked)}
 
@@ -210,9 +212,9 @@ def test_damaged_tensors_do_not_end_the_figure(small_store: RunStore) -> None:
     assert "Not shown: grad_scalar (no scores); attr_patch (damaged)" in said
 
 
-@pytest.mark.parametrize("layers", [2, 48])
-@pytest.mark.parametrize("positions", [1, 60])
-@pytest.mark.parametrize("sites", [1, 3])
+@pytest.mark.parametrize(
+    ("layers", "positions", "sites"), [(2, 1, 1), (2, 60, 3), (48, 1, 3), (48, 60, 1)]
+)
 def test_other_sizes_are_legible_too(
     small_store: RunStore, layers: int, positions: int, sites: int
 ) -> None:
@@ -222,7 +224,7 @@ def test_other_sizes_are_legible_too(
     changed = record.model_copy(update={"grid": record.grid.model_validate(grid)})  # type: ignore[union-attr]
     tensors = {"scores": np.zeros((sites, layers, positions), dtype=np.float32)}
     small_store.write(changed, tensors)
-    figure = drawn(comparison.figure(load(small_store.directory), model=MODEL, task="ccc"))
+    figure = comparison.figure(load(small_store.directory), model=MODEL, task="ccc")
     assert_legible(figure)
     missing = [text.get_text() for text in texts(figure) if text.get_text().startswith("no sweep")]
     assert len(missing) == 2
@@ -234,23 +236,21 @@ def test_a_single_long_name_is_legible(small_store: RunStore) -> None:
     record, tensors = make_cell("ccc", "activ_patch")
     name = "shuffled[of=activ_patch[direction=denoising,corruption=counterfactual]]" * 2
     small_store.write(record.model_copy(update={"method": name}), tensors)
-    assert_legible(drawn(comparison.figure(load(small_store.directory), model=MODEL, task="ccc")))
+    assert_legible(comparison.figure(load(small_store.directory), model=MODEL, task="ccc"))
 
 
 def test_no_text_is_mathematics_under_any_style(results: Results) -> None:
     before = dict(mpl.rcParams)
     figure = comparison.figure(results, model=MODEL, task="hostile", methods=["attr_patch"])
     assert dict(mpl.rcParams) == before
-    drawn(figure)
     assert not any(text.get_parse_math() for text in texts(figure))
     with mpl.rc_context({"axes.grid": True, "font.size": 30, "axes.facecolor": "red"}):
-        assert_legible(
-            drawn(comparison.figure(results, model=MODEL, task="hostile", methods=["attr_patch"]))
-        )
+        figure.canvas.draw()  # whoever draws it then
+        assert_legible(figure)
 
 
 def test_agreement_shows_the_stored_numbers(results: Results) -> None:
-    figure = drawn(agreement.figure(results, model=MODEL, task="ccc"))
+    figure = agreement.figure(results, model=MODEL, task="ccc")
     assert_legible(figure)
     shown = [text.get_text() for text in figure.axes[0].texts]
     pairs = agreement.data(results, model=MODEL, task="ccc").to_dict("records")
