@@ -61,6 +61,10 @@ METHODS: dict[str, Entry] = {
         "methods.sadi:SADI",
         "SADI: scalars of 1 at the points where the two runs differ most, 0 elsewhere",
     ),
+    "probe": Entry(
+        "methods.probe:Probe",
+        "linear probe: how surely the point tells a clean prompt from a corrupted one",
+    ),
     "function_vectors": Entry(
         "methods.function_vectors:FunctionVectors",
         "function vectors: answer's probability gained by the mean clean activation",
@@ -84,6 +88,14 @@ METHODS: dict[str, Entry] = {
     "dyn_scalar": Entry(
         "methods.dyn_scalar:DynScalar",
         "dynamic activation scaling, trained: scalars computed from the activation itself",
+    ),
+    "ensemble": Entry(
+        "methods.ensemble:Ensemble",
+        "mean of the ranks that several methods give a point",
+    ),
+    "kept_signs": Entry(
+        "methods.ensemble:KeptSigns",
+        "another method's scores, or 0 where their sign depends on the prompts",
     ),
     "random": Entry(
         "methods.controls:Random",

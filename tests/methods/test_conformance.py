@@ -153,6 +153,6 @@ def test_sizes_have_no_sign() -> None:
     methods = {name: entry.load() for name, entry in METHODS.items() if name != "shuffled"}
     unsigned = {name for name, method in methods.items() if not method().signed}
     gates = {"hard_concrete"}
-    sizes = {"steer_vec", "diff_means", "sadi", "information_flow"}
+    sizes = {"steer_vec", "diff_means", "probe", "sadi", "information_flow"}
     assert unsigned == gates | sizes
     assert not methods["path_gradients"](over_prompts="magnitude").signed
