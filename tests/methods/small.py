@@ -1,6 +1,6 @@
 """Small models and prompts that the tests of `methods` share, and a few things done by hand."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -117,3 +117,8 @@ def make(kind: Any, grid: PointGrid, seed: int = 0, size: float = 0.3) -> Any:
         DynamicScaling: (*grid.shape[:2], width),
     }
     return kind(grid, initial(shapes[kind], size, seed))
+
+
+def in_turn(first: Iterable[Any], second: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """Each of `first` with one of `second`, in turn, and each of the second at least once."""
+    return [(one, second[at % len(second)]) for at, one in enumerate(first)]

@@ -21,6 +21,7 @@ from tests.methods.small import (
     cache_of,
     full_logits,
     grid_of,
+    in_turn,
     largest_difference,
     metric_of,
     prompts,
@@ -64,8 +65,7 @@ def their_scores(
     return found
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(("architecture", "direction"), in_turn(ARCHITECTURES, DIRECTIONS))
 def test_is_transformer_lens_patching(architecture: str, direction: Any) -> None:
     model, some = subject(architecture), prompts()
     grid = grid_of(model, THEIRS)
@@ -83,8 +83,7 @@ def test_is_transformer_lens_patching(architecture: str, direction: Any) -> None
         assert largest_difference(ours, theirs) < 1e-4
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
-def test_is_transformer_lens_patching_on_smollm2(smollm2: Any, direction: Any) -> None:
+def test_is_transformer_lens_patching_on_smollm2(smollm2: Any) -> None:
     model = SubjectModel(smollm2.bridge)
     texts = ("The capital of France is", "The capital of Germany is", " Paris", " Berlin")
     clean, corrupted, answer, foil = (
@@ -92,19 +91,18 @@ def test_is_transformer_lens_patching_on_smollm2(smollm2: Any, direction: Any) -
     )
     some = Prompts(clean, corrupted, answer[:, 0], foil[:, 0], has_bos=False)
     grid = grid_of(model, THEIRS, [3, -1], clean.shape[1])
-    scores = ActivPatch(direction=direction).fit(model, some, grid, setting()).prompt_scores
+    scores = ActivPatch().fit(model, some, grid, setting()).prompt_scores
     assert scores is not None
     points = pd.DataFrame([(0, 3), (14, 4), (28, 4)], columns=["layer", "pos"])
     at = [grid.positions.index(position) for position in points.pos]
-    found = their_scores(model, some, direction, dict.fromkeys(THEIRS, points))
+    found = their_scores(model, some, "noising", dict.fromkeys(THEIRS, points))
     for site, theirs in found.items():
         ours = scores[:, grid.sites.index(site), points.layer.tolist(), at]
         assert theirs.abs().max() > 0.05
         assert largest_difference(ours, theirs) < 1e-4
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("architecture", SERIAL)
+@pytest.mark.parametrize(("architecture", "direction"), in_turn(SERIAL, DIRECTIONS))
 def test_patching_resid_mid_is_an_edit_of_attn_out_by_hand(
     architecture: str, direction: Any
 ) -> None:
@@ -146,8 +144,7 @@ def test_the_last_residual_at_the_answer_decides_everything(direction: Any) -> N
     assert scores[:, 0, -1, :-1].abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize(("architecture", "direction"), in_turn(ARCHITECTURES, DIRECTIONS))
 def test_the_same_prefix_scores_zero_and_is_not_run(architecture: str, direction: Any) -> None:
     model, some = subject(architecture, rows_per_forward=5), prompts()
     grid = grid_of(model)

@@ -18,6 +18,7 @@ from methods.grad_scalar import GradScalar
 from tests.methods.small import (
     activation,
     grid_of,
+    in_turn,
     largest_difference,
     metric_of,
     prompts,
@@ -58,8 +59,7 @@ def gradients(model: SubjectModel, some: Prompts, tokens: torch.Tensor, site: Si
     return torch.stack([found.gradients[name] for name in names])
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(("architecture", "direction"), in_turn(ARCHITECTURES, DIRECTIONS))
 def test_is_transformer_lens_activations_times_gradients(architecture: str, direction: Any) -> None:
     model, some = subject(architecture), prompts()
     grid = grid_of(model, keep_final_residual=True)
@@ -111,9 +111,17 @@ def linear(architecture: str) -> SubjectModel:
         return SubjectModel(boot_bridge(model, tiny_tokenizer(), f"linear-{architecture}"), 500)
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("corruption", ["counterfactual", "gaussian"])
-@pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox", "llama"])
+@pytest.mark.parametrize(
+    ("architecture", "corruption", "direction"),
+    [
+        ("gpt2", "counterfactual", "noising"),
+        ("gpt2", "gaussian", "denoising"),
+        ("gpt_neox", "counterfactual", "denoising"),
+        ("gpt_neox", "gaussian", "noising"),
+        ("llama", "counterfactual", "noising"),
+        ("llama", "gaussian", "denoising"),
+    ],
+)
 def test_is_activation_patching_on_a_linear_model(
     architecture: str, corruption: Any, direction: Any
 ) -> None:

@@ -20,6 +20,7 @@ from tests.methods.small import (
     activation,
     cache_of,
     grid_of,
+    in_turn,
     largest_difference,
     prompts,
     setting,
@@ -36,8 +37,7 @@ def fitted(method: Any, seed: int = 0) -> tuple[SubjectModel, Prompts, PointGrid
     return model, some, grid, method.fit(model, some, grid, setting(seed))
 
 
-@pytest.mark.parametrize("cls", METHODS)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(("architecture", "cls"), in_turn(ARCHITECTURES, METHODS))
 def test_training_steers(architecture: str, cls: Any) -> None:
     """E_0 of the trained intervention at +-1 is above the unsteered model's."""
     model, some = subject(architecture), prompts()

@@ -13,7 +13,7 @@ from methods.core.prompts import Prompts
 from methods.core.resumed import CannotResumeError, ResumedRun
 from methods.core.stacked import StackedRun
 from methods.core.subject import SubjectModel
-from tests.methods.small import FIRST_DIFFERENCE, N_POSITIONS, grid_of, prompts
+from tests.methods.small import FIRST_DIFFERENCE, N_POSITIONS, grid_of, in_turn, prompts
 from tests.tiny import ARCHITECTURES, tiny_bridge
 
 
@@ -21,26 +21,31 @@ def all_points(subject: SubjectModel, positions: str = "every") -> PointGrid:
     return grid_of(subject, subject.sites, positions, keep_final_residual=True)
 
 
+CONTRASTS = (
+    ("counterfactual", "noising"),
+    ("counterfactual", "denoising"),
+    ("zero", "noising"),
+    ("gaussian", "denoising"),
+)
+
+
 @pytest.mark.parametrize(
-    ("corruption", "direction"),
+    ("architecture", "contrast"),
     [
-        ("counterfactual", "noising"),
-        ("counterfactual", "denoising"),
-        ("zero", "noising"),
-        ("gaussian", "denoising"),
+        *in_turn(ARCHITECTURES, CONTRASTS),
+        *(("llama", one) for one in CONTRASTS[:2]),
     ],
 )
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @torch.no_grad()
 def test_every_patch_has_the_same_logit_difference(
-    architecture: str, corruption: Corruption, direction: Direction
+    architecture: str, contrast: tuple[Corruption, Direction]
 ) -> None:
-    subject = SubjectModel(tiny_bridge(architecture), rows_per_forward=7)
+    subject = SubjectModel(tiny_bridge(architecture), rows_per_forward=61)
     grid = all_points(subject)
-    contrast = contrasts(subject, prompts(), grid, corruption, direction, 0)[0]
-    patches = reachable_patches(subject, grid, contrast)
-    resumed = ResumedRun(subject, grid, contrast)
-    stacked = StackedRun(subject, grid, contrast)
+    run = contrasts(subject, prompts(), grid, *contrast, 0)[0]
+    patches = reachable_patches(subject, grid, run)
+    resumed = ResumedRun(subject, grid, run)
+    stacked = StackedRun(subject, grid, run)
     expected = stacked.logit_differences(patches)
     torch.testing.assert_close(resumed.logit_differences(patches), expected, atol=3e-5, rtol=1e-5)
     torch.testing.assert_close(resumed.unpatched, stacked.unpatched, atol=1e-5, rtol=1e-5)
