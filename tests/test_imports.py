@@ -22,7 +22,14 @@ ABOVE = ("bench.cli", "bench.notebook", "bench.own_prompts")
 """What stands above all packages: the command line, and what notebooks use."""
 WITHIN_BENCH = ("store", "models", "matrix", "evaluation", "agreement", "execution")
 """The packages of `bench`: each may import those before it."""
-HEAVY = ("torch", "transformers", "transformer_lens", "matplotlib", "pandas", "scipy")
+HEAVY = (
+    *("torch", "transformers", "transformer_lens"),
+    *("matplotlib", "pandas", "pyarrow", "scipy", "jinja2"),
+)
+LIGHT = (
+    *(*PACKAGES, "bench.cli.app", "bench.models.load", "bench.agreement.table"),
+    *("bench.store.results", "reports.figures", "reports.tables"),
+)
 
 
 def modules(package: str) -> Iterator[tuple[str, Path]]:
@@ -81,16 +88,20 @@ def loaded_by(code: str) -> set[str]:
     return set(run.stdout.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        *(f"import {package}" for package in PACKAGES),
-        "import bench.cli.app",
-        "import bench.models.load",
-    ],
-)
-def test_importing_is_light(code: str) -> None:
-    assert not loaded_by(code) & set(HEAVY)
+ONE_BY_ONE = """
+import importlib, sys
+light, heavy = (names.split() for names in sys.argv[1:])
+for name in light:
+    importlib.import_module(name)
+    assert not {*heavy} & {*sys.modules}, (name, {*heavy} & {*sys.modules})
+"""
+
+
+def test_importing_is_light() -> None:
+    """One after the other, so that what brings something heavy is named."""
+    arguments = [sys.executable, "-c", ONE_BY_ONE, " ".join(LIGHT), " ".join(HEAVY)]
+    run = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
 
 
 def test_reports_need_no_torch() -> None:

@@ -270,15 +270,6 @@ def test_file_names_are_safe_and_distinct() -> None:
     assert stems == ["org_model", "org_model-2", ""]
 
 
-def test_the_lists_of_figures_and_tables_are_light() -> None:
-    code = (
-        "import sys, reports.figures, reports.tables\n"
-        "print(*{'torch', 'transformers', 'matplotlib', 'pandas', 'jinja2'} & set(sys.modules))"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (result.stdout.split(), result.returncode) == ([], 0), result.stderr
-
-
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
 def test_the_latex_tables_compile(index: Path, run_directory: Path, tmp_path: Path) -> None:
     results = load(run_directory)

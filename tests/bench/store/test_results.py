@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -378,15 +376,6 @@ JSON = st.recursive(
 def test_plain_data_survives_json(value: Any) -> None:
     text = json.dumps(strict_json(value), allow_nan=False)
     assert repr(plain(json.loads(text))) == repr(plain(value))
-
-
-def test_importing_the_store_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, bench.store.results; print(*{'torch', 'pandas', 'pyarrow'} & set(sys.modules))"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.stdout.split() == [], result.stderr
-    assert result.returncode == 0
 
 
 def test_every_hyperparameter_is_a_column(store: RunStore) -> None:
