@@ -10,7 +10,7 @@ from torch import Tensor
 
 from methods.core.corruption import Contrast
 from methods.core.hooks import SiteLayer
-from methods.core.points import PointGrid, Site
+from methods.core.points import HEAD_SITES, PointGrid, Site
 from methods.core.subject import SubjectModel
 
 Patches = Int[Tensor, "patch prompt_place_layer_position"]
@@ -67,24 +67,31 @@ def patched_rows(
 ) -> PatchedRows:
     """The edit that carries out each patch in its row of a forward.
 
+    What says where is brought to the model's device once, not site by site.
+
     Args:
         grid: the points.
         contrast: what is patched, and the activations that are put there.
         patches: the patches.
-        rows: the row of each.
+        rows: the row of each, on the CPU.
         skipped: positions at the start of the prompt that the forward leaves out.
     """
-    positions = torch.tensor(grid.positions)[patches[:, 3]]
+    n_sites = len(grid.sites)
+    site_of_place = torch.tensor([grid.sites.index(place.site) for place in grid.places])
+    first_place = torch.tensor([grid.rows(site).start for site in grid.sites])
+    site = site_of_place[patches[:, 1]]
+    head = patches[:, 1] - first_place[site]
+    position = torch.tensor(grid.positions)[patches[:, 3]]
+    point = patches[:, 2] * n_sites + site
+    order = point.argsort(stable=True)
+    device = next(iter(contrast.donated.values())).device
+    table = torch.stack([patches[:, 0], position, head, rows])[:, order].to(device)
     edits: dict[SiteLayer, Patch] = {}
-    for site in grid.sites:
-        span = grid.rows(site)
-        of_site = (patches[:, 1] >= span.start) & (patches[:, 1] < span.stop)
-        for layer in sorted(set(patches[of_site, 2].tolist())):
-            chosen = (of_site & (patches[:, 2] == layer)).nonzero()[:, 0]
-            at = positions[chosen]
-            head = (
-                () if grid.places[span.start].head is None else (patches[chosen, 1] - span.start,)
-            )
-            values = contrast.donated[site, layer][(patches[chosen, 0], at, *head)]
-            edits[site, layer] = (rows[chosen], at - skipped, *head), values
+    points, counts = (found.tolist() for found in point.unique(return_counts=True))
+    for at, of_point in zip(points, table.split(counts, dim=1), strict=True):
+        key = (grid.sites[at % n_sites], at // n_sites)
+        prompts, positions, heads, of_rows = of_point
+        within = (heads,) if key[0] in HEAD_SITES else ()
+        values = contrast.donated[key][(prompts, positions, *within)]
+        edits[key] = (of_rows, positions - skipped, *within), values
     return PatchedRows(edits)

@@ -76,16 +76,21 @@ class ResumedRun:
             self.unpatched = self._unpatched_by_resuming()
         except UnknownFinalNormError as error:
             raise CannotResumeError(str(error)) from error
-        except UserInputError:
+        except (UserInputError, CannotResumeError):
             raise
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             if is_out_of_memory(error):
                 raise  # the longer way would not fit either
-            raise CannotResumeError(f"{type(error).__name__}: {error}") from error
+            plain = isinstance(error, RuntimeError | ValueError)  # others say "0" or "list index"
+            raise CannotResumeError(
+                "it does not go on from a cache of keys and values alone"
+                + (f": {error}" if plain else "")
+            ) from error
 
     def logit_differences(self, patches: Patches) -> Float[Tensor, " patch"]:
         """LD of the receiver with one activation replaced, a row a patch; patches come by layer."""
-        ld = torch.empty(len(patches), device=self.subject.device)
+        order: list[Tensor] = []
+        found: list[Tensor] = []
         for position, at in enumerate(self.grid.positions):
             rows = (patches[:, 3] == position).nonzero()[:, 0]
             if not len(rows):
@@ -93,29 +98,30 @@ class ResumedRun:
             calls = self._calls(at)
             budget = self.subject.rows_per_forward * self.prompts.n_positions
             for group in torch.split(rows, max(1, budget // (self.prompts.n_positions - at))):
-                ld[group] = self._resume(at, patches[group], calls)
+                order.append(group)
+                found.append(self._resume(at, patches[group], calls))
             self.subject.passes.forward += len(rows)
+        ld = torch.empty(len(patches), device=self.subject.device)
+        if order:
+            ld[torch.cat(order).to(ld.device)] = torch.cat(found)
         return ld
 
     def _resume(self, at: int, patches: Tensor, calls: list[Call]) -> Tensor:
         """Runs patches at one position; a row joins the batch at the layer of its patch."""
+        rows = torch.arange(len(patches))
+        edit = patched_rows(self.grid, self.contrast, patches, rows, skipped=at)
+        prompts = patches[:, 0].to(self.subject.device)
+        n_joined = patches[:, 2].bincount(minlength=len(self.blocks)).cumsum(0).tolist()
         batch: list[Tensor] = []
-        order: list[Tensor] = []
-        for layer in range(int(patches[:, 2].min()), len(self.blocks)):
-            joining = (patches[:, 2] == layer).nonzero()[:, 0]
-            n_running = sum(map(len, order))
-            if len(joining):
-                order.append(joining)
-                batch.append(self.inputs[layer][patches[joining, 0], at:])
-            rows = n_running + torch.arange(len(joining))
-            edit = patched_rows(self.grid, self.contrast, patches[joining], rows, skipped=at)
-            prompts = patches[torch.cat(order), 0]
+        running = 0
+        for layer in range(int(patches[0, 2]), len(self.blocks)):
+            if n_joined[layer] > running:
+                batch.append(self.inputs[layer][prompts[running : n_joined[layer]], at:])
+                running = n_joined[layer]
             with self.subject.edited_layer(edit, layer):
-                batch = [self._block(layer, torch.cat(batch), prompts, at, calls[layer])]
-        index = torch.cat(order)
-        ld = torch.empty(len(patches), device=self.subject.device)
-        ld[index] = self._read(batch[0][:, -1], patches[index, 0])
-        return ld
+                of_rows = prompts[:running]
+                batch = [self._block(layer, torch.cat(batch), of_rows, at, calls[layer])]
+        return self._read(batch[0][:, -1], prompts)
 
     def _block(self, layer: int, h: Tensor, prompts: Tensor, at: int, call: Call) -> Tensor:
         """The output of a block for `h` on the tokens from `at` on."""
@@ -127,6 +133,8 @@ class ResumedRun:
             if _is_cache(value):
                 return cache
             if name in self.by_row:
+                if len(value) == 1:
+                    return value.expand(len(h), *value.shape[1:])
                 return value.repeat(len(h), *[1] * (value.dim() - 1))
             return value
 
@@ -161,7 +169,10 @@ class ResumedRun:
                 self.spread = float(logits.std(dim=-1).min())
                 at_answer = residual.seen[final][:, -1]
                 self.norm = FinalNorm.checked(self.subject, at_answer, logits)
-            for layer, stored in enumerate(cache.layers):
+            for layer in range(len(self.blocks)):
+                stored = cache.layers[layer] if layer < len(cache.layers) else None
+                if getattr(stored, "keys", None) is None:
+                    raise CannotResumeError(f"layer {layer} keeps no keys and values")
                 keys[layer].append(stored.keys)
                 values[layer].append(stored.values)
         self.inputs = [torch.cat(parts) for parts in inputs]
@@ -186,9 +197,9 @@ class ResumedRun:
         expected = self.contrast.receiver.logit_difference(self.subject)
         tolerance = self.subject.tolerance  # and of the logits' size, which may be any
         if not torch.allclose(found, expected, rtol=tolerance, atol=tolerance * self.spread):
+            difference = float((found - expected).abs().max())
             raise CannotResumeError(
-                f"the resumed layers give logit differences {found.tolist()}, "
-                f"the model {expected.tolist()}"
+                f"resumed layers give other logit differences than the model, by {difference:.2g}"
             )
         return found
 
@@ -206,10 +217,7 @@ class ResumedRun:
         return calls
 
     def _arguments_by_row(self, at: int) -> set[str | int]:
-        """Arguments whose first axis counts rows times heads (BLOOM's biases of positions).
-
-        One of length 1 holds for any number of rows as it is.
-        """
+        """Arguments whose first axis counts rows, or rows times heads (BLOOM's biases)."""
         counted = self.subject.passes.forward
         one, two = self._calls(at)[0], self._calls(at, rows=2)[0]
         self.subject.passes.forward = counted  # of the way, not of the method
@@ -225,7 +233,7 @@ class ResumedRun:
                     if isinstance(value, Tensor) and value.dim()
                 }
             )
-        return {name for name, length in lengths[0].items() if 1 < length == lengths[1][name] / 2}
+        return {name for name, length in lengths[0].items() if 2 * length == lengths[1][name]}
 
     @contextmanager
     def _noting(self, inputs: list[list[Tensor]], calls: list[Call]) -> Iterator[None]:

@@ -35,12 +35,22 @@ SMALL: Mapping[str, Any] = {
     **dict.fromkeys(("n_shared_experts", "num_shared_experts", "moe_num_shared_experts"), 1),
     **dict.fromkeys(("n_group", "topk_group", "mamba_n_groups", "n_groups"), 1),
     **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), 0),
+    **dict.fromkeys(("attention_multiplier", "logit_scale", "lm_head_multiplier"), 0.3),
+    **dict.fromkeys(("residual_multiplier", "key_multiplier"), 0.5),
+    **dict.fromkeys(("attention_out_multiplier", "ssm_out_multiplier"), 0.7),
+    **dict.fromkeys(("embedding_multiplier", "logits_scaling"), 2.0),
+    "attn_logit_softcapping": 5.0,
+    "query_pre_attn_scalar": 8,
+    **dict.fromkeys(("final_logit_softcapping", "logits_soft_cap"), 10.0),
     "linear_num_value_heads": 4,
     "rotary_dim": 4,
     "sliding_window": 4,
     "first_k_dense_replace": 1,
 }
-"""Fields of configurations, wherever a configuration has them: a model of 3 layers, width 32."""
+"""Fields of configurations, wherever a configuration has them: a model of 3 layers, width 32.
+
+Multipliers and soft caps are not 1 or none, where one that is left out could not be noticed.
+"""
 
 _LATENT = {"num_key_value_heads": 4, "head_dim": None}
 _MAMBA_AND_ATTENTION = ["mamba", "attention", "mamba"]
@@ -49,6 +59,7 @@ SPECIAL: Mapping[str, Mapping[str, Any]] = {
     "bamba": {"attn_layer_indices": [1]},
     "deepseek_v2": {**_LATENT, "q_lora_rank": None},
     "deepseek_v3": _LATENT,
+    "gemma3_text": dict.fromkeys(("attn_logit_softcapping", "final_logit_softcapping")),
     "gemma4_text": {"vocab_size_per_layer_input": 64, "hidden_size_per_layer_input": 8},
     "glm4_moe_lite": {"num_key_value_heads": 4},
     "glm_moe_dsa": {"num_key_value_heads": 4},
@@ -73,6 +84,39 @@ SPECIAL: Mapping[str, Mapping[str, Any]] = {
     },
 }  # fmt: skip
 """What some configurations need beside that, by model type."""
+
+
+_GROUPED_FALCON = {"new_decoder_architecture": True, "num_kv_heads": 2}
+OTHER_SETTINGS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
+    "bert": ({"is_decoder": True},),
+    "bloom": ({"apply_residual_connection_post_layernorm": True},),
+    "cohere": ({"use_qk_norm": True},),
+    "deepseek_v3": ({"q_lora_rank": None},),
+    "falcon": (
+        _GROUPED_FALCON, {**_GROUPED_FALCON, "multi_query": False},
+        {"alibi": True, "multi_query": False, "parallel_attn": False, "bias": True},
+    ),
+    "gpt2": ({"scale_attn_by_inverse_layer_idx": True},),
+    "gpt_neox": ({"use_parallel_residual": False},),
+    "olmo": ({"clip_qkv": 0.5},),
+    "opt": ({"do_layer_norm_before": False}, {"_remove_final_layer_norm": True}),
+    "phi": ({"qk_layernorm": True},),
+    "stablelm": ({"use_parallel_residual": True, "qk_layernorm": True},),
+}  # fmt: skip
+"""Settings by which published models of a type differ in what is computed, beside the default."""
+
+
+def every_variety() -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """Name -> (model type, settings): every type as it is, and some with other settings."""
+    found: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    for model_type in sorted(causal_model_types()):
+        for settings in ({}, *OTHER_SETTINGS.get(model_type, ())):
+            named = [f"{name}={value}" for name, value in settings.items()]
+            found[f"{model_type}[{','.join(named)}]" if named else model_type] = (
+                model_type,
+                settings,
+            )
+    return found
 
 
 def causal_model_types() -> dict[str, str]:

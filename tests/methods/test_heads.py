@@ -36,6 +36,8 @@ from tests.methods.small import (
 from tests.tiny import ARCHITECTURES
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
+each_kind = pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma3"])
+"""Heads in one matrix, grouped heads, and queries with a norm; more in tests/architectures."""
 THEIRS = {
     Site.Z: patching.get_act_patch_attn_head_out_by_pos,
     Site.V: patching.get_act_patch_attn_head_v_by_pos,
@@ -63,9 +65,10 @@ def test_a_model_has_as_many_values_as_key_value_heads(architecture: str) -> Non
     ]
 
 
-@pytest.mark.parametrize("direction", ["noising", "denoising"])
-@pytest.mark.parametrize("site", THEIRS)
-@every_architecture
+@pytest.mark.parametrize(
+    ("site", "direction"), zip(THEIRS, 2 * ["noising", "denoising"], strict=True)
+)
+@each_kind
 def test_activ_patch_is_transformer_lens_patching(
     architecture: str, site: Site, direction: Any
 ) -> None:
@@ -98,7 +101,7 @@ def test_activ_patch_is_transformer_lens_patching(
 
 
 @pytest.mark.parametrize("site", sorted(HEAD_SITES))
-@every_architecture
+@each_kind
 def test_grad_scalar_is_the_central_difference_of_one_heads_scale(
     architecture: str, site: Site
 ) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import os
 import time
 from collections.abc import Callable
 from statistics import median
@@ -131,12 +132,42 @@ def seconds(work: Callable[[], object], device: str, rounds: int = 5) -> float:
     return median(timed() for _ in range(rounds))
 
 
+def why_bits_differ(work: Callable[[], torch.Tensor]) -> str:
+    """What torch can say of work that gave other bits the second time."""
+    torch.use_deterministic_algorithms(True)
+    try:
+        same = torch.equal(work(), work())
+    except RuntimeError as error:  # names an operation that has no deterministic form
+        return str(error).splitlines()[0]
+    finally:
+        torch.use_deterministic_algorithms(False)
+    if same:
+        return "sums in no fixed order: with deterministic algorithms the bits are the same"
+    return "not known: they differ with deterministic algorithms, too"
+
+
+class PeakMemory:
+    """The largest memory that torch held on a CUDA device within a block, in GiB; 0 elsewhere."""
+
+    def __init__(self, device: str) -> None:
+        self.on_cuda = device.startswith("cuda")
+        self.gib = 0.0
+
+    def __enter__(self) -> PeakMemory:
+        if self.on_cuda:
+            torch.cuda.reset_peak_memory_stats()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.gib = torch.cuda.max_memory_allocated() / 2**30 if self.on_cuda else 0.0
+
+
 def numbers(model: Any, device: str, *, n: int) -> tuple[pd.DataFrame, SubjectModel]:
     """Every method in fp32 on the CPU and on the device, and twice there.
 
     Returns:
         A row a method: largest difference of the scores over the largest score, difference of E_0,
-        and whether two runs on the device gave the same bits; and the model on the device.
+        whether two runs on the device gave the same bits, and peak memory; and the model there.
     """
     cpu = subject_of(model, "cpu", torch.float32)
     here = {name: fit(name, cpu, prompts_on("cpu", n)) for name in NAMES}
@@ -144,7 +175,12 @@ def numbers(model: Any, device: str, *, n: int) -> tuple[pd.DataFrame, SubjectMo
     subject, prompts = subject_of(model, device, torch.float32), prompts_on(device, n)
     rows = []
     for name in NAMES:
-        one, other = fit(name, subject, prompts), fit(name, subject, prompts)
+        with PeakMemory(device) as peak:
+            one, other = fit(name, subject, prompts), fit(name, subject, prompts)
+        same = torch.equal(one.scores, other.scores)
+        if not same:
+            why = why_bits_differ(lambda name=name: fit(name, subject, prompts).scores)
+            print(f"{name}: two runs gave other bits: {why}", flush=True)
         there, expected = one.scores.float().cpu(), here[name].scores.float()
         largest = float(expected.abs().max())
         rows.append(
@@ -153,7 +189,8 @@ def numbers(model: Any, device: str, *, n: int) -> tuple[pd.DataFrame, SubjectMo
                 "scores off by": float((there - expected).abs().max()) / largest,
                 "E_0 CPU": e_0_here[name],
                 "E_0 off by": abs(e_0(subject, prompts, one) - e_0_here[name]),
-                "same bits twice": bool(torch.equal(one.scores, other.scores)),
+                "same bits twice": same,
+                "peak GiB": peak.gib,
             }
         )
     return pd.DataFrame(rows), subject
@@ -216,11 +253,9 @@ def rows_per_forward(subject: SubjectModel, device: str, sizes: tuple[int, ...])
     rows, set_to = [], subject.rows_per_forward
     for size in sizes:
         subject.rows_per_forward = size
-        if device.startswith("cuda"):
-            torch.cuda.reset_peak_memory_stats()
-        took = seconds(lambda: fit("activ_patch", subject, prompts_on(device, 1)), device, 3)
-        peak = torch.cuda.max_memory_allocated() / 2**30 if device.startswith("cuda") else 0.0
-        rows.append({"rows": size, "seconds": took, "peak GiB": peak})
+        with PeakMemory(device) as peak:
+            took = seconds(lambda: fit("activ_patch", subject, prompts_on(device, 1)), device, 3)
+        rows.append({"rows": size, "seconds": took, "peak GiB": peak.gib})
     subject.rows_per_forward = set_to
     return pd.DataFrame(rows)
 
@@ -258,6 +293,7 @@ def main() -> None:
         print("No CUDA device here: nothing was measured.")
         return
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic products need
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     card = torch.cuda.get_device_name() if device == "cuda" else "the CPU"
     print(f"torch {torch.__version__} on {card}, prompts of {N_POSITIONS} tokens")
