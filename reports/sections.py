@@ -86,6 +86,8 @@ def _pair(row: dict[str, Any]) -> dict[str, str]:
         "methods": visible(f"{row['method_a']} / {row['method_b']}"),
         "tau": number(row["tau"]),
         "interval": interval(row["low"], row["high"]),
+        "where": number(row["size_tau"]),
+        "where_interval": interval(row["size_low"], row["size_high"]),
         "from": visible(str(row["interval_from"])),
         "points": number(row["n_points"], 0),
         "status": visible(str(row["status"])),

@@ -34,6 +34,7 @@ COLUMNS = (
     *("model", "task", "method_a", "method_b", "tau", "low", "high"),
     *("interval_from", "n_points", "status"),
     *Where._fields,
+    *("size_low", "size_high"),
 )
 INTERVAL = (2.5, 97.5)  # percent
 
@@ -51,9 +52,10 @@ def agreement_table(
     positions than the answer position (values apart): no path leads from there to the answer.
 
     tau compares scores averaged over a method's seeds. The interval (2.5 to 97.5 %) is that of tau
-    over `resamples` bootstrap draws: an untrained method with scores per prompt draws its prompts
-    again (two methods draw the same ones where both saw the same), a trained method with several
-    seeds its seeds. A method with neither is held fixed, and where both are there is no interval.
+    (and of size_tau) over `resamples` bootstrap draws: an untrained method with scores per prompt
+    draws its prompts again (two methods draw the same ones where both saw the same), a trained
+    method with several seeds its seeds. A method with neither is held fixed, and where both are
+    there is no interval.
 
     Args:
         records: of cells, finished or not; neither their prompts nor their grid are looked at.
@@ -65,9 +67,10 @@ def agreement_table(
     Returns:
         A row a pair: model, task, method_a, method_b (labels as in the leaderboard, sorted),
         tau, low, high (NaN: undefined), interval_from ("prompts / seeds": what was drawn again
-        for a and b; "none"), n_points compared, status ("ok" or "undefined: ..."), and how far the
-        two agree on where, whatever the sign: the fields of `bench.agreement.where.Where`. tau
-        itself is undefined between scores that have a sign and scores that have none.
+        for a and b; "none"), n_points compared, status of tau ("ok" or "undefined: ..."), and how
+        far the two agree on where, whatever the sign: the fields of `bench.agreement.where.Where`,
+        size_low and size_high (of size_tau). tau itself is undefined between scores that have a
+        sign and scores that have none.
     """
     from pandas import DataFrame
 
@@ -152,16 +155,18 @@ def _compare(one: _Ranked, other: _Ranked, resamples: int, tolerance: float) -> 
     a, b = rounded(one.scores[shared], tolerance), rounded(other.scores[matching], tolerance)
     comparable = one.signed == other.signed
     tau = tau_of(a, b) if comparable else float("nan")
-    low = high = np.nan
+    low, high, size_low, size_high = [np.nan] * 4
     interval_from = "none"
     of_a, of_b = one.draws(resamples), other.draws(resamples)
     draws = max(len(of_a), len(of_b))
-    if draws and not np.isnan(tau):
+    if draws and not np.isnan([tau, where.size_tau]).all():
         interval_from = f"{one.drawn} / {other.drawn}"
         drawn_a = rounded(of_a[:, shared], tolerance) if len(of_a) else [a] * draws
         drawn_b = rounded(of_b[:, matching], tolerance) if len(of_b) else [b] * draws
-        taus = [tau_of(x, y) for x, y in zip(drawn_a, drawn_b, strict=True)]
-        low, high = np.percentile(taus, INTERVAL)  # NaN where any draw is undefined
+        drawn = list(zip(drawn_a, drawn_b, strict=True))
+        if not np.isnan(tau):
+            low, high = _interval(drawn)
+        size_low, size_high = _interval([(np.abs(x), np.abs(y)) for x, y in drawn])
     problems = [
         f"{ranked.method} has {problem}" if len(shared) > 1 else problem
         for ranked, scores in ((one, a), (other, b))
@@ -176,7 +181,14 @@ def _compare(one: _Ranked, other: _Ranked, resamples: int, tolerance: float) -> 
         "n_points": len(shared),
         "status": f"undefined: {problems[0]}" if problems else "ok",
         **where._asdict(),
+        **{"size_low": size_low, "size_high": size_high},
     }
+
+
+def _interval(drawn: Iterable[tuple[Scores, Scores]]) -> tuple[float, float]:
+    """Where tau lies over draws of both methods' scores; NaN where any draw is undefined."""
+    low, high = np.percentile([tau_of(a, b) for a, b in drawn], INTERVAL)
+    return float(low), float(high)
 
 
 def _per_prompt(cells: Sequence[Cell], columns: NDArray[np.intp]) -> Scores | None:

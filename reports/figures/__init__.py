@@ -36,11 +36,11 @@ FIGURES: dict[str, FigureEntry] = {
     ),
     "agreement": FigureEntry(
         "reports.figures.agreement:figure",
-        "Kendall's tau between every two methods, with its interval, similar ones side by side",
+        "how far every two methods agree, on which way and on where, similar ones side by side",
     ),
     "agreement_pooled": FigureEntry(
         "reports.figures.agreement:pooled_figure",
-        "Kendall's tau between every two methods, averaged over a model's tasks",
+        "how far every two methods agree, averaged over a model's tasks",
         per="model",
         data="reports.figures.agreement:pooled_data",
     ),

@@ -1,4 +1,4 @@
-"""Kendall's tau between every two methods of a model and task, with its interval."""
+"""How far every two methods of a model and task agree: on which way points work, and on where."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -31,12 +31,13 @@ def data(results: Results, model: str, task: str) -> DataFrame:
 @of_pair
 @style.drawing
 def figure(results: Results, model: str, task: str, width: float | None = None) -> Figure:
-    """Return the lower triangle of tau between methods: number, interval under it, colour.
+    """Return two triangles of tau between methods: number, interval under it, colour.
 
-    Methods are ordered by clustering (average linkage on 1 - tau), so that those that agree stand
-    together. An undefined tau is a hatched box that says so. Where boxes are too narrow for
-    legible numbers (many methods on little width) colour and a dash say it; the data have the
-    numbers.
+    Below the diagonal tau of scores (which way), above it tau of |score| (where). Methods are
+    ordered by clustering (average linkage on 1 - tau of |score|, which is defined for all of them,
+    or of scores where the run does not have it), so that those that agree stand together. An
+    undefined tau is a hatched box that says so. Where boxes are too narrow for legible numbers
+    (many methods on little width) colour and a dash say it; the data have the numbers.
     Raises UserInputError where the run stores no agreement for this model and task.
     """
     return _draw(data(results, model=model, task=task), f"{model} · {task}", "", width)
@@ -62,15 +63,14 @@ def pooled_figure(
 ) -> Figure:
     """Return what `figure` shows, averaged over the tasks of a model. Errors as `pooled_data`."""
     frame = pooled_data(results, model=model, task=task)
-    return _draw(
-        frame, str(frame["model"].iloc[0]), ", mean over tasks, which are drawn again", width
-    )
+    return _draw(frame, str(frame["model"].iloc[0]), ", mean over tasks (drawn again)", width)
 
 
 def clustered(pairs: DataFrame) -> list[str]:
-    """Return the methods of `pairs` in the order of their clustering by tau."""
+    """Return the methods of `pairs` in the order of their clustering by agreement on where."""
     methods = sorted({*pairs["method_a"], *pairs["method_b"]})
-    taus = pairs.pivot_table(index="method_a", columns="method_b", values="tau", dropna=False)
+    column = "size_tau" if pairs["size_tau"].notna().any() else "tau"
+    taus = pairs.pivot_table(index="method_a", columns="method_b", values=column, dropna=False)
     taus = taus.reindex(index=methods, columns=methods)
     distance = 1 - taus.fillna(taus.T).fillna(0).to_numpy(dtype=float)
     np.fill_diagonal(distance, 0)
@@ -82,25 +82,28 @@ def clustered(pairs: DataFrame) -> list[str]:
 
 def _draw(pairs: DataFrame, title: str, note: str, width: float | None) -> Figure:
     methods = clustered(pairs)
-    boxes = len(methods) - 1
+    boxes = len(methods)
     taus = np.full((boxes, boxes), np.nan)
     numbers, intervals = np.full((2, boxes, boxes), "", dtype=object)
     for row in pairs.itertuples():
         low, high = sorted((methods.index(row.method_a), methods.index(row.method_b)))
-        taus[high - 1, low] = row.tau
-        numbers[high - 1, low] = number(row.tau, 2)
-        if np.isfinite([row.low, row.high]).all():
-            intervals[high - 1, low] = interval_text(row.low, row.high, 2)
+        which_way, where = (row.tau, row.low, row.high), (row.size_tau, row.size_low, row.size_high)
+        for box, (tau, *ends) in (((high, low), which_way), ((low, high), where)):
+            taus[box], numbers[box] = tau, number(tau, 2)
+            intervals[box] = interval_text(*ends, 2) if np.isfinite(ends).all() else ""
     labels = [style.drawable(name) for name in distinct(methods, 22 if width and width < 5 else 36)]
     room = max(style.width_of(label, style.SMALL) for label in labels)
     total = width or max(boxes * BOX_WIDTH + room + 0.4, 4.5)
-    lines = [f"Kendall's τ-b between scores, 95 % intervals below where they fit{note}"]
+    lines = [
+        f"Kendall's τ-b{note}, 95 % intervals. Lower left: of scores (which way); upper right: of "
+        "|scores| (where)"
+    ]
     canvas = canvas_of(total, boxes * BOX_HEIGHT + 0.72 * room + 0.3, title, lines)
     axes = canvas.add_subplot()
     size = style.letters(total)
     axes.set_xticks(
-        range(boxes), labels[:-1], fontsize=size, rotation=45, ha="right", rotation_mode="anchor"
+        range(boxes), labels, fontsize=size, rotation=45, ha="right", rotation_mode="anchor"
     )
-    axes.set_yticks(range(boxes), labels[1:], fontsize=size)
+    axes.set_yticks(range(boxes), labels, fontsize=size)
     draw_numbers(axes, taus, numbers, intervals)
     return canvas

@@ -31,14 +31,14 @@ TABLES: dict[str, TableEntry] = {
     ),
     "agreement": TableEntry(
         "reports.tables.agreement:table",
-        "Kendall's tau between every two methods, with its interval",
-        paper=("method a", "method b", "tau", "low", "high", "n points", "status"),
+        "how far every two methods agree: Kendall's tau of scores (which way) and of sizes (where)",
+        paper=("method a", "method b", "tau", "low", "high", "size tau", "size low", "size high"),
     ),
     "agreement_pooled": TableEntry(
         "reports.tables.agreement:pooled",
-        "Kendall's tau averaged over a model's tasks",
+        "the same, averaged over a model's tasks",
         per="model",
-        paper=("method a", "method b", "n tasks", "tau", "low", "high", "status"),
+        paper=("method a", "method b", "tau", "low", "high", "size tau", "size low", "size high"),
     ),
     "prices": TableEntry(
         "reports.tables.curves:prices",

@@ -243,7 +243,7 @@ def make_failure(task: str, method: str, message: str) -> CellRecord:
 
 
 def make_agreement(task: str, methods: Sequence[str]) -> pd.DataFrame:
-    """Return the rows that `bench.agreement.table` would make; the last pair is undefined."""
+    """Return rows as `bench.agreement.table` makes them; tau of the last pair is undefined."""
     generator = np.random.default_rng(7)
     rows: list[dict[str, Any]] = []
     for place, method_a in enumerate(methods):
@@ -261,6 +261,7 @@ def make_agreement(task: str, methods: Sequence[str]) -> pd.DataFrame:
                     "interval_from": "prompts / prompts",
                     "n_points": 1314,
                     "status": "ok",
+                    **{"size_tau": tau / 2, "size_low": tau / 2 - 0.05, "size_high": tau / 2 + 0.1},
                 }
             )
     rows[-1] |= {"tau": np.nan, "low": np.nan, "high": np.nan, "status": "undefined: constant"}

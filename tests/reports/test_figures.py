@@ -16,7 +16,7 @@ from bench.store.results import RunStore
 from reports import palette, style
 from reports.figures import FIGURES, agreement, comparison, marks, sweep
 from reports.load import Results, load
-from reports.text import token
+from reports.text import number, token
 from tasks.errors import UserInputError
 from tests.reports.conftest import (
     LAYERS,
@@ -250,15 +250,22 @@ def test_no_text_is_mathematics_under_any_style(results: Results) -> None:
 
 
 def test_agreement_shows_the_stored_numbers(results: Results) -> None:
+    """Which way below the diagonal, where above it, in the row and column of the two methods."""
     figure = agreement.figure(results, model=MODEL, task="ccc")
     assert_legible(figure)
-    shown = [text.get_text() for text in figure.axes[0].texts]
+    (axes,) = (axes for axes in figure.axes if axes.get_images())
+    shown: dict[tuple[int, ...], list[str]] = {}
+    for text in axes.texts:
+        shown.setdefault(tuple(map(round, text.get_position())), []).append(text.get_text())
+    names = [label.get_text() for label in axes.get_yticklabels()]
     pairs = agreement.data(results, model=MODEL, task="ccc").to_dict("records")
     assert len(pairs) == 28
-    for row in pairs[:-1]:
-        assert f"{row['tau']:.2f}".replace("-", "\u2212") in shown
-    assert shown.count("undefined") == 1
-    assert figure.axes[0].get_images()[0].get_clim() == (-1, 1)
+    for row in pairs:
+        left, right = sorted((names.index(row["method_a"]), names.index(row["method_b"])))
+        assert number(row["tau"], 2) in shown[left, right]
+        assert number(row["size_tau"], 2) in shown[right, left]
+    assert sum("undefined" in texts for texts in shown.values()) == 1
+    assert axes.get_images()[0].get_clim() == (-1, 1)
 
 
 def test_agreement_leaves_controls_out(results: Results) -> None:

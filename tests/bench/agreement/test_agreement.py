@@ -219,13 +219,16 @@ def test_the_interval_over_prompts() -> None:
     keep = ~np.isnan(np.zeros(SHAPE))
     keep[:, -1, :-1] = False
     generator = np.random.default_rng(5)
-    taus = []
+    taus, of_sizes = [], []
     for _ in range(300):
         chosen = generator.integers(8, size=8)
         of_a, of_b = (c.tensors["prompt_scores"][chosen].mean(axis=0)[keep] for c in (a, b))
         taus.append(by_definition(of_a, of_b))
+        of_sizes.append(by_definition(abs(of_a), abs(of_b)))
     expected = np.percentile(taus, (2.5, 97.5))
     assert [row["low"], row["high"]] == pytest.approx(expected, abs=0.05)
+    expected = np.percentile(of_sizes, (2.5, 97.5))
+    assert [row["size_low"], row["size_high"]] == pytest.approx(expected, abs=0.05)
 
 
 def test_the_interval_over_seeds() -> None:
