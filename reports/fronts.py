@@ -17,7 +17,7 @@ from pandas import DataFrame
 from bench.store.records import CellRecord, MetricRow
 from bench.store.tidy import variant_labels
 from reports.load import Results, judged, plain_name
-from reports.outcomes import per_prompt
+from reports.outcomes import judged_at, own_strength, per_prompt
 from tasks.errors import UserInputError
 
 WORST_F = -5.0
@@ -52,17 +52,22 @@ PLANES: Mapping[str, Plane] = {
 }
 
 
-def points(results: Results, model: str, task: str) -> DataFrame:
+def points(results: Results, model: str, task: str, *, at_price: bool = False) -> DataFrame:
     """Return a row a finished cell and split of a model and task, controls left out.
 
     Columns: cell, method (without settings), label, split, E_0, E_0_unsteered, F, count (NaN where
     it is not meaningful), smallest_k (in the method's units; NaN where there is none), smallest
     (the same in parameters: those of k whole vectors, of k scalars), n_parameters. Untrained
-    methods are taken at beta*, trained ones at beta = 1.
+    methods are taken at beta*, trained ones at beta = 1, or all at the main price; raises
+    UserInputError where there is none.
     """
     records = [record for record in results.of(model, task) if not record.control]
     labels = variant_labels(records)
-    rows = [_point(record, row, labels[record.id]) for record in records for row in judged(record)]
+    rows = [
+        _point(record, row, labels[record.id])
+        for record in records
+        for row in judged(record, at_price=at_price)
+    ]
     columns = ("cell", "method", "label", "split", "E_0", "E_0_unsteered", "F")
     return DataFrame(rows, columns=[*columns, "count", "smallest_k", "smallest", "n_parameters"])
 
@@ -100,9 +105,9 @@ def _parameters_a_unit(record: CellRecord) -> float:
     return minimality.n_parameters / points
 
 
-def grid_points(results: Results, model: str, task: str) -> DataFrame:
+def grid_points(results: Results, model: str, task: str, *, at_price: bool = False) -> DataFrame:
     """Return `points`; raises UserInputError where no method has three settings to trade off."""
-    found = points(results, model, task)
+    found = points(results, model, task, at_price=at_price)
     tried = found[found["split"] == "test"].groupby("method")["label"].nunique()
     if not len(tried) or tried.max() < 3:
         raise UserInputError(
@@ -185,12 +190,19 @@ def summary(found: DataFrame) -> DataFrame:
 
 
 def resampled_shares(
-    results: Results, found: DataFrame, plane: str, draws: int = 500
+    results: Results, found: DataFrame, plane: str, draws: int = 500, *, at_price: bool = False
 ) -> dict[str, Values]:
-    """Return the share of the common front per method in every bootstrap draw of test prompts."""
+    """Return the share of the common front per method in every bootstrap draw of test prompts.
+
+    `at_price` as `found` has it.
+    """
     chosen = PLANES[plane]
     test = found[found["split"] == "test"]
-    known = {record.id: per_prompt(results, record, "test") for record in results.records}
+    strength = judged_at if at_price else own_strength
+    known = {
+        record.id: per_prompt(results, record, "test", strength(record))
+        for record in results.records
+    }
     e_0s, fs = np.stack([one for cell in test["cell"] if (one := known[cell]) is not None], axis=1)
     generator = np.random.default_rng(0)
     found_shares: dict[str, list[float]] = {}

@@ -13,15 +13,15 @@ from tasks.errors import UserInputError
 SPLITS = ("train", "test", "shifted")
 
 
-def by_refit(results: Results, model: str, task: str) -> DataFrame:
+def by_refit(results: Results, model: str, task: str, *, at_price: bool = False) -> DataFrame:
     """Return a row a finished cell and split, controls left out.
 
     Columns: cell, method, refit, split, E_0, F, E_0_unsteered.
 
-    A refit is a seed and a draw of prompts: cells of one refit saw the same prompts. Untrained
-    methods are taken at beta*.
+    A refit is a seed and a draw of prompts: cells of one refit saw the same prompts. Strengths are
+    those of `reports.fronts.points`.
     """
-    found = points(results, model, task)
+    found = points(results, model, task, at_price=at_price)
     refits = {record.id: refit_of(record) for record in results.of(model, task)}
     found = found.assign(method=found["label"], refit=found["cell"].map(refits))
     columns = ["cell", "method", "refit", "split", "E_0", "F", "E_0_unsteered"]

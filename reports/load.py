@@ -258,13 +258,23 @@ def prompts_seed(record: CellRecord) -> Any:
     return prompts.get("seed") if isinstance(prompts, dict) else None
 
 
-def judged(record: CellRecord, *splits: str) -> list[MetricRow]:
-    """Return what a cell reaches at the strength it is judged at: beta*, of trained methods 1."""
-    kind = "one" if record.trained else "star"
+def judged(record: CellRecord, *splits: str, at_price: bool = False) -> list[MetricRow]:
+    """Return what a cell reaches at its own strength, as in the paper: beta*, of trained methods 1.
+
+    With `at_price` at the strength of the main price instead; raises UserInputError where nothing
+    was measured at one.
+    """
+    kind, price = ("one" if record.trained else "star"), None
+    if at_price and record.metrics:
+        if record.main_price is None:
+            raise UserInputError(
+                f"{record.id} was not measured at a price; `prices: {{at: [0.3]}}` does that"
+            )
+        kind, price = "price", record.main_price.price
     return [
         row
         for row in record.metrics
-        if row.beta_kind == kind and (not splits or row.split in splits)
+        if (row.beta_kind, row.price) == (kind, price) and (not splits or row.split in splits)
     ]
 
 

@@ -176,13 +176,18 @@ def prompts_of(record: CellRecord, split: str) -> list[Prompt]:
     ]
 
 
-def per_prompt(results: Results, record: CellRecord, split: str) -> Values | None:
-    """Return (2, prompt): E_0 and F of every prompt of one cell; None where they are not stored."""
+def per_prompt(
+    results: Results, record: CellRecord, split: str, strength: float | None = None
+) -> Values | None:
+    """Return (2, prompt): E_0 and F of every prompt of one cell; None where they are not stored.
+
+    At `strength`, or at that which the cell is judged at.
+    """
     tensors = results.small_tensors(record.id)
     beta, ld, kl = (tensors.get(f"split.{split}.{name}") for name in ("beta", "ld", "kl"))
     if beta is None or ld is None or kl is None or len(ld) != len(record.prompts.get(split, [])):
         return None
-    strength = judged_at(record)
+    strength = judged_at(record) if strength is None else strength
     signs = [int(np.abs(beta - sign * strength).argmin()) for sign in (1, -1)]
     return terms(ld[:, signs], kl[:, signs])
 
@@ -211,7 +216,10 @@ def judged_at(record: CellRecord) -> float:
 
     Else, as in the paper, beta*, of trained methods 1.
     """
-    if record.main_price is not None:
-        return record.main_price.beta
+    return own_strength(record) if record.main_price is None else record.main_price.beta
+
+
+def own_strength(record: CellRecord) -> float:
+    """Return the strength at which the paper judges a cell: beta*, of trained methods 1."""
     star = record.beta.star if record.beta else None
     return 1.0 if record.trained or star is None else star

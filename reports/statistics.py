@@ -34,6 +34,10 @@ AT_MOST_0 = (-inf, 0.0)
 AT_MOST_1 = (-inf, 1.0)
 """What a share of what is missing can be made up for."""
 SHARE = (0.0, 1.0)
+POWER = 0.8
+"""Share of repetitions that are to decide."""
+MOST_VALUES = 1000
+"""Nobody repeats more often."""
 
 
 def interval(
@@ -153,12 +157,18 @@ def critical_difference(methods: int, blocks: int) -> float:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its 95 % interval; the ends are NaN where one value says nothing of them."""
+    """A mean and its 95 % interval; the ends are NaN where one value says nothing of them.
+
+    Attributes:
+        n: how many values.
+        deviation: their standard deviation.
+    """
 
     mean: float
     low: float
     high: float
     n: int
+    deviation: float = float("nan")
 
 
 def t_interval(values: ArrayLike, possible: tuple[float, float] = (-inf, inf)) -> Interval:
@@ -169,6 +179,24 @@ def t_interval(values: ArrayLike, possible: tuple[float, float] = (-inf, inf)) -
     mean = float(known.mean())
     if known.size < 2:
         return Interval(mean, float("nan"), float("nan"), 1)
-    half = float(student.ppf(0.975, known.size - 1) * known.std(ddof=1) / known.size**0.5)
+    deviation = float(known.std(ddof=1))
+    half = float(student.ppf(0.975, known.size - 1) * deviation / known.size**0.5)
     low, high = np.clip((mean - half, mean + half), *possible)
-    return Interval(mean, float(low), float(high), int(known.size))
+    return Interval(mean, float(low), float(high), int(known.size), deviation)
+
+
+def values_needed(deviation: float, distance: float) -> int | None:
+    """Return how many independent values put a bound outside Student's 95 % interval of their mean.
+
+    In four of five repetitions, if they are normal: the smallest n with (t_0.975 + t_0.8) s /
+    sqrt(n) at most the distance, t of n - 1 degrees of freedom (J. Cohen, Statistical power
+    analysis for the behavioral sciences, 2nd ed. 1988, Chapter 2). None beyond `MOST_VALUES`.
+
+    Args:
+        deviation: the standard deviation s of one value.
+        distance: from the mean to the bound.
+    """
+    n = np.arange(2, MOST_VALUES + 1)
+    reach = student.ppf(0.975, n - 1) + student.ppf(POWER, n - 1)
+    enough = n[reach * deviation <= distance * n**0.5]
+    return int(enough[0]) if distance > 0 and len(enough) else None

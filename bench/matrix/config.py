@@ -19,7 +19,7 @@ one after the other into one directory:
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -210,7 +210,7 @@ def load_suite(
         source: what to read.
         output: the directory; results/<name> by default. A preset's results are in a folder of
             its name in it.
-        size: of every preset.
+        size: of every preset that has it; the others are left out.
         models: run on these instead of the presets' own.
         plugins: files that add methods, tasks or models.
 
@@ -232,10 +232,17 @@ def load_suite(
             raise UserInputError(f'{path}: there is no preset "{name}".{nearest(str(name), known)}')
     changed = [*([] if size == SMALL else [size]), *(Path(model).stem for model in models)]
     directory = output or Path("results") / "-".join([path.stem, *changed])
+    sized = [name for name in names if size in (SMALL, *_sizes(name))] or names
     matrices = {
-        name: load_config(name, size=size, models=models, plugins=plugins) for name in names
+        name: load_config(name, size=size, models=models, plugins=plugins) for name in sized
     }
     return Suite(path.stem, directory, matrices)
+
+
+def _sizes(preset: str) -> Collection[str]:
+    """The sizes that a preset has beside the small one."""
+    sizes = read_file(find_file(preset)).get("sizes", {})
+    return sizes if isinstance(sizes, Mapping) else ()
 
 
 class UntrustedPluginError(UserInputError):

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.store.records import CellRecord
 from reports.load import Results, load
-from reports.statistics import Interval
+from reports.statistics import MOST_VALUES, Interval, values_needed
 from reports.text import number
 from tasks.errors import UserInputError
 
@@ -87,6 +87,11 @@ class Rule:
             there, elsewhere = f"below {ends[0]}", "at or above"
         return f"holds if the whole interval is {there}, does not if all of it is {elsewhere}"
 
+    def distance(self, value: float) -> float:
+        """How far a number is from the nearest end."""
+        ends = [end for end in (self.lowest, self.highest) if isfinite(end)]
+        return min(abs(value - end) for end in ends)
+
     def verdict(self, low: float, high: float) -> Verdict:
         """What an interval says."""
         if isfinite(self.lowest) and isfinite(self.highest):
@@ -112,6 +117,8 @@ class Measured:
         cells: ids of the cells that the number was made of.
         note: what else a reader has to know.
         doubt: why the number decides nothing, whatever its interval; "" where it does.
+        n, unit, deviation: what was repeated, how often, and the standard deviation that one of
+            them adds to the number; "" where the interval does not shrink with more of anything.
     """
 
     value: float
@@ -121,6 +128,9 @@ class Measured:
     cells: tuple[str, ...]
     note: str = ""
     doubt: str = ""
+    n: int = 0
+    unit: str = ""
+    deviation: float = float("nan")
 
     @staticmethod
     def of(
@@ -137,17 +147,41 @@ class Measured:
             f"95 %, {interval.n} {over}",
             tuple(cells),
             note,
+            n=interval.n,
+            unit=over,
+            deviation=interval.deviation,
         )
 
     @staticmethod
     def of_draws(
-        value: float, draws: Sequence[float], over: str, cells: Sequence[str], note: str = ""
+        value: float,
+        draws: Sequence[float],
+        n: int,
+        unit: str,
+        cells: Sequence[str],
+        note: str = "",
     ) -> "Measured":
-        """A number with the 95 % range of its bootstrap draws."""
+        """A number with the 95 % range of its bootstrap draws of `n` units."""
         known = np.asarray(draws, dtype=float)
         known = known[np.isfinite(known)]
         low, high = np.percentile(known, (2.5, 97.5)) if known.size else (np.nan, np.nan)
-        return Measured(value, float(low), float(high), f"95 %, {over}", tuple(cells), note)
+        deviation = float(known.std() * n**0.5) if known.size else float("nan")
+        over = f"95 %, {len(draws)} draws of {n} {unit}"
+        ends = (float(low), float(high))
+        return Measured(value, *ends, over, tuple(cells), note, n=n, unit=unit, deviation=deviation)
+
+    def would_decide(self, rule: Rule) -> str:
+        """How many repetitions would decide what this number does not, from its observed spread."""
+        if self.doubt:
+            return "no number of repetitions: it is not the interval that is in doubt"
+        if not self.unit:
+            return "no number of repetitions: the rule is about all of them"
+        if not isfinite(self.deviation):
+            return f"at least 2 {self.unit}, to see how far they spread"
+        needed = values_needed(self.deviation, rule.distance(self.value))
+        if needed is None:
+            return f"more than {MOST_VALUES:,} {self.unit}: the number lies at the rule's edge"
+        return f"about {max(needed, self.n + 1):,} {self.unit} instead of {self.n}"
 
 
 @dataclass(frozen=True)
@@ -163,6 +197,8 @@ class Claim:
         rule: gives the verdict from the interval.
         measure: reads the number from stored results; raises UserInputError where they do not
             have it.
+        compares_e_0: whether it is judged at equal price too: `measure` then takes `at_price`.
+        no_price: of one that compares E_0, why it cannot be judged so.
     """
 
     name: str
@@ -170,5 +206,7 @@ class Claim:
     quantity: str
     presets: tuple[str, ...]
     rule: Rule
-    measure: Callable[[PaperResults], Measured]
+    measure: Callable[..., Measured]
     paper: str = ""
+    compares_e_0: bool = False
+    no_price: str = ""

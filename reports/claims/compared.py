@@ -14,11 +14,11 @@ from tasks.errors import UserInputError
 DRAWS = "draws of prompts"
 
 
-def flips(source: PaperResults, method: str) -> Measured:
+def flips(source: PaperResults, method: str, *, at_price: bool = False) -> Measured:
     """The share of (prompt, sign) of train and test that flip at beta*; 0.5: no steering."""
     found, cells = [], []
     for record in finished(source.results("fig9"), method):
-        rows = judged(record, "train", "test")
+        rows = judged(record, "train", "test", at_price=at_price)
         flipped = [(row.flips_plus + row.flips_minus) / 2 for row in rows]
         found.append(float(np.average(flipped, weights=[row.n_prompts for row in rows])))
         cells.append(record.id)

@@ -1,7 +1,8 @@
 """The table of the paper's claims, from the stored results of its presets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from pandas import DataFrame
@@ -14,8 +15,8 @@ from reports.text import MISSING, number
 from tasks.errors import UserInputError
 
 COLUMNS = (
-    *("claim", "model", "measured", "here", "interval", "paper", "verdict", "rule", "preset"),
-    "note",
+    *("claim", "model", "measured", "here", "interval", "paper", "verdict", "at price"),
+    *("verdict at price", "would decide", "rule", "preset", "note"),
 )
 """Of the table as it is printed."""
 SAID = {
@@ -34,6 +35,7 @@ class Judged:
         model: "" where the presets have not been run.
         measured: None where nothing could be measured.
         reason: why nothing can be said, or what is missing; "" where nothing is.
+        at_price: of one that compares E_0, the same at equal price.
     """
 
     claim: Claim
@@ -41,6 +43,7 @@ class Judged:
     verdict: Verdict
     reason: str
     model: str = ""
+    at_price: "Judged | None" = None
 
     @property
     def here(self) -> str:
@@ -59,14 +62,50 @@ class Judged:
         own = self.measured.note if self.measured else ""
         return "; ".join(text for text in (self.reason, own) if text)
 
+    @property
+    def would_decide(self) -> str:
+        """What would decide a claim that cannot be said, from the spread seen here."""
+        if self.verdict != "cannot be said" or self.measured is None:
+            return ""
+        return self.measured.would_decide(self.claim.rule)
+
+    @property
+    def notes(self) -> str:
+        """The note, and that at equal price."""
+        there = self.at_price.note if self.at_price else self.claim.no_price
+        return "; ".join([*([self.note] if self.note else []), *_at_price(there)])
+
+    @property
+    def would_decide_all(self) -> str:
+        """What would decide it, and at equal price."""
+        there = self.at_price.would_decide if self.at_price else ""
+        own = self.would_decide
+        return "; ".join([*([own] if own else []), *_at_price(there)])
+
+
+def _at_price(text: str) -> list[str]:
+    return [f"at equal price: {text}"] if text else []
+
 
 def judge(claim: Claim, source: PaperResults) -> Judged:
-    """Measure a claim and apply its rule; without an interval nothing can be said."""
+    """Measure a claim and apply its rule; without an interval nothing can be said.
+
+    One that compares E_0 is judged at equal price too.
+    """
+    own = _judge(claim, claim.measure, source)
+    if not claim.compares_e_0 or claim.no_price:
+        return own
+    return replace(own, at_price=_judge(claim, partial(claim.measure, at_price=True), source))
+
+
+def _judge(
+    claim: Claim, measure: Callable[[PaperResults], Measured], source: PaperResults
+) -> Judged:
     missing = []
     try:
         for preset in claim.presets:
             missing += _incomplete(preset, source.results(preset))
-        measured = claim.measure(source)
+        measured = measure(source)
     except UserInputError as error:
         return Judged(claim, None, "cannot be said", str(error))
     reason = "; ".join(missing)
@@ -115,9 +154,17 @@ def frame(rows: Sequence[Judged]) -> DataFrame:
                 "interval": row.measured.interval_from if row.measured else "",
                 "paper": row.claim.paper,
                 "verdict": row.verdict,
+                **{
+                    f"{end}_at_price": getattr(there, end, np.nan)
+                    for there in [row.at_price and row.at_price.measured]
+                    for end in ("value", "low", "high")
+                },
+                "at price": row.at_price.here if row.at_price else "",
+                "verdict at price": row.at_price.verdict if row.at_price else "",
+                "would decide": row.would_decide_all,
                 "rule": row.claim.rule.words,
                 "preset": ", ".join(row.claim.presets),
-                "note": row.note,
+                "note": row.notes,
                 "cells": " ".join(row.measured.cells) if row.measured else "",
             }
             for row in rows

@@ -17,10 +17,13 @@ GRID = "fig2"
 RESAMPLES = 500
 
 
-def share_of_front(source: PaperResults, plane: str, method: str = "activ_scalar") -> Measured:
+def share_of_front(
+    source: PaperResults, plane: str, method: str = "activ_scalar", *, at_price: bool = False
+) -> Measured:
     """The share of the common front on test that a method holds, averaged over tasks.
 
-    The interval resamples test prompts, the same ones for every cell of a task.
+    The interval resamples test prompts, the same ones for every cell of a task. With `at_price` E_0
+    is that at the main price; parameters are those of the intervention as it was trained.
     """
     results = source.results(GRID)
     values: list[float] = []
@@ -28,22 +31,25 @@ def share_of_front(source: PaperResults, plane: str, method: str = "activ_scalar
     cells: list[str] = []
     notes: list[str] = []
     doubts: list[str] = []
-    for model, task, found in _tasks(results):
+    prompts: list[int] = []
+    for model, task, found in _tasks(results, at_price):
         test = found[found["split"] == "test"]
         chosen = PLANES[plane]
         other = chosen.maximised(test[chosen.column].to_numpy(float))
         share = shares(test["method"], test["E_0"].to_numpy(float), other).get(method, np.nan)
         values.append(share)
-        draws.append(resampled_shares(results, found, plane, RESAMPLES)[method])
+        resampled = resampled_shares(results, found, plane, RESAMPLES, at_price=at_price)
+        draws.append(resampled[method])
+        prompts += [len(one.prompts["test"]) for one in results.of(model, task) if one.prompts]
         cells += list(test["cell"])
         notes.append(f"{model} · {task}: {number(100 * share, 0)} %{_fewest(test, chosen)}")
         doubts += [
             f"the count of 0.01 and more is blind: {method} steers where it is 0 or not meaningful"
             for method in (blind(test) if plane == "minimality" else ())
         ]
-    over = f"{RESAMPLES} draws of test prompts"
+    drawn, n = list(np.mean(draws, axis=0)), min(prompts)
     measured = Measured.of_draws(
-        float(np.mean(values)), list(np.mean(draws, axis=0)), over, cells, "; ".join(notes)
+        float(np.mean(values)), drawn, n, "test prompts", cells, "; ".join(notes)
     )
     return replace(measured, doubt="; ".join(dict.fromkeys(doubts)))
 
@@ -67,6 +73,7 @@ def effectiveness_against_faithfulness(source: PaperResults) -> Measured:
     results = source.results(GRID)
     values, cells = [], []
     draws: list[list[float]] = []
+    settings: list[int] = []
     generator = np.random.default_rng(0)
     for _, _, found in _tasks(results):
         splits = found.pivot_table(index="cell", columns="split", values=["E_0", "F"], sort=False)
@@ -75,14 +82,11 @@ def effectiveness_against_faithfulness(source: PaperResults) -> Measured:
         effective, faithful = known["E_0"]["train"].to_numpy(), known["F"]["test"].to_numpy()
         values.append(kendall(effective, faithful))
         cells += ids
+        settings.append(len(ids))
         drawn = generator.integers(len(ids), size=(RESAMPLES, len(ids)))
         draws.append([kendall(effective[chosen], faithful[chosen]) for chosen in drawn])
-    return Measured.of_draws(
-        float(np.mean(values)),
-        list(np.mean(draws, axis=0)),
-        f"{RESAMPLES} draws of settings",
-        cells,
-    )
+    drawn_taus = list(np.mean(draws, axis=0))
+    return Measured.of_draws(float(np.mean(values)), drawn_taus, min(settings), "settings", cells)
 
 
 def parameters(source: PaperResults) -> Measured:
@@ -110,6 +114,6 @@ def parameters(source: PaperResults) -> Measured:
     return Measured(ratios[0], low, high, EXACT, tuple(cells), "; ".join(notes))
 
 
-def _tasks(results: Results) -> list[tuple[str, str, DataFrame]]:
+def _tasks(results: Results, at_price: bool = False) -> list[tuple[str, str, DataFrame]]:
     """Every model and task with its points; raises UserInputError if one has no grid."""
-    return [(*pair, grid_points(results, *pair)) for pair in results.pairs()]
+    return [(*pair, grid_points(results, *pair, at_price=at_price)) for pair in results.pairs()]

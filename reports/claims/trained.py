@@ -9,7 +9,9 @@ from pandas import DataFrame, Series, concat
 from reports.claims.claim import Measured, PaperResults, finished
 from reports.figures.transfer import scores
 from reports.generalisation import by_refit
+from reports.load import judged
 from reports.statistics import AT_MOST_1, t_interval
+from reports.tables.paired import PRICES_DIFFER, SAME_PRICE
 from reports.text import number
 from reports.vectors import seeds_of
 from tasks.errors import UserInputError
@@ -17,36 +19,42 @@ from tasks.errors import UserInputError
 DRAWS = "draws of prompts"
 
 
-def drop(source: PaperResults, more: str, less: str) -> Measured:
+def drop(source: PaperResults, more: str, less: str, *, at_price: bool = False) -> Measured:
     """How much more E_0 one method loses from train to test than another, refit by refit."""
-    return _paired(source, more, less, lambda of: of["train"] - of["test"])
+    return _paired(source, more, less, lambda of: of["train"] - of["test"], "test", at_price)
 
 
-def gain_elsewhere(source: PaperResults, better: str, worse: str) -> Measured:
+def gain_elsewhere(
+    source: PaperResults, better: str, worse: str, *, at_price: bool = False
+) -> Measured:
     """E_0 on the other template of one method minus that of another, refit by refit.
 
     The note has what it costs: E_0 bought with F is not better steering.
     """
-    measured = _paired(source, better, worse, lambda of: of["shifted"])
-    results = source.results("table2")
-    cost: dict[str, list[float]] = {better: [], worse: []}
-    for pair in results.pairs():
-        found = by_refit(results, *pair)
-        for name, values in cost.items():
-            own = (found["method"] == name) & (found["split"] == "shifted")
-            values += list(found[own]["F"].astype(float))
-    note = ", ".join(f"{name} {number(np.mean(values), 2)}" for name, values in cost.items())
-    return replace(measured, note=f"F on template C: {note} nats")
+    return _paired(source, better, worse, lambda of: of["shifted"], "shifted", at_price)
 
 
 def _paired(
-    source: PaperResults, one: str, other: str, of_refit: Callable[[DataFrame], Series]
+    source: PaperResults,
+    one: str,
+    other: str,
+    of_refit: Callable[[DataFrame], Series],
+    split: str,
+    at_price: bool,
 ) -> Measured:
+    """The difference of two methods, refit by refit, with what each pays on `split`.
+
+    At the main price the difference decides nothing where the prices paid there differ.
+    """
     results = source.results("table2")
     differences: list[float] = []
     cells: list[str] = []
+    cost: dict[str, list[float]] = {one: [], other: []}
     for pair in results.pairs():
-        found = by_refit(results, *pair)
+        found = by_refit(results, *pair, at_price=at_price)
+        for name, values in cost.items():
+            own = (found["method"] == name) & (found["split"] == split)
+            values += list(found[own]["F"].astype(float))
         table = found.pivot_table(
             index=["refit", "method"], columns="split", values="E_0", sort=False
         )
@@ -55,7 +63,13 @@ def _paired(
         cells += list(dict.fromkeys(found[found["method"].isin([one, other])]["cell"]))
     if not differences:
         raise UserInputError(f"no refit has finished cells of both {one} and {other}")
-    return Measured.of(t_interval(differences), DRAWS, cells)
+    mean = {name: float(np.mean(values)) for name, values in cost.items()}
+    paid = ", ".join(f"{name} {number(value, 2)}" for name, value in mean.items())
+    measured = Measured.of(t_interval(differences), DRAWS, cells, f"F on {split}: {paid} nats")
+    low, high = sorted(-value for value in mean.values())
+    if at_price and high >= SAME_PRICE * low and high > 0:
+        return replace(measured, doubt=PRICES_DIFFER)
+    return measured
 
 
 def token_scalars(source: PaperResults, role: str) -> Measured:
@@ -135,14 +149,15 @@ def mixture_gain(source: PaperResults, name: str = "mixture") -> Measured:
     return Measured.of(interval, DRAWS, cells, "; ".join(notes))
 
 
-def last_position(source: PaperResults, method: str = "activ_scalar") -> Measured:
+def last_position(
+    source: PaperResults, method: str = "activ_scalar", *, at_price: bool = False
+) -> Measured:
     """The share of the unsteered E_0 on test that scaling heads at the last position makes up."""
     results = source.results("fig7")
     rows = [
         (1 - row.E_0 / row.E_0_unsteered, record.id)
         for record in finished(results, method)
-        for row in record.metrics
-        if row.split == "test"
+        for row in judged(record, "test", at_price=at_price)
     ]
     gains, cells = zip(*rows, strict=True)
     return Measured.of(t_interval(gains, AT_MOST_1), DRAWS, cells)

@@ -10,7 +10,7 @@ from reports.text import MISSING
 from reports.write import write_table
 from tasks.errors import UserInputError
 
-IN_PRINT = ("claim", "model", "here", "paper", "verdict")
+IN_PRINT = ("claim", "model", "here", "paper", "verdict", "verdict at price")
 """Columns of the LaTeX table: what fits a page."""
 
 
@@ -28,7 +28,7 @@ def write_claims(directory: Path | str, presets: Sequence[str]) -> Path:
     found = frame(rows)
     printed = found[list(COLUMNS)].replace("", MISSING)
     note = "the claims of the paper; rules and cells are in claims.csv"
-    exact = found.drop(columns="here")
+    exact = found.drop(columns=["here", "at price"])
     write_table(exact, printed, lambda kind: directory / f"claims.{kind}", note, IN_PRINT)
     page = directory / "index.html"
     page.write_text(_page(directory, rows, presets), encoding="utf-8")

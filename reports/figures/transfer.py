@@ -12,7 +12,7 @@ from pandas import DataFrame
 from reports import palette, style
 from reports.figures.marks import draw_numbers
 from reports.figures.panels import canvas_of
-from reports.load import Results, plain_name
+from reports.load import Results, judged, plain_name
 from reports.statistics import AT_MOST_0, t_interval
 from reports.text import interval as interval_text
 from reports.text import number, visible
@@ -38,7 +38,7 @@ def scores(results: Results, model: str, task: str | None = None) -> DataFrame:
         }
         for record in results.matching(model, task)
         if plain_name(record.method) == METHOD and record.settings.get("transfer")
-        for row in record.metrics
+        for row in judged(record)
         if row.split not in ("train", "shifted")
     ]
     if not rows:

@@ -7,15 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bench.store.records import PriceRecord
 from bench.store.results import RunStore
 from reports.claims import CLAIMS
 from reports.claims.claim import Claim, Measured, PaperResults, Rule
-from reports.claims.table import judge, judged
+from reports.claims.table import frame, judge, judged
 from reports.claims.write import write_claims
 from reports.fronts import front, shares
 from reports.heads import overlap_by_chance, table
 from reports.load import load
-from reports.statistics import t_interval
+from reports.statistics import t_interval, values_needed
 from reports.text import number
 from tasks.errors import UserInputError
 from tests.reports.conftest import asked, make_cell, make_failure
@@ -123,6 +124,72 @@ def test_what_has_not_been_run_or_failed_cannot_be_said_and_says_why(directory: 
     partly = judge(named("drop_from_train"), PaperResults(directory))
     assert partly.verdict == "holds"
     assert "1 cells of table2 failed (NumericalError: out of memory)" in partly.reason
+
+
+def at_price(store: RunStore, method: str, draw: int, own: float, e_0: float, f: float) -> None:
+    """A cell whose E_0 is `own` at its own strength, and `e_0` where it pays -`f` for 0.3 nats."""
+    record, tensors = make_cell("ccc", method, seed=draw)
+    rows = [row.model_copy(update={"E_0": own}) for row in record.metrics]
+    priced = {"beta_kind": "price", "beta": 0.5, "price": 0.3, "E_0": e_0, "F": f}
+    changes = {
+        "metrics": [*rows, *(row.model_copy(update=priced) for row in rows)],
+        "prices": [PriceRecord(price=0.3, beta=0.5, paid=0.3, E_0=e_0)],
+        "settings": asked(method, prompts={"seed": draw}),
+        "seed": 0,
+    }
+    store.write(record.model_copy(update=changes), tensors)
+
+
+@pytest.mark.parametrize(
+    ("dearer", "verdict", "note"),
+    [(-0.36, "does not hold", ""), (-0.40, "cannot be said", "prices differ")],
+)
+def test_what_compares_e_0_is_judged_at_equal_price_too(
+    tmp_path: Path, dearer: float, verdict: str, note: str
+) -> None:
+    """DynScalar is better at its own strength, and worse at 0.3 nats, if that is what it pays."""
+    store = RunStore.create(tmp_path / "table2", {})
+    for draw in REPEATED:
+        at_price(store, "activ_scalar", draw, own=-0.9 - 0.01 * draw, e_0=-0.5, f=-0.3)
+        at_price(store, "dyn_scalar", draw, own=-0.1, e_0=-0.7 - 0.01 * draw, f=dearer)
+    found = judge(named("dynamic_generalises"), PaperResults(tmp_path))
+    assert found.verdict == "holds"
+    assert found.at_price is not None
+    assert found.at_price.verdict == verdict
+    assert found.at_price.measured is not None
+    assert found.at_price.measured.value == pytest.approx(-0.215)
+    assert note in found.at_price.reason
+    row = frame([found]).iloc[0]
+    assert (row["verdict"], row["verdict at price"]) == ("holds", verdict)
+    assert row["value_at_price"] == pytest.approx(-0.215)
+
+
+def test_what_was_not_measured_at_a_price_says_so(directory: Path) -> None:
+    found = judge(named("last_position"), PaperResults(directory))
+    assert found.at_price is not None
+    assert found.at_price.verdict == "cannot be said"
+    found = judge(named("dynamic_generalises"), PaperResults(directory)).at_price
+    assert found is not None
+    assert "was not measured at a price" in found.reason
+
+
+def test_what_cannot_be_said_says_what_would_decide_it(directory: Path) -> None:
+    """-0.015 with a deviation of 0.0129: 4 draws leave it open, a few more would not."""
+    found = judge(named("vectors_generalise"), PaperResults(directory))
+    needed = values_needed(float(np.std([0.0, 0.01, 0.02, 0.03], ddof=1)), 0.015)
+    assert needed is not None
+    assert found.would_decide == f"about {needed} draws of prompts instead of 4"
+    assert judge(named("drop_from_train"), PaperResults(directory)).would_decide == ""
+
+
+@pytest.mark.parametrize("distance", [0.4, 1.0])
+def test_values_needed_decide_in_four_of_five_repetitions(distance: float) -> None:
+    n = values_needed(1.0, distance)
+    assert n is not None
+    drawn = np.random.default_rng(0).normal(distance, 1.0, size=(4000, n))
+    lows = [t_interval(values).low for values in drawn]
+    assert 0.76 < np.mean(np.array(lows) > 0) < 0.88
+    assert values_needed(1.0, 0.001) is None
 
 
 def test_one_repetition_has_no_interval_and_no_verdict() -> None:
@@ -271,6 +338,29 @@ def test_numbers_chosen_by_hand_come_back(
     assert found.measured is not None, found.reason
     assert found.measured.value == pytest.approx(value, abs=1e-6)
     assert verdict in (None, found.verdict)
+
+
+@pytest.mark.parametrize("name", ["front_faithfulness", "mixture", "last_position"])
+def test_the_papers_numbers_are_the_same_where_prices_were_measured_too(
+    known: PaperResults, name: str
+) -> None:
+    before = judge(named(name), known).measured
+    assert before is not None
+    again = known.directory / "again"
+    for preset in named(name).presets:
+        store, without = (
+            RunStore.create(again / preset, {}),
+            RunStore.open(known.directory / preset),
+        )
+        for cell in map(without.read, without.ids()):
+            rows = cell.record.metrics
+            priced = {"beta_kind": "price", "beta": 0.1, "price": 0.3, "E_0": -9.0}
+            changes = {
+                "metrics": [*rows, *(row.model_copy(update=priced) for row in rows)],
+                "prices": [PriceRecord(price=0.3, beta=0.1, paid=0.3, E_0=-9.0)],
+            }
+            store.write(cell.record.model_copy(update=changes), cell.tensors)
+    assert judge(named(name), PaperResults(again)).measured == before
 
 
 def test_counts_say_what_each_method_needs_where_it_is_most_effective(known: PaperResults) -> None:

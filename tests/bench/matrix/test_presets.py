@@ -81,10 +81,21 @@ def test_a_preset_expands_into_cells_and_names_figures_that_there_are(name: str,
 
 
 def test_paper_runs_every_preset_that_is_of_the_paper() -> None:
-    others = {"quick", "standard", "paper", "methods", "truth", "truth-full"}
+    others = {"quick", "standard", "paper", "methods", "truth", "truth-full", "sparse"}
     assert set(PAPER) == set(preset_names()) - others
     assert is_suite("paper")
     assert not is_suite("quick")
+
+
+def test_a_pilot_differs_in_its_draws_of_prompts_alone() -> None:
+    """No number of draws is chosen after looking at what it is chosen for."""
+    pilots = load_suite("paper", size="pilot").matrices
+    assert len(pilots) > 3
+    for name, pilot in pilots.items():
+        small = load_config(name)
+        assert not {*pilot.prompts.seed} & {*small.prompts.seed}
+        prompts = pilot.prompts.model_copy(update={"seed": small.prompts.seed})
+        assert pilot.model_copy(update={"prompts": prompts, "output": small.output}) == small
 
 
 @pytest.mark.parametrize("name", PAPER)
