@@ -23,6 +23,8 @@ from reports.text import (
 COUNT = "|θ| ≥ 0.01"
 KNOWS_WHERE = "knows where?"
 AREA = "few points"
+CHECKS = {"map_changes": "map changes", "kl_elsewhere": "KL elsewhere", "kl_neutral": "KL neutral"}
+"""Columns of the leaderboard that stand there where they were measured."""
 OVER_PROMPTS = "95 % over prompts"
 OVER_SEEDS = "95 % over seeds"
 UNSTEERED = "(unsteered model)"
@@ -41,7 +43,8 @@ def formatted(board: DataFrame) -> DataFrame:
 
     Columns: method, kind, verdict, `E₀ <split>` (test first, with its 95 % intervals over prompts
     and over seeds or draws), F, localisation, counts, β*, flips, mass, E₀ at β* and at β = 1 (the
-    paper's), cost and status. Where a price was chosen E₀ and F are at that price.
+    paper's), what was measured of `CHECKS`, cost and status. Where a price was chosen E₀ and F are
+    at that price.
     Raises ValueError for a board of several models or tasks.
     """
     rows: list[dict[str, Any]] = board.to_dict("records")
@@ -52,7 +55,17 @@ def formatted(board: DataFrame) -> DataFrame:
     splits.sort(key=lambda split: split != "test")
     lines = [_unsteered(rows, splits)] if splits else []
     lines += [_line(row, splits) for row in rows]
-    return DataFrame(lines)
+    frame = DataFrame(lines)
+    for name, shown in CHECKS.items():
+        values = [None] * (len(lines) - len(rows)) + [row.get(name) for row in rows]
+        if any(isinstance(value, str) or known(value) for value in values):
+            texts = [_checked(value) for value in values]
+            frame.insert(frame.columns.get_loc("seconds"), shown, texts)
+    return frame
+
+
+def _checked(value: Any) -> str:
+    return value if isinstance(value, str) else number(value)
 
 
 def _line(row: dict[str, Any], splits: list[str]) -> dict[str, str]:

@@ -7,17 +7,21 @@ from rich.table import Table
 from rich.text import Text
 
 from reports.load import Results
-from reports.present import AREA, COUNT, formatted, missing
+from reports.present import AREA, CHECKS, COUNT, formatted, missing
 from reports.tables.leaderboard import leaderboard
 from reports.text import number, visible
 
 WIDE = 110
 """Characters from which on a terminal gets all columns."""
+WIDE_WITH_CHECKS = 150
+"""The same of columns that stand there on request alone."""
 
 
 def _in_terminal(name: str, width: int) -> bool:
     if name in ("method", COUNT, AREA, "β*") or (name.startswith("E₀") and "β=1" not in name):
         return True
+    if name in CHECKS.values():
+        return width >= WIDE_WITH_CHECKS
     return name in ("kind", "smallest k") or name.startswith("F ") if width >= WIDE else False
 
 

@@ -13,7 +13,6 @@ from rich.console import Console
 
 from bench.cli.options import PluginOption
 from bench.cli.report import print_paths
-from bench.store.records import content_of
 from bench.text import counted, harmless
 from tasks.errors import UserInputError
 
@@ -104,6 +103,7 @@ def _computed(published: Published, cell: PublishedCell, plugins: Sequence[Path]
         UserInputError: if it would not be the same cell today, or fails.
     """
     from bench.execution.reproduce import compute_again
+    from bench.matrix.identity import scored_as
     from bench.store.results import RunStore
     from reports.load import load
     from reports.published.cells import published_of
@@ -111,9 +111,8 @@ def _computed(published: Published, cell: PublishedCell, plugins: Sequence[Path]
 
     wanted = record_of(published, cell)
     parent = wanted.settings.get("parent")
-    first = [
-        record_of(published, one) for one in published.cells if content_of(one.id) == str(parent)
-    ]
+    others = (record_of(published, one) for one in published.cells) if parent else ()
+    first = [other for other in others if scored_as(other.settings) == parent]
     if parent and not first:
         raise UserInputError(f"{parent}, which it starts from, is not in the file.")
     with TemporaryDirectory() as folder:

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from bench.evaluation.prepare import PreparedTask
 from bench.evaluation.sparsity import area
-from bench.matrix.schema import Circuit
+from bench.matrix.stages import Circuit
 from bench.store.cells import Tensors
 from bench.store.circuit_record import CircuitCurve, CircuitRecord, Order
 from methods.core.circuits import CircuitRuns, node_scores

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bench.evaluation.attribution import fit, method_tensors
 from bench.evaluation.beta import BetaTuning, tune_beta
+from bench.evaluation.checks import Elsewhere, check_cell, not_measured_on
 from bench.evaluation.circuit import measure_circuits
 from bench.evaluation.evaluate import minimality_of
 from bench.evaluation.finding import find
@@ -28,11 +29,11 @@ from bench.evaluation.sparsity import sparsity_curve
 from bench.evaluation.split import Split
 from bench.evaluation.transfer import evaluate_elsewhere
 from bench.matrix.cells import PlannedCell
-from bench.matrix.schema import Circuit
+from bench.matrix.stages import Circuit
 from bench.models.load import LoadedModel
 from bench.store.cells import Tensors as Tensors
 from bench.store.interventions import kind_of
-from bench.store.records import BetaRecord, CellRecord, PriceRecord
+from bench.store.records import MAIN_PRICE, BetaRecord, CellRecord, PriceRecord
 from methods import METHODS
 from methods.core.intervention import Intervention
 from methods.core.objective import Objective
@@ -59,6 +60,7 @@ def compute_cell(
     objective: Objective,
     parent_scores: Float[Tensor, "place layer position"] | None,
     others: Mapping[str, PreparedTask] = MappingProxyType({}),
+    elsewhere: Elsewhere = MappingProxyType({}),
 ) -> tuple[CellRecord, Tensors]:
     """Computes a cell.
 
@@ -70,6 +72,7 @@ def compute_cell(
         objective: margin and weights, for training and for tuning beta.
         parent_scores: scores of the cell that this one starts from.
         others: tasks that what is trained is taken to, by label.
+        elsewhere: tasks on which what is fitted should do nothing, or why they cannot be prepared.
 
     Raises:
         UserInputError: what a method or the model at hand cannot do.
@@ -98,19 +101,17 @@ def compute_cell(
     with clock("evaluate"):
         results, tensors = _evaluate(cell, model, subject, task, fitted, objective, others)
     curves, of_curves = _curves(cell, subject, task, fitted, search, objective, clock)
-    provenance = {
-        **environment(model, subject),
-        "started": started.isoformat(timespec="seconds"),
-        "seconds": clock.seconds,
-        "passes": _counted(subject.passes, fit_passes),
-        "steps": fitted.attribution.steps,
-        "peak_memory_bytes": peak_memory(subject.device),
-    }
-    finding = _finding(cell, model, task, fitted)
-    of_fit = {"selected": selected, "provenance": provenance}
-    found = {**identity(cell), **results, **curves, **finding, **of_fit}
+    checks, of_checks = check_cell(
+        cell, model, subject, task, (method, setting), fitted.at_price, elsewhere, clock
+    )
+    made = {"started": started.isoformat(timespec="seconds"), "seconds": clock.seconds}
+    made |= _counted(subject, fit_passes) | {"steps": fitted.attribution.steps}
+    results["notes"] += not_measured_on(elsewhere)
+    results |= {**curves, **checks, **_finding(cell, model, task, fitted)}
+    found = {**identity(cell), **results, "selected": selected}
+    found["provenance"] = {**environment(model, subject), **made}
     own = method_tensors(fitted.attribution, fitted.intervention)
-    return CellRecord(status="done", **found), own | tensors | of_curves
+    return CellRecord(status="done", **found), own | tensors | of_curves | of_checks
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +138,13 @@ class _Fitted:
     def scores(self) -> Float[Tensor, "place layer position"]:
         """The score of every point."""
         return self.attribution.scores
+
+    @property
+    def at_price(self) -> tuple[Intervention, float]:
+        """What steers, and the strength at a price, else beta*, or 1 of what is trained."""
+        at = {record.price: record.beta for record in self.prices}
+        star = 1.0 if self.beta.star is None else self.beta.star
+        return self.intervention, at.get(MAIN_PRICE, next(iter(at.values()), star))
 
 
 def _evaluate(
@@ -249,14 +257,15 @@ def _tuned(fitted: _Fitted, subject: SubjectModel, train: Split, objective: Obje
     return replace(fitted, beta=beta, known=tuning.response, tuning=tuning)
 
 
-def _counted(passes: Passes, fit: Passes) -> dict[str, int]:
-    """Rows that went through the model, in all and for the fit."""
-    return {
-        "forward_rows": passes.forward,
-        "backward_rows": passes.backward,
+def _counted(subject: SubjectModel, fit: Passes) -> dict[str, Any]:
+    """Rows that went through the model, in all and for the fit, and the memory that was taken."""
+    passes = {
+        "forward_rows": subject.passes.forward,
+        "backward_rows": subject.passes.backward,
         "fit_forward_rows": fit.forward,
         "fit_backward_rows": fit.backward,
     }
+    return {"passes": passes, "peak_memory_bytes": peak_memory(subject.device)}
 
 
 def identity(cell: PlannedCell) -> dict[str, Any]:

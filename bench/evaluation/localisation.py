@@ -19,7 +19,7 @@ from bench.evaluation.prepare import PreparedTask
 from bench.evaluation.price import PriceSearch, made_up
 from bench.evaluation.sparsity import area, strongest
 from bench.evaluation.split import respond
-from bench.matrix.schema import Localisation
+from bench.matrix.stages import Localisation
 from bench.store.cells import Tensors
 from bench.store.records import LocalisationRecord
 from methods.core.intervention import Intervention

@@ -30,7 +30,7 @@ from bench.evaluation.beta import parabola_tip
 from bench.evaluation.response import Response
 from bench.evaluation.sparsity import area
 from bench.evaluation.split import Split, respond
-from bench.matrix.schema import PRICE_CURVE
+from bench.matrix.stages import PRICE_CURVE
 from bench.store.cells import Tensors
 from bench.store.records import PriceCurveRecord, PriceRecord
 from methods.core.intervention import Intervention

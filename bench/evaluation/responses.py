@@ -12,7 +12,7 @@ from bench.evaluation.evaluate import metric_row, strengths
 from bench.evaluation.prepare import PreparedTask
 from bench.evaluation.response import Response
 from bench.evaluation.split import Split, respond
-from bench.matrix.schema import Sweep
+from bench.matrix.stages import Sweep
 from bench.models.load import LoadedModel
 from bench.store.cells import Tensors
 from bench.store.records import MetricRow

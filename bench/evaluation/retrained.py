@@ -27,7 +27,7 @@ from bench.evaluation.prepare import PreparedTask
 from bench.evaluation.price import PriceSearch
 from bench.evaluation.sparsity import strongest
 from bench.evaluation.split import Split, respond
-from bench.matrix.schema import Retrained
+from bench.matrix.stages import Retrained
 from bench.store.cells import Tensors
 from bench.store.records import RetrainedRow
 from methods.controls import points_that_could_matter

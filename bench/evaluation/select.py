@@ -16,7 +16,7 @@ from bench.evaluation.attribution import fit
 from bench.evaluation.prepare import PreparedTask
 from bench.evaluation.price import PriceSearch
 from bench.evaluation.split import Split
-from bench.matrix.schema import Candidate
+from bench.matrix.stages import Candidate
 from bench.store.records import SelectedRow
 from methods.core.subject import SubjectModel
 from methods.method import Method, Setting

@@ -107,6 +107,13 @@ class CellRunner:
         return self._prepared(cell, cell.task)
 
     def _prepared(self, cell: PlannedCell, named: NamedTask) -> PreparedTask:
+        prepared = self._tried(cell, named)
+        if isinstance(prepared, Exception):
+            raise prepared.with_traceback(None)
+        return prepared
+
+    def _tried(self, cell: PlannedCell, named: NamedTask) -> PreparedTask | Exception:
+        """The prepared task, or why it cannot be."""
         asked = (named.label, cell.prompts)
         if asked not in self.tasks:
             assert self.opened is not None
@@ -125,10 +132,7 @@ class CellRunner:
                     self.tasks[asked] = within_memory(subject, prepare)
             except Exception as error:
                 self.tasks[asked] = kept(error)
-        prepared = self.tasks[asked]
-        if isinstance(prepared, Exception):
-            raise prepared.with_traceback(None)
-        return prepared
+        return self.tasks[asked]
 
     def _load(self, cell: PlannedCell) -> None:
         self.leave()
@@ -170,6 +174,7 @@ class CellRunner:
                 )
             task = self.open(cell)
             others = {other.label: self._prepared(cell, other) for other in cell.transfer}
+            elsewhere = {other.label: self._tried(cell, other) for other in cell.elsewhere}
             assert self.opened is not None
             model, subject = self.opened.model, self.opened.subject
             if subject.device.type == "cuda":
@@ -185,6 +190,7 @@ class CellRunner:
                 Objective(**cell.objective.model_dump()),
                 None if parent_scores is None else torch.from_numpy(parent_scores.copy()),
                 others,
+                elsewhere,
             )
             with no_exit(), tf32(cell.model.tf32), self._unchanged(cell, task, subject):
                 computed = within_memory(subject, compute)

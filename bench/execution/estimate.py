@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.matrix.cells import PlannedCell
-from bench.matrix.schema import PRICE_CURVE
+from bench.matrix.stages import PRICE_CURVE
 from bench.models.embedded import WEIGHTS_DIGEST
 from bench.models.load import MODELS
 from bench.store.records import CellRecord
@@ -65,7 +65,9 @@ def estimated_rows(cells: Sequence[PlannedCell]) -> dict[str, float]:
     }
     return {
         cell.id: _evaluated(cell)
-        + _fitted(cell, layers[cell.model.name], lengths.get(cell.task.label, ANY_LENGTH))
+        + _fitted_and_checked(
+            cell, layers[cell.model.name], lengths.get(cell.task.label, ANY_LENGTH)
+        )
         for cell in cells
     }
 
@@ -103,9 +105,42 @@ def _priced(cell: PlannedCell) -> float:
     return rows + (CIRCUITS + 2 * stages.circuit.draws) * test if stages.circuit else rows
 
 
-def _fitted(cell: PlannedCell, layers: tuple[int, int], length: tuple[int, int]) -> float:
-    """The rows of the method itself."""
-    settings, method, train = cell.settings["method"], cell.method.method, cell.prompts.train
+def _fitted_and_checked(
+    cell: PlannedCell, layers: tuple[int, int], length: tuple[int, int]
+) -> float:
+    """The rows of the method itself, and of its checks."""
+    train = cell.prompts.train
+    rows, sanity, specificity = (
+        _fitted(cell, layers, length, train),
+        cell.stages.sanity,
+        cell.stages.specificity,
+    )
+    if sanity:
+        maps = 2 if cell.method.method.trained else 2 + sanity.depths
+        rows += maps * _fitted(cell, layers, length, min(sanity.prompts, train), sanity.positions)
+    if specificity:
+        prompts = min(specificity.prompts, cell.prompts.test) * (1 + len(cell.elsewhere))
+        rows += 2 * prompts + 3 * specificity.windows
+    return rows
+
+
+def _fitted(
+    cell: PlannedCell,
+    layers: tuple[int, int],
+    length: tuple[int, int],
+    train: int,
+    at_most: int | None = None,
+) -> float:
+    """The rows of a fit.
+
+    Args:
+        cell: whose method is fitted.
+        layers: and heads of the model.
+        length: of a prompt, and from its first corrupted word on.
+        train: prompts.
+        at_most: positions of a method that runs every point.
+    """
+    settings, method = cell.settings["method"], cell.method.method
     if method.control:
         return 0.0
     if method.trained:
@@ -122,6 +157,7 @@ def _fitted(cell: PlannedCell, layers: tuple[int, int], length: tuple[int, int])
     chosen = cell.settings["positions"]
     reached = length[1] if corruption in ("counterfactual", "mean") else length[0]
     positions = reached if chosen == "all" else 1 if chosen == "last" else len(chosen)
+    positions = min(positions, at_most or positions)
     sites = [layers[1] if Site(site) in HEAD_SITES else 1 for site in cell.settings["sites"]]
     return PATCHED * contrasts * sum(sites) * layers[0] * positions
 

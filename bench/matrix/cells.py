@@ -9,7 +9,7 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from bench.matrix.identity import Asked, cell_id, model_settings, settings_of
+from bench.matrix.identity import Asked, cell_id, model_settings, scored_as, settings_of
 from bench.matrix.named import (
     MethodGrid,
     NamedMethod,
@@ -24,8 +24,8 @@ from bench.matrix.schema import (
     ModelChoice,
     ObjectiveWeights,
     PromptCounts,
-    Stages,
 )
+from bench.matrix.stages import Stages
 from bench.models.load import stated_of
 from bench.store.records import PlannedRecord
 from methods.core.points import check_positions, parse_sites
@@ -48,6 +48,7 @@ class PlannedCell:
         stages: what is measured of it.
         varied: which of the objective's and prompts' values tell the matrix's cells apart.
         transfer: other tasks on which what is trained is evaluated too.
+        elsewhere: other tasks on which its intervention should do nothing.
         rows: rows of a forward that finished cells of its model and task had; None if there are
             none.
     """
@@ -65,6 +66,7 @@ class PlannedCell:
     stages: Stages
     varied: dict[str, float]
     transfer: tuple[NamedTask, ...] = ()
+    elsewhere: tuple[NamedTask, ...] = ()
     rows: int | None = None
 
     @property
@@ -81,6 +83,28 @@ class PlannedCell:
             draw=self.method.method.number_of_draw,
             seed=self.seed,
             varied=self.varied,
+        )
+
+
+@dataclass(frozen=True)
+class Others:
+    """Tasks that interventions are taken to.
+
+    Attributes:
+        transfer: what is trained is evaluated there too.
+        elsewhere: what is fitted should do nothing there.
+    """
+
+    transfer: Sequence[NamedTask]
+    elsewhere: Sequence[NamedTask]
+
+    def of(self, model: ModelChoice, task: NamedTask) -> Others:
+        """Those that a model is asked, but a task itself."""
+        return Others(
+            *(
+                [other for other in _asked_of(model, tasks) if other.label != task.label]
+                for tasks in (self.transfer, self.elsewhere)
+            )
         )
 
 
@@ -111,13 +135,17 @@ def expand(
     grids = [MethodGrid.of(choice) for choice in matrix.methods]
     _check_number(matrix, grids)  # before anything is made of them
     methods = _methods(matrix, grids)
-    for key, choices in (("tasks", matrix.tasks), ("transfer", matrix.transfer)):
+    unasked = matrix.specificity.tasks if matrix.specificity else []
+    listed = {"tasks": matrix.tasks, "transfer": matrix.transfer, "specificity: tasks": unasked}
+    for key, choices in listed.items():
         _check_unique(key, [f"{choice.name}{choice.settings or ''}" for choice in choices])
-    named = named_tasks([*matrix.tasks, *matrix.transfer])
-    tasks, transfer = named[: len(matrix.tasks)], named[len(matrix.tasks) :]
+    named = named_tasks([choice for choices in listed.values() for choice in choices])
+    first, second = len(matrix.tasks), len(matrix.tasks) + len(matrix.transfer)
+    tasks, transfer, elsewhere = named[:first], named[first:second], named[second:]
     labels = model_labels(matrix.models)
-    _check_names(matrix, labels, tasks, transfer, methods)
-    _check_asked(matrix, [*tasks, *transfer])
+    _check_names(matrix, labels, tasks, transfer, elsewhere, methods)
+    _check_asked(matrix, named)
+    others = Others(transfer, elsewhere or tasks)
 
     return [
         cell
@@ -126,7 +154,7 @@ def expand(
         for asked in product(
             _asked_of(model, tasks), matrix.seeds, matrix.prompts.each, matrix.objective.each
         )
-        for cell in _cells_of(matrix, (label, model), identity, Asked(*asked), methods, transfer)
+        for cell in _cells_of(matrix, (label, model), identity, Asked(*asked), methods, others)
     ]
 
 
@@ -148,32 +176,29 @@ def _cells_of(
     identity: Mapping[str, Any],
     asked: Asked,
     methods: Sequence[NamedMethod],
-    transfer: Sequence[NamedTask],
+    others: Others,
 ) -> Iterator[PlannedCell]:
     """A cell a method that takes part, all else being the same."""
-    known: dict[str, str] = {}
+    known: dict[str, tuple[str, str]] = {}
     label, model = labelled
+    others = others.of(model, asked.task)
     for method in methods:
         if not _takes_part(method, matrix, asked):
             continue
-        others: tuple[NamedTask, ...] = ()
-        if type(method.method).trained:  # what is trained is taken to other tasks
-            own = _asked_of(model, transfer)
-            others = tuple(other for other in own if other.label != asked.task.label)
-        parent = _parent_id(method, known)
-        settings = settings_of(matrix, identity, asked, method, others, parent)
+        stages = _stages_of(matrix, method)
+        # What is trained is taken to other tasks, whatever is fitted may do harm there.
+        transfer = tuple(others.transfer) if type(method.method).trained else ()
+        elsewhere = tuple(others.elsewhere) if stages.specificity else ()
+        parent, scores = _parent(method, known)
+        settings = settings_of(matrix, identity, asked, method, stages, transfer, elsewhere, scores)
         name = cell_id(label, asked, method, settings)
-        known.setdefault(method.label, name)
+        known.setdefault(method.label, (name, scored_as(settings)))
         varied = {
             f"{part}.{name}": settings[part][name]
             for part, grid in (("prompts", matrix.prompts), ("objective", matrix.objective))
             for name, values in grid.lists.items()
             if len(values) > 1
         }
-        stages = matrix.stages
-        if type(method.method).control:
-            draw, shuffled = method.method.number_of_draw, method.method.parent is not None
-            stages = stages.of_a_control(draw, shuffled, matrix.controls.brief)
         yield PlannedCell(
             id=name,
             model=model,
@@ -187,8 +212,18 @@ def _cells_of(
             prompts=asked.prompts,
             stages=stages,
             varied=varied,
-            transfer=others,
+            transfer=transfer,
+            elsewhere=elsewhere,
         )
+
+
+def _stages_of(matrix: Matrix, method: NamedMethod) -> Stages:
+    """What is measured of a method's cells."""
+    one = method.method
+    if type(one).control:
+        shuffled = one.parent is not None
+        return matrix.stages.of_a_control(one.number_of_draw, shuffled, matrix.controls.brief)
+    return matrix.stages.of_a_method(type(one).trained)
 
 
 def _check_names(
@@ -196,12 +231,14 @@ def _check_names(
     models: list[str],
     tasks: list[NamedTask],
     transfer: list[NamedTask],
+    elsewhere: list[NamedTask],
     methods: list[NamedMethod],
 ) -> None:
     """Nothing stands twice in a list of the matrix."""
     _check_unique("tasks", [task.label for task in tasks])
     _check_unique("methods", [f"{one.label} {one.method.number_of_draw}" for one in methods])
     _check_unique("transfer", [task.label for task in transfer])
+    _check_unique("specificity: tasks", [task.label for task in elsewhere])
     _check_unique("models", models)
     _check_unique("seeds", [str(seed) for seed in matrix.seeds])
     for name, values in (matrix.prompts.lists | matrix.objective.lists).items():
@@ -224,15 +261,17 @@ def _check_asked(matrix: Matrix, tasks: Sequence[NamedTask]) -> None:
             )
 
 
-def _parent_id(method: NamedMethod, known: Mapping[str, str]) -> str | None:
-    """Id of the cell whose scores a method starts from, of those known by label.
+def _parent(
+    method: NamedMethod, known: Mapping[str, tuple[str, str]]
+) -> tuple[str, str] | tuple[None, None]:
+    """Id of the cell whose scores a method starts from, of those known by label, and `scored_as`.
 
     Raises:
         UserInputError: if there is none of that label.
     """
     parent = method.method.parent
     if parent is None:
-        return None
+        return None, None
     if parent not in known:
         raise UserInputError(
             f'methods: "{method.label}" starts from the scores of "{parent}", '

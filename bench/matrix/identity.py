@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from bench.matrix.named import NamedMethod, NamedTask
 from bench.matrix.schema import Matrix, ModelChoice, ObjectiveWeights, PromptCounts
+from bench.matrix.stages import Stages
 from bench.models.load import stated_of
-from bench.store.records import content_of
 from methods import METHODS
 from methods.core.points import parse_sites
 from tasks import TASKS
@@ -21,6 +21,10 @@ from tasks.registry import Entry
 NUMBERS_VERSION = 5
 """Raised whenever a change of the suite changes numbers: cells of older versions run again."""
 
+
+CHECKS = ("sanity", "specificity")
+"""Settings of what is measured of a method that its scores do not depend on, nor what starts from
+them."""
 
 HALF = ("float16", "bfloat16")
 ROWS_IN_HALF = {"cpu": 32, "cuda": 64}
@@ -64,17 +68,21 @@ def settings_of(
     model: Mapping[str, Any],
     asked: Asked,
     method: NamedMethod,
+    stages: Stages,
     transfer: Sequence[NamedTask],
+    elsewhere: Sequence[NamedTask],
     parent: str | None,
 ) -> dict[str, Any]:
     """Everything that decides a cell's numbers, in plain types.
 
     Args:
         model: see `model_settings`.
+        stages: what is measured of the method.
         transfer: tasks that what is trained is taken to.
-        parent: id of the cell whose scores this one starts from.
+        elsewhere: tasks on which its intervention should do nothing.
+        parent: the scores that this cell starts from (`scored_as`).
     """
-    elsewhere = [{**_task_settings(other), "data": other.data} for other in transfer]
+    taken_to = [{**_task_settings(other), "data": other.data} for other in transfer]
     return {
         "numbers_version": NUMBERS_VERSION,
         "model": dict(model),
@@ -98,9 +106,21 @@ def settings_of(
         **({"select": _tried(matrix)} if matrix.select and type(method.method).trained else {}),
         "prompts": asked.prompts.model_dump(),
         "objective": asked.objective.model_dump(),
-        **({"transfer": elsewhere} if elsewhere else {}),
-        "parent": parent and content_of(parent),
+        **({"transfer": taken_to} if taken_to else {}),
+        **_checks(stages, elsewhere),
+        "parent": parent,
     }
+
+
+def _checks(stages: Stages, elsewhere: Sequence[NamedTask]) -> dict[str, Any]:
+    """Settings of `CHECKS`, of those that are measured."""
+    found: dict[str, Any] = {}
+    if stages.sanity:
+        found["sanity"] = stages.sanity.model_dump()
+    if stages.specificity:
+        tasks = [{**_task_settings(other), "data": other.data} for other in elsewhere]
+        found["specificity"] = {**stages.specificity.model_dump(), "tasks": tasks}
+    return found
 
 
 def rows_setting(said: int | str, model: Mapping[str, Any]) -> int | str:
@@ -143,6 +163,18 @@ def same_content(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
         return False
 
 
+def scored_as(settings: Mapping[str, Any]) -> str:
+    """What the scores of a cell with these settings depend on, as a digest.
+
+    Of a cell without `CHECKS` it is the end of its id.
+    """
+    return _digest({key: value for key, value in settings.items() if key not in CHECKS})
+
+
+def _digest(settings: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_content(settings).encode()).hexdigest()[:16]
+
+
 def _content(settings: Mapping[str, Any]) -> str:
     """Everything that decides the numbers as text.
 
@@ -150,7 +182,8 @@ def _content(settings: Mapping[str, Any]) -> str:
     taken to, are not part of it.
     """
     model = {key: value for key, value in settings["model"].items() if key != "name"}
-    tasks = {key: _without_paths(settings[key]) for key in ("task", "transfer") if key in settings}
+    keys = ("task", "transfer", "specificity")
+    tasks = {key: _without_paths(settings[key]) for key in keys if key in settings}
     return json.dumps({**settings, "model": model, **tasks}, sort_keys=True)
 
 
@@ -162,8 +195,7 @@ def _without_paths(data: Any) -> Any:
 
 def cell_id(model: str, asked: Asked, method: NamedMethod, settings: Mapping[str, Any]) -> str:
     """A readable name with a digest of the content, safe as a directory's name."""
-    digest = hashlib.sha256(_content(settings).encode()).hexdigest()[:16]
     called, draw = model.rstrip("/").rsplit("/")[-1], method.method.number_of_draw
     words = f"{called}-{asked.task.label}-{method.label}-{draw}-s{asked.seed}"
     readable = re.sub(r"[^A-Za-z0-9_=,-]+", "_", words).strip("_")[:120]
-    return f"{readable}-{digest}"
+    return f"{readable}-{_digest(settings)}"

@@ -9,7 +9,8 @@ from itertools import product
 from math import prod
 from typing import Any, get_args, get_origin, get_type_hints
 
-from bench.matrix.schema import Choice, Controls, ModelChoice
+from bench.matrix.fields import Choice
+from bench.matrix.schema import Controls, ModelChoice
 from methods import METHODS
 from methods.method import Method
 from tasks.build import build_task, label_of, labels_of

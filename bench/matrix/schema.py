@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import product
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from bench.store.records import MAIN_K, MAIN_PRICE
-from tasks.registry import FITS, beyond
-
-
-def _no_truth(value: object) -> object:
-    """True and false are no numbers, though Python counts with them."""
-    if isinstance(value, bool):
-        raise ValueError(f"{str(value).lower()} is no number")
-    return value
-
-
-Whole = Annotated[int, Field(ge=FITS.start, lt=FITS.stop), BeforeValidator(_no_truth)]
-"""What tables hold."""
-Count = Annotated[Whole, Field(ge=1)]
-Number = Annotated[Whole, Field(ge=0)]
-"""How many, if any. Also what torch draws by."""
-Weight = Annotated[float, Field(ge=0), BeforeValidator(_no_truth)]
-
-T = TypeVar("T")
-Each = Annotated[
-    list[T],
-    Field(min_length=1),
-    BeforeValidator(lambda value: value if isinstance(value, list) else [value]),
-    PlainSerializer(lambda values: values[0] if len(values) == 1 else values),
-]
-"""A value, or a list of values that each get cells of their own: a grid search."""
+from bench.matrix.fields import STRICT, Choice, Count, Each, Number, Weight, Whole, choices
+from bench.matrix.stages import (
+    Candidate,
+    Circuit,
+    Localisation,
+    Prices,
+    Retrained,
+    Sanity,
+    Sparsity,
+    Specificity,
+    Stages,
+    Sweep,
+)
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = STRICT
 
 
 class ModelChoice(_Strict):
@@ -61,26 +48,6 @@ class ModelChoice(_Strict):
     def stated(self) -> dict[str, str]:
         """What the matrix says itself of what a model's entry may say (`models.load.STATED`)."""
         return {} if self.bos is None else {"bos": self.bos}
-
-
-class Choice(BaseModel):
-    """A task or a method by name; every other key is one of its own settings."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    name: str
-
-    @model_validator(mode="after")
-    def _fits(self) -> Choice:
-        for name, value in self.settings.items():
-            if problem := beyond(value):
-                raise ValueError(f'the setting "{name}" {problem}')
-        return self
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings that were given."""
-        return dict(self.model_extra or {})
 
 
 class PromptCounts(_Strict):
@@ -168,138 +135,6 @@ class Controls(_Strict):
         return self.draws if self.shuffles is None else self.shuffles
 
 
-class Sweep(_Strict):
-    """The beta sweep for display: on the first prompts of train and test."""
-
-    points: Annotated[Whole, Field(ge=3, le=10_001)] = 21
-    prompts: Count = 1
-    reach: Annotated[Weight, Field(gt=0)] = 2.0
-    """The largest |beta| of the sweep, in multiples of the strength that steers (|beta*| or 1)."""
-
-    @model_validator(mode="after")
-    def _odd(self) -> Sweep:
-        if self.points % 2 == 0:
-            raise ValueError(f"points has to be odd, so that beta = 0 is one; got {self.points}")
-        return self
-
-
-class Sparsity(_Strict):
-    """Sparsity curves (`bench.evaluation.sparsity`): at how many sizes k; 0 leaves them out.
-
-    Each size costs one tuning of beta: about 22 forward rows a train prompt, 2 a test prompt.
-    """
-
-    points: Number = 0
-
-
-Price = Annotated[Weight, Field(gt=0)]
-"""A divergence in nats: -F of Eq. 7."""
-
-
-PRICE_CURVE = tuple(0.03 * 100 ** (step / 6) for step in range(7))
-"""Prices on train of the price curve: 0.03 to 3 nats."""
-
-
-class Prices(_Strict):
-    """Divergences at which all methods are compared (`bench.evaluation.price`)."""
-
-    at: list[Price] = [0.1, MAIN_PRICE, 1.0]
-    """E_0 is measured on every split at the strength that costs so much on train."""
-    curve: bool = True
-    """The price curve: seven prices from 0.03 to 3 nats, on test."""
-
-
-class Localisation(_Strict):
-    """How well the few strongest points of a method steer (`bench.evaluation.localisation`)."""
-
-    k: list[Count] = [1, 4, 16, 64]
-    """Numbers of points; none leave it out."""
-    price: Price = MAIN_PRICE
-
-
-class Retrained(_Strict):
-    """Scalars trained anew at a method's few strongest points, and at matched ones
-    (`bench.evaluation.retrained`)."""
-
-    k: list[Count] = []
-    """Numbers of points; none leave it out."""
-    draws: Number = 3
-    """Of each kind of matched support."""
-    steps: Count = 10
-    train: Count = 4
-    """Prompts to train on."""
-    price: Price = MAIN_PRICE
-
-
-class Circuit(_Strict):
-    """How much of a task the nodes do that a method scores highest (`bench.evaluation.circuit`)."""
-
-    over_positions: Literal["sum", "sum_of_sizes"] = "sum"
-    """A node's score: the sum of its points' scores over positions, or of their sizes."""
-    draws: Annotated[Number, Field(le=10_000)] = 30
-    """Random circuits that one is tested against; a test of fewer than 29 cannot tell."""
-    share: Annotated[float, Field(gt=0, lt=1), BeforeValidator(_no_truth)] = 0.1
-    """Of the nodes, in the circuits that are tested."""
-
-
-class Candidate(_Strict):
-    """A setting of trained methods that is tried; what is not named stays as it is."""
-
-    learning_rate: Annotated[Weight, Field(gt=0)] | None = None
-    epochs: Count | None = None
-    lambda_m: Weight | None = None
-    lambda_f: Weight | None = None
-
-
-class Stages(NamedTuple):
-    """What is measured of a fitted intervention."""
-
-    sweep: Sweep | None
-    sparsity: Sparsity
-    prices: Prices
-    localisation: Localisation
-    retrained: Retrained
-    circuit: Circuit | None
-    smallest_k: bool
-
-    verdicts_alone: bool = False
-    """Whether neither beta = 1 nor beta* are measured, nor how many parameters count."""
-    select: Sequence[Candidate] = ()
-    """Settings that a trained method is tried with."""
-
-    @property
-    def main_price(self) -> float:
-        """The price at which methods are ranked, or the first there is."""
-        at = self.prices.at
-        return MAIN_PRICE if MAIN_PRICE in at or not at else at[0]
-
-    def of_a_control(self, draw: int, shuffled: bool, brief: bool) -> Stages:
-        """What is measured of a control's draw: after the first, what verdicts need.
-
-        Further draws are there for the spread of what chance reaches: at the price at which methods
-        are ranked, and at one number of points. Scalars are trained anew at the random supports
-        that all methods share; scores at random places would be more of the same.
-
-        Args:
-            draw: which one.
-            shuffled: whether it has the scores of a method.
-            brief: see `Controls`.
-        """
-        anew = self.retrained if draw < self.retrained.draws and not shuffled else Retrained()
-        if not draw and not (brief and shuffled):
-            return self._replace(retrained=anew)
-        at, k = self.prices.at, self.localisation.k
-        return self._replace(
-            prices=Prices(at=[self.main_price] if at else [], curve=False),
-            localisation=self.localisation.model_copy(update={"k": [MAIN_K] if MAIN_K in k else k}),
-            circuit=self.circuit and self.circuit.model_copy(update={"draws": 0}),
-            retrained=anew,
-            smallest_k=False,
-            sweep=None,
-            verdicts_alone=brief and bool(at),
-        )
-
-
 class Agreement(_Strict):
     """Intervals of Kendall's tau."""
 
@@ -334,6 +169,10 @@ class Matrix(_Strict):
     retrained: Retrained = Retrained()
     circuit: Circuit | None = None
     """`{}` measures circuits; without it they are not."""
+    sanity: Sanity | None = None
+    """`{}` fits methods again on a model whose weights are permuted; without it they are not."""
+    specificity: Specificity | None = None
+    """`{}` takes interventions to other tasks and to a neutral text; without it they are not."""
     smallest_k: bool = True
     """Search for the smallest number of parameters that keeps 90 % of the gain in E_0."""
     select: Annotated[list[Candidate], Field(max_length=4)] = []
@@ -361,6 +200,8 @@ class Matrix(_Strict):
             self.retrained,
             self.circuit,
             self.smallest_k,
+            self.sanity,
+            self.specificity,
             select=self.select,
         )
 
@@ -370,9 +211,5 @@ class Matrix(_Strict):
         """A name alone stands for {name: ...}."""
         if not isinstance(data, Mapping):
             return data
-        named = {
-            key: [{"name": item} if isinstance(item, str) else item for item in data[key]]
-            for key in ("models", "tasks", "methods", "transfer")
-            if isinstance(data.get(key), list)
-        }
-        return {**data, **named}
+        keys = ("models", "tasks", "methods", "transfer")
+        return {**data, **{key: choices(data[key]) for key in keys if key in data}}

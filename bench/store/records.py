@@ -19,6 +19,7 @@ from pydantic import (
 
 from bench.store.circuit_record import CircuitRecord
 from bench.store.json_values import PlainDict
+from bench.store.sanity_record import SanityRecord, SpecificityRecord
 
 FORMAT: Literal[2] = 2
 """Of a run on disk. 2: files are sealed (see `bench.store.files`)."""
@@ -415,6 +416,8 @@ class CellRecord(StrictRecord):
     sparsity: SparsityRecord | None = None
     finding: list[FindingRecord] = []
     circuit: CircuitRecord | None = None
+    sanity: SanityRecord | None = None
+    specificity: SpecificityRecord | None = None
     top_tokens: dict[str, str] = {}
     notes: Notes = []
 

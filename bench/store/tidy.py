@@ -47,6 +47,14 @@ _CELL = {
     "seconds_evaluate": "float64",
     "seconds_sparsity": "float64",
     "sparsity_area": "float64",
+    "sanity_rho": "float64",
+    "sanity_size_rho": "float64",
+    "sanity_answers_rho": "float64",
+    "map_changes": "string",
+    "ld_change_elsewhere": "float64",
+    "ld_change_neutral": "float64",
+    "kl_elsewhere": "float64",
+    "kl_neutral": "float64",
     "forward_rows": "Int64",
     "backward_rows": "Int64",
     "peak_memory_bytes": "Int64",
@@ -178,6 +186,7 @@ def _cell_columns(record: CellRecord) -> dict[str, Any]:
         columns["smallest_k"] = minimality.smallest_k
     if record.sparsity is not None:
         columns["sparsity_area"] = record.sparsity.area
+    columns |= _checks(record)
     if record.error is not None:
         columns["error_kind"], columns["error"] = record.error.kind, record.error.message
     seconds = record.provenance.get("seconds") or {}
@@ -187,6 +196,24 @@ def _cell_columns(record: CellRecord) -> dict[str, Any]:
     columns |= record.provenance.get("passes") or {}
     columns["peak_memory_bytes"] = record.provenance.get("peak_memory_bytes")
     return columns
+
+
+def _checks(record: CellRecord) -> dict[str, Any]:
+    """Of the map with all weights permuted and of other answers, and of prompts elsewhere."""
+    found: dict[str, Any] = {}
+    if record.sanity is not None:
+        found["map_changes"] = record.sanity.changes
+        if (row := record.sanity.deepest) is not None:
+            found |= {"sanity_rho": row.rho, "sanity_size_rho": row.size_rho}
+        if (row := record.sanity.answers) is not None:
+            found["sanity_answers_rho"] = row.rho
+    if record.specificity is not None:
+        for name, kind in (("elsewhere", "task"), ("neutral", "neutral")):
+            rows = record.specificity.of(kind)
+            if rows:
+                found[f"ld_change_{name}"] = sum(row.ld_change for row in rows) / len(rows)
+                found[f"kl_{name}"] = sum(row.kl for row in rows) / len(rows)
+    return found
 
 
 def _hyperparameters(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -65,6 +65,14 @@ TABLES: dict[str, TableEntry] = {
         "how much of a task the highest nodes of every method do: CPR, CMD, and against chance",
         shown="reports.tables.circuit:shown",
     ),
+    "sanity": TableEntry(
+        "reports.tables.checks:sanity",
+        "maps of permuted weights and of other prompts' answers beside every method's own",
+    ),
+    "specificity": TableEntry(
+        "reports.tables.checks:specificity",
+        "what interventions do on other tasks and to a neutral text: change of LD, nats a token",
+    ),
     "stability": TableEntry(
         "reports.tables.stability:table",
         "Kendall's tau between every two seeds of a method",

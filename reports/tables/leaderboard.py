@@ -15,6 +15,7 @@ from reports.curves import Curve, curves
 from reports.labels import group_cells, missing_by_label
 from reports.load import Results, once, splits_of
 from reports.missing import FAILED, NOT_COMPUTED, Missing, by_status, grouped
+from reports.tables.checks import of_leaderboard
 from reports.tables.paired import frame_of
 from reports.tables.verdicts import intervals, verdicts
 
@@ -39,6 +40,8 @@ def leaderboard(results: Results, model: str | None = None, task: str | None = N
       price, averaged over log k (`localisation_prompts_low`, `_high`: 95 % over prompts);
     - minimality_count (missing where it is not meaningful), minimality_meaningful, smallest_k,
       n_parameters, minimality_unit, beta_star;
+    - map_changes, kl_elsewhere, kl_neutral: see `reports.tables.checks`; missing where that was not
+      measured;
     - seconds, forward_rows, backward_rows (means over cells), error (why cells are missing).
     - against_best, against_controls, localises: see `reports.tables.verdicts`;
     - `E_0_<split>_prompts_low`, `_high` and `E_0_<split>_seeds_low`, `_high`: 95 % intervals from
@@ -118,6 +121,7 @@ def _row(
     row["seconds"] = _mean([_seconds(record) for record in cells])
     for name in ("forward_rows", "backward_rows"):
         row[name] = _mean([(record.provenance.get("passes") or {}).get(name) for record in cells])
+    row |= of_leaderboard(cells)
     row["error"] = _reasons(missing)
     return row
 

@@ -11,7 +11,7 @@ from bench.evaluation.circuit import SHARES, highest, measure_circuits
 from bench.evaluation.prepare import PreparedTask
 from bench.execution.run import run_matrix
 from bench.matrix.cells import expand
-from bench.matrix.schema import Circuit
+from bench.matrix.stages import Circuit
 from methods.core.circuits import CircuitRuns, node_scores
 from methods.core.subject import SubjectModel
 from tests.small import small_matrix

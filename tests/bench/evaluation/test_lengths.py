@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench.execution.run import Outcome, run_matrix
-from bench.matrix.schema import Choice
+from bench.matrix.fields import Choice
 from bench.plugins import PluginEntry
 from methods import METHODS
 from tasks.errors import UserInputError

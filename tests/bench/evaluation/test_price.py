@@ -14,7 +14,7 @@ from bench.evaluation.price import PriceSearch, price_curve
 from bench.evaluation.sparsity import strongest
 from bench.evaluation.split import respond
 from bench.execution.run import run_matrix
-from bench.matrix.schema import PRICE_CURVE, Localisation
+from bench.matrix.stages import PRICE_CURVE, Localisation
 from bench.store.cells import Cell
 from bench.store.records import PriceRecord
 from methods.core.objective import effectiveness, faithfulness

@@ -8,7 +8,7 @@ import torch
 from bench.evaluation.prepare import PreparedTask
 from bench.evaluation.retrained import matched_supports, retrain
 from bench.execution.run import run_matrix
-from bench.matrix.schema import Retrained
+from bench.matrix.stages import Retrained
 from methods.core.objective import Objective
 from methods.core.subject import SubjectModel
 from tests.small import small_matrix

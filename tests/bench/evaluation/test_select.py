@@ -12,7 +12,7 @@ from bench.evaluation.compute import Tensors, compute_cell
 from bench.evaluation.prepare import PreparedTask, prepare_task
 from bench.evaluation.select import _changed
 from bench.matrix.cells import PlannedCell, expand
-from bench.matrix.schema import Candidate
+from bench.matrix.stages import Candidate
 from bench.models.load import LoadedModel
 from bench.store.records import CellRecord
 from methods.core.objective import Objective

@@ -1,0 +1,222 @@
+"""Maps that have to change: against weights permuted by hand, and what a cell stores of them."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from bench.evaluation.prepare import PreparedTask
+from bench.evaluation.sanity import check_sanity, compared, other_answers, thinned
+from bench.execution.run import run_matrix
+from bench.execution.unchanged import left_unchanged
+from bench.matrix.cells import PlannedCell, expand
+from bench.matrix.config import load_config
+from bench.matrix.stages import Sanity
+from bench.models.load import load_model
+from bench.store.records import content_of
+from bench.store.sanity_record import SanityRecord, SanityRow
+from methods.activ_patch import ActivPatch
+from methods.controls import points_that_could_matter
+from methods.core.objective import Objective
+from methods.core.points import PointGrid
+from methods.core.prompts import Prompts
+from methods.core.subject import SubjectModel
+from methods.grad_scalar import GradScalar
+from methods.method import Attribution, Method, Setting
+from tests.small import small_matrix
+
+Prepared = tuple[SubjectModel, PreparedTask]
+AROUND = Setting(Objective(), seed=3)
+
+
+def plain_map(subject: SubjectModel, task: PreparedTask) -> torch.Tensor:
+    """dLD/dh . h at every point of the first train prompt, by autograd on the bridge itself."""
+    prompts, grid = task.train.prompts.take([0]), task.grid
+    kept = {}
+    names = {f"blocks.{n}.hook_{site.value}": (row, n) for n in range(grid.n_layers)
+             for row, site in enumerate(grid.sites)}  # fmt: skip
+
+    def keep(h: torch.Tensor, hook: object, at: tuple[int, int]) -> torch.Tensor:
+        kept[at] = h.requires_grad_() if h.is_leaf else h
+        kept[at].retain_grad()
+        return kept[at]
+
+    hooks = [(name, lambda h, hook, at=at: keep(h, hook, at)) for name, at in names.items()]
+    with torch.enable_grad(), subject.bridge.hooks(fwd_hooks=hooks):
+        embedding = subject.bridge.original_model.get_input_embeddings().weight
+        embedding.requires_grad_()
+        logits = subject.bridge(prompts.tokens)[0, -1]
+        (logits[prompts.answers[0]] - logits[prompts.foils[0]]).backward()
+        embedding.requires_grad_(False)
+        embedding.grad = None
+    scores = torch.zeros(grid.shape)
+    for (row, layer), h in kept.items():
+        scores[row, layer] = (h * h.grad).sum(-1)[0, list(grid.positions)].detach()
+    return scores
+
+
+def permuted_by_hand(folder: Path, layers: int, seed: int) -> SubjectModel:
+    """The model, loaded anew, with the matrices of its last layers written over."""
+    subject = SubjectModel(load_model(str(folder), device="cpu", packed=False).bridge)
+    generator, written = torch.Generator().manual_seed(seed), 0
+    for layer in reversed(range(subject.n_layers - layers, subject.n_layers)):
+        for weight in subject.bridge.blocks[layer].parameters():
+            if weight.dim() == 2:
+                order = torch.randperm(weight.numel(), generator=generator)
+                weight.copy_(weight.clone().reshape(-1)[order].reshape(weight.shape))
+                written += 1
+    assert written
+    return subject
+
+
+def test_maps_are_those_of_weights_permuted_by_hand(prepared: Prepared, tiny_folder: Path) -> None:
+    subject, task = prepared
+    setting = Sanity(depths=2, prompts=1)
+    with left_unchanged(subject, "sanity", checksum=True):
+        record, tensors = check_sanity(GradScalar(), subject, task, setting, AROUND)
+    maps = torch.from_numpy(tensors["sanity.maps"])
+    torch.testing.assert_close(maps[0], plain_map(subject, task), rtol=1e-3, atol=1e-6)
+    layers = [row.layers for row in record.rows if row.what == "weights"]
+    assert layers[-1] == subject.n_layers
+    for at, n in enumerate(layers):
+        by_hand = plain_map(permuted_by_hand(tiny_folder, n, AROUND.seed), task)
+        torch.testing.assert_close(maps[1 + at], by_hand, rtol=1e-3, atol=1e-6)
+    points = points_that_could_matter(task.train.prompts.take([0]), task.grid)
+    rho = spearmanr(maps[0][points], maps[len(layers)][points]).statistic
+    assert record.deepest is not None
+    assert record.deepest.rho == pytest.approx(rho, abs=1e-3)
+    assert record.n_points == int(points.sum())
+
+
+@dataclass(frozen=True)
+class Blind(Method):
+    """Looks at tokens alone: the same map whatever the model and the question."""
+
+    def fit(
+        self, subject: SubjectModel, prompts: Prompts, grid: PointGrid, setting: Setting
+    ) -> Attribution:
+        generator = torch.Generator().manual_seed(int(prompts.tokens.sum()))
+        return Attribution(torch.randn(grid.shape, generator=generator))
+
+
+def test_a_map_that_looks_at_no_weights_does_not_change(prepared: Prepared) -> None:
+    subject, task = prepared
+    blind, _ = check_sanity(Blind(), subject, task, Sanity(prompts=2), AROUND)
+    assert blind.changes == "no"
+    for row in blind.rows:
+        assert (row.rho, row.size_rho, row.size) == pytest.approx((1, 1, 1))
+        assert row.shared == 1
+
+
+@pytest.mark.parametrize(
+    ("rho", "size_rho", "words"),
+    [(0.2, 0.1, "yes"), (0.2, 0.6, "in sign alone"), (0.7, 0.1, "no"), (np.nan, 0.1, "undefined")],
+)
+def test_the_deepest_map_says_whether_it_changes(rho: float, size_rho: float, words: str) -> None:
+    rows = [
+        SanityRow(what="weights", layers=n, rho=r, size_rho=s, shared=0, size=1)
+        for n, r, s in ((4, rho, size_rho), (2, 0.9, 0.9))
+    ]
+    record = SanityRecord(n_prompts=1, positions=[1], n_points=9, shared_by_chance=1, rows=rows)
+    assert record.changes == words
+    assert record.model_copy(update={"rows": []}).changes is None
+
+
+def test_answers_are_those_of_other_prompts_with_other_tokens(prepared: Prepared) -> None:
+    prompts = prepared[1].train.prompts.take([0, 0, 1, 1])
+    prompts = replace(prompts, answers=torch.tensor([1, 2, 1, 5]), foils=torch.tensor([2, 3, 4, 6]))
+    found = other_answers(prompts, 3)
+    assert found is not None
+    assert found.answers.tolist() == [5, 1, 5]
+    assert found.foils.tolist() == [6, 4, 6]
+    assert torch.equal(found.tokens, prompts.tokens[:3])
+    assert other_answers(prompts.take([0, 1]), 1) is None
+
+
+def test_maps_that_share_their_largest_points_share_them_whatever_the_sign() -> None:
+    own = torch.linspace(-1, 2, 60).view(1, 6, 10)
+    points = torch.ones_like(own, dtype=torch.bool)
+    found = compared(own, -2 * own, points, seed=0)
+    assert found == pytest.approx({"rho": -1, "size_rho": 1, "shared": 1, "size": 2})
+    undefined = compared(own, torch.full_like(own, torch.nan), points, seed=0)
+    assert np.isnan([*undefined.values()]).all()
+    assert np.isnan(compared(own, torch.ones_like(own), points, seed=0)["rho"])
+
+
+def test_what_runs_every_point_is_fitted_at_some_positions(prepared: Prepared) -> None:
+    subject, task = prepared
+    prompts = task.train.prompts.take([0])
+    grid = thinned(task.grid, prompts, 3)
+    differ = (prompts.tokens != prompts.corrupted)[0].nonzero()[0, 0]
+    assert len(grid.positions) == 3
+    assert (grid.positions[0], grid.positions[-1]) == (differ, task.grid.positions[-1])
+    setting = Sanity(depths=1, prompts=1, positions=3)
+    record, tensors = check_sanity(ActivPatch(), subject, task, setting, AROUND)
+    assert record.positions == list(grid.positions)
+    whole = ActivPatch().fit(subject, prompts, task.grid, AROUND).scores
+    at = [task.grid.positions.index(position) for position in grid.positions]
+    np.testing.assert_allclose(tensors["sanity.maps"][0], whole[..., at].cpu(), atol=1e-5)
+
+
+def planned(**changes: object) -> dict[bool, set[str]]:
+    matrix = small_matrix("m", **{"methods": ["grad_scalar", "activ_scalar"], **changes})
+    found: dict[bool, set[str]] = {True: set(), False: set()}
+    for cell in expand(matrix, lambda name: "d", lambda device: "cpu"):
+        found[type(cell.method.method).control].add(cell.id)
+    return found
+
+
+def test_checks_are_part_of_a_method_and_not_of_its_controls() -> None:
+    controls = {"draws": 2, "shuffles": 2, "brief": True}
+    plain = planned(controls=controls)
+    for changes in ({"sanity": {}}, {"specificity": {"tasks": ["ccc"]}}):
+        checked = planned(controls=controls, **changes)
+        assert checked[True] == plain[True]
+        assert checked[False] != plain[False]
+    trained = {one for one in plain[False] if "activ_scalar" in one}
+    assert trained <= planned(controls=controls, sanity={})[False]
+    assert not trained & planned(controls=controls, sanity={"trained": True})[False]
+
+
+def test_controls_of_the_preset_are_those_of_a_run_without_checks() -> None:
+    matrix = load_config("standard")
+    without = matrix.model_copy(update={"sanity": None, "specificity": None})
+    assert matrix.sanity
+    assert matrix.specificity
+
+    def cells(of: object) -> dict[str, PlannedCell]:
+        return {cell.id: cell for cell in expand(of, lambda name: "d", lambda device: "cpu")}  # type: ignore[arg-type]
+
+    checked, plain = cells(matrix), cells(without)
+    same = checked.keys() & plain.keys()
+    assert {type(checked[one].method.method).control for one in same} == {True}
+    assert {type(checked[one].method.method).control for one in checked.keys() - same} == {False}
+    assert len(checked) == len(plain)
+
+
+def test_a_run_stores_what_it_checked_and_shuffles_the_scores_of_what_was(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    matrix = small_matrix(
+        tiny_folder,
+        methods=["grad_scalar"],
+        tasks=["ioi"],
+        sanity={"depths": 2},
+        specificity={"tasks": ["ccc", "ioi"], "prompts": 2},
+    )
+    outcome = run_matrix(matrix, tmp_path / "run")
+    assert not outcome.failed
+    records = [outcome.store.record(name) for name in outcome.store.ids()]
+    (method,) = [record for record in records if not record.control]
+    assert method.sanity is not None
+    assert {row.what for row in method.sanity.rows} == {"weights", "answers"}
+    assert method.specificity is not None
+    assert [row.where for row in method.specificity.rows] == ["ioi", "ccc", "neutral text"]
+    for record in records:
+        if record.control:
+            assert record.sanity is None is record.specificity
+    again = run_matrix(matrix.model_copy(update={"sanity": None}), tmp_path / "run")
+    assert [content_of(name) for name in again.computed if "shuffled" in name] == []
