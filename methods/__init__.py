@@ -97,6 +97,10 @@ METHODS: dict[str, Entry] = {
         "methods.ensemble:KeptSigns",
         "another method's scores, or 0 where their sign depends on the prompts",
     ),
+    "file_scores": Entry(
+        "methods.file_scores:FileScores",
+        "scores of heads and MLPs from a file, as other programs write them",
+    ),
     "random": Entry(
         "methods.controls:Random",
         "control: normal scores",

@@ -8,6 +8,7 @@ import sys
 import typer
 
 from bench.cli import plugins, steer, stored
+from bench.cli.exchange import export_scores
 from bench.cli.plan import plan
 from bench.cli.publish import publish, verify
 from bench.cli.report import report
@@ -32,7 +33,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 COMMANDS = (
     *(run, plan, report, tasks),
     *(stored.status, stored.show, stored.reproduce, stored.rm),
-    *(steer.export, steer.apply),
+    *(steer.export, steer.apply, export_scores),
     *(publish, verify),
     *(plugins.check, plugins.new_method, setup),
 )

@@ -90,7 +90,7 @@ def apply(
     if beta is None:
         beta = record.beta.star if record.beta and record.beta.star is not None else 1.0
     strength = strength_of(beta)
-    model = _model_of(record, device)
+    model = model_of(record, device)
     before, after = _probabilities(model, intervention, _tokens(model, prompt), strength)
     typer.echo(f"prompt: {harmless(prompt)}")
     typer.echo(f"{harmless(record.method)} on {harmless(record.task)}, beta = {beta:g}")
@@ -143,7 +143,7 @@ def _tokens(model: LoadedModel, prompt: str) -> list[int]:
     return tokens
 
 
-def _model_of(record: CellRecord, device: str) -> LoadedModel:
+def model_of(record: CellRecord, device: str) -> LoadedModel:
     """The model that a cell is about.
 
     Raises:

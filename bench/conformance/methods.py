@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -57,10 +58,15 @@ class Fit(NamedTuple):
 
 
 class Case:
-    """A method with its default settings but for `given`, and its fits on tiny models."""
+    """A method with its default settings but for those below, and its fits on tiny models."""
 
-    given: ClassVar[Mapping[str, object]] = {"of": "grad_scalar", "epochs": 5, "samples": 4}
-    """Settings that are not the default: what names another method has none; and short fits."""
+    needed: ClassVar[Mapping[str, object]] = {
+        "of": "grad_scalar",
+        "path": str(Path(__file__).with_name("scores.json")),
+    }
+    """Settings that have no default: another method, a file of scores."""
+    given: ClassVar[Mapping[str, object]] = {"epochs": 5, "samples": 4}
+    """Settings that are not the default, for short fits."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -71,8 +77,9 @@ class Case:
             f"{self.entry.target} has to be a subclass of methods.method.Method",
         )
         require(is_dataclass(self.kind), "the class has to be a dataclass: @dataclass(frozen=True)")
-        known = {field.name for field in fields(self.kind)}
-        settings = {key: value for key, value in self.given.items() if key in known}
+        has_default = {one.name: one.default is not MISSING for one in fields(self.kind)}
+        settings = {key: value for key, value in self.given.items() if key in has_default}
+        settings |= {k: value for k, value in self.needed.items() if not has_default.get(k, True)}
         self.method: Any = configure(self.kind, settings, f'method "{name}"')
 
     @property

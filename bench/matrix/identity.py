@@ -179,12 +179,13 @@ def _content(settings: Mapping[str, Any]) -> str:
     """Everything that decides the numbers as text.
 
     What a model is called and where a task's file lies, be it a part of a mixture or one that is
-    taken to, are not part of it.
+    taken to, or a method's, whose digest stands beside it, are not part of it.
     """
     model = {key: value for key, value in settings["model"].items() if key != "name"}
-    keys = ("task", "transfer", "specificity")
-    tasks = {key: _without_paths(settings[key]) for key in keys if key in settings}
-    return json.dumps({**settings, "model": model, **tasks}, sort_keys=True)
+    files = [key for key in ("task", "transfer", "specificity") if key in settings]
+    files += ["method"] if "digest" in settings["method"] else []
+    known = {key: _without_paths(settings[key]) for key in files}
+    return json.dumps({**settings, "model": model, **known}, sort_keys=True)
 
 
 def _without_paths(data: Any) -> Any:

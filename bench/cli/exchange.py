@@ -1,0 +1,79 @@
+"""The command that gives a cell's scores to other programs: `export-scores`."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.options import CellArgument, ResultsOption
+from bench.cli.steer import model_of
+from bench.store.files import replace_file
+from bench.store.find_cell import find_cell
+from bench.text import counted, harmless
+from tasks.errors import UserInputError
+
+
+class Format(StrEnum):
+    """Formats of score files."""
+
+    MIB = "mib"
+
+
+class OverPositions(StrEnum):
+    """How the scores of a node's points become one, as in `bench.matrix.schema.Circuit`."""
+
+    SUM = "sum"
+    SUM_OF_SIZES = "sum_of_sizes"
+
+
+def export_scores(
+    cell: CellArgument,
+    format: Annotated[
+        Format, typer.Option(help="Whose format: that of the benchmark MIB.")
+    ] = Format.MIB,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file; CELL'S-ID.json by default.")
+    ] = None,
+    over_positions: Annotated[
+        OverPositions, typer.Option(help="Of the scores of a node, or of their sizes.")
+    ] = OverPositions.SUM,
+    results: ResultsOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:
+    """Writes a cell's scores of heads and MLPs as JSON, positions summed.
+
+    The method `file_scores` reads such a file. What the format has no node for is named.
+    """
+    from bench.store.score_files import nodes_of
+    from methods.core.score_file import score_file
+
+    store, cell_id = find_cell(cell, results)
+    file = output or Path(f"{cell_id}.json")
+    if file.exists() and not force:
+        raise UserInputError(f"{file} is there already and stays as it is; --force replaces it.")
+    stored = store.read(cell_id)
+    nodes = nodes_of(stored, sizes=over_positions is OverPositions.SUM_OF_SIZES)
+    shape = model_of(stored.record, "cpu").bridge.cfg
+    cfg: dict[str, int | bool] = {
+        "n_layers": int(shape.n_layers),
+        "n_heads": int(shape.n_heads),
+        "parallel_attn_mlp": bool(shape.parallel_attn_mlp),
+        "d_model": int(shape.d_model),
+    }
+    content = score_file(cfg, nodes.scores)
+    try:
+        replace_file(file, json.dumps(content, indent=1).encode())
+    except OSError as error:
+        raise UserInputError(f"{file} cannot be written ({error.strerror}).") from None
+    typer.echo(f"wrote {harmless(str(file))}: {counted(len(nodes.scores), 'node')} with a score")
+    without = sum("score" not in node for node in content["nodes"].values()) - 1
+    if without:
+        typer.echo(
+            f"{counted(without, 'node')} of the model without one: the cell has no such site"
+        )
+    if nodes.left_out:
+        typer.echo(f"left out, as the format has no node for them: {', '.join(nodes.left_out)}")
