@@ -1,21 +1,25 @@
-"""Does finding go with steering? Methods compared on models whose circuit is known.
+"""Does finding go with steering? How methods find what a model does, and how they steer.
 
-Of every method, model and task: how its scores find the circuit (`bench.evaluation.finding`), and
-how they steer. Over methods the two are correlated (Spearman), a model and task at a time.
+Finding is measured in two ways: of models whose circuit is known by the AUROC of scores for it
+(`bench.evaluation.finding`), of any model by CPR, how much of the task the nodes of highest score
+do (`bench.evaluation.circuit`). Over methods each is correlated (Spearman) with how they steer, a
+model, task and draw of prompts at a time.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 from pandas import DataFrame
 from scipy.stats import spearmanr
 
 from bench.store.records import CellRecord
-from reports.load import Results, once, plain_name
+from reports.load import Results, once, plain_name, prompts_seed
 from reports.statistics import Interval, t_interval
 
 GROUP = "components"
 """What is ranked: outputs of attention, of MLPs and of heads. The residual stream is apart."""
 OUTSIDE = ("activ_patch",)
-"""Measures the effects that the labels are made of: it checks the models, and is not ranked."""
+"""Measures the effects that the labels are made of: it checks the models, and has no rank there."""
 FIRST_ORDER = ("grad_scalar", "attr_patch")
 SATURATED_FROM = 0.9
 """A family on which both of these have this AUROC tells nobody apart."""
@@ -24,9 +28,11 @@ MEASURES = {
     "localisation": "the same with the k strongest points, averaged over log k",
     "retrained": "the same with scalars trained anew at the k strongest points",
 }
+FOUND = ("auroc", "CPR")
+"""Measures of finding."""
 LEAST_METHODS, LEAST_FAMILIES = 4, 0.5
 DECIMALS = 3
-"""Methods whose AUROC or share differs by less than this are ranked as equal: that is tuning."""
+"""Methods whose AUROC, CPR or share differs by less than this rank as equal: that is tuning."""
 MEASURED = (
     *("auroc", "auroc_signed", "average_precision", "precision"),
     *("wrong_decoy", "wrong_cancelling", "wrong_other", "missed_causal", "missed_backup"),
@@ -35,29 +41,66 @@ MEASURED = (
 
 @once
 def finding(results: Results) -> DataFrame:
-    """Return a row a cell and group: what was found, and how the cell steers (see `MEASURES`).
+    """Return a row a method and group: what was found, and how it steers (see `MEASURES`).
 
     Draws of a control are averaged: they are one method.
     """
-    rows = []
-    for record in results.records:
-        for found in record.finding:
-            rows.append(
-                {
-                    **{"model": record.model, "task": record.task, "family": found.family},
-                    **{"method": record.method, "control": record.control, "group": found.group},
-                    "ranked": not record.control and plain_name(record.method) not in OUTSIDE,
-                    **{name: getattr(found, name) for name in MEASURED[:4]},
-                    **{f"wrong_{k}": v for k, v in found.false_positives.items()},
-                    **{f"missed_{k}": v for k, v in found.misses.items()},
-                    **_steers(record),
-                }
-            )
-    keys = ["model", "task", "family", "method", "control", "group", "ranked"]
-    columns = [*keys, *MEASURED, *MEASURES]
-    frame = DataFrame(rows, columns=columns)
-    frame[[*MEASURED, *MEASURES]] = frame[[*MEASURED, *MEASURES]].astype(float)
-    return frame.groupby(keys, sort=False, as_index=False).mean()
+    rows = [
+        {
+            **_named(record),
+            **{"family": found.family, "group": found.group},
+            "ranked": not record.control and plain_name(record.method) not in OUTSIDE,
+            **{name: getattr(found, name) for name in MEASURED[:4]},
+            **{f"wrong_{k}": v for k, v in found.false_positives.items()},
+            **{f"missed_{k}": v for k, v in found.misses.items()},
+            **_steers(record),
+        }
+        for record in results.records
+        for found in record.finding
+    ]
+    keys = ["model", "task", "prompts", "family", "method", "control", "group", "ranked"]
+    return _averaged(rows, keys, [*MEASURED, *MEASURES])
+
+
+@once
+def faithful(results: Results) -> DataFrame:
+    """Return a row a method whose cells store circuits: its CPR, and how it steers.
+
+    All but controls are ranked; draws of a control are averaged.
+    """
+    rows = [
+        {
+            **_named(record),
+            **{"ranked": not record.control, "CPR": record.circuit.curve("signed").CPR},
+            **_steers(record),
+        }
+        for record in results.records
+        if record.circuit is not None
+    ]
+    return _averaged(
+        rows, ["model", "task", "prompts", "method", "control", "ranked"], ["CPR", *MEASURES]
+    )
+
+
+def found_by(results: Results, found: str) -> DataFrame:
+    """Return the rows that a measure of finding ranks; the measure has a column of its name."""
+    if found == "CPR":
+        return faithful(results)
+    frame = finding(results)
+    return frame[frame["group"] == GROUP]
+
+
+def _named(record: CellRecord) -> dict[str, object]:
+    return {
+        **{"model": record.model, "task": record.task, "prompts": str(prompts_seed(record))},
+        **{"method": record.method, "control": record.control},
+    }
+
+
+def _averaged(rows: list[dict[str, object]], keys: list[str], columns: list[str]) -> DataFrame:
+    frame = DataFrame(rows, columns=[*keys, *columns])
+    frame[columns] = frame[columns].astype(float)
+    return frame if frame.empty else frame.groupby(keys, sort=False, as_index=False).mean()
 
 
 def _steers(record: CellRecord) -> dict[str, float]:
@@ -77,26 +120,27 @@ def _steers(record: CellRecord) -> dict[str, float]:
     }
 
 
-def correlations(results: Results) -> dict[str, tuple[Interval, int, float]]:
-    """Return by measure the rank correlation over methods of AUROC with it.
+def correlations(results: Results, found: str) -> Mapping[str, tuple[Interval, int, float]]:
+    """Return by measure of steering the rank correlation over methods of `found` with it.
 
-    Its mean and 95 % interval over models and tasks, the number of those and of the methods. A
-    model and task with fewer than four methods, or where one of the two is the same for all, has no
-    correlation.
+    Its mean and 95 % interval over models, tasks and draws of prompts, the number of those and of
+    the methods. Where there are fewer than four methods, or one of the two is the same for all,
+    there is no correlation.
     """
-    frame = finding(results)
-    frame = frame[frame["ranked"] & (frame["group"] == GROUP)]
-    found = {}
+    frame = found_by(results, found)
+    frame = frame[frame["ranked"].astype(bool)]
+    correlated = {}
     for measure in MEASURES:
         values, methods = [], []
-        for _, block in frame.groupby(["model", "task"], sort=False):
-            known = block[["auroc", measure]].dropna().round(DECIMALS)
+        for _, block in frame.groupby(["model", "task", "prompts"], sort=False):
+            known = block[[found, measure]].dropna().round(DECIMALS)
             if len(known) >= LEAST_METHODS and (known.nunique() > 1).all():
-                values.append(float(spearmanr(known["auroc"], known[measure]).statistic))
+                values.append(float(spearmanr(known[found], known[measure]).statistic))
                 methods.append(len(known))
         if values:
-            found[measure] = t_interval(values, (-1, 1)), len(values), float(np.mean(methods))
-    return found
+            interval = t_interval(values, (-1, 1))
+            correlated[measure] = interval, len(values), float(np.mean(methods))
+    return correlated
 
 
 def saturated(results: Results) -> tuple[int, int]:
@@ -105,8 +149,8 @@ def saturated(results: Results) -> tuple[int, int]:
     Those are families on which GradScalar or AttrPatch has an AUROC below `SATURATED_FROM`, a mean
     over models. Families without either of them do not count.
     """
-    frame = finding(results)
-    frame = frame[frame["method"].map(plain_name).isin(FIRST_ORDER) & (frame["group"] == GROUP)]
+    frame = found_by(results, "auroc")
+    frame = frame[frame["method"].map(plain_name).isin(FIRST_ORDER)]
     means = frame.groupby(["family", "method"])["auroc"].mean().groupby("family").min()
     return int((means < SATURATED_FROM).sum()), len(means)
 

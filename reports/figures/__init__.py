@@ -69,7 +69,7 @@ FIGURES: dict[str, FigureEntry] = {
     ),
     "finding": FigureEntry(
         "reports.figures.finding:figure",
-        "does finding go with steering? AUROC for known circuits against E_0 at one price",
+        "does finding go with steering? AUROC for known circuits, or CPR, against E_0 at one price",
         per="run",
     ),
     "maps": FigureEntry(

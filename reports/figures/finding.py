@@ -1,13 +1,13 @@
-"""Does finding go with steering? AUROC for a known circuit against what scores steer."""
+"""Does finding go with steering? AUROC for a known circuit, or CPR, against what scores steer."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from pandas import DataFrame
+from pandas import DataFrame, concat
 
 from reports import style
 from reports.figures.marks import look_of, marker_of
 from reports.figures.panels import Panel, sheet
-from reports.finding import GROUP, MEASURES, correlations, finding, headline
+from reports.finding import FOUND, MEASURES, correlations, found_by, headline
 from reports.load import Results
 from reports.text import interval, number
 from tasks.errors import UserInputError
@@ -19,30 +19,42 @@ AXES = {
     "localisation": "… by few points",
     "retrained": "… by few points, retrained",
 }
-SHOWN = ["auroc", *MEASURES]
+NAMES = {"auroc": "AUROC for the circuit", "CPR": "CPR of the scores' nodes"}
+CHANCE = {"auroc": 0.5}
+NEEDED = (
+    "finding needs models whose circuit is known (planted-lookup ...) and the task planted, or "
+    "`circuit: {}` in the matrix"
+)
 
 
 def data(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
-    """Return a row a method: AUROC and measures of steering, means over models and tasks.
+    """Return a row a measure of finding and method: means over models and tasks of both.
 
-    `rho_<measure>` with `_low` and `_high` are as `reports.tables.finding.steering` has them.
-    Raises UserInputError where no model's circuit is known, or nothing was measured of steering.
+    `found` is what the row's `finding` (auroc, CPR) measures; `rho_<measure>` with `_low` and
+    `_high` are as `reports.tables.finding.steering` has them. Raises UserInputError where nothing
+    was measured of finding, or nothing of steering.
     """
     results.check(model=model, task=task)
     part = results.part([model] if model else [], [task] if task else [], [])
-    frame = finding(part)
-    frame = frame[frame["group"] == GROUP]
-    if frame.empty:
-        raise UserInputError(
-            "finding needs models whose circuit is known (planted-lookup ...) and the task planted"
-        )
+    frames = [_means(part, found) for found in FOUND]
+    known = [frame for frame in frames if not frame.empty]
+    if not known:
+        raise UserInputError(NEEDED)
+    frame = concat(known, ignore_index=True)
     if not frame[[*MEASURES]].notna().any(axis=None):
         raise UserInputError("finding needs a measure of steering: prices, localisation, retrained")
-    means = frame.groupby(["method", "control", "ranked"], sort=False)[SHOWN].mean().reset_index()
-    for measure, (rho, _, _) in correlations(part).items():
+    return frame
+
+
+def _means(part: Results, found: str) -> DataFrame:
+    frame = found_by(part, found).rename(columns={found: "found"})
+    keys, values = ["method", "control", "ranked"], ["found", *MEASURES]
+    means = frame.groupby(keys, sort=False)[values].mean().reset_index()
+    means.insert(0, "finding", found)
+    for measure, (rho, _, _) in correlations(part, found).items():
         ends = {f"rho_{measure}_low": rho.low, f"rho_{measure}_high": rho.high}
         means = means.assign(**{f"rho_{measure}": rho.mean, **ends})
-    return means.sort_values("auroc", ascending=False, ignore_index=True)
+    return means.sort_values("found", ascending=False, ignore_index=True)
 
 
 @style.drawing
@@ -53,38 +65,46 @@ def figure(
     task: str | None = None,
     width: float | None = None,
 ) -> Figure:
-    """Return a marker a method, a panel a measure of steering, means over models and tasks.
+    """Return a marker a method, a panel a measure of finding and of steering, means over tasks.
 
-    Above each panel stands the rank correlation over methods within a model and task, with its 95 %
-    interval over these; controls and ActivPatch are drawn and not part of it. Errors as `data`.
+    Above each panel stands the rank correlation over methods within a model, task and draw of
+    prompts, with its 95 % interval over these; controls are drawn and not part of it, nor is
+    ActivPatch where the AUROC is of circuits that it checked. Errors as `data`.
     """
     frame = data(results, model=model, task=task)
     part = results.part([model] if model else [], [task] if task else [], [])
-    known = [measure for measure in MEASURES if frame[measure].notna().any()]
-    lines = [headline(part), "over methods within a model and task; ActivPatch stands outside"]
+    panels = [
+        (found, measure)
+        for found, of_found in frame.groupby("finding", sort=False)
+        for measure in MEASURES
+        if of_found[measure].notna().any()
+    ]
+    outside = "; ActivPatch stands outside" if "auroc" in set(frame["finding"]) else ""
+    lines = [headline(part), f"over methods within a model and task{outside}"]
     drawn = sheet(
         "does finding go with steering?",
         [*filter(None, lines)],
-        [PANEL] * len(known),
+        [PANEL] * len(panels),
         HEIGHT,
         width,
     )
-    for axes, measure in zip(drawn.axes, known, strict=True):
-        _draw(axes, results, frame, measure)
+    for axes, (found, measure) in zip(drawn.axes, panels, strict=True):
+        _draw(axes, results, frame[frame["finding"] == found], str(found), measure)
     drawn.legend()
     return drawn.canvas
 
 
-def _draw(axes: Axes, results: Results, frame: DataFrame, measure: str) -> None:
+def _draw(axes: Axes, results: Results, frame: DataFrame, found: str, measure: str) -> None:
     for row in frame.to_dict("records"):
         look = marker_of(look_of(results, row["method"]))
-        axes.plot([row["auroc"]], [row[measure]], **look, linestyle="none", label=row["method"])
-    axes.axvline(0.5, color=style.FAINT, linewidth=0.8, zorder=0)
+        axes.plot([row["found"]], [row[measure]], **look, linestyle="none", label=row["method"])
+    if found in CHANCE:
+        axes.axvline(CHANCE[found], color=style.FAINT, linewidth=0.8, zorder=0)
     axes.axhline(0, color=style.FAINT, linewidth=0.8, zorder=0)
-    if f"rho_{measure}" in frame:
+    if f"rho_{measure}" in frame and frame[f"rho_{measure}"].notna().any():
         rho, *ends = (frame[f"rho_{measure}{end}"].iloc[0] for end in ("", "_low", "_high"))
         title = f"rank correlation {number(rho, 2)} {interval(*ends)}"
         axes.set_title(title, loc="left", fontsize=style.SMALL, pad=3)
-    axes.set_xlabel("AUROC for the circuit", labelpad=2, fontsize=style.SMALL)
+    axes.set_xlabel(NAMES[found], labelpad=2, fontsize=style.SMALL)
     axes.set_ylabel(AXES[measure], labelpad=2, fontsize=style.SMALL)
     axes.tick_params(labelsize=style.TINY)

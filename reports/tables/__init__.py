@@ -90,7 +90,7 @@ TABLES: dict[str, TableEntry] = {
     ),
     "finding_steering": TableEntry(
         "reports.tables.finding:steering",
-        "does finding go with steering? rank correlations over methods",
+        "does finding (AUROC, CPR) go with steering? rank correlations over methods",
         per="run",
     ),
     "missing": TableEntry(

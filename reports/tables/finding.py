@@ -2,7 +2,7 @@
 
 from pandas import DataFrame
 
-from reports.finding import MEASURED, MEASURES, correlations, finding, headline
+from reports.finding import FOUND, MEASURED, MEASURES, correlations, finding, headline
 from reports.load import Results
 from reports.statistics import t_interval
 
@@ -11,15 +11,16 @@ COLUMNS = (
     *MEASURED[1:],
     *MEASURES,
 )
-CORRELATED = ("measure", "n_blocks", "n_methods", "rho", "low", "high", "headline")
+CORRELATED = ("finding", "measure", "n_blocks", "n_methods", "rho", "low", "high", "headline")
 
 
 def table(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
     """Return a row a family, counterfactual and method, largest AUROC first (COLUMNS).
 
-    All is a mean over models, with Student's 95 % interval of the AUROC. `wrong_...` counts points
-    among the strongest that are not causal, `missed_...` causal points that are not among them, by
-    kind. `ranked` is no for controls and for ActivPatch. Raises UserInputError for unknown names.
+    All is a mean over models (and draws of prompts), with Student's 95 % interval of the AUROC.
+    `wrong_...` counts points among the strongest that are not causal, `missed_...` causal points
+    that are not among them, by kind. `ranked` is no for controls and for ActivPatch. Raises
+    UserInputError for unknown names.
     """
     results.check(model=model, task=task)
     frame = finding(results)
@@ -32,7 +33,7 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
         rows.append(
             {
                 **dict(zip(keys, key, strict=True)),
-                **{"ranked": bool(block["ranked"].all()), "n_models": len(block)},
+                **{"ranked": bool(block["ranked"].all()), "n_models": block["model"].nunique()},
                 **{"auroc": auroc.mean, "low": auroc.low, "high": auroc.high},
                 **block[[*MEASURED[1:], *MEASURES]].mean().to_dict(),
             }
@@ -42,10 +43,11 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
 
 
 def steering(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
-    """Return a row a measure of steering: its rank correlation with AUROC over methods.
+    """Return a row a measure of finding and of steering: their rank correlation over methods.
 
-    `rho` is the mean over models and tasks of Spearman's, with Student's 95 % interval over them.
-    `headline` says whether the models can tell methods apart at all. Raises UserInputError for
+    Finding is the AUROC for circuits that are known, or CPR. `rho` is the mean over models, tasks
+    and draws of prompts of Spearman's, with Student's 95 % interval over them. `headline` says
+    whether models whose circuit is known can tell methods apart at all. Raises UserInputError for
     unknown names.
     """
     results.check(model=model, task=task)
@@ -53,9 +55,11 @@ def steering(results: Results, *, model: str | None = None, task: str | None = N
     said = headline(part)
     rows = [
         {
-            **{"measure": measure, "n_blocks": blocks, "n_methods": methods},
-            **{"rho": rho.mean, "low": rho.low, "high": rho.high, "headline": said},
+            **{"finding": found, "measure": measure, "n_blocks": blocks, "n_methods": methods},
+            **{"rho": rho.mean, "low": rho.low, "high": rho.high},
+            "headline": said if found == "auroc" else "",
         }
-        for measure, (rho, blocks, methods) in correlations(part).items()
+        for found in FOUND
+        for measure, (rho, blocks, methods) in correlations(part, found).items()
     ]
     return DataFrame(rows, columns=list(CORRELATED))

@@ -20,10 +20,27 @@ AUROC = {"attr_patch": 0.5, "grad_scalar": 0.6, "dla": 0.8, "atp_star": 0.9, "ac
 """Made up, as is how they steer: the better a method finds, the better it steers."""
 
 
+SHARES = [0.001, 1.0]
+
+
+def circuit_with(cpr: float) -> dict[str, object]:
+    curve = {"f": [0.0, 1.0], "f_without": [1.0, 0.0], "CMD": 0.1, "CPR_log": 0.1, "CMD_log": 0.1}
+    orders = [{**curve, "order": "signed", "CPR": cpr}, {**curve, "order": "absolute", "CPR": 0.0}]
+    return {
+        **{"split": "test", "n_nodes": 4, "ld_clean": 1.0, "ld_corrupted": -1.0},
+        **{"share": SHARES, "k": [0, 4], "curves": orders},
+    }
+
+
 def stored(
-    directory: Path, auroc: dict[str, float], *, against: bool = False, steered: bool = True
+    directory: Path,
+    auroc: dict[str, float],
+    *,
+    against: bool = False,
+    steered: bool = True,
+    by: str = "auroc",
 ) -> Results:
-    """A run of two planted models in which steering goes with, or against, finding."""
+    """A run of two models in which steering goes with, or against, finding: AUROC or CPR."""
     store = RunStore.create(directory, {"preset": "test"}, suite_version="0")
     for seed in range(2):
         for method, found in {**auroc, "random": 0.5}.items():
@@ -45,7 +62,8 @@ def stored(
             ]
             changes = {
                 **{"id": f"{method}-{seed}", "model": f"planted-conflict-{seed}"},
-                **{"task": "planted", "finding": [finding]},
+                **({"finding": [finding]} if by == "auroc" else {"circuit": circuit_with(found)}),
+                "task": "planted",
                 "prices": [{"price": 0.3, "beta": 1.0, "paid": 0.3, "E_0": -1.0}]
                 if steered
                 else [],
@@ -63,8 +81,23 @@ def test_the_rank_correlation_is_over_methods_and_leaves_out_controls_and_the_ch
         results = stored(tmp_path / str(against), AUROC, against=against)
         rows = TABLES["finding_steering"].table(results).set_index("measure")
         steering = rows.loc["steering"]
+        assert steering["finding"] == "auroc"
         assert steering["rho"] == pytest.approx(-1 if against else 1)
         assert (steering["n_blocks"], steering["n_methods"]) == (2, 4)
+
+
+def test_cpr_of_any_model_is_correlated_with_steering_too(tmp_path: Path) -> None:
+    for against in (False, True):
+        results = stored(tmp_path / str(against), AUROC, against=against, by="CPR")
+        row = TABLES["finding_steering"].table(results).set_index("measure").loc["steering"]
+        assert (row["finding"], row["headline"]) == ("CPR", "")
+        assert row["rho"] == pytest.approx(-1 if against else 1)
+        assert (row["n_blocks"], row["n_methods"]) == (2, 5), "ActivPatch made no labels here"
+        entry = FIGURES["finding"]
+        assert isinstance(entry.figure(results), Figure)
+        numbers = entry.numbers(results).set_index("method")
+        assert set(numbers["finding"]) == {"CPR"}
+        assert numbers["found"].to_dict() == pytest.approx({**AUROC, "random": 0.5})
 
 
 def test_the_table_of_what_was_found_is_a_mean_over_models(tmp_path: Path) -> None:
@@ -95,7 +128,7 @@ def test_the_figure_shows_its_numbers(tmp_path: Path) -> None:
         for line in canvas.axes[0].lines
         if line.get_label() in set(numbers["method"])
     ]
-    assert sorted(markers) == sorted(zip(numbers["auroc"], numbers["steering"], strict=True))
+    assert sorted(markers) == sorted(zip(numbers["found"], numbers["steering"], strict=True))
     title = canvas.axes[0].get_title(loc="left")
     assert title.startswith(f"rank correlation {number(numbers['rho_steering'][0], 2)}")
     with pytest.raises(UserInputError, match="has no task 'x'"):
