@@ -1,4 +1,4 @@
-"""A task of the user's own: pairs of prompts in a JSONL or CSV file."""
+"""A task of the user's own, or a benchmark's: pairs of prompts in a JSONL or CSV file."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +25,9 @@ class FromFile:
     """A .jsonl or .csv file."""
     lengths: Literal["one", "several"] = "one"
     """Prompts of the most frequent length only, or of all lengths."""
+    counterfactual: str | None = None
+    """Which of the counterfactuals of a row of the benchmark MIB is the corrupted prompt
+    (`tasks.benchmark_rows`); needed where it has several."""
     digest: str = field(init=False, repr=False, default="")
     """sha256 of the file."""
 
@@ -36,7 +39,7 @@ class FromFile:
         Raises `UserInputError` for a file that cannot be read or has rows that are no pairs of
         prompts: names the rows, and what would be right.
         """
-        digest, rows = read_rows(Path(self.path))
+        digest, rows = read_rows(Path(self.path), self.counterfactual)
         object.__setattr__(self, "digest", digest)
         object.__setattr__(self, "_rows", rows)
 

@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
+from tasks.benchmark_rows import is_benchmark_row, plain_row
 from tasks.errors import UserInputError, nearest
 from tasks.task import SPLITS, PromptPair
 
@@ -41,11 +42,12 @@ class Row:
     split: str | None
 
 
-def read_rows(path: Path) -> tuple[str, tuple[Row, ...]]:
+def read_rows(path: Path, counterfactual: str | None = None) -> tuple[str, tuple[Row, ...]]:
     """Return the sha256 and the rows of a file.
 
-    Raises `UserInputError` for a file that cannot be read or has rows that are no pairs of
-    prompts: names the rows, and what would be right.
+    `counterfactual` says which of a benchmark's rows is meant (`tasks.benchmark_rows`). Raises
+    `UserInputError` for a file that cannot be read or has rows that are no pairs of prompts: names
+    the rows, and what would be right.
     """
     where = f'Task file "{path}"'
     if not path.is_file():
@@ -61,7 +63,7 @@ def read_rows(path: Path) -> tuple[str, tuple[Row, ...]]:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
-            rows = tuple(_sound_rows(records(_lines(file)), problems))
+            rows = tuple(_sound_rows(records(_lines(file)), problems, counterfactual))
     except _BadFileError as error:
         raise UserInputError(f"{where}: {error}.") from None
     except OSError as error:
@@ -76,7 +78,9 @@ def read_rows(path: Path) -> tuple[str, tuple[Row, ...]]:
     return digest, rows
 
 
-def _sound_rows(records: Iterable[tuple[int, object]], problems: "_Problems") -> Iterator[Row]:
+def _sound_rows(
+    records: Iterable[tuple[int, object]], problems: "_Problems", counterfactual: str | None
+) -> Iterator[Row]:
     """The rows of records (line, record); what is wrong with the others goes to `problems`."""
     seen: dict[tuple[str, ...], int] = {}
     split_of: dict[str, tuple[int, str | None]] = {}
@@ -85,7 +89,7 @@ def _sound_rows(records: Iterable[tuple[int, object]], problems: "_Problems") ->
         if number > MAX_ROWS:
             raise _BadFileError(f"it has more than {MAX_ROWS} rows")
         try:
-            row = _row(record, number)
+            row = _row(record, number, counterfactual)
             pair = row.pair
             first = seen.setdefault((pair.clean, pair.corrupted, pair.answer, pair.foil), number)
             if first != number:
@@ -219,10 +223,17 @@ def _delimiter(line: str) -> tuple[list[str], str]:
     return [line], DELIMITERS[0]
 
 
-def _row(record: object, number: int) -> Row:
+def _row(record: object, number: int, counterfactual: str | None) -> Row:
     """Check one row."""
     if isinstance(record, _BadRowError):
         raise record
+    if isinstance(record, Mapping) and is_benchmark_row(record):
+        try:
+            record = plain_row(record, counterfactual)
+        except ValueError as error:
+            raise _BadRowError(str(error)) from None
+    elif counterfactual is not None:
+        raise _BadRowError('has no counterfactuals, which the setting "counterfactual" chooses of')
     if not isinstance(record, Mapping):
         raise _BadRowError(f"is {type(record).__name__}, not an object with {', '.join(REQUIRED)}")
     for name in record:

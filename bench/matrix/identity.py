@@ -146,7 +146,9 @@ def _canonical(positions: str | list[int]) -> str | list[int]:
 
 
 def _task_settings(task: NamedTask) -> dict[str, Any]:
-    return {"name": task.name, **asdict(task.task)}  # type: ignore[call-overload]
+    """The settings that a task has; what is not said (None) is left away."""
+    settings: dict[str, Any] = asdict(task.task)  # type: ignore[call-overload]
+    return {"name": task.name, **{k: value for k, value in settings.items() if value is not None}}
 
 
 def _code(*entries: Entry) -> dict[str, list[str]]:

@@ -257,6 +257,89 @@ def test_too_many_rows_and_too_long_a_text(tmp_path: Path, monkeypatch: pytest.M
     assert "it has more than 3 rows" in error_of(jsonl(tmp_path, [row(i) for i in range(4)]))
 
 
+def benchmark_row(index: int, **changes: object) -> dict[str, object]:
+    one, other, third = (WORDS[(index + step) % 10] for step in (0, 1, 2))
+    return {
+        "prompt": f"It is {one} or {other}, so {other}",
+        "choices": [one, other],
+        "answerKey": 0,
+        "template": "It is {} or {}, so {}",
+        "metadata": {"subject": other},
+        "s2_io_flip_counterfactual": {
+            **{"prompt": f"It is {one} or {other}, so {one}", "choices": [one, other]},
+            "answerKey": 1,
+        },
+        "abc_counterfactual": {
+            **{"prompt": f"It is {one} or {other}, so {third}", "choices": [one, other]},
+            "answerKey": 0,
+        },
+        **changes,
+    }
+
+
+def test_rows_of_the_benchmark_are_pairs(tmp_path: Path) -> None:
+    path = jsonl(tmp_path, [benchmark_row(i) for i in range(0, 10, 2)])
+    task = FromFile(path, counterfactual="abc")
+    first = task.rows[0].pair
+    assert (first.clean, first.corrupted) == (
+        "It is red or green, so green",
+        "It is red or green, so blue",
+    )
+    assert (first.answer, first.foil) == (" red", " green")
+    assert label_of("file", task) == "own.jsonl[counterfactual=abc]"
+    flipped = FromFile(path, counterfactual="s2_io_flip_counterfactual").rows[0].pair
+    assert flipped.corrupted == "It is red or green, so red"
+    said = error_of(path)
+    assert "row 1 (line 1) has several counterfactuals: s2_io_flip_counterfactual, abc_" in said
+    assert 'has no "abd_counterfactual". Did you mean "abc_counterfactual"' in error_of(
+        path, counterfactual="abd"
+    )
+
+
+def test_a_counterfactual_is_chosen_of_those_that_a_row_has(tmp_path: Path) -> None:
+    said = error_of(jsonl(tmp_path, [row(0)]), counterfactual="abc")
+    assert "row 1 (line 1) has no counterfactuals" in said
+
+
+def test_the_foil_is_what_the_counterfactual_is_answered_with(tmp_path: Path) -> None:
+    labels = {"label": ["A", "B", "C", "D"], "text": list(WORDS[:4])}
+    choice = {
+        **{"prompt": "A. red B. green C. blue D. white. Blue is ", "choices": labels},
+        "answerKey": 2,
+        "symbol_counterfactual": {
+            **{"prompt": "A. blue B. red C. green D. white. Blue is ", "choices": labels},
+            "answerKey": 0,
+        },
+    }
+    added = {
+        **{"prompt": "The sum of 13 and 25 is ", "label": 38, "operator": "+"},
+        "random_counterfactual": {"prompt": "The sum of 14 and 25 is ", "label": 39},
+    }
+    pairs = [row.pair for row in FromFile(jsonl(tmp_path, [choice, added])).rows]
+    assert [(pair.answer, pair.foil) for pair in pairs] == [(" C", " A"), ("38", "39")]
+    assert pairs[0].clean.endswith("Blue is")  # the space belongs to the letter
+    assert pairs[1].corrupted == "The sum of 14 and 25 is "
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"answerKey": 2}, "has 2 as answerKey of the row, of 2 choices"),
+        ({"answerKey": "0"}, "has '0' as answerKey"),
+        ({"choices": "red"}, "has 'red' as choices of the row"),
+        ({"prompt": 3}, "has 3 as prompt of the row"),
+        ({"abc_counterfactual": "x"}, "has 'x' as abc_counterfactual, not an object"),
+        ({"abc_counterfactual": {"choices": ["a"]}}, "has None as prompt of abc_counterfactual"),
+        ({"choices": ["red", "red"]}, 'has " red" as answer and as foil'),
+    ],
+)
+def test_rows_of_the_benchmark_that_are_none_are_named(
+    changes: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    path = jsonl(tmp_path, [benchmark_row(0, **changes)])
+    assert f"row 1 (line 1) {words}" in error_of(path, counterfactual="abc")
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     content=st.one_of(
@@ -265,6 +348,15 @@ def test_too_many_rows_and_too_long_a_text(tmp_path: Path, monkeypatch: pytest.M
         st.dictionaries(
             st.sampled_from(["clean", "corrupted", "answer", "foil", "split", "x"]),
             st.one_of(st.text(max_size=9), st.integers(), st.none()),
+        ).map(lambda t: json.dumps(t).encode()),
+        st.dictionaries(
+            st.sampled_from(["prompt", "choices", "answerKey", "label", "a_counterfactual"]),
+            st.one_of(
+                st.text(max_size=9),
+                st.integers(),
+                st.lists(st.text(max_size=3), max_size=3),
+                st.dictionaries(st.sampled_from(["prompt", "label"]), st.text(max_size=9)),
+            ),
         ).map(lambda t: json.dumps(t).encode()),
     ),
     ending=st.sampled_from([".jsonl", ".csv"]),
