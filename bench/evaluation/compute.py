@@ -21,6 +21,7 @@ from bench.evaluation.localisation import localise
 from bench.evaluation.prepare import PreparedTask
 from bench.evaluation.price import PriceSearch, price_curve, strengths_at
 from bench.evaluation.provenance import Clock, environment, peak_memory
+from bench.evaluation.references import find_references
 from bench.evaluation.response import Response
 from bench.evaluation.responses import evaluate_splits, sweeps
 from bench.evaluation.retrained import retrain
@@ -237,10 +238,11 @@ def _curves(
 def _finding(
     cell: PlannedCell, model: LoadedModel, task: PreparedTask, fitted: _Fitted
 ) -> dict[str, Any]:
-    """How the scores find the circuit of a model whose circuit is known."""
+    """How the scores find the circuit of a model whose circuit is known, or that papers found."""
     circuit = model.circuits.get(getattr(cell.task.task, "changed", ""))
     if circuit is None:
-        return {}
+        found = find_references(model.name, cell.task.name, task.grid, fitted.scores)
+        return {"finding": found} if found else {}
     prompts, signed = task.train.prompts, cell.method.method.signed
     return {"finding": find(circuit, task.grid, prompts, fitted.scores, signed=signed)}
 

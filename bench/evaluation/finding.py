@@ -83,7 +83,7 @@ def find(
                 KnownPoint(grid.places[a].label, b, grid.positions[c], str(kinds[a, b, c]))
                 for a, b, c in np.argwhere(chosen & (kinds != OTHER)).tolist()
             ]
-            found.append(_record(circuit.family, group, known, points, signed))
+            found.append(record_of(circuit.family, group, known, points, signed=signed))
     return found
 
 
@@ -115,9 +115,10 @@ def _writes(site: str, head: int | None, place: Place) -> bool:
     return place.site.value == site
 
 
-def _record(
-    family: str, group: str, known: Known, points: list[KnownPoint], signed: bool
+def record_of(
+    family: str, group: str, known: Known, points: list[KnownPoint], *, signed: bool
 ) -> FindingRecord:
+    """How the sizes of scores rank causal points, of which there are some and not only such."""
     sizes, causal = np.abs(known.scores), known.causal
     among = chance_among_strongest(sizes, int(causal.sum()))
     wrong = {kind: float(among[known.kinds == kind].sum()) for kind in _kinds(known, ~causal)}

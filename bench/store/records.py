@@ -357,7 +357,8 @@ class KnownPoint(NamedTuple):
 class FindingRecord(StrictRecord):
     """How scores rank the points of a circuit that is known (`bench.evaluation.finding`).
 
-    `group` is what was ranked together: "components" or "residual". `auroc` is of sizes,
+    `group` is what was ranked together: "components" or "residual", of circuits that papers found
+    "nodes" (heads and MLPs, positions summed; `bench.evaluation.references`). `auroc` is of sizes,
     `auroc_signed` of scores with the sign of the exact effect, None where scores have no sign or
     effects are not known by theirs. `precision` is that of the n_causal points of largest size;
     `false_positives` among these and `misses` among the causal points are counted by kind, as
