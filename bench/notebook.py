@@ -19,7 +19,7 @@ from reports.figures import FIGURES
 from reports.labels import group_cells
 from reports.load import Results, load, plain_name
 from reports.maps import tokens_at
-from reports.present import AREA, KNOWS_WHERE, formatted
+from reports.present import AREA, KNOWS_WHERE, STEERS, formatted
 from reports.tables import TABLES
 from reports.tables.leaderboard import leaderboard
 from reports.text import visible
@@ -183,7 +183,7 @@ class Run:
         yield f"{html.escape(self._summary())}</p>"
         for model, task in self.results.pairs():
             frame = formatted(leaderboard(self.results, model, task))
-            asked = ("method", "kind", "E₀ test (B)", "F test", "verdict", AREA, KNOWS_WHERE)
+            asked = ("method", "kind", "E₀ test (B)", "F test", STEERS, AREA, KNOWS_WHERE)
             shown = frame[[name for name in asked if name in frame.columns]]
             yield f"<p>{html.escape(visible(f'{model} · {task}'))}</p>"
             yield shown.to_html(index=False, border=0)

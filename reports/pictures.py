@@ -23,6 +23,7 @@ class Drawn:
         stem: of its files' names.
         svg: its content; empty where there was nothing to draw.
         width: in inches.
+        narrow: the same drawn for a telephone, where there is such.
         first: the matrix names it.
         missing: why there was nothing to draw.
     """
@@ -34,6 +35,7 @@ class Drawn:
     width: float = 0.0
     first: bool = False
     missing: str = ""
+    narrow: bytes = b""
 
 
 class Pictures:
@@ -43,7 +45,7 @@ class Pictures:
         self._embedded: set[str] = set()
         self.left_out = 0
         for one in sorted(drawn, key=lambda one: len(one.svg)):
-            size = 4 * len(one.svg) / 3
+            size = 4 * (len(one.svg) + len(one.narrow)) / 3
             if size <= room:
                 room -= size
                 self._embedded.add(one.stem)
@@ -54,10 +56,16 @@ class Pictures:
         """Return what the template says of a figure: its address, or why it is not here."""
         where = " · ".join(map(visible, one.scope.values()))
         title = FIGURES[one.name].summary + (f" ({where})" if where else "")
-        shown = {"title": title, "stem": one.stem, "missing": visible(one.missing), "address": ""}
+        shown: dict[str, Any] = {"title": title, "stem": one.stem, "address": "", "narrow": ""}
+        shown["missing"] = visible(one.missing)
         if not one.svg:
             return shown
         if one.stem not in self._embedded:
             return shown | {"missing": f"To keep this page small, in figures/{one.stem}.svg alone"}
-        address = f"data:image/svg+xml;base64,{base64.b64encode(one.svg).decode()}"
-        return shown | {"address": address, "width": round(one.width * 96)}
+        narrow = _address(one.narrow) if one.narrow else ""
+        width = round(one.width * 96)
+        return shown | {"address": _address(one.svg), "narrow": narrow, "width": width}
+
+
+def _address(svg: bytes) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"

@@ -21,7 +21,8 @@ from reports.text import (
 )
 
 COUNT = "|θ| ≥ 0.01"
-KNOWS_WHERE = "knows where?"
+STEERS, KNOWS_WHERE = "steers?", "knows where?"
+"""What the tests say to the two questions: all points acting, and the few strongest alone."""
 AREA = "few points"
 CHECKS = {"map_changes": "map changes", "kl_elsewhere": "KL elsewhere", "kl_neutral": "KL neutral"}
 """Columns of the leaderboard that stand there where they were measured."""
@@ -41,10 +42,10 @@ def split_name(split: str) -> str:
 def formatted(board: DataFrame) -> DataFrame:
     """Return the leaderboard of ONE model and task as strings, led by the unsteered model's row.
 
-    Columns: method, kind, verdict, `E₀ <split>` (test first, with its 95 % intervals over prompts
-    and over seeds or draws), F, localisation, counts, β*, flips, mass, E₀ at β* and at β = 1 (the
-    paper's), what was measured of `CHECKS`, cost and status. Where a price was chosen E₀ and F are
-    at that price.
+    Columns: method, kind, steers?, knows where?, `E₀ <split>` (test first, with its 95 % intervals
+    over prompts and over seeds or draws), F, localisation, counts, β*, flips, mass, E₀ at β* and at
+    β = 1 (the paper's), what was measured of `CHECKS`, cost and status. Where a price was chosen E₀
+    and F are at that price.
     Raises ValueError for a board of several models or tasks.
     """
     rows: list[dict[str, Any]] = board.to_dict("records")
@@ -69,7 +70,7 @@ def _checked(value: Any) -> str:
 
 
 def _line(row: dict[str, Any], splits: list[str]) -> dict[str, str]:
-    line = {"method": visible(row["method"]), "kind": kind(row), "verdict": verdict(row)}
+    line = {"method": visible(row["method"]), "kind": kind(row), STEERS: verdict(row)}
     line[KNOWS_WHERE] = row.get("localises") or MISSING
     main = splits[0] if splits else "test"
     for split in splits:

@@ -1,68 +1,120 @@
-"""The leaderboards in a terminal: the strings of `reports.present`, as far as there is room."""
+"""Both answers in a terminal: leaderboards and localisation, as far as there is room."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterator
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from reports.curves import curves
 from reports.load import Results
-from reports.present import AREA, CHECKS, COUNT, formatted, missing
+from reports.present import AREA, CHECKS, KNOWS_WHERE, STEERS, formatted, missing
 from reports.tables.leaderboard import leaderboard
-from reports.text import number, visible
+from reports.text import MISSING, TIMES, number, visible
 
 WIDE = 110
-"""Characters from which on a terminal gets all columns."""
+"""Characters from which on a terminal gets kinds, F and every split."""
 WIDE_WITH_CHECKS = 150
 """The same of columns that stand there on request alone."""
+LONGEST_LINE = 24
+"""Characters from which on a label is written on several lines, broken between its settings."""
+MOST_K = 6
+"""Numbers of points whose shares are shown; the figure `localisation` has all."""
 
 
-def _in_terminal(name: str, width: int) -> bool:
-    if name in ("method", COUNT, AREA, "β*") or (name.startswith("E₀") and "β=1" not in name):
-        return True
-    if name in CHECKS.values():
-        return width >= WIDE_WITH_CHECKS
-    return name in ("kind", "smallest k") or name.startswith("F ") if width >= WIDE else False
+def terminal_tables(results: Results, width: int = 120) -> Iterator[Table]:
+    """Yield two rich tables per model and task, and one of failed cells where there are any.
 
-
-def _brief(text: str) -> str:
-    return text.split(" [")[0]
-
-
-def terminal_tables(results: Results, width: int = 120) -> Iterable[Table]:
-    """Yield a rich table per model and task, and one of failed cells where there are any.
-
-    `width` is that of the terminal, in characters: a narrow one gets fewer columns, never cut
-    numbers. Ranges over draws stand behind the first E₀ only; all others are in the files.
+    First the leaderboard with what the tests say to both questions, then the localisation curves
+    where there are such. `width` is that of the terminal, in characters: a narrow one gets fewer
+    columns, never cut words or numbers. What verdicts say in brackets, intervals and all other
+    columns are in the files.
     """
     for model, task in results.pairs():
-        frame = formatted(leaderboard(results, model, task))
-        names = [name for name in frame.columns if _in_terminal(name, width)]
-        main = next((name for name in names if name.startswith("E₀")), "")
-        table = Table(title=Text(visible(f"{model} · {task}")), title_justify="left")
-        table.box, table.padding = SIMPLE_HEAD, (0, 1, 0, 0)
-        for name in names:
-            folds = name in ("method", COUNT) or (name == main and width < WIDE)
-            left = name in ("method", "kind")
-            table.add_column(
-                Text(name if name == COUNT else name.replace(" ", "\n")),
-                justify="left" if left else "right",
-                no_wrap=not folds,
-                overflow="fold",
-            )
-        for row in frame.to_dict("records"):
-            dim = "dim" if row["kind"].startswith(("control", "reference")) else ""
-            cells = [row[name] if name in ("method", main) else _brief(row[name]) for name in names]
-            table.add_row(*map(Text, cells), style=dim)
-        yield table
-    lines = missing(results)
-    if lines:
+        yield _leaderboard(results, model, task, width)
+        yield from _localisation(results, model, task)
+    if lines := missing(results):
         count = sum(one.counts for one in results.missing)
-        title = f"{number(count, 0)} {'cell' if count == 1 else 'cells'} without a result"
-        table = Table(title=Text(title), title_justify="left")
-        shown = ("status", "model", "task", "method", "n_cells", "reason")
-        for name in shown:
-            table.add_column(name.removeprefix("n_"), overflow="fold")
+        table = _table(f"{number(count, 0)} {'cell' if count == 1 else 'cells'} without a result")
+        for name in ("status", "cells", "reason"):
+            table.add_column(name, overflow="fold", no_wrap=name == "status")
         for line in lines:
-            table.add_row(*(Text(line[name]) for name in shown))
+            times = "" if line["n_cells"] == "1" else f" {TIMES} {line['n_cells']}"
+            what = f"{_label(line['method'])}{times}\n{line['model']} · {line['task']}"
+            table.add_row(*map(Text, (line["status"], what, line["reason"])))
         yield table
+
+
+def _leaderboard(results: Results, model: str, task: str, width: int) -> Table:
+    frame = formatted(leaderboard(results, model, task))
+    e_0 = [name for name in frame.columns if name.startswith("E₀") and "β" not in name]
+    f = [name for name in frame.columns if name.startswith("F ")]
+    names = ["method", STEERS, *e_0[:1], AREA, KNOWS_WHERE]
+    if width >= WIDE:
+        names = ["method", "kind", STEERS, *e_0, *f, AREA, KNOWS_WHERE]
+    if width >= WIDE_WITH_CHECKS:
+        names += [name for name in CHECKS.values() if name in frame.columns]
+    table = _table(f"{model} · {task}")
+    labels = [_label(name) for name in frame["method"]]
+    for name in names:
+        if name in (STEERS, KNOWS_WHERE):
+            table.add_column(Text(name), overflow="fold")
+        elif name == "method":
+            table.add_column(Text(name), overflow="fold", width=_longest_line(labels))
+        else:
+            justify = "left" if name == "kind" else "right"
+            table.add_column(Text(name.replace(" ", "\n")), justify=justify, no_wrap=True)
+    for label, row in zip(labels, frame.to_dict("records"), strict=True):
+        cells = [label if name == "method" else _without_brackets(row[name]) for name in names]
+        table.add_row(*map(Text, cells), style=_style(row["kind"]))
+    return table
+
+
+def _localisation(results: Results, model: str, task: str) -> Iterator[Table]:
+    """Shares of the unsteered E_0 that the k strongest points make up for, best first."""
+    found = sorted(curves(results, model, task, "localisation"), key=lambda one: -one.area)
+    every_k = sorted({k for one in found for k in one.x})
+    if len(every_k) < 2:
+        return
+    places = np.linspace(0, len(every_k) - 1, min(len(every_k), MOST_K)).round().astype(int)
+    shown = [every_k[place] for place in places]
+    table = _table("share of the unsteered E₀ that the k strongest points alone make up for")
+    labels = [_label(one.label) for one in found]
+    table.add_column("method", overflow="fold", width=_longest_line(labels))
+    for k in shown:
+        table.add_column(f"k = {number(k, 0)}", justify="right", no_wrap=True)
+    for label, one in zip(labels, found, strict=True):
+        shares = dict(zip(one.x, map(one.made_up, one.mean), strict=True))
+        cells = (number(shares[k], 2) if k in shares else MISSING for k in shown)
+        table.add_row(Text(label), *cells, style=_style("control" if one.control else ""))
+    yield table
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=Text(visible(title)), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+
+
+def _style(kind: str) -> str:
+    return "dim" if kind.startswith(("control", "reference")) else ""
+
+
+def _label(name: str) -> str:
+    """A label on lines that end where a setting does, where it is long."""
+    name = visible(name)
+    if len(name) <= LONGEST_LINE:
+        return name
+    return re.sub(r"(?<=,)|(?=\[)", "\n ", name).replace(" · ", "\n · ")
+
+
+def _longest_line(labels: list[str]) -> int:
+    lines = [line for label in labels for line in label.splitlines()]
+    return min(max(map(len, lines), default=0), 2 * LONGEST_LINE)
+
+
+def _without_brackets(text: str) -> str:
+    """A verdict or number without what only explains it: numbers of tests, intervals, settings."""
+    return re.sub(r" ?\[[^\]]*\]| \([^)]*\)", "", text)

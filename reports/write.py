@@ -18,6 +18,7 @@ from reports.load import Results, load
 from reports.pictures import Drawn
 from reports.present import strings
 from reports.registry import Scope
+from reports.sections import ANSWER
 from reports.tables import TABLES
 from reports.tables.change import PAPER, Changes
 from reports.text import harmless, markdown
@@ -25,6 +26,8 @@ from tasks.errors import UserInputError
 from tasks.registry import lookup
 
 DPI = 200
+NARROW = 3.75
+"""Inches of the page's first picture on a telephone."""
 
 
 @dataclass(frozen=True)
@@ -106,18 +109,26 @@ def _draw(results: Results, folder: ReportFolder, options: ReportOptions) -> Ite
             for what, frame in entry.further(results, **scope).items():
                 _write_csv(frame, folder.file(f"figures/{stem}-{what}.csv"))
             svg = _save(figure, folder, stem)
-            yield Drawn(name, scope, stem, svg, figure.get_figwidth(), name in first)
+            narrow = _svg(entry.figure(results, width=NARROW, **scope)) if name == ANSWER else b""
+            inches = figure.get_figwidth()
+            yield Drawn(name, scope, stem, svg, inches, name in first, narrow=narrow)
 
 
 def _save(figure: Figure, folder: ReportFolder, stem: str) -> bytes:
     """Write a figure in every format; the same figure gives the same files. Return the SVG."""
     png, pdf, svg = (folder.file(f"figures/{stem}.{kind}") for kind in ("png", "pdf", "svg"))
-    stream = io.BytesIO()
     with style.context():
         figure.savefig(png, dpi=DPI)
         figure.savefig(pdf, dpi=DPI, metadata={"CreationDate": None})
+    content = _svg(figure)
+    svg.write_bytes(content)
+    return content
+
+
+def _svg(figure: Figure) -> bytes:
+    stream = io.BytesIO()
+    with style.context():
         figure.savefig(stream, format="svg", dpi=DPI, metadata={"Date": None})
-    svg.write_bytes(stream.getvalue())
     return stream.getvalue()
 
 

@@ -19,7 +19,8 @@ WIDTH = 6.75
 ROW, FOOT = 0.21, 0.6
 LOW = -0.25
 """The axes begin here: a method that does harm is told so in a number."""
-QUESTIONS = {"steers": "does it steer?\nall points", "knows": "does it know where?\nfew points"}
+QUESTIONS = {"steers": "Does it steer?", "knows": "Does it know where?"}
+ACTING = {"steers": "all points act", "knows": "its few strongest points act"}
 
 
 @of_pair
@@ -103,4 +104,5 @@ def _draw(axes: Axes, results: Results, rows: list[dict[str, Any]], what: str, s
             text = f"← {number(value, 2)}" if known(value) else "not measured"
             how: dict[str, Any] = {"va": "center", "fontsize": style.TINY, "color": style.MUTED}
             axes.text(LOW, place, text, **how)
-    axes.set_xlabel(QUESTIONS[what], labelpad=2, fontsize=size)
+    axes.set_title(QUESTIONS[what], loc="left", fontsize=size + 2, fontweight="bold", pad=4)
+    axes.set_xlabel(ACTING[what], labelpad=2, fontsize=size)

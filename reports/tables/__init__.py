@@ -16,7 +16,7 @@ TABLES: dict[str, TableEntry] = {
         shown="reports.present:formatted",
         paper=(
             *("method", "E₀ test (B)", "95 % over prompts", "F test", "smallest k", "mass test"),
-            "verdict",
+            "steers?",
         ),
     ),
     "paired": TableEntry(

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from bench.store.results import RunStore
 from bench.store.tidy import variant_labels
 from reports.figures import FIGURES
 from reports.load import Results, judged, load
+from reports.outcomes import terms
 from reports.present import UNSTEERED, formatted, missing
 from reports.tables import TABLES
 from reports.tables.leaderboard import leaderboard
@@ -179,8 +181,26 @@ def test_the_terminal_shows_whole_numbers_and_no_escapes(results: Results, width
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= width
     board = leaderboard(results, "smollm2-135m", "ccc")
-    for value in board["E_0_shifted"]:
+    for value in board["E_0_test" if width == 80 else "E_0_shifted"]:
         assert number(value) in text
+    for label in board["method"]:
+        assert all(part in text for part in re.findall(r"\[?[^\[,]+[\],]?", label)), label
+    said = " ".join(board[["against_best", "against_controls", "localises"]].fillna("").sum())
+    assert set(re.sub(r" ?\[[^\]]*\]| \([^)]*\)|,", "", said).split()) <= set(
+        re.sub("[;,]", "", text).split()
+    )
+
+
+def test_the_terminal_shows_localisation_curves(small_store: RunStore) -> None:
+    record, tensors = make_cell("ccc", "dla")
+    small_store.write(record, tensors)
+    _, shown = terminal_tables(load(small_store.directory), 80)
+    ld = tensors["localisation.ld"]
+    (unsteered,) = {row.E_0_unsteered for row in record.metrics if row.split == "test"}
+    shares = 1 - terms(ld, tensors["localisation.kl"])[0].mean(axis=0) / unsteered
+    cells = [next(iter(column.cells)) for column in shown.columns[1:]]
+    assert (cells[0], cells[-1]) == (number(shares[0], 2), number(shares[-1], 2))
+    assert len(cells) <= 6
 
 
 def test_the_unsteered_model_is_averaged_over_draws_of_prompts(small_store: RunStore) -> None:

@@ -37,7 +37,7 @@ function arrange() {
   const words = (state.filter || "").toLowerCase().split(/\s+/).filter(Boolean);
   let shown = 0;
   for (const row of rows) {
-    const text = [0, 1, 2].map((place) => row.cells[place].textContent).join(" ").toLowerCase();
+    const text = [0, 1, 2, 4].map((place) => row.cells[place].textContent).join(" ").toLowerCase();
     const control = row.classList.contains("control") && state.controls === "no";
     row.hidden = control || !words.every((word) => text.includes(word));
     row.classList.toggle("chosen", row.dataset.method === state.method);
