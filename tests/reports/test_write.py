@@ -34,7 +34,7 @@ PAIR_TABLES = (
 PER_TASK = ("agreement", "leaderboard", "maps", "sparsity")
 """Figures of the report that is written here; all are drawn in test_figures."""
 FORMATS = ("csv", "pdf", "png", "svg")
-VOID = {"meta", "img", "br", "link", "input"}
+VOID = {"meta", "img", "br", "link", "input", "source"}
 
 
 class Page(HTMLParser):
@@ -176,7 +176,7 @@ def test_nothing_on_the_page_reaches_out_and_only_its_own_script_acts(
     assert not tags & {"link", "iframe", "object", "b", "form"}
     for _, attributes in page.tags:
         assert not any(name.startswith("on") for name in attributes)
-        for name in ("src", "href"):
+        for name in ("src", "href", "srcset"):
             value = attributes.get(name)
             assert value is None or value.startswith(("data:image/svg+xml;base64,", "#"))
     text = index.read_text(encoding="utf-8")
