@@ -117,4 +117,6 @@ def _longest_line(labels: list[str]) -> int:
 
 def _without_brackets(text: str) -> str:
     """A verdict or number without what only explains it: numbers of tests, intervals, settings."""
-    return re.sub(r" ?\[[^\]]*\]| \([^)]*\)", "", text)
+    while (shorter := re.sub(r" ?\[[^\[\]]*\]| \([^()]*\)", "", text)) != text:
+        text = shorter
+    return text
