@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from reports.write import ReportOptions, write_report
+from tests.reports.page.steps import wait_for
 
 Browser = Any
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -45,6 +46,7 @@ def opened(browser: Browser) -> Iterator[Callable[[Path], Browser]]:
     def open_file(file: Path) -> Browser:
         browser.get("about:blank")
         browser.get(file.as_uri())
+        wait_for(browser, "document.readyState === 'complete'")
         return browser
 
     yield open_file
