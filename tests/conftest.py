@@ -20,6 +20,18 @@ settings.register_profile("fuzz", max_examples=2000, deadline=None)
 """Of `tox -e fuzz`: 12,000 inputs."""
 
 
+FIRST = (
+    *("test_running.py", "test_dask_executor.py", "test_dask_refusals.py", "test_readme.py"),
+    *("test_presets.py", "test_upkeep.py", "test_tutorial.py"),
+)
+"""Files of few tests that take long: at the end one process would wait for another."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; all else stays in its order."""
+    items.sort(key=lambda item: item.path.name not in FIRST)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def no_plug_in_stays() -> Iterator[None]:
     """What a file's tests add to the tables of names is gone for the next file."""
@@ -65,3 +77,14 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny import save_tiny
 
     return save_tiny(tmp_path_factory.mktemp("models") / "tiny", "llama", task_texts())
+
+
+@pytest.fixture(scope="module")
+def forked_workers() -> Iterator[None]:
+    """Workers of this process are forked from one that has imported torch: that takes no time."""
+    import dask
+    from distributed.utils import get_mp_context
+
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        get_mp_context().set_forkserver_preload(["bench.execution.dask_worker", "transformer_lens"])
+        yield

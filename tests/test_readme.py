@@ -1,43 +1,39 @@
 """The README's own matrix and commands, run as they stand there, on the embedded model."""
 
-import os
 import re
-import subprocess
-import sys
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from bench.cli.app import app
 from methods.core.points import Site
+from reports import write
+from reports.figures import FIGURES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 COMMANDS = re.findall(r"^    python -m (.+)$", README, flags=re.MULTILINE)
 
 
-def python_m(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Runs `python -m <command>` in `folder`, with the clone on the path."""
-    return subprocess.run(
-        [sys.executable, "-m", *command.split()],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the README's my.yaml, after the README's commands, in their order."""
+    """A folder with the README's my.yaml, after the README's commands, in their order.
+
+    Of the figures its reports draw two, as all have tests of their own.
+    """
     folder = tmp_path_factory.mktemp("user")
     (matrix,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
     (folder / "my.yaml").write_text(matrix)
-    for command in COMMANDS:
-        if command.startswith("bench"):
-            run = python_m(command, folder)
-            assert run.returncode == 0, run.stderr
-            (folder / f"{command.split()[1]}.out").write_text(run.stdout)
+    with pytest.MonkeyPatch.context() as patch, chdir(folder):
+        patch.setattr(write, "FIGURES", {name: FIGURES[name] for name in ("answer", "maps")})
+        for command in COMMANDS:
+            if command.startswith("bench"):
+                _, *arguments = command.split()
+                run = CliRunner().invoke(app, arguments, env={"COLUMNS": "120"})
+                assert run.exit_code == 0, f"{command}\n{run.output}{run.exception}"
+                (folder / f"{arguments[0]}.out").write_text(run.stdout)
     return folder
 
 

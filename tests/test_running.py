@@ -1,12 +1,10 @@
 """The commands and code of docs/running.md, run in their order on a tiny model."""
 
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,9 @@ import yaml
 from dask_jobqueue import SLURMCluster as Slurm
 from dask_jobqueue.local import LocalCluster as LocalQueue
 from distributed import LocalCluster
+from typer.testing import CliRunner
 
+from bench.cli.app import app
 from bench.store.find_cell import find_cell
 from tests.bench.store.test_upkeep import numbers
 from tests.small import small_matrix
@@ -39,12 +39,12 @@ def folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def scheduler() -> Iterator[str]:
+def scheduler(forked_workers: None) -> Iterator[str]:
     with LocalCluster(n_workers=1, host="127.0.0.1", dashboard_address=None) as cluster:
         yield cluster.scheduler_address
 
 
-def python_m(command: str, folder: Path, scheduler: str) -> str:
+def bench(command: str, folder: Path, scheduler: str) -> str:
     """Runs a command of the page, with addresses, cells and prompts that are here."""
     if "CELL" in command:
         store, cell = find_cell("activ_scalar", folder / "results" / "my")
@@ -52,15 +52,10 @@ def python_m(command: str, folder: Path, scheduler: str) -> str:
         command = command.replace("CELL", there)
         prompt = store.record(cell).prompts["train"][0].clean
         command = command.replace('"..."', shlex.quote(prompt))
-    done = subprocess.run(
-        [sys.executable, "-m", *shlex.split(command.replace("tcp://10.0.0.1:8786", scheduler))],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    _, *arguments = shlex.split(command.replace("tcp://10.0.0.1:8786", scheduler))
+    with chdir(folder):
+        done = CliRunner().invoke(app, arguments, env={"COLUMNS": "120"})
+    assert done.exit_code == 0, f"{command}\n{done.output}{done.exception}"
     return done.stdout
 
 
@@ -73,7 +68,7 @@ def said(folder: Path, scheduler: str) -> dict[str, str]:
         if "--workers" in command or "--scheduler" in command:
             before = numbers(mine)
             shutil.rmtree(mine)
-        said[command] = python_m(command, folder, scheduler)
+        said[command] = bench(command, folder, scheduler)
         if "--workers" in command or "--scheduler" in command:
             assert numbers(mine) == before
     return said

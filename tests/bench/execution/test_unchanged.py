@@ -9,17 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from bench.conformance.methods import Case
 from bench.execution.run import run_matrix
-from bench.execution.unchanged import _checksum, left_unchanged, seeded
-from bench.models.tiny import tiny_bridge
+from bench.execution.unchanged import _checksum, seeded
 from bench.store.cells import Cell
-from methods import METHODS
-from methods.core.subject import SubjectModel
 from methods.grad_scalar import GradScalar
 from tests.small import small_matrix
 
-OWN = tuple(METHODS)
 CHANGES = {
     "hook": ("bridge.blocks[0].mlp.register_forward_hook(lambda m, i, o: None)",
              r"hooks \(blocks.0.mlp\)"),
@@ -141,17 +136,6 @@ def test_what_a_fit_leaves_that_breaks_is_noted_and_undone(
     (name,) = outcome.computed
     one, other = expected.read(name).tensors, outcome.store.read(name).tensors
     assert all(one[key].tobytes() == other[key].tobytes() for key in one)
-
-
-@pytest.mark.parametrize("architecture", ["llama", "gpt_neox"])  # `check` has all of them
-def test_the_suites_own_methods_change_nothing(architecture: str) -> None:
-    subject = SubjectModel(tiny_bridge(architecture))
-    subject.logits(torch.arange(2).view(1, 2))
-    for name in OWN:
-        case = Case(name)
-        if case.sites(subject):
-            with left_unchanged(subject, name, checksum=True):
-                case.fit(subject)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64, torch.uint8])
