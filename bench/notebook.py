@@ -186,7 +186,7 @@ class Run:
             asked = ("method", "kind", "E₀ test (B)", "F test", STEERS, AREA, KNOWS_WHERE)
             shown = frame[[name for name in asked if name in frame.columns]]
             yield f"<p>{html.escape(visible(f'{model} · {task}'))}</p>"
-            yield shown.to_html(index=False, border=0)
+            yield shown.to_html(index=False, border=0, justify="left")
 
 
 def _let_notebooks_show_figures() -> None:
