@@ -42,9 +42,10 @@ SMALL: Mapping[str, Any] = {
     "attn_logit_softcapping": 5.0,
     "query_pre_attn_scalar": 8,
     **dict.fromkeys(("final_logit_softcapping", "logits_soft_cap"), 10.0),
+    **dict.fromkeys(("mamba_chunk_size", "chunk_size"), 4),
+    **dict.fromkeys(("sliding_window", "attention_chunk_size"), 4),
     "linear_num_value_heads": 4,
     "rotary_dim": 4,
-    "sliding_window": 4,
     "first_k_dense_replace": 1,
 }
 """Fields of configurations, wherever a configuration has them: a model of 3 layers, width 32.

@@ -66,7 +66,7 @@ def test_a_model_has_as_many_values_as_key_value_heads(architecture: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("site", "direction"), zip(THEIRS, 2 * ["noising", "denoising"], strict=True)
+    ("site", "direction"), list(zip(THEIRS, 2 * ["noising", "denoising"], strict=True))
 )
 @each_kind
 def test_activ_patch_is_transformer_lens_patching(
