@@ -77,6 +77,14 @@ METHODS: dict[str, Entry] = {
         "methods.hard_concrete:HardConcrete",
         "hard-concrete gates: the points that have to stay for the model's output to stay",
     ),
+    "uniform_gates": Entry(
+        "methods.hard_concrete:UniformGates",
+        "uniform gates: the same by gates whose gradient is unbiased (UGS)",
+    ),
+    "causal_head_gating": Entry(
+        "methods.causal_head_gating:CausalHeadGating",
+        "causal head gating: heads that are needed, and heads that are in the way",
+    ),
     "activ_scalar": Entry(
         "methods.activ_scalar:ActivScalar",
         "activation scaling, trained: one scalar a point",
@@ -84,6 +92,10 @@ METHODS: dict[str, Entry] = {
     "steer_vec": Entry(
         "methods.steer_vec:SteerVec",
         "steering vectors, trained: one vector a point",
+    ),
+    "channel_scalar": Entry(
+        "methods.channel_scalar:ChannelScalar",
+        "scales of channels, trained: one scalar a channel of a point",
     ),
     "dyn_scalar": Entry(
         "methods.dyn_scalar:DynScalar",

@@ -65,7 +65,7 @@ class Case:
         "path": str(Path(__file__).with_name("scores.json")),
     }
     """Settings that have no default: another method, a file of scores."""
-    given: ClassVar[Mapping[str, object]] = {"epochs": 5, "samples": 4}
+    given: ClassVar[Mapping[str, object]] = {"epochs": 5, "steps": 3, "samples": 4}
     """Settings that are not the default, for short fits."""
 
     def __init__(self, name: str) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from bench.store.cells import Cell, Tensors
 from bench.store.files import replace_file
 from bench.store.records import CellRecord, GridRecord
+from methods.core.channel_scaling import ChannelScaling
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.intervention import Intervention
 from methods.core.points import NARROW_SITES, Heads, PointGrid, Site
@@ -28,6 +29,7 @@ KINDS: Mapping[str, tuple[type[Any], str]] = {
     "static_scaling": (StaticScaling, "alpha"),
     "steering_vectors": (SteeringVectors, "vectors"),
     "dynamic_scaling": (DynamicScaling, "gates"),
+    "channel_scaling": (ChannelScaling, "vectors"),
 }
 """Name in a file -> class, and what its parameters are called."""
 HEADER = "attribution_bench"
@@ -181,7 +183,7 @@ def _d_head(record: CellRecord, grid: PointGrid, kind: type[Any], parameters: Te
         UserInputError: if the cell's count does not fit its parameters.
     """
     included = grid.included.sum(dim=(1, 2)).tolist()
-    points = included if kind is SteeringVectors else [grid.n_layers] * len(grid.places)
+    points = included if issubclass(kind, SteeringVectors) else [grid.n_layers] * len(grid.places)
     narrow = [place.site in NARROW_SITES for place in grid.places]
     width = int(parameters.shape[-1])
     if all(narrow) or not any(narrow):

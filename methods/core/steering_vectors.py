@@ -7,6 +7,7 @@ Findings of EMNLP 2024).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -35,11 +36,15 @@ class SteeringVectors(Intervention):
 
     fits: Tensor | None
 
-    def bind(self, beta: Tensor, start: int) -> EditFunction:
-        """Eq. 4."""
+    def by_layer(self, start: int) -> tuple[Float[Tensor, "position place width"], ...]:
+        """The vectors of each layer from position `start` on, 0 where no point takes part."""
         taking_part = (self.vectors * self.included[..., None]).movedim(2, -1)
         everywhere = self.everywhere(taking_part, self.grid.n_positions, start).movedim(-1, 0)
-        by_layer = everywhere.unbind(2)
+        return everywhere.unbind(2)
+
+    def bind(self, beta: Tensor, start: int) -> EditFunction:
+        """Eq. 4."""
+        by_layer = self.by_layer(start)
 
         def add(site: Site, layer: int, h: Tensor) -> Tensor:
             vectors = by_layer[layer][:, self.grid.rows(site), : h.shape[-1]].reshape(h.shape[1:])
@@ -77,8 +82,8 @@ class SteeringVectors(Intervention):
         kept = torch.relu(1 - less / lengths.clamp_min(torch.finfo(lengths.dtype).tiny))
         self.vectors.mul_(kept[..., None])
 
-    def masked(self, keep: Tensor) -> SteeringVectors:
+    def masked(self, keep: Tensor) -> Self:
         """Whole vectors times `keep`."""
         full = self.vectors.new_zeros(self.included.shape)
         full[self.included] = keep
-        return SteeringVectors(self.grid, self.vectors.detach() * full[..., None])
+        return type(self)(self.grid, self.vectors.detach() * full[..., None])

@@ -14,6 +14,7 @@ from bench.conformance.check import NotConformingError, run_checks
 from bench.conformance.methods import CHECKS, Case
 from bench.conformance.small import grid_on, left_as_found, tiny_subject
 from methods import METHODS
+from methods.core.channel_scaling import ChannelScaling
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.points import NARROW_SITES
 from methods.core.static_scaling import StaticScaling
@@ -45,6 +46,7 @@ def test_it_conforms_and_theta_has_the_documented_number_of_parameters(
     expected = {
         StaticScaling: grid.n_points,
         SteeringVectors: int((grid.included * widths[:, None, None]).sum()),
+        ChannelScaling: int((grid.included * widths[:, None, None]).sum()),
         DynamicScaling: int(widths.sum()) * grid.n_layers,
     }
     assert fit.intervention.theta().shape == (expected[type(fit.intervention)],)
@@ -150,7 +152,7 @@ def test_sizes_have_no_sign() -> None:
     needy = {"shuffled", "file_scores"}  # whose settings have no default
     methods = {name: entry.load() for name, entry in METHODS.items() if name not in needy}
     unsigned = {name for name, method in methods.items() if not method().signed}
-    gates = {"hard_concrete"}
-    sizes = {"steer_vec", "diff_means", "probe", "sadi", "information_flow"}
+    gates = {"hard_concrete", "uniform_gates"}
+    sizes = {"steer_vec", "channel_scalar", "diff_means", "probe", "sadi", "information_flow"}
     assert unsigned == gates | sizes
     assert not methods["path_gradients"](over_prompts="magnitude").signed

@@ -8,12 +8,12 @@ import torch
 
 from bench.models.bridge import boot_bridge, quiet_transformers
 from methods.core.corruption import contrasts
-from methods.core.gates import open_probability, sample
+from methods.core.gates import open_probability, sample, sample_uniform
 from methods.core.patches import PatchedRows
 from methods.core.paths import Between
 from methods.core.points import Site
 from methods.core.subject import SubjectModel
-from methods.hard_concrete import HardConcrete
+from methods.hard_concrete import HardConcrete, UniformGates
 from tests.methods.small import grid_of, largest_difference, prompts, setting, subject
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -28,6 +28,18 @@ def test_gates_are_shut_and_open_as_often_as_the_formula_says(log_alpha: float) 
     bound = 1 / (1 + math.exp(log_alpha - 2 / 3 * math.log(11)))
     assert float((gates == 1).double().mean()) == pytest.approx(1 - bound, abs=5e-3)
     assert (gates >= 0).all()
+
+
+@pytest.mark.parametrize("theta", [0.1, 0.5, 0.9])
+def test_uniform_gates_have_the_mean_and_the_window_of_the_formula(theta: float) -> None:
+    uniform = torch.rand(200_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    log_odds = torch.logit(torch.tensor(theta, dtype=torch.float64)).requires_grad_()
+    gates = sample_uniform(log_odds, uniform)
+    between = (gates > 0) & (gates < 1)
+    assert float(gates.detach().mean()) == pytest.approx(theta, abs=5e-3)
+    assert float(between.double().mean()) == pytest.approx(theta * (1 - theta), abs=5e-3)
+    (slope,) = torch.autograd.grad(gates.mean(), log_odds)
+    assert float(slope) == pytest.approx(theta * (1 - theta), rel=0.05), "unbiased"
 
 
 @pytest.mark.parametrize("corruption", ["counterfactual", "mean"])
@@ -60,26 +72,30 @@ def test_a_shut_gate_is_a_patch_and_an_open_one_nothing(corruption: Any) -> None
 
 
 def planted() -> SubjectModel:
-    """A model in which the MLP of layer 1 alone adds anything."""
+    """A model in which the MLP of layer 1 alone adds anything, and much."""
     model = tiny_model("llama")
     with torch.no_grad():
         for index, layer in enumerate(model.model.layers):
-            if index != 1:
+            if index == 1:
+                layer.mlp.down_proj.weight.mul_(3)  # far over the price of keeping it
+            else:
                 layer.mlp.down_proj.weight.zero_()
     with quiet_transformers():
         return SubjectModel(boot_bridge(model, tiny_tokenizer(), "planted"), 500)
 
 
-@pytest.mark.parametrize("towards", ["corrupted", "zero"])
-def test_it_keeps_what_was_planted_and_shuts_the_rest(towards: Any) -> None:
+@pytest.mark.parametrize("kind", [HardConcrete, UniformGates])
+@pytest.mark.parametrize("towards", ["corrupted", "zero", "optimal"])
+def test_it_keeps_what_was_planted_and_shuts_the_rest(towards: Any, kind: Any) -> None:
     model, some = planted(), prompts(4)
     grid = grid_of(model, ["mlp_out"], "last")
-    found = HardConcrete(towards=towards, lambda_0=0.5).fit(model, some, grid, setting())
+    method = kind(towards=towards, lambda_0=0.5)
+    found = method.fit(model, some, grid, setting())
     kept, first, last = found.scores[0, 1, 0], found.scores[0, 0, 0], found.scores[0, 2, 0]
     assert kept > 0.9
     assert first < 0.3
     assert last < 0.3
-    assert largest_difference(open_probability(found.extras["log_alpha"]), found.scores) == 0
+    assert largest_difference(method.kept(found.extras["log_alpha"]), found.scores) == 0
 
 
 def test_without_a_price_nothing_is_shut() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from methods.activ_scalar import ActivScalar
+from methods.channel_scalar import ChannelScalar
 from methods.core import memory
 from methods.core.memory import NotEnoughMemoryError
 from methods.core.objective import Objective, effectiveness
@@ -28,7 +29,7 @@ from tests.methods.small import (
 )
 from tests.tiny import ARCHITECTURES
 
-METHODS = (ActivScalar, SteerVec, DynScalar)
+METHODS = (ActivScalar, SteerVec, DynScalar, ChannelScalar)
 
 
 def fitted(method: Any, seed: int = 0) -> tuple[SubjectModel, Prompts, PointGrid, Attribution]:
