@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -64,7 +65,7 @@ def _leaderboard(results: Results, model: str, task: str, width: int) -> Table:
         elif name == "method":
             table.add_column(Text(name), overflow="fold", width=_longest_line(labels))
         else:
-            justify = "left" if name == "kind" else "right"
+            justify: Literal["left", "right"] = "left" if name == "kind" else "right"
             table.add_column(Text(name.replace(" ", "\n")), justify=justify, no_wrap=True)
     for label, row in zip(labels, frame.to_dict("records"), strict=True):
         cells = [label if name == "method" else _without_brackets(row[name]) for name in names]

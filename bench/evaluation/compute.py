@@ -34,7 +34,7 @@ from bench.matrix.stages import Circuit
 from bench.models.load import LoadedModel
 from bench.store.cells import Tensors as Tensors
 from bench.store.interventions import kind_of
-from bench.store.records import MAIN_PRICE, BetaRecord, CellRecord, PriceRecord
+from bench.store.records import MAIN_PRICE, BetaRecord, CellRecord, PriceRecord, SelectedRow
 from methods import METHODS
 from methods.core.intervention import Intervention
 from methods.core.objective import Objective
@@ -84,7 +84,8 @@ def compute_cell(
     _check_sites(cell, task.grid)
     _check_lengths(cell, task.encoded.lengths)
     method, trained = cell.method.method, type(cell.method.method).trained
-    setting, selected = Setting(objective, cell.seed, parent_scores), []
+    setting = Setting(objective, cell.seed, parent_scores)
+    selected: list[SelectedRow] = []
     if trained and cell.stages.select:
         with clock("select"):
             tried, price = cell.stages.select, cell.stages.main_price

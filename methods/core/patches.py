@@ -87,8 +87,9 @@ def patched_rows(
     device = next(iter(contrast.donated.values())).device
     table = torch.stack([patches[:, 0], position, head, rows])[:, order].to(device)
     edits: dict[SiteLayer, Patch] = {}
-    points, counts = (found.tolist() for found in point.unique(return_counts=True))
-    for at, of_point in zip(points, table.split(counts, dim=1), strict=True):
+    points, counts = point.unique(return_counts=True)  # type: ignore[no-untyped-call]
+    parts = torch.split(table, counts.tolist(), dim=1)
+    for at, of_point in zip(points.tolist(), parts, strict=True):
         key = (grid.sites[at % n_sites], at // n_sites)
         prompts, positions, heads, of_rows = of_point
         within = (heads,) if key[0] in HEAD_SITES else ()

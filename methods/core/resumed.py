@@ -171,7 +171,7 @@ class ResumedRun:
                 self.norm = FinalNorm.checked(self.subject, at_answer, logits)
             for layer in range(len(self.blocks)):
                 stored = cache.layers[layer] if layer < len(cache.layers) else None
-                if getattr(stored, "keys", None) is None:
+                if stored is None or getattr(stored, "keys", None) is None:
                     raise CannotResumeError(f"layer {layer} keeps no keys and values")
                 keys[layer].append(stored.keys)
                 values[layer].append(stored.values)

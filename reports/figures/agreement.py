@@ -88,9 +88,10 @@ def _draw(pairs: DataFrame, title: str, note: str, width: float | None) -> Figur
     for row in pairs.itertuples():
         low, high = sorted((methods.index(row.method_a), methods.index(row.method_b)))
         which_way, where = (row.tau, row.low, row.high), (row.size_tau, row.size_low, row.size_high)
-        for box, (tau, *ends) in (((high, low), which_way), ((low, high), where)):
+        for box, (tau, lower, upper) in (((high, low), which_way), ((low, high), where)):
             taus[box], numbers[box] = tau, number(tau, 2)
-            intervals[box] = interval_text(*ends, 2) if np.isfinite(ends).all() else ""
+            known = np.isfinite([lower, upper]).all()
+            intervals[box] = interval_text(lower, upper, 2) if known else ""
     labels = [style.drawable(name) for name in distinct(methods, 22 if width and width < 5 else 36)]
     room = max(style.width_of(label, style.SMALL) for label in labels)
     total = width or max(boxes * BOX_WIDTH + room + 0.4, 4.5)
