@@ -57,7 +57,7 @@ def page(results: Results, drawn: Sequence[Drawn], changes: Changes | None = Non
             more_missing=max(0, len(absent) - MOST_ROWS),
             n_missing=sum(one.counts for one in results.missing),
             left_out=_left_out(left_out, pictures.left_out),
-            seconds=number(sum(_seconds(record) for record in done), 0),
+            seconds=number(sum(record.seconds for record in done), 0),
             provenance=_provenance(done),
             sections=sections,
             first=first,
@@ -116,10 +116,6 @@ def _allowed(script: str) -> str:
 def _left_out(parts: dict[str, int], figures: int) -> list[str]:
     said = [f"the {part} of {count} methods" for part, count in parts.items()]
     return [*said, f"{figures} figures"] if figures else said
-
-
-def _seconds(record: CellRecord) -> float:
-    return float(sum((record.provenance.get("seconds") or {}).values()))
 
 
 def _provenance(records: list[CellRecord]) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from itertools import combinations
+from itertools import combinations, cycle
 from pathlib import Path
 
 import numpy as np
@@ -101,8 +101,9 @@ def cells_of(axes: Axes, luminances: Values) -> Iterator[tuple[float, Values]]:
         yield float(2 * (value - low) / (high - low) - 1), luminances[bottom:top, left:right]
 
 
-@pytest.mark.parametrize("width", style.WIDTHS.values())
-@pytest.mark.parametrize("name", palette.PALETTES)
+@pytest.mark.parametrize(
+    ("name", "width"), [*zip(palette.PALETTES, cycle(style.WIDTHS.values()), strict=False)]
+)
 def test_the_sign_of_a_score_is_seen_in_grey_print(
     run_directory: Path, name: str, width: float
 ) -> None:

@@ -357,13 +357,13 @@ def test_a_report_removes_what_it_no_longer_writes_and_nothing_else(
 ) -> None:
     small_store.write(*make_cell("ccc", "dla"))
     out = tmp_path / "report"
-    options = ReportOptions(figures=["leaderboard", "maps"])
+    options = ReportOptions(figures=["leaderboard", "sparsity"])
     write_report(small_store.directory, out, options)
     mine = [out / "figures" / "mine.pdf", out / "tables" / "mine.tex", out / "notes.txt"]
     for file in mine:
         file.write_text("mine")
     before = {file for file in out.rglob("*") if file.is_file()}
-    write_report(small_store.directory, out, ReportOptions(figures=["maps"]))
+    write_report(small_store.directory, out, ReportOptions(figures=["sparsity"]))
     after = {file for file in out.rglob("*") if file.is_file()}
     stem = "leaderboard-smollm2-135m-ccc"
     assert before - after == {out / "figures" / f"{stem}.{kind}" for kind in FORMATS}

@@ -33,11 +33,6 @@ class Part:
     head: int | None = None
     sign: int = 0
 
-    @property
-    def is_causal(self) -> bool:
-        """Whether the difference between the prompts goes through it."""
-        return self.kind in CAUSAL
-
 
 @dataclass(frozen=True)
 class Carried:

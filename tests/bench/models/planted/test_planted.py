@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.models.planted.circuit import Part
+from bench.models.planted.circuit import CAUSAL, Part
 from bench.models.planted.model import build_planted
 from tasks.encoding import encode
 from tasks.planted import FAMILIES, Planted
@@ -50,7 +50,7 @@ def test_a_loop_confirms_every_label(family: str, counterfactual: str) -> None:
     loop, parts, carried = loop_of(family, counterfactual)
     scale = (loop.ld_clean - loop.ld_corrupted).abs().mean()
     kinds = {point: part for part in parts for point in points_of(part)}
-    causal = [points_of(part)[0] for part in parts if part.is_causal]
+    causal = [points_of(part)[0] for part in parts if part.kind in CAUSAL]
     middle = float(torch.tensor([loop.variance(point) for point in causal]).median())
 
     def share(effect: Tensor) -> float:
