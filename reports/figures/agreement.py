@@ -96,8 +96,8 @@ def _draw(pairs: DataFrame, title: str, note: str, width: float | None) -> Figur
     room = max(style.width_of(label, style.SMALL) for label in labels)
     total = width or max(boxes * BOX_WIDTH + room + 0.4, 4.5)
     lines = [
-        f"Kendall's τ-b{note}, 95 % intervals. Lower left: of scores (which way); upper right: of "
-        "|scores| (where)"
+        f"Kendall's τ-b{note}, 95 % intervals where they fit. Lower left: of scores (which way); "
+        "upper right: of |scores| (where)"
     ]
     canvas = canvas_of(total, boxes * BOX_HEIGHT + 0.72 * room + 0.3, title, lines)
     axes = canvas.add_subplot()
