@@ -260,12 +260,9 @@ class SubjectModel:
     def embeddings(
         self, tokens: Int[Tensor, "row position"]
     ) -> Float[Tensor, "row position d_model"]:
-        """Token embeddings as they enter the network (scaled, where the architecture does)."""
-        seen: list[Tensor] = []
-        with attached(self.points_by_name, [("hook_embed", lambda h, hook: seen.append(h))]):
-            for rows in self.chunks(len(tokens)):
-                self.logits(tokens[rows])
-        return torch.cat(seen)
+        """Token embeddings as they enter the network (scaled, where the embedding does that)."""
+        embedded: Tensor = self.bridge.embed(tokens)
+        return embedded
 
     def activations_and_gradients(
         self,
