@@ -18,6 +18,7 @@ from bench.evaluation.circuit import measure_circuits
 from bench.evaluation.evaluate import minimality_of
 from bench.evaluation.finding import find
 from bench.evaluation.localisation import localise
+from bench.evaluation.one_point import one_point_steering
 from bench.evaluation.prepare import PreparedTask
 from bench.evaluation.price import PriceSearch, price_curve, strengths_at
 from bench.evaluation.provenance import Clock, environment, peak_memory
@@ -30,7 +31,7 @@ from bench.evaluation.sparsity import sparsity_curve
 from bench.evaluation.split import Split
 from bench.evaluation.transfer import evaluate_elsewhere
 from bench.matrix.cells import PlannedCell
-from bench.matrix.stages import Circuit
+from bench.matrix.stages import Circuit, OnePoint
 from bench.models.load import LoadedModel
 from bench.store.cells import Tensors as Tensors
 from bench.store.interventions import kind_of
@@ -224,6 +225,10 @@ def _curves(
         "circuit": (
             stages.circuit is not None,
             lambda: measure_circuits(subject, task, scores, stages.circuit or Circuit(), seed),
+        ),
+        "one_point": (
+            stages.one_point is not None,
+            lambda: one_point_steering(subject, task, scores, stages.one_point or OnePoint()),
         ),
     }
     results: dict[str, Any] = {}

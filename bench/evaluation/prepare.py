@@ -30,12 +30,16 @@ class PreparedTask:
         grid: the intervention points.
         splits: train, test and, if there are prompts for it, shifted.
         random_circuits: logit differences in random circuits, by what they were drawn by.
+        one_point: responses to single scalars by the number of prompts, and the passes they took.
     """
 
     encoded: EncodedTask
     grid: PointGrid
     splits: dict[str, Split]
     random_circuits: dict[tuple[int, ...], Float[Tensor, "kind draw prompt"]] = field(
+        default_factory=dict
+    )
+    one_point: dict[int, tuple[Float[Tensor, "beta prompt place layer position"], int]] = field(
         default_factory=dict
     )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.matrix.cells import PlannedCell
-from bench.matrix.stages import PRICE_CURVE
+from bench.matrix.stages import ONE_POINT, PRICE_CURVE
 from bench.models.embedded import WEIGHTS_DIGEST
 from bench.models.load import MODELS
 from bench.store.records import CellRecord
@@ -59,7 +59,11 @@ def estimated_seconds(
 def estimated_rows(cells: Sequence[PlannedCell]) -> dict[str, float]:
     """About the rows that computing each of the cells takes, by id."""
     layers = {name: _layers(name) for name in {cell.model.name for cell in cells}}
-    patched = [cell.task for cell in cells if type(cell.method.method).runs_every_point]
+    patched = [
+        cell.task
+        for cell in cells
+        if type(cell.method.method).runs_every_point or cell.stages.one_point
+    ]
     lengths = {
         task.label: _length(task.task) for task in {one.label: one for one in patched}.values()
     }
@@ -121,6 +125,9 @@ def _fitted_and_checked(
     if specificity:
         prompts = min(specificity.prompts, cell.prompts.test) * (1 + len(cell.elsewhere))
         rows += 2 * prompts + 3 * specificity.windows
+    if one := cell.stages.one_point:
+        runs = 2 * len(ONE_POINT) * min(one.prompts, cell.prompts.test)
+        rows += runs * _points(cell, layers, length[0])
     return rows
 
 
@@ -154,12 +161,19 @@ def _fitted(
     if not method.runs_every_point:
         runs = method.gradient_runs(layers[0], len(cell.settings["sites"]))
         return contrasts * (runs * (1 + BACKWARD) + (corruption is not None))
-    chosen = cell.settings["positions"]
     reached = length[1] if corruption in ("counterfactual", "mean") else length[0]
-    positions = reached if chosen == "all" else 1 if chosen == "last" else len(chosen)
+    return PATCHED * contrasts * _points(cell, layers, reached, at_most)
+
+
+def _points(
+    cell: PlannedCell, layers: tuple[int, int], length: int, at_most: int | None = None
+) -> int:
+    """The points of a cell's grid, on prompts of so many words, at no more positions than that."""
+    chosen = cell.settings["positions"]
+    positions = length if chosen == "all" else 1 if chosen == "last" else len(chosen)
     positions = min(positions, at_most or positions)
     sites = [layers[1] if Site(site) in HEAD_SITES else 1 for site in cell.settings["sites"]]
-    return PATCHED * contrasts * sum(sites) * layers[0] * positions
+    return sum(sites) * layers[0] * positions
 
 
 def _layers(name: str) -> tuple[int, int]:

@@ -100,6 +100,7 @@ def settings_of(
         "localisation": matrix.localisation.model_dump(),
         **({"retrained": matrix.retrained.model_dump()} if matrix.retrained.k else {}),
         **({"circuit": matrix.circuit.model_dump()} if matrix.circuit else {}),
+        **({"one_point": matrix.one_point.model_dump()} if matrix.one_point else {}),
         **({} if matrix.smallest_k else {"smallest_k": False}),
         **({"brief": True} if matrix.controls.brief and type(method.method).control else {}),
         "rows_per_forward": rows_setting(matrix.rows_per_forward, model),

@@ -13,6 +13,7 @@ from bench.matrix.stages import (
     Candidate,
     Circuit,
     Localisation,
+    OnePoint,
     Prices,
     Retrained,
     Sanity,
@@ -169,6 +170,8 @@ class Matrix(_Strict):
     retrained: Retrained = Retrained()
     circuit: Circuit | None = None
     """`{}` measures circuits; without it they are not."""
+    one_point: OnePoint | None = None
+    """`{}` measures steering with single points; without it that is not done."""
     sanity: Sanity | None = None
     """`{}` fits methods again on a model whose weights are permuted; without it they are not."""
     specificity: Specificity | None = None
@@ -203,6 +206,7 @@ class Matrix(_Strict):
             self.sanity,
             self.specificity,
             select=self.select,
+            one_point=self.one_point,
         )
 
     @model_validator(mode="before")

@@ -89,6 +89,18 @@ class Circuit(_Strict):
     """Of the nodes, in the circuits that are tested."""
 
 
+ONE_POINT = (0.5, 1.0)
+"""|beta| of one-point steering: each with both signs."""
+
+
+class OnePoint(_Strict):
+    """How far each point's own scalar moves the model, and what scores say of it
+    (`bench.evaluation.one_point`)."""
+
+    prompts: Annotated[Whole, Field(ge=2)] = 6
+    """Of test. Four patched runs a point and prompt, shared by a task's methods."""
+
+
 class Sanity(_Strict):
     """Maps of a model whose weights are permuted, and of other prompts' answers
     (`bench.evaluation.sanity`)."""
@@ -139,6 +151,7 @@ class Stages(NamedTuple):
     verdicts_alone: bool = False
     """Whether neither beta = 1 nor beta* are measured, nor how many parameters count."""
     select: Sequence[Candidate] = ()
+    one_point: OnePoint | None = None
     """Settings that a trained method is tried with."""
 
     @property
@@ -173,6 +186,7 @@ class Stages(NamedTuple):
             prices=Prices(at=[self.main_price] if at else [], curve=False),
             localisation=self.localisation.model_copy(update={"k": [MAIN_K] if MAIN_K in k else k}),
             circuit=self.circuit and self.circuit.model_copy(update={"draws": 0}),
+            one_point=None,
             smallest_k=False,
             sweep=None,
             verdicts_alone=brief and bool(at),

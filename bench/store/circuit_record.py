@@ -1,4 +1,4 @@
-"""What a cell's record says of circuits: their faithfulness, and tests against random ones."""
+"""What a cell's record says of circuits and of single points that steer."""
 
 from typing import Literal
 
@@ -57,3 +57,26 @@ class CircuitRecord(_Record):
     def curve(self, order: Order) -> CircuitCurve:
         """The curve of an order."""
         return next(curve for curve in self.curves if curve.order == order)
+
+
+class OnePointFit(_Record):
+    """What |score| says of the responses to single scalars at beta = +-`size`.
+
+    R^2 on prompts left out: of a mean for every site and layer, and with |score| beside these.
+    `gain` is the difference and the mean of `gains`, one a prompt. NaN where nothing responds.
+    """
+
+    size: float
+    r2_site_layer: float
+    r2: float
+    gain: float
+    gains: list[float]
+
+
+class OnePointRecord(_Record):
+    """One-point steering on the first `n_prompts` of `split` (`bench.evaluation.one_point`)."""
+
+    split: str
+    n_points: int
+    n_prompts: int
+    fits: list[OnePointFit]

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from bench.store.circuit_record import CircuitRecord
+from bench.store.circuit_record import CircuitRecord, OnePointRecord
 from bench.store.json_values import PlainDict
 from bench.store.sanity_record import SanityRecord, SpecificityRecord
 
@@ -419,6 +419,7 @@ class CellRecord(StrictRecord):
     circuit: CircuitRecord | None = None
     sanity: SanityRecord | None = None
     specificity: SpecificityRecord | None = None
+    one_point: OnePointRecord | None = None
     top_tokens: dict[str, str] = {}
     notes: Notes = []
 

@@ -73,6 +73,10 @@ TABLES: dict[str, TableEntry] = {
         "reports.tables.checks:specificity",
         "what interventions do on other tasks and to a neutral text: change of LD, nats a token",
     ),
+    "one_point": TableEntry(
+        "reports.tables.one_point:table",
+        "does |score| say how far a point's own scalar moves LD, beyond its site and layer?",
+    ),
     "stability": TableEntry(
         "reports.tables.stability:table",
         "Kendall's tau between every two seeds of a method",

@@ -57,6 +57,7 @@ def finished(cell: PlannedCell, seconds: float) -> CellRecord:
             "retrained": {"k": [2], "draws": 1},
         },
         {"methods": ["dla"], "circuit": {}},
+        {"methods": ["dla"], "one_point": {"prompts": 2}, "controls": {"draws": 0}},
     ],
 )
 def test_cells_take_about_as_many_rows_as_they_are_said_to(

@@ -1,0 +1,126 @@
+"""One-point steering: responses against a plain loop, R^2 in closed form, and the stage."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bench.conformance.small import grid_on, tiny_prompts, tiny_subject
+from bench.evaluation.one_point import cross_validated, one_point_steering, responses
+from bench.evaluation.prepare import PreparedTask
+from bench.execution.run import run_matrix
+from bench.matrix.cells import expand
+from bench.matrix.stages import OnePoint
+from bench.models.tiny import tiny_model
+from methods.core.subject import SubjectModel
+from reports.load import load
+from reports.tables.one_point import table
+from tasks.errors import UserInputError
+from tests.small import small_matrix
+
+Prepared = tuple[SubjectModel, PreparedTask]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("beta", [-1.0, 0.5])
+def test_responses_are_those_of_a_plain_loop_over_hooks(beta: float) -> None:
+    prompts, subject = tiny_prompts(), tiny_subject("llama")
+    grid = grid_on(subject, ["attn_out", "mlp_out"])
+    found = responses(subject, prompts, grid, beta)
+    model = tiny_model("llama", n_layers=3, vocab=64)
+
+    def ld(row: int) -> float:
+        logits = model(prompts.tokens[row : row + 1]).logits[0, -1]
+        return float(logits[prompts.answers[row]] - logits[prompts.foils[row]])
+
+    def scaling(position: int) -> Any:
+        def hook(module: Any, args: Any, output: Any) -> Any:
+            h = output[0] if isinstance(output, tuple) else output
+            h = h.clone()
+            h[:, position] *= 1 + beta
+            return (h, *output[1:]) if isinstance(output, tuple) else h
+
+        return hook
+
+    for row in range(len(prompts)):
+        plain = ld(row)
+        for at, part in enumerate(("self_attn", "mlp")):
+            for n, layer in enumerate(model.model.layers):
+                for position in range(prompts.n_positions):
+                    handle = getattr(layer, part).register_forward_hook(scaling(position))
+                    expected = ld(row) - plain
+                    handle.remove()
+                    assert float(found[row, at, n, position]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_r2_has_its_closed_form_where_prompts_agree() -> None:
+    generator = np.random.default_rng(0)
+    groups, scores = np.repeat([0, 1, 2], 20), generator.random(60)
+    response = np.array([2.0, 5.0, 9.0])[groups] + 3 * scores
+    fit = cross_validated(1.0, np.stack([response] * 4), scores, groups)
+    centred = scores.reshape(3, 20) - scores.reshape(3, 20).mean(axis=1, keepdims=True)
+    between = 1 - 9 * (centred**2).sum() / ((response - response.mean()) ** 2).sum()
+    assert fit.r2 == pytest.approx(1)
+    assert fit.r2_site_layer == pytest.approx(between)
+    assert fit.gain == pytest.approx(1 - between)
+    assert np.mean(fit.gains) == pytest.approx(fit.gain)
+    one_group = cross_validated(1.0, np.stack([response] * 2), scores, np.zeros(60, dtype=int))
+    assert one_group.r2_site_layer == pytest.approx(0)
+    assert one_group.r2 == pytest.approx(np.corrcoef(scores, response)[0, 1] ** 2)
+
+
+def test_what_site_and_layer_say_already_is_no_gain_and_noise_is_less() -> None:
+    generator = np.random.default_rng(1)
+    groups = np.repeat([0, 1, 2, 3], 10)
+    response = generator.random((5, 40)) + groups
+    assert cross_validated(0.5, response, groups * 1.5, groups).gain == 0
+    gains = [cross_validated(0.5, response, generator.random(40), groups).gain for _ in range(200)]
+    assert np.mean(gains) < 0
+    nothing = cross_validated(0.5, np.zeros((3, 40)), generator.random(40), groups)
+    assert np.isnan([nothing.r2, nothing.gain, *nothing.gains]).all()
+
+
+def test_the_stage_counts_its_runs_in_every_cell_and_refuses_what_it_cannot_do(
+    prepared: Prepared,
+) -> None:
+    subject, task = prepared
+    scores = torch.randn(task.grid.shape, generator=torch.Generator().manual_seed(2))
+    counts, found = [], []
+    for _ in range(2):
+        before = subject.passes.forward
+        found.append(one_point_steering(subject, task, scores, OnePoint(prompts=2)))
+        counts.append(subject.passes.forward - before)
+    assert counts[0] == counts[1] > 0
+    assert found[0][0] == found[1][0]
+    change = found[0][1]["one_point.change"]
+    assert change.shape == (4, *task.grid.shape)
+    one = {**task.splits, "test": task.splits["test"].take([0])}
+    with pytest.raises(UserInputError, match="one_point: this task has one test prompt"):
+        one_point_steering(subject, replace(task, splits=one), scores, OnePoint())
+
+
+def test_it_is_off_unless_asked_for_and_stands_in_the_table(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    def ids(**changes: object) -> list[str]:
+        matrix = small_matrix(tiny_folder, methods=["grad_scalar"], **changes)
+        return [cell.id for cell in expand(matrix, lambda name: "d", lambda device: "cpu")]
+
+    assert set(ids()).isdisjoint(ids(one_point={}))
+    changes = {"methods": ["grad_scalar"], "smallest_k": False, "controls": {"draws": 2}}
+    outcome = run_matrix(small_matrix(tiny_folder, one_point={}, **changes), tmp_path / "run")
+    assert not outcome.failed
+    records = [outcome.store.record(name) for name in outcome.store.ids()]
+    measured = [record for record in records if record.one_point is not None]
+    assert {record.draw for record in records if record not in measured} == {1}
+    frame = table(load(outcome.store.directory))
+    assert len(frame) == 2 * len(measured)
+    for row in frame.to_dict("records"):
+        (record,) = [one.one_point for one in measured if one.method == row["method"]]
+        assert record is not None
+        (fit,) = [fit for fit in record.fits if fit.size == row["size"]]
+        assert row["gain"] == pytest.approx(fit.gain)
+        assert row["low"] <= row["gain"] <= row["high"]
