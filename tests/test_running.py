@@ -75,7 +75,7 @@ def said(folder: Path, scheduler: str) -> dict[str, str]:
 
 
 def test_every_command_does_what_the_page_says(folder: Path, said: dict[str, str]) -> None:
-    assert len(said) == len(set(COMMANDS)) == 17
+    assert len(said) == len(set(COMMANDS)) == 18
     assert "would run  4" in said["bench plan my.yaml"]
     assert "would run, about" in said["bench plan paper"]
     assert "4 cells to compute" in said["bench run my.yaml"]
@@ -83,6 +83,8 @@ def test_every_command_does_what_the_page_says(folder: Path, said: dict[str, str
     assert "provenance:" in said["bench show CELL --results results/my"]
     assert "the same bits" in said["bench reproduce CELL --results results/my"]
     assert "0 removed" in said["bench rm results/my --stale"]
+    export = "bench export-scores CELL --format mib -o scores.json"
+    assert "wrote scores.json: 3 nodes with a score" in said[export]
     assert "4 finished cells were taken over" in said["bench run other.yaml --reuse results/my"]
     for command in ("--workers 2", "--scheduler tcp://10.0.0.1:8786"):
         assert "4 of 4 done)" in said[f"bench run my.yaml {command}"]
