@@ -28,7 +28,7 @@ def main() -> None:
     """Raises AssertionError where something is not as it should be."""
     home = Path.cwd()
     clone = Path(__file__).resolve().parents[1]
-    assert clone not in Path(bench.__file__).resolve().parents, "the wheel is what is tried"
+    assert Path(bench.__file__).resolve().parents[1] != clone, "the wheel is what is tried"
     for name in ("tasks", "reports"):
         (home / name).mkdir(exist_ok=True)
         (home / name / "note.txt").write_text("mine")
