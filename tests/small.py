@@ -36,6 +36,7 @@ def small_matrix(folder: Path | str, **changes: object) -> Matrix:
             "prices": {"at": [0.3], "curve": False},
             "localisation": {"k": []},
             "agreement": {"resamples": 20},
+            "figures": ["leaderboard"],
             **changes,
         },
         "test",

@@ -10,11 +10,10 @@ from pandas import DataFrame
 from bench.store.circuit_record import Order
 from reports import style
 from reports.circuits import Circuits, circuits
-from reports.figures.marks import look_of, marker_of
+from reports.figures.curves import draw_curve
 from reports.figures.panels import Panel, Sheet, legend, sheet
 from reports.load import Results, of_pair
-from reports.palette import base_name
-from reports.text import number, shorten
+from reports.text import number
 from tasks.errors import UserInputError
 
 KINDS = ("with these nodes alone", "without these nodes")
@@ -98,18 +97,6 @@ def _frame(axes: Axes, title: str, drawn: Sheet, kind: int) -> None:
 def _draw(axes: Axes, results: Results, one: Circuits, kind: int, width: float) -> None:
     k = np.asarray(one.first.k)
     at = np.flatnonzero(k > 0)
-    x = k[at] / one.first.n_nodes
-    look = look_of(results, one.label)
-    name = shorten(one.label, int(9 * width / (2 if width > 5 else 1)))
-    dashes = {"random": ":", "shuffled": (0, (1, 1))}.get(base_name(one.label), "-")
-    axes.plot(
-        x,
-        one.mean_f(kind)[at],
-        label=style.drawable(f"{number(one.area('CPR'), 2)}  {name}"),
-        linestyle=dashes,
-        linewidth=1.3,
-        **marker_of(look, 3.8),
-    )
     low, high = one.interval_of_f(kind)
-    if np.isfinite(low[at]).all() and not one.control:
-        axes.fill_between(x, low[at], high[at], color=look.colour, alpha=0.12, linewidth=0)
+    x, values = k[at] / one.first.n_nodes, (one.mean_f(kind)[at], low[at], high[at])
+    draw_curve(axes, results, one, x, values, number(one.area("CPR"), 2), width)

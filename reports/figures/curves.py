@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from pandas import DataFrame, concat
 
 from bench.store.records import MAIN_PRICE
 from reports import style
+from reports.circuits import Circuits
 from reports.curves import Curve, Kind, control_draws, curves
 from reports.figures.marks import look_of, marker_of
 from reports.figures.panels import canvas_of, legend
@@ -220,14 +221,36 @@ def _axes(
 
 
 def _draw(axes: Axes, results: Results, one: Curve, x: ArrayLike, area: str, width: float) -> None:
+    low, high = np.transpose([one.interval_at(place) for place in range(len(one.x))])
+    draw_curve(axes, results, one, x, (one.mean, low, high), area, width)
+
+
+def draw_curve(
+    axes: Axes,
+    results: Results,
+    one: Curve | Circuits,
+    x: ArrayLike,
+    values: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
+    area: str,
+    width: float,
+) -> None:
+    """Draw a method's line in its own look, with a band of its interval unless it is a control.
+
+    Args:
+        axes: to draw on.
+        results: says the look.
+        one: whose line it is.
+        x: its places.
+        values: at each of them the mean, and the low and high end of its interval.
+        area: stands before the label.
+        width: of the figure, in inches.
+    """
+    y, low, high = values
     look = look_of(results, one.label)
     name = shorten(one.label, int(9 * width / (2 if width > 5 else 1)))
     dashes = {"random": ":", "shuffled": (0, (1, 1))}.get(base_name(one.label), "-")
     how = marker_of(look, 3.8)
-    axes.plot(
-        x, one.mean, label=style.drawable(f"{area}  {name}"), linestyle=dashes, linewidth=1.3, **how
-    )
-    low, high = np.transpose([one.interval_at(place) for place in range(len(one.x))])
+    axes.plot(x, y, label=style.drawable(f"{area}  {name}"), linestyle=dashes, linewidth=1.3, **how)
     if np.isfinite(low).all() and not one.control:
         axes.fill_between(x, low, high, color=look.colour, alpha=0.12, linewidth=0)
 

@@ -48,7 +48,7 @@ def test_run_shows_a_leaderboard_and_a_report_needs_only_the_results(
     page = results / "report" / "index.html"
     assert page.is_file()
     assert str(page) in shown.replace("\n", "")
-    assert list((results / "report" / "figures").glob("comparison-*.png"))
+    assert list((results / "report" / "figures").glob("leaderboard-*.png"))
 
     assert command(monkeypatch, "run", str(matrix_file)) == 0
     again = capsys.readouterr().out
