@@ -9,7 +9,7 @@ from methods.core.intervention import Intervention
 from methods.core.objective import effectiveness, faithfulness
 from methods.core.subject import SubjectModel
 
-FINE, AT_ONCE = 1.004, 4
+FINE, AT_ONCE = 1.004, 16
 """Of one strength to the next between the last that is affordable and the first that is not; how
 many of them a forward has."""
 SMALLEST, LARGEST = 0.01, 100.0
