@@ -92,6 +92,8 @@ def _cell(
         provenance=parts.places(origin),
         prompts=prompts,
         measured=measured,
+        sanity=record.sanity,
+        specificity=record.specificity,
     )
 
 

@@ -8,7 +8,7 @@ from pandas import DataFrame
 from reports.figures import FIGURES
 from reports.load import Results
 from reports.missing import grouped
-from reports.present import kind
+from reports.present import CHECKS, kind
 from reports.published.findings import findings
 from reports.published.summary import summary
 from reports.registry import Scope
@@ -77,8 +77,8 @@ def _about(results: Results, table: DataFrame, folder: str) -> str:
     ]
     return (
         f"{'; '.join(said)}. Self-reported: [`{DATA}`]({folder}/{DATA}) has E₀ and the price paid "
-        f"on every prompt, [`{TABLE}`]({folder}/{TABLE}) the tables below with all controls. What "
-        "the numbers mean is in the [README](../README.md#how-to-read-the-numbers)."
+        f"on every prompt, [`{TABLE}`]({folder}/{TABLE}) the tables below with all controls; what "
+        "the numbers mean is in [How to read the numbers](reading.md)."
     )
 
 
@@ -113,7 +113,9 @@ def _of_task(rows: DataFrame) -> str:
 
 
 def _shown(rows: DataFrame) -> DataFrame:
-    return DataFrame([_line(row) for row in rows.to_dict("records") if _in_table(row)])
+    lines = DataFrame([_line(row) for row in rows.to_dict("records") if _in_table(row)])
+    unmeasured = [title for title in CHECKS.values() if (lines[title] == MISSING).all()]
+    return lines.drop(columns=unmeasured)
 
 
 def _in_table(row: dict[str, Any]) -> bool:
@@ -136,6 +138,10 @@ def _line(row: dict[str, Any]) -> dict[str, str]:
         else f"{number(row['few_points'], 2)} {few}",
         "knows where?": _verdict(row, ("localises",)),
         "E₀ at β*": number(row["E_0_at_star"], 2),
+        **{
+            title: number(row[name], 3) if name.startswith("kl") else row[name] or MISSING
+            for name, title in CHECKS.items()
+        },
     }
 
 

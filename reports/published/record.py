@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from bench.store.json_values import PlainDict, strict_json
 from bench.store.records import StrictRecord
+from bench.store.sanity_record import SanityRecord, SpecificityRecord
 from tasks.errors import UserInputError
 
 FORMAT: Literal[1] = 1
@@ -38,6 +39,8 @@ ABOUT = {
     "paid": "-F (Eq. 7): divergence from the unsteered model, both signs, in nats; the mean of "
     "price, a number a prompt",
     "digits": "significant digits of numbers a prompt",
+    "sanity": "of a cell: how far its map is the same where weights or answers are other ones",
+    "specificity": "of a cell: what it does to prompts of other tasks and to a neutral text",
     "missing": "cells of the matrix that have no result, and why",
 }
 
@@ -75,6 +78,8 @@ class PublishedCell(StrictRecord):
     provenance: dict[str, int]
     prompts: int
     measured: list[Measured]
+    sanity: SanityRecord | None = None
+    specificity: SpecificityRecord | None = None
 
 
 class PublishedPrompt(StrictRecord):

@@ -14,6 +14,7 @@ COLUMNS = (
     *("price", "E_0", "E_0_low", "E_0_high", "paid", "E_0_unsteered", "share", "floor"),
     *("against_best", "against_controls"),
     *("few_points", "few_points_low", "few_points_high", "localises", "E_0_at_star"),
+    *("map_changes", "kl_elsewhere", "kl_neutral"),
 )
 
 
@@ -21,8 +22,8 @@ def summary(results: Results) -> DataFrame:
     """Return the leaderboard's columns that answer the two questions, best E_0 of a task first.
 
     `share` is the share of the unsteered E_0 that is made up for at `price`, `few_points` that of
-    the k strongest points alone, averaged over log k; low and high are 95 % over prompts. Only
-    methods and controls with a finished cell.
+    the k strongest points alone, averaged over log k; low and high are 95 % over prompts. The last
+    three are of checks (`reports.tables.checks`). Only methods and controls with a finished cell.
     """
     rows = []
     for model, task in results.pairs():

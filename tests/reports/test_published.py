@@ -24,6 +24,10 @@ from tasks.errors import UserInputError
 from tests.reports.conftest import HOSTILE
 from tests.small import small_matrix
 
+WORDS = (
+    *("model", "task", "method", "against_best", "against_controls", "localises"),
+    "map_changes",
+)
 DOCS = Path(__file__).parents[2] / "docs"
 COMMITTED = [file.parent for file in DOCS.glob("*/results.json")]
 
@@ -38,6 +42,8 @@ def run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         prices={"at": [0.3], "curve": True},
         localisation={"k": [1, 3]},
         retrained={"k": [2], "draws": 0, "steps": 2, "train": 2},
+        sanity={"depths": 1},
+        specificity={"prompts": 2, "windows": 2, "tasks": ["ioi", "ccc"]},
     )
     outcome = run_matrix(matrix, tmp_path_factory.mktemp("runs") / "run")
     assert not outcome.failed
@@ -60,7 +66,7 @@ def test_the_file_says_what_the_run_says(run: Path, published: Results) -> None:
     """Verdicts to the letter; numbers to the digits that are kept of every prompt."""
     ours, theirs = summary(published), summary(load(run))
     for name in ours.columns:
-        if name in ("model", "task", "method", "against_best", "against_controls", "localises"):
+        if name in WORDS:
             assert list(ours[name]) == list(theirs[name]), name
         else:
             same = [ours[name].astype(float), theirs[name].astype(float)]
@@ -73,6 +79,8 @@ def test_the_file_says_what_the_run_says(run: Path, published: Results) -> None:
 def test_the_page_is_what_the_file_gives(folder: Path, published: Results) -> None:
     assert_whole(folder, published)
     text = folder.with_suffix(".md").read_text("utf-8")
+    assert "map changes" in text
+    assert "KL neutral" in text
     assert "missing" not in text
     assert [line[:5] for line in text.splitlines() if line[:1].isdigit()] == [
         f"{place}. **" for place in range(1, 6)
