@@ -192,7 +192,8 @@ def _cells_of(
         parent, scores = _parent(method, known)
         settings = settings_of(matrix, identity, asked, method, stages, transfer, elsewhere, scores)
         name = cell_id(label, asked, method, settings)
-        known.setdefault(method.label, (name, scored_as(settings)))
+        if method.label not in known:  # draws share a label
+            known[method.label] = (name, scored_as(settings))
         varied = {
             f"{part}.{name}": settings[part][name]
             for part, grid in (("prompts", matrix.prompts), ("objective", matrix.objective))

