@@ -20,7 +20,7 @@ from methods import METHODS
 from methods.core.points import HEAD_SITES, Site
 from tasks.task import Task
 
-SECONDS_A_ROW: Mapping[tuple[str, str], float] = {(WEIGHTS_DIGEST, "cpu"): 0.018}
+SECONDS_A_ROW: Mapping[tuple[str, str], float] = {(WEIGHTS_DIGEST, "cpu"): 0.033}
 """By the model's digest and the kind of device, before any cell is done; on two cores."""
 BACKWARD, PATCHED = 1.4, 0.3
 """What a backward costs, and a forward that is resumed where it is patched, in rows."""
