@@ -14,7 +14,7 @@ from reports.payload import blocks
 from reports.pictures import Drawn
 from reports.write import ReportOptions, write_report
 from tests.reports.conftest import TRAINED, UNTRAINED, make_cell
-from tests.reports.page.steps import choose, shown
+from tests.reports.page.steps import choose, shown, wait_for
 
 LARGEST, SLOWEST = 20_000_000, 3.0
 """What the page of a run of 2,000 cells may weigh (bytes) and take to be of use (seconds)."""
@@ -65,6 +65,7 @@ def test_a_run_of_2000_cells_has_a_small_page_that_answers_at_once(
     browser.get("about:blank")
     start = time.perf_counter()
     browser.get(f"{index.as_uri()}#task=task7&method=dyn_scalar")
+    wait_for(browser, "document.readyState === 'complete'")
     assert len(browser.find_elements("css selector", "#maps svg")) == 2
     assert browser.find_element("id", "sweep-box").is_displayed()
     assert browser.find_element("id", "task").get_attribute("value") == "task7"
