@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.text import counted
 from reports.figures import FIGURES
 from reports.labels import group_cells
 from reports.load import Results, load, plain_name
@@ -25,6 +24,7 @@ from reports.tables.leaderboard import leaderboard
 from reports.text import visible
 from tasks.errors import UserInputError, nearest
 from tasks.registry import lookup
+from tasks.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

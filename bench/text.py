@@ -1,11 +1,6 @@
-"""Text for people: numbers of things, durations, and what may stand in a terminal."""
+"""Text for people: durations, and what may stand in a terminal."""
 
 import unicodedata
-
-
-def counted(number: int, one: str, many: str = "") -> str:
-    """`1 cell`, `2 cells`; of what has another plural than with an s, `many` is that."""
-    return f"{number} {one if number == 1 else many or f'{one}s'}"
 
 
 def in_words(seconds: float | None) -> str:

@@ -1,11 +1,6 @@
 """Settings of the documentation site; `tox -e docs` builds it."""
 
 from importlib.metadata import version as version_of
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
-
-from sphinx.application import Sphinx
-from sphinx.util.logging import getLogger
 
 project = "attribution-bench"
 author = "attribution-bench contributors"
@@ -28,25 +23,3 @@ napoleon_use_ivar = True
 
 linkcheck_timeout = 30
 linkcheck_retries = 2
-OUTSIDE = "https://aclanthology.org"
-
-
-def setup(app: Sphinx) -> None:
-    """Extends Sphinx's own checks."""
-    app.connect("builder-inited", leave_out_what_cannot_be_reached)
-
-
-def leave_out_what_cannot_be_reached(app: Sphinx) -> None:
-    """Has linkcheck try links to the outside only where there is a network, and say so.
-
-    Links and anchors within the site are checked by every build, whose warnings are errors.
-    """
-    if app.builder.name != "linkcheck":
-        return
-    try:
-        urlopen(Request(OUTSIDE, method="HEAD"), timeout=30)
-    except HTTPError:
-        pass  # it answered
-    except OSError as error:
-        app.config.linkcheck_ignore.append("https?://")
-        getLogger(__name__).info(f"no network ({error}): links to the outside are not checked")

@@ -65,7 +65,7 @@ def _patched_run(
         return ResumedRun(subject, grid, contrast)
     except CannotResumeError as error:
         logger.warning(
-            "activ_patch: %s cannot be resumed at a layer (%s); every patch runs through the "
+            "patches: %s cannot be resumed at a layer (%s); every patch runs through the "
             "whole model instead, which takes longer",
             subject.bridge.cfg.architecture,
             error,

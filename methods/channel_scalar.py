@@ -8,12 +8,10 @@ from typing import ClassVar
 import torch
 
 from methods.core.channel_scaling import ChannelScaling
-from methods.core.memory import require_memory
 from methods.core.points import ALL_SITES, PointGrid, Site
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 from methods.method import Attribution, Setting
-from methods.steer_vec import COPIES_WHILE_TRAINING
 from methods.trained import SparseMethod
 
 
@@ -47,17 +45,11 @@ class ChannelScalar(SparseMethod):
         Raises:
             NotEnoughMemoryError: if the scales and what Adam keeps of them do not fit.
         """
-        shape = (*grid.shape, max(grid.widths(subject.d_model)))
-        require_memory(
-            COPIES_WHILE_TRAINING * 4 * grid.n_points * shape[-1],
-            subject.device,
-            f"scales of {grid.n_points} points and width {shape[-1]} in training",
-            "fewer sites, layers or positions",
-        )
-        scaling = ChannelScaling(grid, self.initial(shape, setting)).to(subject.device)
+        start = self.initial_channels(subject, grid, setting, "scales")
+        scaling = ChannelScaling(grid, start).to(subject.device)
         trace = self.train(subject, scaling, prompts, setting)
         scales = scaling.vectors.detach()
-        own = torch.tensor(grid.widths(shape[-1]), device=scales.device)[:, None, None]
+        own = torch.tensor(grid.widths(scales.shape[-1]), device=scales.device)[:, None, None]
         return Attribution(
             scales.norm(dim=-1),
             intervention=scaling,

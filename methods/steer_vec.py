@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from methods.core.memory import require_memory
 from methods.core.points import ALL_SITES, PointGrid, Site
 from methods.core.prompts import Prompts
 from methods.core.steering_vectors import SteeringVectors
@@ -17,9 +16,6 @@ from methods.core.subject import SubjectModel
 from methods.core.training import PositiveFloat
 from methods.method import Attribution, Setting
 from methods.trained import SparseMethod
-
-COPIES_WHILE_TRAINING = 6
-"""Vectors before training, vectors, gradient, Adam's two moments, and room for one more."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +50,8 @@ class SteerVec(SparseMethod):
         Raises:
             NotEnoughMemoryError: if the vectors and what Adam keeps of them do not fit.
         """
-        shape = (*grid.shape, max(grid.widths(subject.d_model)))
-        require_memory(
-            COPIES_WHILE_TRAINING * 4 * grid.n_points * shape[-1],
-            subject.device,
-            f"steering vectors of {grid.n_points} points and width {shape[-1]} in training",
-            "fewer sites, layers or positions",
-        )
-        steering = SteeringVectors(grid, self.initial(shape, setting)).to(subject.device)
+        start = self.initial_channels(subject, grid, setting, "steering vectors")
+        steering = SteeringVectors(grid, start).to(subject.device)
         before = steering.vectors.detach().clone()
         trace = self.train(subject, steering, prompts, setting)
 

@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from methods.core.intervention import Intervention
+from methods.core.memory import require_memory
+from methods.core.points import PointGrid
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 from methods.core.training import (
@@ -20,6 +22,9 @@ from methods.core.training import (
     train,
 )
 from methods.method import Method, Setting
+
+COPIES_WHILE_TRAINING = 6
+"""Parameters before training, parameters, gradient, Adam's two moments, and room for one more."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,29 @@ class TrainedMethod(Method):
     def initial(self, shape: tuple[int, ...], setting: Setting) -> Float[Tensor, "*shape"]:
         """Parameters before training."""
         return initial(shape, self.initial_deviation, setting.seed)
+
+    def initial_channels(
+        self, subject: SubjectModel, grid: PointGrid, setting: Setting, what: str
+    ) -> Float[Tensor, "place layer position width"]:
+        """Parameters before training, one a channel of every point.
+
+        Args:
+            subject: the model.
+            grid: the points.
+            setting: of the fit.
+            what: what they are, as a message names them.
+
+        Raises:
+            NotEnoughMemoryError: if they and what Adam keeps of them do not fit.
+        """
+        width = max(grid.widths(subject.d_model))
+        require_memory(
+            COPIES_WHILE_TRAINING * 4 * grid.n_points * width,
+            subject.device,
+            f"{what} of {grid.n_points} points and width {width} in training",
+            "fewer sites, layers or positions",
+        )
+        return self.initial((*grid.shape, width), setting)
 
     def train(
         self, subject: SubjectModel, intervention: Intervention, prompts: Prompts, setting: Setting

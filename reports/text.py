@@ -24,11 +24,6 @@ _UNSEEN = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]|~#$])")
 
 
-def counted(n: int, one: str) -> str:
-    """Return `1 draw`, `2 draws`."""
-    return f"{n} {one}{'' if n == 1 else 's'}"
-
-
 def visible(text: str) -> str:
     """Return `text` with control, format and unassigned characters as `\\x1b`: harmless anywhere.
 

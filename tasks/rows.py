@@ -17,11 +17,11 @@ from typing import BinaryIO
 
 from tasks.benchmark_rows import is_benchmark_row, plain_row
 from tasks.errors import UserInputError, nearest
+from tasks.file_size import check_size
 from tasks.task import SPLITS, PromptPair
 
 REQUIRED = ("clean", "corrupted", "answer", "foil")
 OPTIONAL = ("split", "entity")
-MAX_FILE = 64 * 2**20
 MAX_LINE = 100_000
 """Bytes of a line."""
 MAX_TEXT = 20_000
@@ -50,13 +50,7 @@ def read_rows(path: Path, counterfactual: str | None = None) -> tuple[str, tuple
     the rows, and what would be right.
     """
     where = f'Task file "{path}"'
-    if not path.is_file():
-        raise UserInputError(f"{where}: there is no such file.")
-    if path.stat().st_size > MAX_FILE:
-        raise UserInputError(
-            f"{where} has {path.stat().st_size / 2**20:.0f} MiB; at most {MAX_FILE // 2**20} MiB "
-            "are read."
-        )
+    check_size(path, where)
     problems = _Problems()
     records = _csv_records if path.suffix.lower() in TABLES else _json_records
     try:

@@ -13,8 +13,9 @@ from bench.cli.options import CellArgument, ResultsOption
 from bench.cli.steer import model_of
 from bench.store.files import replace_file
 from bench.store.find_cell import find_cell
-from bench.text import counted, harmless
+from bench.text import harmless
 from tasks.errors import UserInputError
+from tasks.text import counted
 
 
 class Format(StrEnum):

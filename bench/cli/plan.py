@@ -13,7 +13,8 @@ from bench.cli.stored import print_survey
 from bench.cli.suite import load, outlook, planned, plans_of
 from bench.matrix.config import SMALL, Suite
 from bench.matrix.options import RunOptions
-from bench.text import counted, harmless, in_one_process
+from bench.text import harmless, in_one_process
+from tasks.text import counted
 
 if TYPE_CHECKING:
     from bench.execution.plan import Plan

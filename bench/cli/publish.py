@@ -13,8 +13,9 @@ from rich.console import Console
 
 from bench.cli.options import PluginOption
 from bench.cli.report import print_paths
-from bench.text import counted, harmless
+from bench.text import harmless
 from tasks.errors import UserInputError
+from tasks.text import counted
 
 if TYPE_CHECKING:
     from reports.published.record import Measured, Published, PublishedCell

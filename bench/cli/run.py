@@ -17,9 +17,10 @@ from bench.cli.suite import Ended, load, run_suite
 from bench.matrix.config import SMALL, Suite
 from bench.matrix.options import RunOptions
 from bench.matrix.schema import Matrix
-from bench.text import counted, harmless
+from bench.text import harmless
 from tasks.errors import UserInputError
 from tasks.registry import lookup
+from tasks.text import counted
 
 if TYPE_CHECKING:
     from bench.execution.run import Outcome

@@ -17,7 +17,8 @@ from bench.store.layout import is_busy, only_writer, owner_of
 from bench.store.records import CellRecord
 from bench.store.results import RunStore
 from bench.store.upkeep import CellStates, Survey, survey, tidy
-from bench.text import counted, harmless
+from bench.text import harmless
+from tasks.text import counted
 
 Results = Annotated[Path, typer.Argument(help="A results directory.")]
 

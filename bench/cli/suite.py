@@ -14,8 +14,9 @@ from bench.matrix.config import Suite, is_suite, load_config, load_suite, preset
 from bench.matrix.options import RunOptions
 from bench.matrix.schema import Matrix
 from bench.store.layout import RUN_FILE
-from bench.text import counted, harmless, in_words
+from bench.text import harmless, in_words
 from tasks.errors import UserInputError
+from tasks.text import counted
 
 if TYPE_CHECKING:
     from bench.execution.plan import Plan

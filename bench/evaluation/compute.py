@@ -35,7 +35,7 @@ from bench.matrix.stages import Circuit, OnePoint
 from bench.models.load import LoadedModel
 from bench.store.cells import Tensors as Tensors
 from bench.store.interventions import kind_of
-from bench.store.records import MAIN_PRICE, BetaRecord, CellRecord, PriceRecord, SelectedRow
+from bench.store.records import BetaRecord, CellRecord, PriceRecord, SelectedRow
 from methods import METHODS
 from methods.core.intervention import Intervention
 from methods.core.objective import Objective
@@ -84,13 +84,9 @@ def compute_cell(
     subject.passes = Passes()
     _check_sites(cell, task.grid)
     _check_lengths(cell, task.encoded.lengths)
-    method, trained = cell.method.method, type(cell.method.method).trained
+    trained = type(cell.method.method).trained
     setting = Setting(objective, cell.seed, parent_scores)
-    selected: list[SelectedRow] = []
-    if trained and cell.stages.select:
-        with clock("select"):
-            tried, price = cell.stages.select, cell.stages.main_price
-            method, setting, selected = select(method, subject, task, setting, tried, price)
+    method, setting, selected = _selected(cell, subject, task, setting, clock)
     with clock("fit"):
         fitted = _fit(method, subject, task, setting)
     fit_passes = Passes(subject.passes.forward, subject.passes.backward)
@@ -105,10 +101,10 @@ def compute_cell(
         results, tensors = _evaluate(cell, model, subject, task, fitted, objective, others)
     curves, of_curves = _curves(cell, subject, task, fitted, search, objective, clock)
     checks, of_checks = check_cell(
-        cell, model, subject, task, (method, setting), fitted.at_price, elsewhere, clock
+        cell, model, subject, task, (method, setting), fitted.steering(cell), elsewhere, clock
     )
     made = {"started": started.isoformat(timespec="seconds"), "seconds": clock.seconds}
-    made |= _counted(subject, fit_passes) | {"steps": fitted.attribution.steps}
+    made |= _costs(subject, fit_passes) | {"steps": fitted.attribution.steps}
     results["notes"] += not_measured_on(elsewhere)
     results |= {**curves, **checks, **_finding(cell, model, task, fitted)}
     found = {**identity(cell), **results, "selected": selected}
@@ -142,12 +138,11 @@ class _Fitted:
         """The score of every point."""
         return self.attribution.scores
 
-    @property
-    def at_price(self) -> tuple[Intervention, float]:
-        """What steers, and the strength at a price, else beta*, or 1 of what is trained."""
+    def steering(self, cell: PlannedCell) -> tuple[Intervention, float]:
+        """What steers, and how strongly: at the main price, else beta*, or 1 of what is trained."""
         at = {record.price: record.beta for record in self.prices}
         star = 1.0 if self.beta.star is None else self.beta.star
-        return self.intervention, at.get(MAIN_PRICE, next(iter(at.values()), star))
+        return self.intervention, at.get(cell.stages.main_price, star)
 
 
 def _evaluate(
@@ -253,6 +248,20 @@ def _finding(
     return {"finding": find(circuit, task.grid, prompts, fitted.scores, signed=signed)}
 
 
+def _selected(
+    cell: PlannedCell, subject: SubjectModel, task: PreparedTask, setting: Setting, clock: Clock
+) -> tuple[Method, Setting, list[SelectedRow]]:
+    """The method as it is fitted, and what was tried; as the cell has it where there is no choice.
+
+    Untrained methods have their strength tuned instead.
+    """
+    method, stages = cell.method.method, cell.stages
+    if not (type(method).trained and stages.select):
+        return method, setting, []
+    with clock("select"):
+        return select(method, subject, task, setting, stages.select, stages.main_price)
+
+
 def _fit(method: Method, subject: SubjectModel, task: PreparedTask, setting: Setting) -> _Fitted:
     """What the method found on train, and what is plugged into the model."""
     return _Fitted(*fit(method, subject, task.train.prompts, task.grid, setting))
@@ -265,7 +274,7 @@ def _tuned(fitted: _Fitted, subject: SubjectModel, train: Split, objective: Obje
     return replace(fitted, beta=beta, known=tuning.response, tuning=tuning)
 
 
-def _counted(subject: SubjectModel, fit: Passes) -> dict[str, Any]:
+def _costs(subject: SubjectModel, fit: Passes) -> dict[str, Any]:
     """Rows that went through the model, in all and for the fit, and the memory that was taken."""
     passes = {
         "forward_rows": subject.passes.forward,

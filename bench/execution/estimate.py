@@ -69,10 +69,11 @@ def estimated_rows(cells: Sequence[PlannedCell]) -> dict[str, float]:
     }
     return {
         cell.id: _evaluated(cell)
-        + _fitted_and_checked(
-            cell, layers[cell.model.name], lengths.get(cell.task.label, ANY_LENGTH)
-        )
+        + _fitted(cell, of_model, length, cell.prompts.train)
+        + _checked(cell, of_model, length)
         for cell in cells
+        for of_model in [layers[cell.model.name]]
+        for length in [lengths.get(cell.task.label, ANY_LENGTH)]
     }
 
 
@@ -109,20 +110,14 @@ def _priced(cell: PlannedCell) -> float:
     return rows + (CIRCUITS + 2 * stages.circuit.draws) * test if stages.circuit else rows
 
 
-def _fitted_and_checked(
-    cell: PlannedCell, layers: tuple[int, int], length: tuple[int, int]
-) -> float:
-    """The rows of the method itself, and of its checks."""
-    train = cell.prompts.train
-    rows, sanity, specificity = (
-        _fitted(cell, layers, length, train),
-        cell.stages.sanity,
-        cell.stages.specificity,
-    )
-    if sanity:
+def _checked(cell: PlannedCell, layers: tuple[int, int], length: tuple[int, int]) -> float:
+    """The rows of further fits, of prompts elsewhere, and of single points."""
+    rows = 0.0
+    if sanity := cell.stages.sanity:
         maps = 2 if cell.method.method.trained else 2 + sanity.depths
-        rows += maps * _fitted(cell, layers, length, min(sanity.prompts, train), sanity.positions)
-    if specificity:
+        prompts = min(sanity.prompts, cell.prompts.train)
+        rows += maps * _fitted(cell, layers, length, prompts, sanity.positions)
+    if specificity := cell.stages.specificity:
         prompts = min(specificity.prompts, cell.prompts.test) * (1 + len(cell.elsewhere))
         rows += 2 * prompts + 3 * specificity.windows
     if one := cell.stages.one_point:
@@ -170,7 +165,7 @@ def _points(
 ) -> int:
     """The points of a cell's grid, on prompts of so many words, at no more positions than that."""
     chosen = cell.settings["positions"]
-    positions = length if chosen == "all" else 1 if chosen == "last" else len(chosen)
+    positions = {"all": length, "every": length, "last": 1}.get(str(chosen), len(chosen))
     positions = min(positions, at_most or positions)
     sites = [layers[1] if Site(site) in HEAD_SITES else 1 for site in cell.settings["sites"]]
     return sum(sites) * layers[0] * positions

@@ -13,7 +13,8 @@ from bench.execution.cell_runner import Watcher
 from bench.execution.estimate import estimated_rows
 from bench.matrix.cells import PlannedCell
 from bench.store.records import CellRecord
-from bench.text import counted, harmless, in_words
+from bench.text import harmless, in_words
+from tasks.text import counted
 
 
 class CellCounts:

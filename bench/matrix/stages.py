@@ -151,8 +151,8 @@ class Stages(NamedTuple):
     verdicts_alone: bool = False
     """Whether neither beta = 1 nor beta* are measured, nor how many parameters count."""
     select: Sequence[Candidate] = ()
-    one_point: OnePoint | None = None
     """Settings that a trained method is tried with."""
+    one_point: OnePoint | None = None
 
     @property
     def main_price(self) -> float:

@@ -104,3 +104,8 @@ class SpecificityRecord(_Record):
     def of(self, kind: str) -> list[SpecificityRow]:
         """The rows of a kind."""
         return [row for row in self.rows if row.kind == kind]
+
+    def mean(self, name: Literal["ld_change", "kl"], kind: str) -> float | None:
+        """A column's mean over the rows of a kind, each counting alike; None without any."""
+        values = [float(getattr(row, name)) for row in self.of(kind)]
+        return sum(values) / len(values) if values else None

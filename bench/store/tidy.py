@@ -209,10 +209,8 @@ def _checks(record: CellRecord) -> dict[str, Any]:
             found["sanity_answers_rho"] = row.rho
     if record.specificity is not None:
         for name, kind in (("elsewhere", "task"), ("neutral", "neutral")):
-            rows = record.specificity.of(kind)
-            if rows:
-                found[f"ld_change_{name}"] = sum(row.ld_change for row in rows) / len(rows)
-                found[f"kl_{name}"] = sum(row.kl for row in rows) / len(rows)
+            found[f"ld_change_{name}"] = record.specificity.mean("ld_change", kind)
+            found[f"kl_{name}"] = record.specificity.mean("kl", kind)
     return found
 
 

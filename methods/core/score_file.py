@@ -28,9 +28,8 @@ import torch
 
 from methods.core.points import Place, Site
 from tasks.errors import UserInputError, shown
+from tasks.file_size import check_size
 
-MAX_FILE = 64 * 2**20
-"""Bytes of a score file; GPT-2's with all its edges has 3 MB."""
 MAX_LAYERS = MAX_HEADS = 4096
 NODE = re.compile(r"a(?P<layer>\d{1,4})\.h(?P<head>\d{1,4})|m(?P<mlp>\d{1,4})", re.ASCII)
 WITHOUT_SCORE = ("input", "logits")
@@ -84,13 +83,7 @@ def read_score_file(path: Path) -> NodeScores:
             and where.
     """
     where = f'Score file "{path}"'
-    if not path.is_file():
-        raise UserInputError(f"{where}: there is no such file.")
-    if path.stat().st_size > MAX_FILE:
-        raise UserInputError(
-            f"{where} has {path.stat().st_size / 2**20:.0f} MiB; at most {MAX_FILE // 2**20} MiB "
-            "are read."
-        )
+    check_size(path, where)
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

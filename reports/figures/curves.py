@@ -24,8 +24,9 @@ from reports.floor import floor_of
 from reports.load import Results, of_pair
 from reports.outcomes import main_split
 from reports.palette import base_name
-from reports.text import MINUS, counted, number, shorten
+from reports.text import MINUS, number, shorten
 from tasks.errors import UserInputError
+from tasks.text import counted
 
 WIDTH, PLOT = 5.5, 2.5
 CLIP = 2.5

@@ -115,12 +115,10 @@ def of_leaderboard(records: Sequence[CellRecord]) -> dict[str, Any]:
         float(np.mean([getattr(row, name) for row in deepest])) if deepest else None
         for name in ("rho", "size_rho")
     )
-    stored = [one.specificity for one in records if one.specificity]
-    return {
-        "map_changes": None if rho is None or size_rho is None else map_changes(rho, size_rho),
-        **{
-            f"kl_{name}": float(np.mean(values)) if values else None
-            for name, kind in (("elsewhere", "task"), ("neutral", "neutral"))
-            for values in [[row.kl for one in stored for row in one.of(kind)]]
-        },
-    }
+    found: dict[str, Any] = {}
+    for name, kind in (("elsewhere", "task"), ("neutral", "neutral")):
+        means = [one.specificity.mean("kl", kind) for one in records if one.specificity]
+        known = [mean for mean in means if mean is not None]
+        found[f"kl_{name}"] = float(np.mean(known)) if known else None
+    changes = None if rho is None or size_rho is None else map_changes(rho, size_rho)
+    return {"map_changes": changes, **found}

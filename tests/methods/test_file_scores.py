@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.conformance.small import grid_on, tiny_prompts, tiny_subject
-from methods.core import score_file as module
 from methods.core.objective import Objective
 from methods.core.score_file import read_score_file, score_file
 from methods.file_scores import FileScores
@@ -130,7 +129,7 @@ def test_a_pt_file_with_code_in_it_is_not_run(
 def test_a_file_that_is_too_large_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_FILE", 10)
+    monkeypatch.setattr("tasks.file_size.MAX_FILE", 10)
     with pytest.raises(UserInputError, match="at most 0 MiB are read"):
         FileScores(written(tmp_path, score_file(CFG, SCORES)))
     with pytest.raises(UserInputError, match="there is no such file"):

@@ -12,8 +12,8 @@ from bench.execution.run import Outcome, run_matrix
 from bench.matrix.options import RunOptions
 from bench.store.records import CellError
 from bench.store.results import RunStore
-from bench.text import counted
 from methods.controls import Random
+from tasks.text import counted
 from tests.bench.cli.test_cli import command
 from tests.bench.store.test_results import failed
 from tests.small import small_matrix

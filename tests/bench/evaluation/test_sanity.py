@@ -19,6 +19,7 @@ from bench.models.load import load_model
 from bench.store.records import content_of
 from bench.store.sanity_record import SanityRecord, SanityRow
 from methods.activ_patch import ActivPatch
+from methods.activ_scalar import ActivScalar
 from methods.controls import points_that_could_matter
 from methods.core.objective import Objective
 from methods.core.points import PointGrid
@@ -109,6 +110,18 @@ def test_a_map_that_looks_at_no_weights_does_not_change(prepared: Prepared) -> N
     for row in blind.rows:
         assert (row.rho, row.size_rho, row.size) == pytest.approx((1, 1, 1))
         assert row.shared == 1
+
+
+def test_what_was_trained_is_fitted_to_other_answers_alone(prepared: Prepared) -> None:
+    subject, task = prepared
+    method, setting = ActivScalar(epochs=2), Sanity(prompts=2, trained=True)
+    record, tensors = check_sanity(method, subject, task, setting, AROUND)
+    assert [row.what for row in record.rows] == ["answers"]
+    asked = other_answers(task.train.prompts, 2)
+    assert asked is not None
+    expected = method.fit(subject, asked, task.grid, AROUND).scores
+    np.testing.assert_array_equal(tensors["sanity.maps"][1], expected.numpy())
+    assert not np.array_equal(*tensors["sanity.maps"])
 
 
 @pytest.mark.parametrize(
