@@ -1,5 +1,6 @@
 """What a method does at every k or price of a stored curve, prompt by prompt."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,10 +58,7 @@ class Curve:
     @property
     def area_per_prompt(self) -> Values:
         """(prompt,): E_0 averaged over log x (trapezoids)."""
-        if len(self.x) == 1:
-            return self.e_0[:, 0]
-        log_x = np.log(self.x)
-        return np.asarray(np.trapezoid(self.e_0, log_x, axis=1) / (log_x[-1] - log_x[0]))
+        return averaged_over_log(self.x, self.e_0)
 
     @property
     def area(self) -> float:
@@ -79,6 +77,14 @@ class Curve:
     def interval_at(self, place: int) -> tuple[float, float]:
         """95 % over prompts of E_0 at one x."""
         return interval(self.e_0[:, place], self.weights)
+
+
+def averaged_over_log(x: Sequence[float], values: Values) -> Values:
+    """Return the means of `values` (..., x) over log x, by trapezoids: (...)."""
+    if len(x) == 1:
+        return values[..., 0]
+    log_x = np.log(x)
+    return np.asarray(np.trapezoid(values, log_x, axis=-1) / (log_x[-1] - log_x[0]))
 
 
 @once

@@ -28,15 +28,19 @@ SELF_REPORTED = "self-reported: no cell was computed again (--recompute 3 does)"
 def publish(
     results: Annotated[Path, typer.Argument(help="A results directory.")],
     folder: Annotated[Path, typer.Argument(help="Where to, such as docs/results.")],
+    circuits: Annotated[
+        Path | None,
+        typer.Option(help="A run of `truth` too: does finding a circuit go with steering?"),
+    ] = None,
 ) -> None:
     """Writes a run's results as small files, with a page of what was found.
 
     results.json (E_0 and the price on every test prompt), leaderboard.csv and pictures into FOLDER,
-    and the page beside it as FOLDER.md.
+    and the page beside it as FOLDER.md. With --circuits, circuits.json and a section of their own.
     """
     from reports.published.write import publish as write
 
-    print_paths(Console(), {"page": write(results, folder)})
+    print_paths(Console(), {"page": write(results, folder, circuits)})
 
 
 def verify(

@@ -94,6 +94,7 @@ def _cell(
         measured=measured,
         sanity=record.sanity,
         specificity=record.specificity,
+        finding=[one.model_copy(update={"points": []}) for one in record.finding],
     )
 
 

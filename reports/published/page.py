@@ -6,17 +6,21 @@ from typing import Any
 from pandas import DataFrame
 
 from reports.figures import FIGURES
+from reports.finding import MEASURES, headline
 from reports.load import Results
 from reports.missing import grouped
 from reports.present import CHECKS, kind
 from reports.published.findings import findings
 from reports.published.summary import summary
 from reports.registry import Scope
+from reports.tables.finding import steering
 from reports.text import MISSING, interval, markdown, number, visible
 from reports.write import file_names, stem_of
 from tasks.errors import UserInputError
 
 DATA, TABLE = "results.json", "leaderboard.csv"
+CIRCUITS, FINDING = "circuits.json", "finding"
+"""Results on models whose circuit is known, and the picture of them."""
 MARK = (
     "<!-- Made by `python -m bench publish` from results.json beside it; not written by hand. -->"
 )
@@ -24,12 +28,13 @@ PICTURES = ("price", "localisation", "retrained")
 """Figures of every task."""
 
 
-def page_of(results: Results, folder: str) -> str:
+def page_of(results: Results, folder: str, circuits: Results | None = None) -> str:
     """Return the page.
 
     Args:
         results: what `load_published` gives.
         folder: where the files and pictures are, as the page has to call it.
+        circuits: the same of a run on models whose circuit is known; the page gets a section then.
     """
     table = summary(results)
     parts = [
@@ -45,6 +50,8 @@ def page_of(results: Results, folder: str) -> str:
             stem = f"{name}-{stem_of({'model': model, 'task': task}, file_names(results.pairs()))}"
             if stem in drawn:
                 parts.append(f"![{FIGURES[name].summary}]({folder}/{stem}.png)")
+    if circuits is not None:
+        parts += _known_circuits(circuits, folder)
     return "\n\n".join([*parts, _check(folder)]) + "\n"
 
 
@@ -63,22 +70,28 @@ def pictures(results: Results) -> list[tuple[str, str, Scope]]:
 
 
 def _about(results: Results, table: DataFrame, folder: str) -> str:
-    records = results.records
-    prompts = sorted({row.n_prompts for record in records for row in record.metrics})
     draws = table[table["method"] == "random"]["n_cells"]
-    versions = {str(one.provenance.get("versions", {}).get("attribution-bench")) for one in records}
-    commits = {str((one.provenance.get("git") or {}).get("commit"))[:10] for one in records}
     said = [
         f"{_and(table['model'])}; tasks {_and(table['task'])}",
-        f"{'/'.join(map(str, prompts))} test prompts a task",
-        f"{len(records)} cells",
+        _cells_of(results),
         *([f"{'/'.join(map(str, sorted(set(draws))))} draws of `random`"] if len(draws) else []),
-        f"attribution-bench {', '.join(sorted(versions))} at commit {', '.join(sorted(commits))}",
     ]
     return (
         f"{'; '.join(said)}. Self-reported: [`{DATA}`]({folder}/{DATA}) has E₀ and the price paid "
         f"on every prompt, [`{TABLE}`]({folder}/{TABLE}) the tables below with all controls; what "
         "the numbers mean is in [How to read the numbers](reading.md)."
+    )
+
+
+def _cells_of(results: Results) -> str:
+    """How many cells on how many prompts, and what computed them."""
+    records = results.records
+    prompts = sorted({row.n_prompts for record in records for row in record.metrics})
+    versions = {str(one.provenance.get("versions", {}).get("attribution-bench")) for one in records}
+    commits = {str((one.provenance.get("git") or {}).get("commit"))[:10] for one in records}
+    return (
+        f"{'/'.join(map(str, prompts))} test prompts a task; {len(records)} cells; "
+        f"attribution-bench {', '.join(sorted(versions))} at commit {', '.join(sorted(commits))}"
     )
 
 
@@ -148,6 +161,30 @@ def _line(row: dict[str, Any]) -> dict[str, str]:
 def _verdict(row: dict[str, Any], names: Sequence[str]) -> str:
     said = dict.fromkeys(row[name] for name in names if row[name])
     return "; ".join(said) or MISSING
+
+
+def _known_circuits(circuits: Results, folder: str) -> list[str]:
+    """Whether finding a circuit that is known goes with steering, over methods."""
+    said = "; ".join([_cells_of(circuits), *filter(None, [headline(circuits)])])
+    table = steering(circuits)
+    rows = DataFrame(
+        {
+            "over methods, within a model and task": table["measure"].map(MEASURES),
+            "rank correlation with AUROC": [
+                f"{number(row['rho'], 2)} {interval(row['low'], row['high'], 2)}"
+                for row in table.to_dict("records")
+            ],
+            "models and tasks": table["n_blocks"].map(str),
+        }
+    )
+    return [
+        "## Does finding a circuit go with steering?",
+        f"{said}. [`{CIRCUITS}`]({folder}/{CIRCUITS}) has the numbers, and [Known "
+        "circuits](truth.md) what they mean: the AUROC of a method's scores for the points of a "
+        "circuit that was planted, against what the same scores steer.",
+        markdown(rows),
+        f"![{FIGURES[FINDING].summary}]({folder}/{FINDING}.png)",
+    ]
 
 
 def _check(folder: str) -> str:

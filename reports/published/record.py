@@ -8,10 +8,10 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from bench.store.json_values import PlainDict, strict_json
-from bench.store.records import StrictRecord
+from bench.store.records import FindingRecord, StrictRecord
 from bench.store.sanity_record import SanityRecord, SpecificityRecord
 from tasks.errors import UserInputError
 
@@ -41,6 +41,7 @@ ABOUT = {
     "digits": "significant digits of numbers a prompt",
     "sanity": "of a cell: how far its map is the same where weights or answers are other ones",
     "specificity": "of a cell: what it does to prompts of other tasks and to a neutral text",
+    "finding": "of a cell on a model whose circuit is known: how scores rank the circuit's points",
     "missing": "cells of the matrix that have no result, and why",
 }
 
@@ -80,6 +81,7 @@ class PublishedCell(StrictRecord):
     measured: list[Measured]
     sanity: SanityRecord | None = None
     specificity: SpecificityRecord | None = None
+    finding: list[FindingRecord] = Field(default_factory=list)
 
 
 class PublishedPrompt(StrictRecord):

@@ -12,6 +12,7 @@ from bench.agreement.table import COLUMNS
 from bench.store.cells import Tensors
 from bench.store.records import MAIN_PRICE, CellRecord, MetricRow
 from bench.store.results import RunStore
+from reports.curves import averaged_over_log
 from reports.load import Results, labels_of
 from reports.missing import Missing
 from reports.published.record import Measured, PromptSet, Published, PublishedCell, read
@@ -83,7 +84,7 @@ def record_of(published: Published, cell: PublishedCell) -> CellRecord:
             if row.of == "retrained"
         ],
     }
-    return CellRecord.model_validate(fields | _curves(cell, prompts.split))
+    return CellRecord.model_validate(fields | _curves(cell, prompts))
 
 
 def _metrics(row: Measured, prompts: PromptSet) -> dict[str, Any]:
@@ -97,14 +98,16 @@ def _metrics(row: Measured, prompts: PromptSet) -> dict[str, Any]:
     }
 
 
-def _curves(cell: PublishedCell, split: str) -> dict[str, Any]:
+def _curves(cell: PublishedCell, prompts: PromptSet) -> dict[str, Any]:
     """The records of the price curve and of localisation, where there are any."""
     found: dict[str, Any] = {}
-    for kind, x in (("price_curve", "nats"), ("localisation", "k")):
+    for kind, x, field in (("price_curve", "price", "nats"), ("localisation", "k", "k")):
         if rows := [row for row in cell.measured if row.of == kind]:
-            names = {"price" if x == "nats" else x: x, "beta": "beta", "E_0": "E_0", "paid": "paid"}
+            names = {x: field, "beta": "beta", "E_0": "E_0", "paid": "paid"}
             columns = {to: [getattr(row, name) for row in rows] for to, name in names.items()}
-            found[kind] = {"split": split, "area": UNKNOWN, **columns}
+            share = 1 - np.array(columns["E_0"]) / (prompts.E_0_unsteered or UNKNOWN)
+            area = float(averaged_over_log(columns[x], share))
+            found[kind] = {"split": prompts.split, "area": area, **columns}
             if kind == "price_curve":
                 found[kind]["reached"] = [row.reached for row in rows]
             else:

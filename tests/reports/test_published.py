@@ -15,11 +15,12 @@ from reports.load import Results, load
 from reports.missing import NOT_COMPUTED, Missing
 from reports.published.cells import published_of
 from reports.published.check import problems
-from reports.published.page import DATA, TABLE, page_of, pictures
+from reports.published.page import CIRCUITS, DATA, FINDING, TABLE, page_of, pictures
 from reports.published.record import MOST_BYTES, Published, parse, read, text_of
 from reports.published.results import load_published, results_of
 from reports.published.summary import summary
-from reports.published.write import publish
+from reports.published.write import circuits_in, publish
+from reports.tables.finding import steering
 from tasks.errors import UserInputError
 from tests.reports.conftest import HOSTILE
 from tests.small import small_matrix
@@ -76,8 +77,8 @@ def test_the_file_says_what_the_run_says(run: Path, published: Results) -> None:
         np.testing.assert_allclose(one["E_0"], other["E_0"], rtol=2e-4, atol=1e-4)
 
 
-def test_the_page_is_what_the_file_gives(folder: Path, published: Results) -> None:
-    assert_whole(folder, published)
+def test_the_page_is_what_the_file_gives(folder: Path) -> None:
+    assert_whole(folder)
     text = folder.with_suffix(".md").read_text("utf-8")
     assert "map changes" in text
     assert "KL neutral" in text
@@ -89,16 +90,49 @@ def test_the_page_is_what_the_file_gives(folder: Path, published: Results) -> No
 
 @pytest.mark.parametrize("committed", COMMITTED, ids=lambda folder: folder.name)
 def test_published_pages_are_what_their_files_give(committed: Path) -> None:
-    assert_whole(committed, load_published(committed / DATA))
-    assert not problems(read(committed / DATA))
+    assert_whole(committed)
+    for file in committed.glob("*.json"):
+        assert not problems(read(file)), file
 
 
-def assert_whole(folder: Path, results: Results) -> None:
-    """The page, its table and pictures are those of the file; it is small and has nothing wrong."""
-    assert folder.with_suffix(".md").read_text("utf-8") == page_of(results, folder.name)
+def assert_whole(folder: Path) -> None:
+    """The page, its table and pictures are those of the files, which are small."""
+    results, circuits = load_published(folder / DATA), circuits_in(folder)
+    assert folder.with_suffix(".md").read_text("utf-8") == page_of(results, folder.name, circuits)
     stems = {stem for stem, *_ in pictures(results)}
-    assert {file.stem for file in folder.glob("*.png")} == stems
-    assert sum((folder / name).stat().st_size for name in (DATA, TABLE)) <= MOST_BYTES
+    assert {file.stem for file in folder.glob("*.png")} == stems | (
+        {FINDING} if circuits else set()
+    )
+    files = [*folder.glob("*.json"), folder / TABLE]
+    assert sum(file.stat().st_size for file in files) <= MOST_BYTES
+
+
+def test_finding_known_circuits_is_a_section_of_its_own(run: Path, tmp_path: Path) -> None:
+    """Its numbers are those of the run on planted models, and go with the next publication."""
+    truth = tmp_path / "truth"
+    matrix = small_matrix(
+        "planted-backup-0",
+        tasks=["planted"],
+        methods=["attr_patch", "grad_scalar", "dla", "direct_effect"],
+        controls={"draws": 0, "shuffles": 0},
+        prompts={"train": 2, "test": 3, "shifted": 0},
+        localisation={"k": [1, 4]},
+    )
+    assert not run_matrix(matrix, truth).failed
+    folder = tmp_path / "results"
+    with pytest.raises(UserInputError, match="nothing was published"):
+        publish(run, folder, circuits=run)
+    assert not folder.exists()
+    publish(run, folder, circuits=truth)
+    assert_whole(folder)
+    columns = ["rho", "low", "high"]
+    ours, theirs = (steering(one) for one in (load_published(folder / CIRCUITS), load(truth)))
+    assert list(ours["measure"]) == list(theirs["measure"]) == ["steering", "localisation"]
+    np.testing.assert_allclose(ours[columns].astype(float), theirs[columns].astype(float))
+    assert not problems(read(folder / CIRCUITS))
+    publish(run, folder)
+    assert_whole(folder)
+    assert not (folder / CIRCUITS).exists()
 
 
 def test_whatever_a_run_holds_the_page_is_what_its_file_gives(
@@ -106,7 +140,7 @@ def test_whatever_a_run_holds_the_page_is_what_its_file_gives(
 ) -> None:
     """Two tasks, failed cells, undefined numbers, no price, and strings that would act."""
     text = publish(run_directory, tmp_path / "results").read_text("utf-8")
-    assert_whole(tmp_path / "results", load_published(tmp_path / "results" / DATA))
+    assert_whole(tmp_path / "results")
     found = problems(read(tmp_path / "results" / DATA))
     assert found, "this run has an E_0 above 0, which is no mean of any prompts"
     assert all(one.startswith("hostile-steer_vec") and "is 0.00833676" in one for one in found)
