@@ -1,6 +1,7 @@
 """The size of files from anybody, which is checked before they are read."""
 
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 
 from tasks.errors import UserInputError
 
@@ -9,10 +10,20 @@ MAX_FILE = 64 * 2**20
 
 
 def check_size(path: Path, where: str) -> None:
-    """Raise UserInputError for a file that is not there or too large; `where` leads its message."""
-    if not path.is_file():
-        raise UserInputError(f"{where}: there is no such file.")
-    size = path.stat().st_size
+    """Raise UserInputError for what is no file that can be read, or is too large.
+
+    `where` leads the message.
+    """
+    try:
+        found = path.stat()
+    except (FileNotFoundError, ValueError):  # a path may hold what no name can
+        raise UserInputError(f"{where}: there is no such file.") from None
+    except OSError as error:
+        raise UserInputError(f"{where} cannot be read: {error.strerror}.") from None
+    if not S_ISREG(found.st_mode):
+        what = "a directory" if S_ISDIR(found.st_mode) else "no ordinary file"
+        raise UserInputError(f"{where}: that is {what}; a file is needed.")
+    size = found.st_size
     if size > MAX_FILE:
         raise UserInputError(
             f"{where} has {size / 2**20:.0f} MiB; at most {MAX_FILE // 2**20} MiB are read."

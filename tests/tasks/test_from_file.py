@@ -170,7 +170,7 @@ def test_bad_rows_are_all_named_up_to_a_limit(tmp_path: Path) -> None:
             b'{"clean": "e", "corrupted": "b", "answer": " c", "foil": " d"}',
             "row 2 (line 2) has no split, as others have",
         ),
-        (b"[" * 90_000, "row 1 (line 1) is not JSON: it is nested too deeply"),
+        (b'{"a":' * 18_000, "row 1 (line 1) is not JSON: it is nested too deeply"),
         (b'{"clean": "a", "clean": "b"}', 'row 1 (line 1) has the column "clean" twice'),
         (
             b'{"clean": "\\ud800", "corrupted": "b", "answer": " c", "foil": " d"}',
@@ -205,7 +205,10 @@ def test_what_is_no_jsonl_is_an_error(tmp_path: Path, text: bytes, message: str)
             "clean,corrupted,answer,foil\na,b, c\na,b, c, d, e",
             "row 1 (line 2) has 3 values for 4 columns; row 2 (line 3) has 5",
         ),
-        ('clean,corrupted,answer,foil\n"a,b, c, d', "is not CSV: unexpected end of data"),
+        (
+            'clean,corrupted,answer,foil\n"a,b, c, d',
+            "the row that begins in line 2 is not CSV (a quote is never closed)",
+        ),
         ("clean,corrupted,answer,foil,notes\na,b, c, d,e", 'has a column "notes"'),
     ],
 )
@@ -216,7 +219,9 @@ def test_what_is_no_csv_is_an_error(tmp_path: Path, text: str, message: str) -> 
 
 def test_what_is_no_file_is_an_error(tmp_path: Path) -> None:
     assert "there is no such file" in error_of(tmp_path / "none.jsonl")
-    assert "there is no such file" in error_of("/dev/zero")
+    assert "that is no ordinary file" in error_of("/dev/zero")
+    assert "that is a directory" in error_of(tmp_path)
+    assert "cannot be read: File name too long" in error_of("a" * 5000)
     with pytest.raises(UserInputError, match=r"\.jsonl.: there is no such file"):
         build_task(str(tmp_path / "none.jsonl"), {})
     with pytest.raises(UserInputError, match='the setting "path" is required'):

@@ -1,5 +1,8 @@
 """Files of other people: what is unambiguous is read, the rest named with row and code point."""
 
+import gzip
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -29,7 +32,9 @@ def test_tables_of_every_kind_are_the_same_rows(tmp_path: Path) -> None:
         assert pairs_of(tmp_path, "\ufeff" + end.join(lines) + end) == EXPECTED
         again = [HEADER, ROW, "\ufeff" + HEADER.replace(",", ", "), OTHER]
         assert pairs_of(tmp_path, end.join(again)) == EXPECTED
-        for divider in ";\t":
+        spread = ["", HEADER.replace(",", '","').join('""'), ROW, ",,,", OTHER, ", ,,"]
+        assert pairs_of(tmp_path, end.join(spread)) == EXPECTED
+        for divider in ";\t|":
             text = end.join(lines).replace(",", divider)
             assert pairs_of(tmp_path, text) == EXPECTED
             assert pairs_of(tmp_path, f"sep={divider}{end}{text}") == EXPECTED
@@ -65,8 +70,22 @@ def test_lines_of_json_may_end_in_any_way_too(tmp_path: Path) -> None:
         ("foil,clean,corrupted,answer", "names the columns again, in another order"),
         ("It is red or,It is blue or,red, blue", 'no space between clean and answer; write " red"'),
         ("It is red or ,It is blue or , red, blue", "a space at the end of clean, which belongs"),
+        (
+            "It is\u3164red or,It is blue or, red, blue",
+            "U+3164 in clean (place 6), which is HANGUL",
+        ),
+        ("It is \u2800 or,It is blue or, red, blue", "BRAILLE PATTERN BLANK and is not seen"),
+        (
+            "It is,It was, caf\u00e9, cafe\u0301",
+            "as answer and as foil, its accents written in two",
+        ),
+        ('It is, "It was", red, blue', 'between delimiter and quotes ( "It was")'),
+        ('It is, "It, was", red, blue', 'between delimiter and quotes ( "It)'),
         ("It is red or ,It is blue or ,red,blue", 'the answer; write " red"'),
-        ("It is red or,It is blue or, red, blue ", 'has a space behind the foil; write " blue"'),
+        (
+            "It is red or,It is blue or, red, blue ",
+            'has white space behind the foil; write " blue"',
+        ),
     ],
 )
 def test_what_nobody_sees_is_named(tmp_path: Path, row: str, named: str) -> None:
@@ -91,6 +110,58 @@ def test_what_nobody_sees_is_named(tmp_path: Path, row: str, named: str) -> None
 )
 def test_what_has_no_space_there_in_its_script_is_taken(tmp_path: Path, row: str) -> None:
     assert len(pairs_of(tmp_path, f"{HEADER}\n{row}\n")) == 1
+
+
+WHOLE = '[{"clean": "a", "corrupted": "b", "answer": " c", "foil": " d"}]'
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (HEADER.encode("utf-16-le"), "UTF-16; save it as UTF-8"),
+        (HEADER.encode("utf-32"), "UTF-16; save it as UTF-8"),
+        (gzip.compress(HEADER.encode()), "compressed; unpack it first"),
+        (b"PK\x03\x04\x14\x00", "a spreadsheet (.xlsx); save its table as CSV"),
+        (b"PAR1\x15\x04", "Parquet; save its table as CSV"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+    ],
+)
+def test_files_of_other_formats_are_named(tmp_path: Path, content: bytes, named: str) -> None:
+    for name in ("own.csv", "own.jsonl"):
+        with pytest.raises(UserInputError, match=re.escape(named)):
+            pairs_of(tmp_path, content, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "named"),
+    [
+        ("own.jsonl", WHOLE, "it is one JSON value as a whole"),
+        ("own.jsonl", json.dumps(json.loads(WHOLE), indent=1), "it is one JSON value as a whole"),
+        ("own.jsonl", json.dumps(json.loads(WHOLE)[0], indent=1), "an object in each line"),
+        (
+            "own.jsonl",
+            f"{WHOLE[1:-1]},",
+            'row 1 (line 1) is not JSON: Extra data (column 63, at ",")',
+        ),
+        ("own.jsonl", '{"clean": 1' + "0" * 5000 + "}", "a number of thousands of digits"),
+        ("own.csv", HEADER.title(), 'no column clean, corrupted, answer, foil, but "Clean", "Cor'),
+        ("own.csv", f"{HEADER},notes\n{ROW},x", 'line has a column "notes". Known: '),
+        ("own.csv", f",{HEADER}\n0,{ROW}", "a column without a name, as an index has"),
+        (
+            "own.csv",
+            f'sep=,\n{HEADER}\n{ROW}\n"{OTHER}\n',
+            "begins in line 4 is not CSV (a quote is n",
+        ),
+        ("own.csv", f"sep=,\n{HEADER}\n{ROW}\n{OTHER},", "row 2 (line 4) has 5 values for 4"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_where_it_is(
+    tmp_path: Path, name: str, content: str, named: str
+) -> None:
+    with pytest.raises(UserInputError) as error:
+        pairs_of(tmp_path, content, name)
+    assert named in str(error.value)
+    assert not str(error.value).endswith("..")
 
 
 def test_what_is_written_otherwise_says_what_would_be_right(tmp_path: Path) -> None:
