@@ -26,6 +26,8 @@ from tasks.errors import UserInputError
 from tasks.registry import lookup
 
 DPI = 200
+LONGEST_STEM = 160
+"""Letters of a model and task in the name of a file, which takes 255 with what stands around."""
 NARROW = 3.75
 """Inches of the page's first picture on a telephone."""
 
@@ -137,6 +139,8 @@ def file_names(pairs: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
     names: dict[tuple[str, ...], str] = {}
     for pair in pairs:
         plain = "-".join(re.sub(r"[^A-Za-z0-9._-]+", "_", part).strip("._") for part in pair)
+        if len(plain) > LONGEST_STEM:
+            plain = plain[-LONGEST_STEM:].lstrip("._-")
         taken = {name.casefold() for name in names.values()}
         name, count = plain, 1
         while name.casefold() in taken:

@@ -48,11 +48,12 @@ def encode(
     most of them have. A shuffle drawn from `seed` divides them into two halves, one for `train` and
     one for `test` and `shifted`. Pairs over each half are then taken in the task's own order if
 
-    - answer and foil are one token each as continuations of the whole prompt, and differ;
+    - answer and foil are one token each as continuations of the whole prompt, differ, and are none
+      that stands for unknown words;
     - the model takes them: prompts fit into its context, BOS included, and it has an embedding for
       every token (`limits`);
     - the clean prompt has the common length, unless the task's setting `lengths` is "several";
-    - the corrupted prompt has as many tokens as the clean one.
+    - the corrupted prompt has as many tokens as the clean one, and not all the same.
 
     Raises `UserInputError` for sizes that are not sizes, and where a split has fewer pairs than
     asked for: the message says how many there are and why others were dropped.
@@ -208,6 +209,8 @@ class _Drawing:
                 tokens = self.tokens(pair)
                 if tokens.answer == tokens.foil:
                     raise RejectedError("answer and foil are the same token")
+                if tokens.clean == tokens.corrupted:
+                    raise RejectedError("clean and corrupted prompt are the same tokens")
                 if self.length is not None and len(tokens.clean) != self.length:
                     raise RejectedError(f"the clean prompt is not {self.length} tokens long")
             except RejectedError as rejection:

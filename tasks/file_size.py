@@ -15,7 +15,11 @@ def check_size(path: Path, where: str) -> None:
     `where` leads the message.
     """
     try:
+        str(path).encode()
         found = path.stat()
+    except UnicodeEncodeError:  # of which no results could say what they are of
+        shown = where.encode("ascii", "backslashreplace").decode()
+        raise UserInputError(f"{shown}: its name is not UTF-8; rename it.") from None
     except (FileNotFoundError, ValueError):  # a path may hold what no name can
         raise UserInputError(f"{where}: there is no such file.") from None
     except OSError as error:

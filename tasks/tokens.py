@@ -67,6 +67,8 @@ def token_pair(
         token = tokens.pop()
         if tokens or token is None:
             raise RejectedError(f"the {role} is not one token{_of_space(tokenizer, pair, text)}")
+        if token == getattr(tokenizer, "unk_token_id", None):
+            raise RejectedError(f"the tokenizer does not know the {role}")
         continuations[role] = token
     answer, foil = continuations["answer"], continuations["foil"]
     beyond = max((*clean, *corrupted, answer, foil), default=0)

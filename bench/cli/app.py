@@ -29,6 +29,11 @@ app = typer.Typer(
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """A report or a file that was asked for cannot be written either."""
+NO_WAY = (
+    *(errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.EEXIST, errno.EISDIR, errno.ENOTDIR),
+)
+"""A path that the user gave cannot be read, or made."""
 
 COMMANDS = (
     *(run, plan, report, tasks),
@@ -75,8 +80,9 @@ def main() -> None:
         print("Error: " + "\n".join(lines), file=sys.stderr)
         sys.exit(USER_ERROR)
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        if error.errno not in NO_ROOM + NO_WAY:
             raise
         where = harmless(str(error.filename or "the disk"))
-        print(f"Error: {where}: {error.strerror}. Make room, and start again.", file=sys.stderr)
+        right = "Make room, and start again" if error.errno in NO_ROOM else "Name another path"
+        print(f"Error: {where}: {error.strerror}. {right}.", file=sys.stderr)
         sys.exit(USER_ERROR)

@@ -268,6 +268,10 @@ def test_file_names_are_safe_and_distinct() -> None:
     assert names == ["org_model-ccc", "org_model-ccc-2", "-x"]
     stems = [stem_of({"model": model}, file_names(pairs)) for model, _ in pairs]
     assert stems == ["org_model", "org_model-2", ""]
+    long = [(f"/{'deep/' * 60}{model}", task) for model in "aA" for task in ("ccc", "ccc" * 90)]
+    names = [name.casefold() for name in file_names(long).values()]
+    assert len(set(names)) == 4
+    assert max(map(len, names)) < 170
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")

@@ -39,7 +39,7 @@ class Colours:
 
     def candidates(self, split: str, entities: Sequence[str], seed: int) -> Iterator[PromptPair]:
         for colour in entities:
-            pair = replace(self.probe(split, colour), foil=" none")
+            pair = replace(self.probe(split, colour), corrupted="It is none", foil=" none")
             yield replace(pair, **dict(self.replaced))
 
 
@@ -162,8 +162,9 @@ def test_at_most_gives_what_there_is_but_not_nothing() -> None:
         ({"corrupted": "It is not here"}, "clean and corrupted prompt differ in length"),
         ({"answer": " two words"}, "the answer is not one token"),
         ({"foil": " two words"}, "the foil is not one token"),
-        ({"clean": "It is so so", "corrupted": "It is so so"}, "the clean prompt is not 3 tokens"),
+        ({"clean": "It is so so", "corrupted": "It is no so"}, "the clean prompt is not 3 tokens"),
         ({"answer": " none"}, "answer and foil are the same token"),
+        ({"clean": "It is none"}, "clean and corrupted prompt are the same tokens"),
     ],
 )
 def test_a_split_left_empty_is_an_error_that_says_why(

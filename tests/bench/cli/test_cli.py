@@ -118,6 +118,26 @@ def test_what_is_not_there_is_said_without_a_traceback(arguments: list[str]) -> 
 
 
 @pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "x" * 300], "File name too long. Name another path."),
+        (["tasks", "--task", "x" * 300 + ".csv"], "cannot be read: File name too long."),
+        (
+            ["tasks", "--task", "caf\udce9.csv"],
+            'caf\\udce9.csv": its name is not UTF-8; rename it.',
+        ),
+    ],
+)
+def test_paths_that_the_system_refuses_are_said(
+    arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+) -> None:
+    assert command(monkeypatch, *arguments) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("Error: ")
+    assert words in shown
+
+
+@pytest.mark.parametrize(
     ("error", "code", "words"),
     [
         (RuntimeError("broken"), 1, "2 cells failed"),
