@@ -1,40 +1,14 @@
 """The folder of a report: it owns what it wrote, and touches nothing else."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from bench.store.files import replace_file
 from tasks.errors import UserInputError
 
 MANIFEST = "files.txt"
 """In the folder: the files that the report wrote, a line each."""
-LOCK = ".lock"
-"""In the folder: held by the process that writes the report; a killed one holds nothing."""
-PATIENCE_SECONDS = 600
 PARTS = ("figures", "tables")
 INDEX = "index.html"
-OURS = "attribution-bench</title>"
-"""What the page of a report without a manifest is known by."""
-
-
-@contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Write a report into `path` in the block, while no other process does: wait for it.
-
-    Raises UserInputError where the folder cannot be had, or the other one does not end.
-    """
-    _make(path)
-    _refuse_link(path / LOCK)
-    try:
-        with FileLock(path / LOCK, timeout=PATIENCE_SECONDS):
-            yield
-    except Timeout:
-        raise UserInputError(
-            f"{path} is being written by another process. Wait until it is done, or give another "
-            "folder with --output."
-        ) from None
 
 
 class ReportFolder:
@@ -55,14 +29,10 @@ class ReportFolder:
             _make(part)
         for inner in (MANIFEST, *PARTS):
             _refuse_link(path / inner)
-        index = path / INDEX
-        listed = self._manifest()
-        self._owned = {line for line in listed.splitlines() if _is_a_report_file(line)}
-        whole = INDEX in self._owned and listed.endswith("\n")  # else: cut off, or never written
-        self._unlisted = not whole and _is_ours(index)
-        if listed and not listed.endswith("\n"):
-            self._add("")
-        self._written: dict[str, None] = {}
+        manifest = path / MANIFEST
+        listed = manifest.read_text("utf-8", "replace") if manifest.exists() else ""
+        self._owned = set(filter(_is_a_report_file, listed.splitlines()))
+        self._written: set[str] = set()
         self.file(INDEX)
 
     def file(self, name: str) -> Path:
@@ -72,16 +42,17 @@ class ReportFolder:
         """
         target = self.path / name
         if name not in self._owned:
-            if not self._unlisted and (target.exists() or target.is_symlink()):
+            if target.exists() or target.is_symlink():
                 raise UserInputError(
                     f"{target} is there, and no report wrote it ({MANIFEST} does not name it): it "
                     "stays as it is. Move it, or give another folder with --output."
                 )
-            self._add(name)
+            with (self.path / MANIFEST).open("a", encoding="utf-8") as stream:
+                stream.write(f"\n{name}")  # a line that was cut off stays one by itself
             self._owned.add(name)
         if target.is_symlink():
             target.unlink()  # the folder may be somebody else's: what it leads to is not ours
-        self._written[name] = None
+        self._written.add(name)
         return target
 
     def finish(self) -> list[Path]:
@@ -93,31 +64,13 @@ class ReportFolder:
                 target.unlink()
                 removed.append(target)
         text = "".join(f"{name}\n" for name in sorted(self._written))
-        temporary = self.path / f"{MANIFEST}.new"
-        temporary.unlink(missing_ok=True)  # of a report that was cut off, or a link
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(self.path / MANIFEST)
+        replace_file(self.path / MANIFEST, text.encode())
         return removed
-
-    def _manifest(self) -> str:
-        """The manifest as it is; a line that no report writes names nothing."""
-        try:
-            return (self.path / MANIFEST).read_text("utf-8", "replace")
-        except FileNotFoundError:
-            return ""
-
-    def _add(self, line: str) -> None:
-        with (self.path / MANIFEST).open("a", encoding="utf-8") as stream:
-            stream.write(f"{line}\n")
 
 
 def _is_a_report_file(name: str) -> bool:
     part, _, file = name.rpartition("/")
     return name == INDEX or (part in PARTS and file not in ("", ".", ".."))
-
-
-def _is_ours(index: Path) -> bool:
-    return index.is_file() and OURS in index.read_text("utf-8", "replace")[:2000]
 
 
 def _refuse_link(path: Path) -> None:

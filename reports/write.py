@@ -11,7 +11,7 @@ from pandas import DataFrame
 
 from reports import palette, style
 from reports.figures import FIGURES
-from reports.folder import INDEX, ReportFolder, alone
+from reports.folder import INDEX, ReportFolder
 from reports.html import page
 from reports.latex import latex
 from reports.load import Results, load
@@ -77,7 +77,7 @@ def write_report(
     if out is None and own.is_symlink():
         raise UserInputError(f"{own} is a symbolic link: give the folder itself with --output.")
     path = own if out is None else Path(out)
-    with alone(path), palette.using(options.palette):
+    with palette.using(options.palette):
         folder = ReportFolder(path)
         drawn = list(_draw(results, folder, options))
         _write_tables(results, folder)
