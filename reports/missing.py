@@ -6,8 +6,9 @@ from typing import Any
 
 from bench.store.cells import CorruptCellError
 from bench.store.files import set_aside_reasons
-from bench.store.records import CellRecord, PlannedRecord
+from bench.store.records import CellRecord
 from bench.store.results import RunStore
+from bench.store.run_record import PlannedRecord
 
 FAILED = "failed"
 DAMAGED = "damaged"
@@ -79,7 +80,7 @@ def read(store: RunStore) -> tuple[tuple[CellRecord, ...], tuple[Missing, ...]]:
             missing.append(Missing.of(cell_id, status, aside.get(cell_id, NOT_YET), known))
             continue
         try:
-            record = store.check(cell_id)
+            record = store.read(cell_id).record
         except CorruptCellError as error:
             told = known or _record(store, cell_id)
             missing.append(Missing.of(cell_id, DAMAGED, str(error), told))

@@ -25,8 +25,9 @@ from bench.models.load import model_digest
 from bench.plugins import install, require_plugins
 from bench.store.cells import Cell
 from bench.store.layout import RUN_FILE
-from bench.store.records import CellRecord, content_of
+from bench.store.records import CellRecord
 from bench.store.results import RunStore
+from bench.store.run_record import content_of
 from bench.text import harmless
 from tasks.errors import UserInputError
 

@@ -10,8 +10,9 @@ from bench.evaluation.compute import identity
 from bench.matrix.cells import PlannedCell
 from bench.matrix.identity import same_content
 from bench.store.cells import CorruptCellError
-from bench.store.records import CellRecord, content_of
+from bench.store.records import CellRecord
 from bench.store.results import RunStore
+from bench.store.run_record import content_of
 from bench.store.upkeep import NOT_KEPT
 from tasks.errors import UserInputError
 
@@ -42,7 +43,7 @@ def sources(cells: Iterable[PlannedCell], runs: Sequence[Path]) -> dict[str, Sou
     for cell in cells:
         for store, cell_id in known.get(content_of(cell.id), ()):
             try:
-                record = store.record(cell_id)
+                record = store.read(cell_id).record
             except CorruptCellError:
                 continue
             if _serves(record, cell):
@@ -61,22 +62,12 @@ def runs(directory: Path, others: Sequence[Path]) -> list[Path]:
     return [directory, *others]
 
 
-def take_over(cell: PlannedCell, source: Source, target: RunStore) -> bool:
-    """Stores another run's cell as this one, with a note of where it comes from.
-
-    Returns:
-        Whether that was possible: the other one is sound, done, and has the same content.
-    """
-    try:
-        other = source.store.read(source.cell_id)
-    except CorruptCellError:
-        return False
-    if not _serves(other.record, cell):
-        return False
+def take_over(cell: PlannedCell, source: Source, target: RunStore) -> None:
+    """Stores another run's cell as this one, with a note of where it comes from."""
+    other = source.store.read(source.cell_id)
     provenance = {**other.record.provenance, "reused_from": str(source.store.directory)}
     update = {**identity(cell), "provenance": provenance}
     target.write(other.record.model_copy(update=update), other.tensors)
-    return True
 
 
 def _serves(record: CellRecord, cell: PlannedCell) -> bool:

@@ -97,12 +97,14 @@ def run_matrix(
         )
         outcome = Outcome(store, known=plan.done, failed=list(plan.kept))
         try:
-            wanted = {cell.id for cell in plan.left} | _not_taken_over(plan, outcome)
+            for cell in cells:
+                if source := plan.elsewhere.get(cell.id):
+                    take_over(cell, source, store)
+                    outcome.reused.append(cell.id)
             used = used_rows(found.cells.values())
             missing = [
                 replace(cell, rows=used.get(sharing(cell.task.label, cell.settings)))
-                for cell in cells
-                if cell.id in wanted
+                for cell in plan.left
             ]
             _compute(missing, executor, outcome, progress)
         finally:
@@ -161,18 +163,6 @@ def _contents(records: Iterable[CellRecord]) -> dict[str, str]:
         if record.status == "done" and said.get("model_content"):
             known.setdefault(str(said.get("model_digest")), str(said["model_content"]))
     return known
-
-
-def _not_taken_over(plan: Plan, outcome: Outcome) -> set[str]:
-    """Takes finished cells over from elsewhere; gives the ids of those whose files are damaged."""
-    broken = set()
-    for cell in plan.cells:
-        source = plan.elsewhere.get(cell.id)
-        if source is not None and take_over(cell, source, outcome.store):
-            outcome.reused.append(cell.id)
-        elif source is not None:
-            broken.add(cell.id)
-    return broken
 
 
 def _compute(

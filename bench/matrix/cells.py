@@ -27,7 +27,7 @@ from bench.matrix.schema import (
 )
 from bench.matrix.stages import Stages
 from bench.models.load import stated_of
-from bench.store.records import PlannedRecord
+from bench.store.run_record import PlannedRecord
 from methods.core.points import check_positions, parse_sites
 from tasks.errors import UserInputError
 

@@ -20,7 +20,6 @@ from bench.store.files import (
     MAX_JSON_BYTES,
     TEMPORARY,
     DamagedError,
-    file_digest,
     read_file,
     read_sealed,
     seal,
@@ -29,7 +28,9 @@ from bench.store.files import (
     write_file,
 )
 from bench.store.layout import CELL_FILE, CELLS, TENSOR_FILE, writing
-from bench.store.records import FORMAT, CellRecord, check_cell_id, cut
+from bench.store.records import CellRecord
+from bench.store.run_record import FORMAT, check_cell_id
+from bench.store.strict_record import cut
 from tasks.errors import UserInputError
 
 MAX_WHAT = 500
@@ -135,14 +136,6 @@ class CellStore:
             _check_digest(hashlib.sha256(content).hexdigest(), digest)
             tensors = load(content)
         return Cell(record, tensors)
-
-    def check(self, cell_id: str) -> CellRecord:
-        """`record`, with the tensors compared with their digest. Errors as for `read`."""
-        record, digest = self._record(cell_id)
-        file = self.cell_directory(cell_id) / TENSOR_FILE
-        with _sound(file):
-            _check_digest(file_digest(file), digest)
-        return record
 
     def _record(self, cell_id: str) -> tuple[CellRecord, str]:
         file = self.cell_directory(cell_id) / CELL_FILE

@@ -2,19 +2,13 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from bench.store.strict_record import StrictRecord
 
 Order = Literal["signed", "absolute"]
 """By which nodes are taken: the largest score first, or the largest |score|."""
 
 
-class _Record(BaseModel):
-    """As all records (`bench.store.records.StrictRecord`)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
-
-
-class CircuitCurve(_Record):
+class CircuitCurve(StrictRecord):
     """Faithfulness f of the circuits of one order, at each `k` of the record.
 
     `f_without` is that of all nodes but these. `CPR` is the area under f over the share of nodes,
@@ -37,7 +31,7 @@ class CircuitCurve(_Record):
     p_necessary: float | None = None
 
 
-class CircuitRecord(_Record):
+class CircuitRecord(StrictRecord):
     """Circuits of the nodes that a method scores highest (`bench.evaluation.circuit`).
 
     `ld_clean` and `ld_corrupted` are means over the prompts of `split`; `k` nodes of `n_nodes` are
@@ -59,7 +53,7 @@ class CircuitRecord(_Record):
         return next(curve for curve in self.curves if curve.order == order)
 
 
-class OnePointFit(_Record):
+class OnePointFit(StrictRecord):
     """What |score| says of the responses to single scalars at beta = +-`size`.
 
     R^2 on prompts left out: of a mean for every site and layer, and with |score| beside these.
@@ -73,7 +67,7 @@ class OnePointFit(_Record):
     gains: list[float]
 
 
-class OnePointRecord(_Record):
+class OnePointRecord(StrictRecord):
     """One-point steering on the first `n_prompts` of `split` (`bench.evaluation.one_point`)."""
 
     split: str

@@ -5,97 +5,20 @@ that reports can read a run without a model. Numbers that are not finite are leg
 `bench.store.json_values` says.
 """
 
-import re
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
 from bench.store.circuit_record import CircuitRecord, OnePointRecord
 from bench.store.json_values import PlainDict
+from bench.store.run_record import check_cell_id
 from bench.store.sanity_record import SanityRecord, SpecificityRecord
+from bench.store.strict_record import MAX_LINE, Log, Name, StrictRecord, Text
 
-FORMAT: Literal[2] = 2
-"""Of a run on disk. 2: files are sealed (see `bench.store.files`)."""
-MAX_ID_LENGTH = 200
 MAIN_PRICE = 0.3
 """The divergence in nats (-F of Eq. 7) at which methods are ranked."""
 MAIN_K = 16
 """The number of strongest points by which it is judged whether a method knows where."""
-MAX_NAME, MAX_LINE, MAX_TEXT, MAX_LOG = 100, 200, 2_000, 100_000
-"""Characters of what a method says in a record: names, first lines, messages and notes, logs."""
-MAX_NOTES = 100
-_SAFE_ID = re.compile(r"[A-Za-z0-9_=,-][A-Za-z0-9._=,-]*")
-
-
-def check_cell_id(cell_id: str) -> str:
-    """Return `cell_id` if it can name a directory inside a run directory on any file system.
-
-    Raises ValueError for anything but letters, digits and `._=,-`, for a leading dot (so also
-    for `.` and `..`) and for more than 200 characters.
-    """
-    if len(cell_id) > MAX_ID_LENGTH or not _SAFE_ID.fullmatch(cell_id):
-        raise ValueError(
-            f"{cell_id!r} cannot name a cell: a cell id has 1 to {MAX_ID_LENGTH} characters, only "
-            "letters, digits and ._=,- and does not start with a dot"
-        )
-    return cell_id
-
-
-def content_of(cell_id: str) -> str:
-    """The digest at the end of an id: cells that have it in common have the same numbers."""
-    return cell_id.rpartition("-")[2]
-
-
-def cut(text: str, most: int) -> str:
-    """Return `text`, or its head and its tail with how much is left out, at most so long."""
-    if len(text) <= most:
-        return text
-    room = most - len(f"\n[... {len(text)} characters are left out ...]\n")
-    head = room // 2
-    left_out = len(text) - room
-    return f"{text[:head]}\n[... {left_out} characters are left out ...]\n{text[head - room :]}"
-
-
-def few(notes: list[str]) -> list[str]:
-    """Return `notes`, at most `MAX_NOTES` of them."""
-    if len(notes) <= MAX_NOTES:
-        return notes
-    kept = notes[: MAX_NOTES - 1]
-    return [*kept, f"{len(notes) - len(kept)} further notes are left out"]
-
-
-Name = Annotated[str, AfterValidator(lambda text: text[:MAX_NAME])]
-Text = Annotated[str, AfterValidator(lambda text: cut(text, MAX_TEXT))]
-Log = Annotated[str, AfterValidator(lambda text: cut(text, MAX_LOG))]
-Notes = Annotated[list[Text], AfterValidator(few)]
-"""Texts of methods, cut: a record with all of them could grow too large to be read again."""
-
-
-class StrictRecord(BaseModel):
-    """Frozen; a key that the schema does not know is an error. JSON as in `strict_json`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
-
-
-class RunRecord(StrictRecord):
-    """What a `run.json` says: the resolved matrix, and its cells.
-
-    `cells` is None where the run does not say which cells are its own; `plan` has what the matrix
-    says of each of them (`PlannedRecord` without the id), or nothing.
-    """
-
-    format: Literal[2] = FORMAT
-    suite_version: str = ""
-    config: PlainDict
-    cells: list[Annotated[str, AfterValidator(check_cell_id)]] | None = None
-    plan: list[tuple[str, str, str, bool, bool, int, int, dict[str, float]]] = []
 
 
 class CellError(StrictRecord):
@@ -122,25 +45,6 @@ class PlaceRecord(NamedTuple):
     def label(self) -> str:
         """Return `attn_out`, or `o.3` for head 3."""
         return self.site if self.head is None else f"{self.site}.{self.head}"
-
-
-class PlannedRecord(NamedTuple):
-    """What a matrix says of one of its cells, stored or not: names those that are missing.
-
-    Attributes:
-        method: the label, with the settings that are not the default.
-        varied: values in the matrix's grids over prompts and objective: `objective.lambda_f` ...
-    """
-
-    id: str
-    model: str
-    task: str
-    method: str
-    trained: bool
-    control: bool
-    draw: int
-    seed: int
-    varied: dict[str, float]
 
 
 class GridRecord(StrictRecord):
@@ -421,7 +325,7 @@ class CellRecord(StrictRecord):
     specificity: SpecificityRecord | None = None
     one_point: OnePointRecord | None = None
     top_tokens: dict[str, str] = {}
-    notes: Notes = []
+    notes: list[Text] = []
 
     @property
     def main_price(self) -> PriceRecord | None:

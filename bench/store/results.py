@@ -26,7 +26,9 @@ from bench.store.layout import (
     check_may_become_a_run,
     writing,
 )
-from bench.store.records import FORMAT, CellRecord, PlannedRecord, RunRecord, cut
+from bench.store.records import CellRecord
+from bench.store.run_record import FORMAT, PlannedRecord, RunRecord
+from bench.store.strict_record import cut
 from bench.store.tables import StoredTables
 from bench.store.tidy import tidy_table
 from tasks.errors import UserInputError

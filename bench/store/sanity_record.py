@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from bench.store.strict_record import StrictRecord
 
 CHANGED = 0.5
 """A rank correlation below this is another map."""
@@ -25,13 +25,7 @@ def map_changes(rho: float, size_rho: float) -> Changes:
     return "in sign alone" if size_rho >= CHANGED else "yes"
 
 
-class _Record(BaseModel):
-    """As all records (`bench.store.records.StrictRecord`)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
-
-
-class SanityRow(_Record):
+class SanityRow(StrictRecord):
     """A map beside the method's own on the same prompts, over the points that could matter.
 
     `what` was permuted: the `weights` of the last `layers` layers, or the `answers` between prompts
@@ -48,7 +42,7 @@ class SanityRow(_Record):
     size: float
 
 
-class SanityRecord(_Record):
+class SanityRecord(StrictRecord):
     """A method fitted again where its map has to change (`bench.evaluation.sanity`).
 
     `positions` of the prompts and `n_points` were compared, on `n_prompts` of train;
@@ -79,7 +73,7 @@ class SanityRecord(_Record):
         return None if row is None else map_changes(row.rho, row.size_rho)
 
 
-class SpecificityRow(_Record):
+class SpecificityRow(StrictRecord):
     """What the intervention does to prompts, at +beta and -beta (`bench.evaluation.specificity`).
 
     `kind` says of what: the `own` task, another `task`, or a `neutral` text; `where` is its label.
@@ -95,7 +89,7 @@ class SpecificityRow(_Record):
     kl: float
 
 
-class SpecificityRecord(_Record):
+class SpecificityRecord(StrictRecord):
     """The intervention at `beta` on its own task's test prompts and on others."""
 
     beta: float

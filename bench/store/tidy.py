@@ -75,8 +75,8 @@ def tidy_table(records: Iterable[CellRecord]) -> "DataFrame":
     """Return the table of all `records`, with the columns and types of `COLUMNS` even when empty.
 
     Behind them stands one column `method.<setting>` for every setting that a method of the table
-    has. What a row does not have is missing (NA; NaN in float columns), and so is a whole number
-    of more than 64 bits. `settings` is JSON text, which has them all.
+    has. What a row does not have is missing (NA; NaN in float columns). `settings` is JSON text,
+    which has them all.
     """
     from pandas import DataFrame  # half a second: only for those who want the table
 
@@ -85,20 +85,15 @@ def tidy_table(records: Iterable[CellRecord]) -> "DataFrame":
         cell = _cell_columns(record)
         rows += [cell | row.model_dump() for row in record.metrics] or [cell]
     others = sorted({name for row in rows for name in row}.difference(COLUMNS))
-    columns = {name: [_held(row.get(name)) for row in rows] for name in COLUMNS}
+    columns = {name: [row.get(name) for row in rows] for name in COLUMNS}
     columns |= {name: _of_one_kind([row.get(name) for row in rows]) for name in others}
     return DataFrame(columns).astype(dict(COLUMNS))
-
-
-def _held(value: Any) -> Any:
-    """Return a value, or None for a whole number that no column can hold."""
-    return None if isinstance(value, int) and not -(2**63) <= value < 2**63 else value
 
 
 def _of_one_kind(values: list[Any]) -> list[Any]:
     """Return the values of a column, as JSON text where they are not all of one kind.
 
-    Methods of different people may have settings of one name; a stored one may be anything.
+    Methods of different people may have settings of one name.
     """
     kinds = {_kind(value) for value in values if value is not None}
     if kinds <= {"number"} or kinds <= {"text"} or kinds <= {"truth"}:
@@ -112,7 +107,7 @@ def _of_one_kind(values: list[Any]) -> list[Any]:
 def _kind(value: object) -> str:
     if isinstance(value, bool):
         return "truth"
-    if isinstance(value, int | float) and _held(value) is not None:
+    if isinstance(value, int | float):
         return "number"
     return "text" if isinstance(value, str) else "other"
 

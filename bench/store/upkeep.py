@@ -18,8 +18,9 @@ from bench.store.layout import (
     check_cells_folder,
     writing,
 )
-from bench.store.records import CellRecord, check_cell_id, content_of
+from bench.store.records import CellRecord
 from bench.store.results import CorruptRunError, RunStore
+from bench.store.run_record import check_cell_id, content_of
 
 NOT_KEPT: dict[str, Any] = {"prompts": {}, "metrics": [], "top_tokens": {}, "grid": None}
 """Of 10,000 records this is what would fill the memory."""
@@ -118,7 +119,7 @@ def survey(store: RunStore) -> Survey:
         if path.name.startswith("."):
             continue
         try:
-            record = store.check(check_cell_id(path.name))
+            record = store.read(check_cell_id(path.name)).record
         except CorruptCellError as error:
             found.problems[path] = error.reason
         except ValueError:

@@ -11,8 +11,9 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from bench.store.json_values import PlainDict, strict_json
-from bench.store.records import FindingRecord, StrictRecord
+from bench.store.records import FindingRecord
 from bench.store.sanity_record import SanityRecord, SpecificityRecord
+from bench.store.strict_record import StrictRecord
 from tasks.errors import UserInputError
 
 FORMAT: Literal[1] = 1

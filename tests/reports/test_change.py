@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.store.records import CellRecord, PlannedRecord
+from bench.store.records import CellRecord
 from bench.store.results import RunStore
+from bench.store.run_record import PlannedRecord
 from reports.load import Results, load
 from reports.tables import change
 from reports.text import number

@@ -6,8 +6,8 @@ import pytest
 
 from bench.store.files import set_aside
 from bench.store.layout import CELL_FILE, TENSOR_FILE
-from bench.store.records import PlannedRecord
 from bench.store.results import RunStore
+from bench.store.run_record import PlannedRecord
 from reports.labels import missing_by_label
 from reports.load import Results, load
 from reports.present import formatted

@@ -16,7 +16,7 @@ from bench.matrix.cells import PlannedCell, expand
 from bench.matrix.config import load_config
 from bench.matrix.stages import Sanity
 from bench.models.load import load_model
-from bench.store.records import content_of
+from bench.store.run_record import content_of
 from bench.store.sanity_record import SanityRecord, SanityRow
 from methods.activ_patch import ActivPatch
 from methods.activ_scalar import ActivScalar

@@ -7,7 +7,8 @@ import pytest
 from bench.execution.failure import kept, log_of
 from bench.execution.run import run_matrix
 from bench.store.cells import Cell
-from bench.store.records import MAX_LOG, MAX_NOTES, MAX_TEXT, CellError, cut
+from bench.store.records import CellError
+from bench.store.strict_record import MAX_LOG, MAX_TEXT, cut
 from tasks.errors import message_of
 from tests.small import small_matrix
 
@@ -54,7 +55,6 @@ class Bad(GradScalar):
             "finite": replace(found, prompt_scores=each / 0),
             "name": Attribution(ones, extras={"a \udcff": ones}),
             "steps": Attribution(ones, steps=10**5000),
-            "notes": Attribution(ones, notes=("n" * 1_000_000, *map(str, range(1000)))),
         }[self.how]
 
 METHODS = {"bad": Bad}
@@ -85,7 +85,7 @@ def cells(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     """One run of all of them, and of a method that does nothing wrong, by what they did."""
     folder = tmp_path_factory.mktemp("bad")
     (folder / "bad.py").write_text(PLUGIN)
-    bad = {"name": "bad", "how": [*FAILURES, "notes"]}
+    bad = {"name": "bad", "how": [*FAILURES]}
     matrix = small_matrix(
         tiny_folder,
         methods=[bad, "dla"],
@@ -108,13 +108,6 @@ def test_what_is_of_no_help_or_cannot_be_stored_fails_its_cell_alone(
     assert words in error.message
     assert "Error" in error.log or "fit" in error.log
     assert cells["dla"].record.status == "done"
-
-
-def test_notes_of_a_method_have_a_bound(cells: dict[str, Cell]) -> None:
-    notes = cells["notes"].record.notes
-    assert len(notes) == MAX_NOTES
-    assert max(map(len, notes)) <= MAX_TEXT
-    assert notes[-1].endswith("further notes are left out")
 
 
 def test_a_cell_too_large_to_be_read_again_is_a_failed_one(

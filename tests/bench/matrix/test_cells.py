@@ -12,7 +12,7 @@ from bench.matrix.identity import same_content
 from bench.matrix.options import RunOptions
 from bench.matrix.schema import Matrix
 from bench.matrix.yaml_file import parse
-from bench.store.records import content_of
+from bench.store.run_record import content_of
 from bench.store.upkeep import Survey
 from tasks import ccc
 from tasks.errors import UserInputError
