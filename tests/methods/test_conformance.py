@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from bench.conformance import method_case
 from bench.conformance import methods as conformance
 from bench.conformance.check import NotConformingError, run_checks
-from bench.conformance.methods import CHECKS, Case
+from bench.conformance.method_case import Case
+from bench.conformance.methods import CHECKS
 from bench.conformance.small import grid_on, left_as_found, tiny_subject
 from methods import METHODS
 from methods.core.channel_scaling import ChannelScaling
@@ -35,7 +37,8 @@ def test_it_conforms_and_theta_has_the_documented_number_of_parameters(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On models that all methods share: one check is that each leaves them as they were."""
-    monkeypatch.setattr(conformance, "tiny_subject", subject)
+    for module in (conformance, method_case):
+        monkeypatch.setattr(module, "tiny_subject", subject)
     case = Case(name)
     found = list(run_checks(lambda: case, CHECKS))
     assert [outcome for outcome in found if outcome.problem] == []
@@ -118,7 +121,7 @@ def test_the_checks_notice_what_is_wrong(
         except Exception:
             return None
 
-    monkeypatch.setattr(conformance, "ARCHITECTURES", ("gpt2", "llama"))
+    monkeypatch.setattr(method_case, "ARCHITECTURES", ("gpt2", "llama"))
     monkeypatch.setattr(GradScalar, "fit", fit)
     monkeypatch.setattr(GradScalar, "trained", check is conformance.check_trained)
     with pytest.raises(NotConformingError, match=words):

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from bench import plugins
-from bench.conformance import methods as conformance
+from bench.conformance import method_case
 from bench.conformance.check import Outcome, run_checks
-from bench.conformance.methods import CHECKS, Case
+from bench.conformance.method_case import Case
+from bench.conformance.methods import CHECKS
 from tests.bench.cli.test_cli import command
 
 START = """
@@ -75,7 +76,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def few_architectures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conformance, "ARCHITECTURES", ("gpt2", "llama", "gemma3"))
+    monkeypatch.setattr(method_case, "ARCHITECTURES", ("gpt2", "llama", "gemma3"))
 
 
 def outcomes(name: str) -> list[Outcome]:
