@@ -22,8 +22,9 @@ from bench.execution.run_spec import RunSpec
 from bench.matrix.cells import PlannedCell, expand
 from bench.matrix.options import RunOptions
 from bench.plugins import uninstall
-from bench.store.records import MAX_TEXT, CellRecord
+from bench.store.records import CellRecord
 from bench.store.results import RunStore
+from bench.store.strict_record import MAX_TEXT
 from tasks.errors import UserInputError
 from tests.bench.store.test_upkeep import numbers
 from tests.dask_processes import ROOT, scheduler, worker
