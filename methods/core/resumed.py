@@ -5,9 +5,10 @@ before it. So a run with a patch resumes the unpatched one at its layer, on the 
 position on, and takes the keys and values of earlier positions from the unpatched run. Per prompt
 and site that is about L^2 I^2 / 4 layer-tokens for L layers and I positions instead of L^2 I^2.
 
-No block's forward is written again here: the model runs once on the remaining tokens over a cache
-cut at the position, the arguments with which it calls each of its blocks are noted, and the blocks
-are called again with these arguments, other hidden states, and a cache that only reads.
+No block's forward is written again here: the model is called once on the remaining tokens over a
+cache cut at the position, where the arguments that it has for each of its blocks are noted and the
+blocks left out; then they are called with these arguments, hidden states of the unpatched run, and
+a cache that only reads.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -63,6 +65,7 @@ class ResumedRun:
         self.subject, self.grid, self.contrast = subject, grid, contrast
         self.prompts = contrast.receiver.prompts
         self.blocks: list[nn.Module] = list(subject.bridge.blocks)
+        self.behind: dict[int, list[None] | None] = {}
         if Site.RESID_POST not in subject.sites:
             raise CannotResumeError("what its last layer gives cannot be read")
         require_memory(
@@ -212,7 +215,7 @@ class ResumedRun:
         for layer in range(len(self.blocks)):
             cache.update(self.keys[layer][first, :, :at], self.values[layer][first, :, :at], layer)
         calls: list[Call] = []
-        with self._noting([[] for _ in self.blocks], calls):
+        with self._noting([[] for _ in self.blocks], calls, skip=True):
             self.subject.logits(self.prompts.tokens[first, at:], past_key_values=cache)
         return calls
 
@@ -236,27 +239,31 @@ class ResumedRun:
         return {name for name, length in lengths[0].items() if 2 * length == lengths[1][name]}
 
     @contextmanager
-    def _noting(self, inputs: list[list[Tensor]], calls: list[Call]) -> Iterator[None]:
-        """Notes the hidden states and the other arguments of every call of a block."""
+    def _noting(
+        self, inputs: list[list[Tensor]], calls: list[Call], skip: bool = False
+    ) -> Iterator[None]:
+        """Notes the hidden states and the other arguments of every call of a block.
 
-        def note(layer: int, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            keywords = dict(keywords)
-            h = arguments[0] if arguments else keywords.pop("hidden_states")
+        With `skip` blocks are not run: they hand on what they are given.
+        """
+
+        def noted(layer: int, forward: Any, *arguments: Any, **keywords: Any) -> Any:
+            h, *others = arguments or [keywords.pop("hidden_states")]
             inputs[layer].append(h.detach())
-            calls.append(Call(arguments[1:], keywords))
+            calls.append(Call(tuple(others), keywords))
+            if skip:
+                return h if self.behind[layer] is None else (h, *self.behind[layer])
+            output = forward(h, *others, **keywords)
+            self.behind[layer] = [None] * (len(output) - 1) if isinstance(output, tuple) else None
+            return output
 
-        handles = [
-            block.register_forward_pre_hook(
-                lambda module, arguments, keywords, layer=layer: note(layer, arguments, keywords),
-                with_kwargs=True,
-            )
-            for layer, block in enumerate(self.blocks)
-        ]
+        for layer, block in enumerate(self.blocks):
+            vars(block)["forward"] = partial(noted, layer, block.forward)
         try:
             yield
         finally:
-            for handle in handles:
-                handle.remove()
+            for block in self.blocks:
+                del vars(block)["forward"]
 
 
 def _is_cache(value: object) -> bool:
