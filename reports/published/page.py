@@ -10,13 +10,14 @@ from reports.finding import MEASURES, headline
 from reports.load import Results
 from reports.missing import grouped
 from reports.present import CHECKS, kind
-from reports.published.findings import findings
+from reports.published.findings import KNOWS_WHERE, STEERS, findings
 from reports.published.summary import summary
 from reports.registry import Scope
 from reports.tables.finding import steering
 from reports.text import MISSING, interval, markdown, number, visible
 from reports.write import file_names, stem_of
 from tasks.errors import UserInputError
+from tasks.text import counted
 
 DATA, TABLE = "results.json", "leaderboard.csv"
 CIRCUITS, FINDING = "circuits.json", "finding"
@@ -40,6 +41,7 @@ def page_of(results: Results, folder: str, circuits: Results | None = None) -> s
     parts = [
         *(MARK, "# Results", _about(results, table, folder), "## What was found"),
         "\n".join(f"{place}. {text}" for place, text in enumerate(findings(table), start=1)),
+        *([markdown(_over_tasks(table))] if len(results.pairs()) > 1 else []),
         *_missing(results),
     ]
     drawn = dict.fromkeys(stem for stem, *_ in pictures(results))
@@ -113,6 +115,26 @@ def _missing(results: Results) -> list[str]:
     ]
     lines.append(f"Cells without a result: {'; '.join(counts)}.")
     return ["## What is missing", "A partial run. " + " ".join(lines)]
+
+
+def _over_tasks(table: DataFrame) -> DataFrame:
+    """A line a method: on how many tasks it beats its controls, and mean shares made up for."""
+    table = table[table.apply(_in_table, axis=1)]
+    lines = []
+    for method, rows in table.groupby("method", sort=False):
+        line: dict[str, Any] = {"method": method, "kind": kind(rows.iloc[0].to_dict())}
+        for question, won, share in (
+            (STEERS, "it steers: beats its controls on", "share made up for"),
+            (KNOWS_WHERE, "it knows where: on", "by few points"),
+        ):
+            asked = rows[question.verdict].notna()
+            wins = int((rows[question.verdict] == question.yes).sum())
+            line[won] = f"{wins} of {counted(asked.sum(), 'task')}" if asked.any() else MISSING
+            line[share] = rows[question.rank].astype(float).mean()
+        lines.append(line)
+    frame = DataFrame(lines).sort_values("share made up for", ascending=False)
+    shares = ["share made up for", "by few points"]
+    return frame.assign(**{name: frame[name].map(lambda one: number(one, 2)) for name in shares})
 
 
 def _of_task(rows: DataFrame) -> str:

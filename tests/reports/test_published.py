@@ -145,6 +145,7 @@ def test_whatever_a_run_holds_the_page_is_what_its_file_gives(
     assert found, "this run has an E_0 above 0, which is no mean of any prompts"
     assert all(one.startswith("hostile-steer_vec") and "is 0.00833676" in one for one in found)
     assert "hostile: 1 failed" in text
+    assert "it knows where: on" in text
     assert not [word for word in HOSTILE if word in text]
 
 
