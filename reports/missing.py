@@ -1,14 +1,17 @@
 """What a run has no result for, cell by cell: nothing that was planned is passed over."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
+
+from pydantic import Field
 
 from bench.store.cells import CorruptCellError
 from bench.store.files import set_aside_reasons
+from bench.store.json_values import PlainDict
 from bench.store.records import CellRecord
 from bench.store.results import RunStore
 from bench.store.run_record import PlannedRecord
+from bench.store.strict_record import StrictRecord
 
 FAILED = "failed"
 DAMAGED = "damaged"
@@ -24,8 +27,7 @@ LEFT_OVER = (
 )
 
 
-@dataclass(frozen=True)
-class Missing:
+class Missing(StrictRecord):
     """A cell that a report has no numbers of, and why.
 
     Attributes:
@@ -45,7 +47,7 @@ class Missing:
     control: bool | None = None
     draw: int | None = None
     seed: int | None = None
-    varied: dict[str, Any] = field(default_factory=dict)
+    varied: PlainDict = Field(default_factory=dict)
 
     @classmethod
     def of(
@@ -55,7 +57,7 @@ class Missing:
         names = ("model", "task", "method", "trained", "control", "draw", "seed")
         found = {name: getattr(known, name) for name in names} if known else {}
         varied = known.varied if isinstance(known, PlannedRecord) else {}
-        return cls(cell_id, status, reason, varied=varied, **found)
+        return cls(cell=cell_id, status=status, reason=reason, varied=varied, **found)
 
     @property
     def counts(self) -> bool:

@@ -10,9 +10,7 @@ Scores = NDArray[np.float64]
 TOLERANCE = 1e-6
 
 
-def kendall(
-    a: Scores, b: Scores, keep: NDArray[np.bool_] | None = None, tolerance: float = TOLERANCE
-) -> float:
+def kendall(a: Scores, b: Scores, keep: NDArray[np.bool_] | None = None) -> float:
     """Return Kendall's tau-b, in [-1, 1], between two arrays of scores of one shape.
 
     NaN, which means undefined, where a kept score is NaN or infinite, where all kept scores of one
@@ -21,21 +19,19 @@ def kendall(
     Args:
         a: scores of one method.
         b: scores of the other, point by point.
-        keep: which points to compare; all if None.
-        tolerance: scores count as tied that agree after rounding to multiples of
-            `tolerance` x the largest |score| kept.
+        keep: which points to compare; all if None. Scores count as tied that agree after `rounded`.
     """
     if keep is not None:
         a, b = a[keep], b[keep]
-    return tau_of(rounded(np.ravel(a), tolerance), rounded(np.ravel(b), tolerance))
+    return tau_of(rounded(np.ravel(a)), rounded(np.ravel(b)))
 
 
-def rounded(scores: Scores, tolerance: float) -> Scores:
-    """Return multiples of `tolerance` x the largest |score| of each row (..., point)."""
+def rounded(scores: Scores) -> Scores:
+    """Return multiples of `TOLERANCE` x the largest |score| of each row (..., point)."""
     largest = np.max(np.abs(scores), axis=-1, keepdims=True, initial=0.0)
-    step = np.where(largest > 0, largest, 1.0) * tolerance
+    step = np.where(largest > 0, largest, 1.0) * TOLERANCE
     with np.errstate(invalid="ignore"):  # infinite scores: undefined further on
-        return np.round(scores / step) if tolerance > 0 else scores
+        return np.round(scores / step)
 
 
 def tau_of(a: Scores, b: Scores) -> float:

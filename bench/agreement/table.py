@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.agreement.kendall import TOLERANCE, Scores, kendall, problem_of, rounded, tau_of
+from bench.agreement.kendall import Scores, kendall, problem_of, rounded, tau_of
 from bench.agreement.points import (
     FIT_SPLIT,
     Point,
@@ -44,7 +44,6 @@ def agreement_table(
     read: Callable[[str], Cell],
     *,
     resamples: int = 200,
-    tolerance: float = TOLERANCE,
 ) -> "DataFrame":
     """Return tau-b between every two methods of a (model, task), controls left out.
 
@@ -62,7 +61,6 @@ def agreement_table(
         read: id -> the whole cell. Asked once for every cell that is compared, and for the cells of
             one method at a time: what is kept of each is its scores.
         resamples: how many draws; 0 for no intervals.
-        tolerance: see `kendall`.
 
     Returns:
         A row a pair: model, task, method_a, method_b (labels as in the leaderboard, sorted),
@@ -81,9 +79,7 @@ def agreement_table(
     rows = []
     for (model, task), group in sorted(groups.items()):
         for one, other in combinations(_ranked(group, read), 2):
-            rows.append(
-                {"model": model, "task": task, **_compare(one, other, resamples, tolerance)}
-            )
+            rows.append({"model": model, "task": task, **_compare(one, other, resamples)})
     return DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -144,15 +140,13 @@ class _Ranked:
         return _bootstrap(self.units, resamples, self.drawn) if len(self.units) else self.units
 
 
-def _compare(one: _Ranked, other: _Ranked, resamples: int, tolerance: float) -> dict[str, Any]:
+def _compare(one: _Ranked, other: _Ranked, resamples: int) -> dict[str, Any]:
     """One row of the table."""
     index = {point: column for column, point in enumerate(other.points)}
     shared = [column for column, point in enumerate(one.points) if point in index]
     matching = [index[one.points[column]] for column in shared]
-    where = agreement_on_where(
-        one.scores[shared], other.scores[matching], one.differs[shared], tolerance
-    )
-    a, b = rounded(one.scores[shared], tolerance), rounded(other.scores[matching], tolerance)
+    where = agreement_on_where(one.scores[shared], other.scores[matching], one.differs[shared])
+    a, b = rounded(one.scores[shared]), rounded(other.scores[matching])
     comparable = one.signed == other.signed
     tau = tau_of(a, b) if comparable else float("nan")
     low, high, size_low, size_high = [np.nan] * 4
@@ -161,8 +155,8 @@ def _compare(one: _Ranked, other: _Ranked, resamples: int, tolerance: float) -> 
     draws = max(len(of_a), len(of_b))
     if draws and not np.isnan([tau, where.size_tau]).all():
         interval_from = f"{one.drawn} / {other.drawn}"
-        drawn_a = rounded(of_a[:, shared], tolerance) if len(of_a) else [a] * draws
-        drawn_b = rounded(of_b[:, matching], tolerance) if len(of_b) else [b] * draws
+        drawn_a = rounded(of_a[:, shared]) if len(of_a) else [a] * draws
+        drawn_b = rounded(of_b[:, matching]) if len(of_b) else [b] * draws
         drawn = list(zip(drawn_a, drawn_b, strict=True))
         if not np.isnan(tau):
             low, high = _interval(drawn)

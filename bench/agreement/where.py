@@ -39,18 +39,17 @@ class Where(NamedTuple):
 UNDEFINED = Where(*[float("nan")] * 6)
 
 
-def agreement_on_where(a: Scores, b: Scores, differs: NDArray[np.bool_], tolerance: float) -> Where:
+def agreement_on_where(a: Scores, b: Scores, differs: NDArray[np.bool_]) -> Where:
     """Compare the sizes of two methods' scores over the same points.
 
     Args:
         a: scores of one method (point,).
         b: scores of the other.
         differs: at which points clean and corrupted runs differ.
-        tolerance: see `bench.agreement.kendall.kendall`.
     """
     from scipy.stats import weightedtau
 
-    a, b = rounded(np.abs(a), tolerance), rounded(np.abs(b), tolerance)
+    a, b = rounded(np.abs(a)), rounded(np.abs(b))
     if problem_of(a) or problem_of(b):
         return UNDEFINED
     first, second = (np.argsort(-scores, kind="stable") for scores in (a, b))

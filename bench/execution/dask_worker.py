@@ -78,11 +78,10 @@ class WorkerRun(Watcher):
     def limit(self, seconds: float | None) -> None:
         """Ends this process after so many seconds, with its stacks, unless it is set anew.
 
-        That works in the middle of a call that never returns, and while the GIL is held. A worker
-        that is a thread of the process that started the run is left without a limit.
+        That works in the middle of a call that never returns, and while the GIL is held.
         """
         faulthandler.cancel_dump_traceback_later()
-        if seconds is not None and self.spec.client != (socket.gethostname(), os.getpid()):
+        if seconds is not None:
             faulthandler.dump_traceback_later(
                 min(seconds, threading.TIMEOUT_MAX), exit=True, file=2
             )

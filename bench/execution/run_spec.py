@@ -6,8 +6,6 @@ That is the suite's code and the packages of its plug-ins.
 from __future__ import annotations
 
 import hashlib
-import os
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,7 +97,6 @@ class RunSpec:
         logs: where workers of this machine keep what they print; None for workers elsewhere.
         version: of the suite, and of its numbers.
         code: the suite's files (`code_on_disk`).
-        client: host and process of the one who started the run.
     """
 
     run: str
@@ -112,7 +109,6 @@ class RunSpec:
     logs: Path | None
     version: tuple[str, int] = (__version__, NUMBERS_VERSION)
     code: Mapping[str, str] = field(default_factory=lambda: CODE)
-    client: tuple[str, int] = field(default_factory=lambda: (socket.gethostname(), os.getpid()))
 
     def check_suite(self) -> None:
         """Raises UnfitError unless this process runs the suite that the run was started with."""

@@ -86,28 +86,6 @@ class PlannedCell:
         )
 
 
-@dataclass(frozen=True)
-class Others:
-    """Tasks that interventions are taken to.
-
-    Attributes:
-        transfer: what is trained is evaluated there too.
-        elsewhere: what is fitted should do nothing there.
-    """
-
-    transfer: Sequence[NamedTask]
-    elsewhere: Sequence[NamedTask]
-
-    def of(self, model: ModelChoice, task: NamedTask) -> Others:
-        """Those that a model is asked, but a task itself."""
-        return Others(
-            *(
-                [other for other in _asked_of(model, tasks) if other.label != task.label]
-                for tasks in (self.transfer, self.elsewhere)
-            )
-        )
-
-
 def expand(
     matrix: Matrix,
     digest_of: Callable[[str], str],
@@ -145,7 +123,7 @@ def expand(
     labels = model_labels(matrix.models)
     _check_names(matrix, labels, tasks, transfer, elsewhere, methods)
     _check_asked(matrix, named)
-    others = Others(transfer, elsewhere or tasks)
+    others = transfer, elsewhere or tasks
 
     return [
         cell
@@ -176,19 +154,25 @@ def _cells_of(
     identity: Mapping[str, Any],
     asked: Asked,
     methods: Sequence[NamedMethod],
-    others: Others,
+    others: tuple[Sequence[NamedTask], Sequence[NamedTask]],
 ) -> Iterator[PlannedCell]:
-    """A cell a method that takes part, all else being the same."""
+    """A cell a method that takes part, all else being the same.
+
+    `others` are tasks on which what is trained is evaluated too, and tasks on which whatever is
+    fitted should do nothing.
+    """
     known: dict[str, tuple[str, str]] = {}
     label, model = labelled
-    others = others.of(model, asked.task)
+    to_transfer, to_harm = (
+        tuple(other for other in _asked_of(model, tasks) if other.label != asked.task.label)
+        for tasks in others
+    )
     for method in methods:
         if not _takes_part(method, matrix, asked):
             continue
         stages = _stages_of(matrix, method)
-        # What is trained is taken to other tasks, whatever is fitted may do harm there.
-        transfer = tuple(others.transfer) if type(method.method).trained else ()
-        elsewhere = tuple(others.elsewhere) if stages.specificity else ()
+        transfer = to_transfer if type(method.method).trained else ()
+        elsewhere = to_harm if stages.specificity else ()
         parent, scores = _parent(method, known)
         settings = settings_of(matrix, identity, asked, method, stages, transfer, elsewhere, scores)
         name = cell_id(label, asked, method, settings)

@@ -1,7 +1,6 @@
 """From a run's results to what is published of them."""
 
 import json
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from reports.load import Results
 from reports.outcomes import main_split, terms
 from reports.published.record import (
     Measured,
-    MissingCell,
     PromptSet,
     Published,
     PublishedCell,
@@ -70,7 +68,7 @@ def published_of(results: Results) -> Published:
             cells.append(_cell(record, parts, known[key], measured))
     if not cells:
         raise UserInputError(f"{results.store.directory} has no finished cell to publish.")
-    missing = [MissingCell(**asdict(one)) for one in results.missing if one.counts]
+    missing = [one for one in results.missing if one.counts]
     return Published(
         suite_version=results.store.run.get("suite_version", ""),
         config={key: value for key, value in results.store.config.items() if key != "output"},

@@ -43,8 +43,8 @@ def findings(summary: DataFrame) -> list[str]:
     methods = table[~table["control"].astype(bool)]
     random = table[table["method"] == "random"]
     return [
-        _who("Does it steer?", "With all points acting", "beat", STEERS, methods, random),
-        _who("Does it know where?", "With its few strongest points alone", "beat", KNOWS_WHERE,
+        _who("Does it steer?", "With all points acting", STEERS, methods, random),
+        _who("Does it know where?", "With its few strongest points alone", KNOWS_WHERE,
              methods, random),
         _together(methods),
         _beats_nothing(methods),
@@ -52,9 +52,7 @@ def findings(summary: DataFrame) -> list[str]:
     ]  # fmt: skip
 
 
-def _who(
-    title: str, how: str, verb: str, question: Question, methods: DataFrame, random: DataFrame
-) -> str:
+def _who(title: str, how: str, question: Question, methods: DataFrame, random: DataFrame) -> str:
     """Which methods beat their controls, on how many tasks, and the mean share they make up for."""
     nats = "/".join(dict.fromkeys(f"{price:g}" for price in methods["price"].dropna()))
     at = f"{how}, at {nats} nats" if nats else how
@@ -80,7 +78,7 @@ def _who(
             f"{counted(n_tasks, 'task')} (most often: *{said}*); most of the unsteered E₀ is made "
             f"up for by {best}{beside}."
         )
-    return f"**{title}** {at}, {_and(winners)} {verb} their controls ({shown}{beside})."
+    return f"**{title}** {at}, {_and(winners)} beat their controls ({shown}{beside})."
 
 
 def _together(methods: DataFrame) -> str:

@@ -14,6 +14,7 @@ from bench.store.json_values import PlainDict, strict_json
 from bench.store.records import FindingRecord
 from bench.store.sanity_record import SanityRecord, SpecificityRecord
 from bench.store.strict_record import StrictRecord
+from reports.missing import Missing
 from tasks.errors import UserInputError
 
 FORMAT: Literal[1] = 1
@@ -109,22 +110,6 @@ class PromptSet(StrictRecord):
     p_foil: list[float]
 
 
-class MissingCell(StrictRecord):
-    """A cell without a result (`reports.missing.Missing`)."""
-
-    cell: str
-    status: str
-    reason: str
-    model: str | None
-    task: str | None
-    method: str | None
-    trained: bool | None
-    control: bool | None
-    draw: int | None
-    seed: int | None
-    varied: PlainDict
-
-
 class Published(StrictRecord):
     """All that is published of a run."""
 
@@ -136,7 +121,7 @@ class Published(StrictRecord):
     parts: list[Any]
     prompts: list[PromptSet]
     cells: list[PublishedCell]
-    missing: list[MissingCell]
+    missing: list[Missing]
 
 
 def text_of(published: Published) -> str:

@@ -14,7 +14,6 @@ from bench.store.records import MAIN_PRICE, CellRecord, MetricRow
 from bench.store.results import RunStore
 from reports.curves import averaged_over_log
 from reports.load import Results, labels_of
-from reports.missing import Missing
 from reports.published.record import Measured, PromptSet, Published, PublishedCell, read
 
 AT_ALL_POINTS = ("price", "star", "one")
@@ -40,7 +39,7 @@ def results_of(published: Published, file: Path | str) -> Results:
         Results(
             store,
             records,
-            tuple(Missing(**one.model_dump()) for one in published.missing),
+            tuple(published.missing),
             DataFrame(columns=[*COLUMNS]),
             tuple(sorted({*labels_of(records).values()})),
         ),

@@ -118,7 +118,7 @@ def _row(
     row["n_parameters"] = next((one.n_parameters for one in minimality), None)
     row["minimality_unit"] = next((one.unit for one in minimality), None)
     row |= _aggregate("beta_star", [record.beta for record in cells], lambda one: one.star)
-    row["seconds"] = _mean([_seconds(record) for record in cells])
+    row["seconds"] = _mean([record.seconds or None for record in cells])
     for name in ("forward_rows", "backward_rows"):
         row[name] = _mean([(record.provenance.get("passes") or {}).get(name) for record in cells])
     row |= of_leaderboard(cells)
@@ -163,11 +163,6 @@ def _localisation(curve: Curve | None) -> dict[str, float | None]:
         return dict.fromkeys(names)
     values = (curve.area, *curve.area_interval)
     return dict(zip(names, map(curve.made_up, values), strict=True))
-
-
-def _seconds(record: CellRecord) -> float | None:
-    seconds = record.provenance.get("seconds")
-    return float(sum(seconds.values())) if seconds else None
 
 
 def _aggregate(

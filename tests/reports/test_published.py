@@ -152,7 +152,7 @@ def test_whatever_a_run_holds_the_page_is_what_its_file_gives(
 def test_a_partial_run_says_which_task_is_missing(run: Path) -> None:
     results = load(run)
     planned = {"model": results.records[0].model, "task": "gender", "method": "dla"}
-    absent = Missing("a cell", NOT_COMPUTED, "not yet", **planned)
+    absent = Missing(cell="a cell", status=NOT_COMPUTED, reason="not yet", **planned)
     content = text_of(published_of(replace(results, missing=(absent,)))).encode()
     text = page_of(results_of(parse(content, Path("x.json")), "x.json"), "results")
     assert "Tasks without any result: `gender`" in text

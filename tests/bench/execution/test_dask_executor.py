@@ -437,23 +437,6 @@ def test_a_scheduler_that_is_lost_ends_the_run_and_finished_cells_stay(
     assert len(RunStore.open(tmp_path / "run").ids()) == 1
 
 
-def test_a_worker_may_be_a_thread_of_this_process(
-    alone: Path, tiny_folder: Path, tmp_path: Path
-) -> None:
-    matrix = small_matrix(tiny_folder, methods=["grad_scalar"], controls={"draws": 0})
-    with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
-        options = RunOptions(scheduler=cluster.scheduler_address, threads=1, cell_timeout=500)
-        outcome = run_matrix(matrix, tmp_path / "run", options=options)
-        deadline = time.monotonic() + 60  # the worker hears it soon after, if it is busy
-        while runs_here() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert runs_here() == 0
-    assert not outcome.failed
-    of_one_process = RunStore.open(alone).read(outcome.computed[0]).tensors
-    mine = outcome.store.read(outcome.computed[0]).tensors
-    assert all((mine[name] == of_one_process[name]).all() for name in ("scores", "split.test.ld"))
-
-
 def test_a_gpu_by_its_number_cannot_be_shared_out() -> None:
     with pytest.raises(UserInputError, match='"cuda:1" cannot be had: write "cuda"'):
         shared_gpus({"cuda:1", "cpu"})
