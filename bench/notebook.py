@@ -21,10 +21,9 @@ from reports.maps import tokens_at
 from reports.present import AREA, KNOWS_WHERE, STEERS, formatted
 from reports.tables import TABLES
 from reports.tables.leaderboard import leaderboard
-from reports.text import visible
 from tasks.errors import UserInputError, nearest
 from tasks.registry import lookup
-from tasks.text import counted
+from tasks.text import counted, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,6 +1,4 @@
-"""Text for people: durations, and what may stand in a terminal."""
-
-import unicodedata
+"""Durations, as people say them."""
 
 
 def in_words(seconds: float | None) -> str:
@@ -16,15 +14,3 @@ def in_words(seconds: float | None) -> str:
 def in_one_process(seconds: float | None) -> str:
     """The same, as a plan says it of what would run."""
     return in_words(seconds) + ("" if seconds is None else " in one process")
-
-
-def harmless(text: str) -> str:
-    """`text` on one line, with control characters (ANSI, BEL, direction marks) written out."""
-    return "".join(
-        character if unicodedata.category(character)[0] != "C" else _escaped(character)
-        for character in text
-    )
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape", "backslashreplace").decode()

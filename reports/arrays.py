@@ -16,7 +16,8 @@ from bench.store.cells import Tensors
 from bench.store.records import CellRecord
 from reports.load import Results
 from reports.maps import ScoreMap, score_maps
-from reports.text import token, visible
+from reports.text import token
+from tasks.text import visible
 
 SHOWN_TOKENS = 5
 SHOWN_PROMPTS = 200

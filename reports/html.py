@@ -23,7 +23,8 @@ from reports.pictures import Drawn, Pictures
 from reports.present import missing, strings
 from reports.sections import MOST_ROWS, section_of
 from reports.tables.change import Changes
-from reports.text import number, visible
+from reports.text import number
+from tasks.text import visible
 
 EARLY = "document.documentElement.className = 'js';"
 SCRIPT = ("document", "numbers", "choice", "board", "maps", "sweep", "start")

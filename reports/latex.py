@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 
 from pandas import DataFrame
 
-from reports.text import MINUS, MISSING, TIMES, visible
+from reports.text import MINUS, MISSING, TIMES
+from tasks.text import visible
 
 PREAMBLE = r"\usepackage[T1]{fontenc}\usepackage{array,booktabs}"
 """All that the tables need of pdfLaTeX (of 2020 or later): quotes and accents, and rules."""

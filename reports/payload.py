@@ -13,7 +13,7 @@ from reports.arrays import SHOWN_PROMPTS, Numbered, entry_of
 from reports.labels import group_cells
 from reports.load import Results, splits_of
 from reports.tables.leaderboard import leaderboard
-from reports.text import visible
+from tasks.text import visible
 
 BUDGET = 10_000_000
 """Bytes of all blocks together, so that the page stays under 20 MB."""

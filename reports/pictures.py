@@ -7,7 +7,7 @@ from typing import Any
 
 from reports.figures import FIGURES
 from reports.registry import Scope
-from reports.text import visible
+from tasks.text import visible
 
 EMBEDDED = 8_000_000
 """Bytes of embedded figures (in base64), the small ones of every task before large ones."""

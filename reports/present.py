@@ -17,8 +17,8 @@ from reports.text import (
     number,
     significant,
     spread,
-    visible,
 )
+from tasks.text import visible
 
 COUNT = "|θ| ≥ 0.01"
 STEERS, KNOWS_WHERE = "steers?", "knows where?"

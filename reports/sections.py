@@ -11,7 +11,8 @@ from reports.pictures import Drawn, Pictures
 from reports.present import formatted, split_name
 from reports.tables import agreement
 from reports.tables.leaderboard import leaderboard
-from reports.text import TIMES, interval, known, number, visible
+from reports.text import TIMES, interval, known, number
+from tasks.text import visible
 
 ANSWER = "answer"
 """The figure that stands before any table."""

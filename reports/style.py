@@ -19,7 +19,8 @@ from matplotlib.textpath import TextToPath
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from reports import palette
-from reports.text import LONGEST_TOKEN, shorten, token, visible
+from reports.text import LONGEST_TOKEN, shorten, token
+from tasks.text import visible
 
 INK = "#222222"
 MUTED = "#6b6b6b"

@@ -13,7 +13,8 @@ from reports.curves import curves
 from reports.load import Results
 from reports.present import AREA, CHECKS, KNOWS_WHERE, STEERS, formatted, missing
 from reports.tables.leaderboard import leaderboard
-from reports.text import MISSING, TIMES, number, visible
+from reports.text import MISSING, TIMES, number
+from tasks.text import visible
 
 WIDE = 110
 """Characters from which on a terminal gets kinds, F and every split."""

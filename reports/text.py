@@ -1,16 +1,17 @@
 """How values and foreign strings are written: one place, so that every output says the same.
 
 Prompts come from data files and models; nothing in them may act. Markup is escaped where markup
-is written (HTML by Jinja2, Markdown by `markdown`), what a terminal obeys is made visible here.
+is written (HTML by Jinja2, Markdown by `markdown`), what a terminal obeys by `tasks.text.visible`.
 """
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
 from pandas import NA, DataFrame
+
+from tasks.text import visible
 
 LONGEST_TOKEN = 12
 """Characters of a token as the label of an axis."""
@@ -19,23 +20,7 @@ MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 UNDEFINED = "undefined"
 NOT_MEANINGFUL = "not meaningful"
-_UNSEEN = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
-"""Unicode's control, format, unassigned, private and surrogate characters; ends of lines."""
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]|~#$])")
-
-
-def visible(text: str) -> str:
-    """Return `text` with control, format and unassigned characters as `\\x1b`: harmless anywhere.
-
-    Covers ANSI escapes, line breaks (U+2028 and U+2029, too), and characters that turn the
-    direction of writing.
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        repr(character)[1:-1] if unicodedata.category(character) in _UNSEEN else character
-        for character in text
-    )
 
 
 def token(text: str, longest: int = LONGEST_TOKEN) -> str:
@@ -129,7 +114,7 @@ def known(value: object) -> TypeGuard[float]:
     return isinstance(value, float) and value == value
 
 
-def harmless(text: str) -> str:
+def no_formula(text: str) -> str:
     """Return `text` made visible, and led by an apostrophe where a spreadsheet would run it."""
     shown = visible(text)
     return f"'{shown}" if shown.lstrip().startswith(("=", "+", "-", "@")) else shown

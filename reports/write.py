@@ -21,7 +21,7 @@ from reports.registry import Scope
 from reports.sections import ANSWER
 from reports.tables import TABLES
 from reports.tables.change import PAPER, Changes
-from reports.text import harmless, markdown
+from reports.text import markdown, no_formula
 from tasks.errors import UserInputError
 from tasks.registry import lookup
 
@@ -195,7 +195,7 @@ def csv_text(frame: DataFrame) -> str:
     """Return CSV with full precision; an undefined number and none at all do not look the same."""
     exact = frame.astype(object).map(
         lambda value: (
-            harmless(value)
+            no_formula(value)
             if isinstance(value, str)
             else "NaN"
             if isinstance(value, float) and value != value

@@ -16,8 +16,8 @@ from bench.cli.run import USER_ERROR, run
 from bench.cli.setup import setup
 from bench.cli.tasks import tasks
 from bench.matrix.config import preset_names
-from bench.text import harmless
 from tasks.errors import UserInputError
+from tasks.text import visible
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -68,7 +68,7 @@ def list_names() -> None:
     for title, table in tables.items():
         typer.echo(f"{title}:")
         for name, summary in table.items():
-            typer.echo(f"  {harmless(name.ljust(width))}  {harmless(summary)}")
+            typer.echo(f"  {visible(name.ljust(width))}  {visible(summary)}")
 
 
 def main() -> None:
@@ -76,13 +76,13 @@ def main() -> None:
     try:
         app()
     except UserInputError as error:
-        lines = (harmless(line) for line in str(error).splitlines())
+        lines = (visible(line) for line in str(error).splitlines())
         print("Error: " + "\n".join(lines), file=sys.stderr)
         sys.exit(USER_ERROR)
     except OSError as error:
         if error.errno not in NO_ROOM + NO_WAY:
             raise
-        where = harmless(str(error.filename or "the disk"))
+        where = visible(str(error.filename or "the disk"))
         right = "Make room, and start again" if error.errno in NO_ROOM else "Name another path"
         print(f"Error: {where}: {error.strerror}. {right}.", file=sys.stderr)
         sys.exit(USER_ERROR)

@@ -13,9 +13,8 @@ from bench.cli.options import CellArgument, ResultsOption
 from bench.cli.steer import model_of
 from bench.store.files import replace_file
 from bench.store.find_cell import find_cell
-from bench.text import harmless
 from tasks.errors import UserInputError
-from tasks.text import counted
+from tasks.text import counted, visible
 
 
 class Format(StrEnum):
@@ -70,7 +69,7 @@ def export_scores(
         replace_file(file, json.dumps(content, indent=1).encode())
     except OSError as error:
         raise UserInputError(f"{file} cannot be written ({error.strerror}).") from None
-    typer.echo(f"wrote {harmless(str(file))}: {counted(len(nodes.scores), 'node')} with a score")
+    typer.echo(f"wrote {visible(str(file))}: {counted(len(nodes.scores), 'node')} with a score")
     without = sum("score" not in node for node in content["nodes"].values()) - 1
     if without:
         typer.echo(

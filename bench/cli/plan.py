@@ -13,8 +13,8 @@ from bench.cli.stored import print_survey
 from bench.cli.suite import load, outlook, planned, plans_of
 from bench.matrix.config import SMALL, Suite
 from bench.matrix.options import RunOptions
-from bench.text import harmless, in_one_process
-from tasks.text import counted
+from bench.text import in_one_process
+from tasks.text import counted, visible
 
 if TYPE_CHECKING:
     from bench.execution.plan import Plan
@@ -67,7 +67,7 @@ def describe(plan: Plan, directory: Path, options: RunOptions) -> None:
     """Prints a plan."""
     rows = Counter((cell.model_label, cell.task.label, cell.method.label) for cell in plan.left)
     for (model, task, method), count in rows.items():
-        typer.echo(f"  would run {count:4d}  {harmless(f'{model}  {task}  {method}')}")
+        typer.echo(f"  would run {count:4d}  {visible(f'{model}  {task}  {method}')}")
     having = plan.found.having("failed") - set(plan.elsewhere)
     failed = [plan.found.cells[cell.id] for cell in plan.cells if cell.id in having]
     takes = f", {in_one_process(plan.seconds)}" if plan.left else ""

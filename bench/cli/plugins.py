@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import typer
 
 from bench.cli.options import PluginOption
-from bench.text import harmless
 from tasks.errors import UserInputError, nearest
+from tasks.text import visible
 
 TEMPLATE = Path(__file__).with_name("new_method.jinja")
 """The file that `new-method` writes: a method that works, to be changed."""
@@ -35,18 +35,18 @@ def check(
     install(plugin or ())
     failed = skipped = 0
     for kind, case_of, checks in _suites(name):
-        typer.echo(f"{kind} {harmless(name)}:")
+        typer.echo(f"{kind} {visible(name)}:")
         told = ""
         for outcome in run_checks(partial(case_of, name), checks):
             typer.echo(f"{outcome.verdict}  {outcome.words}")
             failed += outcome.verdict == "FAILED"
             skipped += outcome.verdict == "skipped"
             if outcome.problem not in ("", told):  # why many are skipped is said once
-                typer.echo(f"        {harmless(outcome.problem)}")
+                typer.echo(f"        {visible(outcome.problem)}")
             told = outcome.problem
     found = f"{failed} check{'s' * (failed > 1)} failed" if failed else "all checks passed"
     left = f", {skipped} could not be judged" if skipped else ""
-    typer.echo(f"{harmless(name)}: {found}{left}.")
+    typer.echo(f"{visible(name)}: {found}{left}.")
     raise typer.Exit(1 if failed else 0)
 
 
@@ -102,7 +102,7 @@ def new_method(
         file.write_text(text, "utf-8")
     except OSError as error:
         raise UserInputError(f"--folder: {file} cannot be written: {error.strerror}.") from None
-    typer.echo(f"wrote {harmless(str(file))}")
+    typer.echo(f"wrote {visible(str(file))}")
     typer.echo(f"check it:  python -m bench check {name} --plugin {file}")
     typer.echo(f"run it:    python -m bench run MATRIX.yaml --plugin {file}")
 

@@ -13,9 +13,8 @@ from rich.console import Console
 
 from bench.cli.options import PluginOption
 from bench.cli.report import print_paths
-from bench.text import harmless
 from tasks.errors import UserInputError
-from tasks.text import counted
+from tasks.text import counted, visible
 
 if TYPE_CHECKING:
     from reports.published.record import Measured, Published, PublishedCell
@@ -60,9 +59,9 @@ def verify(
     published = read(file)
     lines = problems(published)
     for line in lines:
-        typer.echo(harmless(line))
+        typer.echo(visible(line))
     cells, rows = len(published.cells), sum(len(cell.measured) for cell in published.cells)
-    said = f"{harmless(str(file))}: {counted(cells, 'cell')}, {2 * rows} means"
+    said = f"{visible(str(file))}: {counted(cells, 'cell')}, {2 * rows} means"
     typer.echo(f"{said}: {counted(len(lines), 'problem') if lines else 'all as the prompts give'}")
     if lines:
         raise typer.Exit(1)
@@ -77,11 +76,11 @@ def verify(
 
 def _same_again(published: Published, cell: PublishedCell, plugins: Sequence[Path]) -> bool:
     """Whether a cell that is computed again has the published numbers; prints how far it is."""
-    typer.echo(f"{harmless(cell.id)}: is computed again")
+    typer.echo(f"{visible(cell.id)}: is computed again")
     try:
         again = _computed(published, cell, plugins)
     except UserInputError as error:
-        typer.echo(f"  {harmless(str(error))}")
+        typer.echo(f"  {visible(str(error))}")
         return False
     then, now = (dict(_named(one.measured)) for one in (cell, again))
     if then.keys() != now.keys():

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench.text import harmless
 from tasks.errors import UserInputError
+from tasks.text import visible
 
 
 def report(
@@ -87,5 +87,5 @@ def print_paths(console: Console, paths: dict[str, Path]) -> None:
     """Prints where things are, whole, so that they can be copied."""
     for what, path in paths.items():
         console.print(
-            f"{what}: {harmless(str(path))}", soft_wrap=True, markup=False, highlight=False
+            f"{what}: {visible(str(path))}", soft_wrap=True, markup=False, highlight=False
         )

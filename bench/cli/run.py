@@ -17,10 +17,9 @@ from bench.cli.suite import Ended, load, run_suite
 from bench.matrix.config import SMALL, Suite
 from bench.matrix.options import RunOptions
 from bench.matrix.schema import Matrix
-from bench.text import harmless
 from tasks.errors import UserInputError
 from tasks.registry import lookup
-from tasks.text import counted
+from tasks.text import counted, visible
 
 if TYPE_CHECKING:
     from bench.execution.run import Outcome
@@ -199,10 +198,10 @@ def close_run(outcome: Outcome, console: Console) -> int:
         reasons.setdefault(record.error.line, []).append(record.id)
     for reason, ids in list(reasons.items())[:MOST_REASONS]:
         others = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
-        console.print(f"  {ids[0]}{others}: {harmless(reason)}", markup=False, soft_wrap=True)
+        console.print(f"  {ids[0]}{others}: {visible(reason)}", markup=False, soft_wrap=True)
     if len(reasons) > MOST_REASONS:
         console.print(f"  and {counted(len(reasons) - MOST_REASONS, 'further reason')}")
-    directory = harmless(str(outcome.store.directory))
+    directory = visible(str(outcome.store.directory))
     console.print(
         f"All of them: python -m bench status {directory}. One with its log: python -m bench show "
         f"CELL --results {directory}. The same command tries them again; --keep-failed leaves "
@@ -223,7 +222,7 @@ def close_suite(suite: Suite, ended: Ended, console: Console) -> int:
     ]
     lines += [f"{name}: could not be run; its error stands above." for name in ended.broken]
     for line in lines:
-        console.print(harmless(line), style="red", markup=False, soft_wrap=True, highlight=False)
+        console.print(visible(line), style="red", markup=False, soft_wrap=True, highlight=False)
     return USER_ERROR if ended.broken else FAILED_CELLS if ended.failed else 0
 
 

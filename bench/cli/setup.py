@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from bench.text import harmless
+from tasks.text import visible
 
 
 def setup() -> None:
@@ -14,4 +14,4 @@ def setup() -> None:
     """
     from bench.models.embedded import embedded_folder
 
-    typer.echo(f"The embedded model is ready in {harmless(str(embedded_folder()))}.")
+    typer.echo(f"The embedded model is ready in {visible(str(embedded_folder()))}.")

@@ -9,8 +9,8 @@ import typer
 
 from bench.cli.options import CellArgument, PluginOption, ResultsOption
 from bench.store.find_cell import find_cell
-from bench.text import harmless
 from tasks.errors import UserInputError
+from tasks.text import visible
 from tasks.tokens import token_strings
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def export(
         "tokens": train[0].tokens,
     }
     save_intervention(intervention, file, about)
-    typer.echo(f"wrote {harmless(str(file))}")
+    typer.echo(f"wrote {visible(str(file))}")
     typer.echo(f"It is for {_kind_of_prompt(intervention, train[0])}.")
 
 
@@ -60,7 +60,7 @@ def _kind_of_prompt(intervention: Intervention, example: PromptRecord) -> str:
     if not grid.has_bos:
         return f"prompts of {length} tokens, with no BOS in front"
     at = next(at for at, token in enumerate(example.token_ids) if token >= 0)  # behind padding
-    bos = harmless(repr(example.tokens[at]))
+    bos = visible(repr(example.tokens[at]))
     return f"prompts of {length} tokens, of which the first is the BOS {bos}"
 
 
@@ -92,14 +92,14 @@ def apply(
     strength = strength_of(beta)
     model = model_of(record, device)
     before, after = _probabilities(model, intervention, _tokens(model, prompt), strength)
-    typer.echo(f"prompt: {harmless(prompt)}")
-    typer.echo(f"{harmless(record.method)} on {harmless(record.task)}, beta = {beta:g}")
+    typer.echo(f"prompt: {visible(prompt)}")
+    typer.echo(f"{visible(record.method)} on {visible(record.task)}, beta = {beta:g}")
     for title, probabilities in (("before", before), ("after", after)):
         typer.echo(f"{title}:")
         values, top = probabilities.topk(min(SHOWN, len(probabilities)))
         for value, token in zip(values.tolist(), top.tolist(), strict=True):
             text = token_strings(model.tokenizer, [token])[token]
-            typer.echo(f"  {value:7.4f}  {harmless(repr(text))}")
+            typer.echo(f"  {value:7.4f}  {visible(repr(text))}")
 
 
 def _first_prompt(record: CellRecord) -> str:
@@ -172,7 +172,7 @@ def model_of(record: CellRecord, device: str) -> LoadedModel:
     if model.bos_id != bos:
         raise UserInputError(
             f'Model "{stated["name"]}" has the BOS {model.bos_id} here, but the cell was computed '
-            f"with {harmless(str(bos))}: its entry was changed since."
+            f"with {visible(str(bos))}: its entry was changed since."
         )
     return model
 

@@ -17,8 +17,7 @@ from bench.store.layout import is_busy, only_writer, owner_of
 from bench.store.records import CellRecord
 from bench.store.results import RunStore
 from bench.store.upkeep import CellStates, Survey, survey, tidy
-from bench.text import harmless
-from tasks.text import counted
+from tasks.text import counted, visible
 
 Results = Annotated[Path, typer.Argument(help="A results directory.")]
 
@@ -87,13 +86,13 @@ def rm(
         for path in paths:
             if not dry_run:
                 remove(path)
-            typer.echo(f"{'would remove' if dry_run else 'removed'} {harmless(str(path))}")
+            typer.echo(f"{'would remove' if dry_run else 'removed'} {visible(str(path))}")
         if dry_run:
             said = [f"would set aside or make anew: {why}" for why in found.problems.values()]
         else:
             said = tidy(store, found)
         for sentence in said:
-            typer.echo(harmless(sentence))
+            typer.echo(visible(sentence))
     typer.echo(f"{len(paths)} {'would be ' if dry_run else ''}removed")
 
 
@@ -151,34 +150,34 @@ def describe(record: CellRecord) -> Iterator[str]:
     """The lines of a record: identity, settings, provenance, results or the reason why not."""
     yield f"{record.id}: {record.status}"
     for name in ("model", "task", "method", "draw", "seed"):
-        yield f"  {name}: {harmless(str(getattr(record, name)))}"
+        yield f"  {name}: {visible(str(getattr(record, name)))}"
     for title, values in (("settings", record.settings), ("provenance", record.provenance)):
         yield f"{title}:"
         for key, value in values.items():
             written = json.dumps(strict_json(value), ensure_ascii=False)
-            yield f"  {harmless(key)}: {harmless(written)}"
+            yield f"  {visible(key)}: {visible(written)}"
     if record.beta is not None and record.beta.star is not None:
         yield f"beta*: {record.beta.star:g}"
     for tried in record.selected:
         words = json.dumps(strict_json(tried.settings))
         yield (
-            f"{'selected' if tried.chosen else 'tried'}: {harmless(words)}, E_0 {tried.E_0:.4f} on "
+            f"{'selected' if tried.chosen else 'tried'}: {visible(words)}, E_0 {tried.E_0:.4f} on "
             f"{counted(tried.n_prompts, 'validation prompt')}, price {tried.paid:.4f}"
         )
     if record.metrics:
         yield "metrics:"
         for row in record.metrics:
             yield (
-                f"  {harmless(row.split)}, beta = {row.beta:g}: E_0 {row.E_0:.4f} (unsteered "
+                f"  {visible(row.split)}, beta = {row.beta:g}: E_0 {row.E_0:.4f} (unsteered "
                 f"{row.E_0_unsteered:.4f}), F {row.F:.4f}, {row.n_prompts} prompts"
             )
     for note in record.notes:
-        yield f"note: {harmless(note)}"
+        yield f"note: {visible(note)}"
     if record.error is not None:
-        yield f"error: {harmless(f'{record.error.kind}: {record.error.message}')}"
+        yield f"error: {visible(f'{record.error.kind}: {record.error.message}')}"
         yield "log:"
         for line in record.error.log.splitlines():
-            yield f"  {harmless(line)}"
+            yield f"  {visible(line)}"
 
 
 def print_survey(
@@ -198,19 +197,19 @@ def print_survey(
         counts: what is counted, and the number with what there is to say of it.
     """
     lines = [
-        f"  failed {record.id}  {harmless(record.error.line)}" for record in failed if record.error
+        f"  failed {record.id}  {visible(record.error.line)}" for record in failed if record.error
     ]
     for line in lines:
         typer.echo(line)
     if lines:
         typer.echo("  a cell's log and settings: python -m bench show CELL --results DIRECTORY")
     for reason in found.problems.values():
-        typer.echo(f"  damaged: {harmless(reason)}")
+        typer.echo(f"  damaged: {visible(reason)}")
     if found.problems:
         typer.echo("  the next run sets aside what is damaged, and makes it anew")
     for path in found.foreign:
-        typer.echo(f"  foreign: {harmless(str(path))} is not of the suite; it is left alone")
-    typer.echo(f"{harmless(str(directory))}: {counted(cells, 'cell')} in the matrix")
+        typer.echo(f"  foreign: {visible(str(path))} is not of the suite; it is left alone")
+    typer.echo(f"{visible(str(directory))}: {counted(cells, 'cell')} in the matrix")
     width = max(map(len, counts))
     for what, number in counts.items():
         typer.echo(f"  {what.ljust(width)} {number}")

@@ -14,9 +14,9 @@ from bench.matrix.config import Suite, is_suite, load_config, load_suite, preset
 from bench.matrix.options import RunOptions
 from bench.matrix.schema import Matrix
 from bench.store.layout import RUN_FILE
-from bench.text import harmless, in_words
+from bench.text import in_words
 from tasks.errors import UserInputError
-from tasks.text import counted
+from tasks.text import counted, visible
 
 if TYPE_CHECKING:
     from bench.execution.plan import Plan
@@ -129,7 +129,7 @@ def run_suite(suite: Suite, options: RunOptions, console: Console) -> Ended:
             write_report(directory, options=ReportOptions(figures=matrix.figures))
         except UserInputError as error:
             broken.append(name)
-            print(f"Error in {name}: {harmless(str(error))}", file=sys.stderr)
+            print(f"Error in {name}: {visible(str(error))}", file=sys.stderr)
     suite.directory.mkdir(parents=True, exist_ok=True)
     page = write_claims(suite.directory, list(suite.matrices))
     return Ended(failed, broken, page)

@@ -14,9 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.store.tables import spreadsheet_safe
-from bench.text import harmless
 from tasks.build import build_task
 from tasks.errors import UserInputError
+from tasks.text import visible
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -57,14 +57,14 @@ def tasks(
             load_model(name), chosen or every_variety(), n_prompts=prompts, seed=seed
         ):
             rows.append(row)
-            done = harmless(f"{row.model}: {row.task}")
+            done = visible(f"{row.model}: {row.task}")
             console.print(done, style="dim", markup=False, highlight=False)
     frame = as_frame(rows)
     for table in terminal_tables(frame, console.width):
         console.print(table)
     for row in rows:
         if row.problem:
-            problem = harmless(f"{row.model}: {row.problem}")
+            problem = visible(f"{row.model}: {row.problem}")
             console.print(problem, markup=False, soft_wrap=True)
     if output is not None:
         _write(frame, output)
@@ -76,12 +76,12 @@ def terminal_tables(frame: DataFrame, width: int) -> Iterator[Table]:
     several = frame["model"].nunique() > 1
     for model, rows in frame.groupby("model", sort=False):
         table = _table(rows, width)
-        table.title = escape(_broken(harmless(str(model)), width)) if several else None
+        table.title = escape(_broken(visible(str(model)), width)) if several else None
         yield table
 
 
 def _table(rows: DataFrame, width: int) -> Table:
-    cells = {name: [harmless(_text(value)) for value in rows[name]] for name in SHOWN}
+    cells = {name: [visible(_text(value)) for value in rows[name]] for name in SHOWN}
     needed = {name: max(map(cell_len, [*name.split(), *cells[name]])) for name in SHOWN}
     first, table = SHOWN[0], Table()
     if sum(needed.values()) + 3 * len(needed) + 1 > width:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bench.execution.failure import CellTimeoutError, LoadTimeoutError
 from bench.store.cells import Cell
 from bench.store.records import CellRecord
-from bench.text import harmless
+from tasks.text import visible
 
 OF_A_MOMENT = (
     *("seconds", "started", "process", "worker", "host", "log"),
@@ -61,7 +61,7 @@ def _error(record: CellRecord) -> tuple[str, str] | None:
 def _outcome(record: CellRecord) -> str:
     if record.error is None:
         return "done"
-    return harmless(f"failed: {record.error.kind}: {record.error.message}")
+    return visible(f"failed: {record.error.kind}: {record.error.message}")
 
 
 def _tensor_lines(stored: dict[str, NDArray[Any]], again: dict[str, NDArray[Any]]) -> list[str]:
@@ -70,13 +70,13 @@ def _tensor_lines(stored: dict[str, NDArray[Any]], again: dict[str, NDArray[Any]
     for name in sorted({*stored, *again}):
         one, other = stored.get(name), again.get(name)
         if one is None or other is None or one.shape != other.shape:
-            lines.append(f"  {harmless(name)}: only in one of the two, or of another shape")
+            lines.append(f"  {visible(name)}: only in one of the two, or of another shape")
         elif one.tobytes() != other.tobytes():
             with np.errstate(invalid="ignore"):
                 gap = np.abs(one.astype(float) - other.astype(float))
             size = float(np.nanmax(np.abs(one.astype(float)), initial=0))
             lines.append(
-                f"  {harmless(name)}: differs by up to {float(np.nanmax(gap, initial=0)):.3g} "
+                f"  {visible(name)}: differs by up to {float(np.nanmax(gap, initial=0)):.3g} "
                 f"(largest value {size:.3g})"
             )
     return lines
@@ -87,7 +87,7 @@ def _record_lines(then: CellRecord, now: CellRecord) -> list[str]:
     ours, theirs = then.model_dump(), now.model_dump()
     called = {"id", "model", "task", "settings", "provenance"}
     return [
-        f"  {key}: stored {harmless(str(ours[key]))[:200]}, now {harmless(str(theirs[key]))[:200]}"
+        f"  {key}: stored {visible(str(ours[key]))[:200]}, now {visible(str(theirs[key]))[:200]}"
         for key in ours
         if key not in called and repr(ours[key]) != repr(theirs[key])
     ]
@@ -96,7 +96,7 @@ def _record_lines(then: CellRecord, now: CellRecord) -> list[str]:
 def _around(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What was asked for as it was then, and what is different here."""
     kept = ", ".join(
-        f"{harmless(str(now[key]))} {words}".strip()
+        f"{visible(str(now[key]))} {words}".strip()
         for key, words in (
             ("threads", "threads"), ("device", ""), ("dtype", ""),
             ("rows_per_forward", "rows a forward"),
@@ -105,7 +105,7 @@ def _around(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     )  # fmt: skip
     lines = [f"computed on {kept}"]
     differences = [
-        f"  {key} was {harmless(str(before.get(key)))}, is {harmless(str(now.get(key)))}"
+        f"  {key} was {visible(str(before.get(key)))}, is {visible(str(now.get(key)))}"
         for key in sorted({*before, *now})
         if before.get(key) != now.get(key) and key not in OF_A_MOMENT
     ]

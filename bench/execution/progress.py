@@ -13,8 +13,8 @@ from bench.execution.cell_runner import Watcher
 from bench.execution.estimate import estimated_rows
 from bench.matrix.cells import PlannedCell
 from bench.store.records import CellRecord
-from bench.text import harmless, in_words
-from tasks.text import counted
+from bench.text import in_words
+from tasks.text import counted, visible
 
 
 class CellCounts:
@@ -97,7 +97,7 @@ class TerminalProgress(Watcher):
     def set_aside(self, sentences: list[str]) -> None:
         """Names what was damaged and where it is now."""
         for sentence in sentences:
-            self.console.print(harmless(sentence), style="yellow", markup=False, soft_wrap=True)
+            self.console.print(visible(sentence), style="yellow", markup=False, soft_wrap=True)
 
     def planned(self, cells: list[PlannedCell], done: int, seconds: float | None) -> None:
         """Opens the bar."""
@@ -115,7 +115,7 @@ class TerminalProgress(Watcher):
 
     def loading(self, model: str) -> None:
         """Names the model."""
-        self._describe(f"loading {harmless(model)}")
+        self._describe(f"loading {visible(model)}")
 
     def starting(self, cell: PlannedCell) -> None:
         """Names the cell, or one of those that are running."""
@@ -125,11 +125,11 @@ class TerminalProgress(Watcher):
     def interrupted(self, cell: PlannedCell, why: str) -> None:
         """Says that another worker will compute it."""
         self.counts.waits(cell)
-        self._line(f"  {escape(_name(cell))}  waits again: {escape(harmless(why))}")
+        self._line(f"  {escape(_name(cell))}  waits again: {escape(visible(why))}")
 
     def refused(self, why: str) -> None:
         """Names who cannot take part, and why; the others go on."""
-        self.console.print(harmless(why), style="yellow", markup=False, soft_wrap=True)
+        self.console.print(visible(why), style="yellow", markup=False, soft_wrap=True)
 
     def finished(self, cell: PlannedCell, record: CellRecord) -> None:
         """Adds a line, and moves the bar on."""
@@ -137,7 +137,7 @@ class TerminalProgress(Watcher):
         if record.error is None:
             outcome = f"[green]done[/green] in {record.seconds:.1f} s"
         else:
-            outcome = f"[red]failed[/red]: {escape(harmless(record.error.line))}"
+            outcome = f"[red]failed[/red]: {escape(visible(record.error.line))}"
         self._line(f"  {escape(_name(cell))}  {outcome}")
         if self.task is not None:
             self.bar.update(self.task, advance=1, counts=self._counts())
@@ -159,4 +159,4 @@ def _name(cell: PlannedCell) -> str:
     draw = f" draw {cell.method.method.draw}" if hasattr(cell.method.method, "draw") else ""
     varied = "".join(f" {name}={value:g}" for name, value in cell.varied.items())
     words = (cell.model_label, cell.task.label, f"{cell.method.label}{draw}{varied}")
-    return harmless(f"{' '.join(words)} seed {cell.seed}")
+    return visible(f"{' '.join(words)} seed {cell.seed}")

@@ -28,8 +28,8 @@ from bench.store.layout import RUN_FILE
 from bench.store.records import CellRecord
 from bench.store.results import RunStore
 from bench.store.run_record import content_of
-from bench.text import harmless
 from tasks.errors import UserInputError
+from tasks.text import visible
 
 MOST_THREADS, MOST_ROWS = 1024, 100_000
 
@@ -139,7 +139,7 @@ def planned(matrix: Matrix, store: RunStore, record: CellRecord) -> PlannedCell:
         )
     ours, theirs = near[0].settings, record.settings
     changed = "; ".join(
-        f"{key} was {harmless(repr(theirs.get(key)))}, is {harmless(repr(ours.get(key)))}"
+        f"{key} was {visible(repr(theirs.get(key)))}, is {visible(repr(ours.get(key)))}"
         for key in sorted({*ours, *theirs})
         if ours.get(key) != theirs.get(key)
     )

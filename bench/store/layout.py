@@ -29,8 +29,8 @@ from bench.store.files import (
     replace_file,
 )
 from bench.store.tables import TABLES_FILE
-from bench.text import harmless
 from tasks.errors import UserInputError
+from tasks.text import visible
 
 RUN_FILE = "run.json"
 CELLS = "cells"
@@ -192,4 +192,4 @@ def owner_of(directory: Path) -> str:
         words = f"process {owner['process']} on {owner['host']} since {owner['since']}"
     except (OSError, DamagedError, KeyError):
         return "another process"
-    return harmless(words)
+    return visible(words)

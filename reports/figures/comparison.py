@@ -24,8 +24,9 @@ from reports.generalisation import refit_of
 from reports.labels import group_cells, missing_by_label
 from reports.load import Results, judged, of_pair
 from reports.maps import ScoreMap, score_maps
-from reports.text import number, significant, visible
+from reports.text import number, significant
 from tasks.errors import UserInputError, nearest
+from tasks.text import visible
 
 SWEEP_KEY = "Sweeps: lines at β = 0, dotted ±1, dashed ±β*; circle where answer and foil cross."
 COLUMN, LAYER, MAPS, SWEEP, SPARE = 0.130, 0.066, 4.6, 2.6, 0.5

@@ -17,8 +17,9 @@ from reports import palette, style
 from reports.figures.marks import BESIDE, cells_of, draw_bar, draw_map, limit_of, token_names
 from reports.figures.panels import Panel, sheet
 from reports.load import Results, of_pair
-from reports.text import number, visible
+from reports.text import number
 from tasks.errors import UserInputError
+from tasks.text import visible
 
 METHOD = "dyn_scalar"
 

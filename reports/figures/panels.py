@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from reports import style
-from reports.text import visible
+from tasks.text import visible
 
 MARGIN = 0.12
 TITLE, LINE, FOOT = 0.36, 0.15, 0.08

@@ -12,8 +12,8 @@ from reports import style
 from reports.figures.panels import Panel, name_rows, sheet
 from reports.load import Results
 from reports.tables.tasks import table
-from reports.text import visible
 from tasks.errors import UserInputError
+from tasks.text import visible
 
 SPLIT = "test"
 PANELS = [Panel(4.9, 3.6), Panel(2.2, 1.8)]

@@ -9,8 +9,8 @@ from pandas import DataFrame
 from scipy.stats import kendalltau, rankdata
 
 from reports.tables.verdicts import BEATS, LOCALISES
-from reports.text import number, visible
-from tasks.text import counted
+from reports.text import number
+from tasks.text import counted, visible
 
 
 @dataclass(frozen=True)

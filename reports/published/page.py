@@ -14,10 +14,10 @@ from reports.published.findings import KNOWS_WHERE, STEERS, findings
 from reports.published.summary import summary
 from reports.registry import Scope
 from reports.tables.finding import steering
-from reports.text import MISSING, interval, markdown, number, visible
+from reports.text import MISSING, interval, markdown, number
 from reports.write import file_names, stem_of
 from tasks.errors import UserInputError
-from tasks.text import counted
+from tasks.text import counted, visible
 
 DATA, TABLE = "results.json", "leaderboard.csv"
 CIRCUITS, FINDING = "circuits.json", "finding"

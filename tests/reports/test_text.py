@@ -17,7 +17,8 @@ from matplotlib.font_manager import fontManager
 from reports import style
 from reports.present import strings
 from reports.style import drawable, token_label
-from reports.text import distinct, markdown, number, shorten, significant, spread, token, visible
+from reports.text import distinct, markdown, number, shorten, significant, spread, token
+from tasks.text import visible
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from reports.load import Results, load
 from reports.present import formatted, strings
 from reports.tables.change import PAPER, Changes
 from reports.tables.leaderboard import leaderboard
-from reports.text import harmless
+from reports.text import no_formula
 from reports.write import ReportOptions, file_names, stem_of, write_report, write_table
 from tasks.errors import UserInputError
 from tests.reports.conftest import HOSTILE, make_cell, make_failure
@@ -350,9 +350,9 @@ def test_pdf_and_svg_carry_their_letters(index: Path) -> None:
 
 
 def test_formulas_in_csv_are_text() -> None:
-    assert harmless("=1+1") == "'=1+1"
-    assert harmless("-2") == "'-2"
-    assert harmless("a=1") == "a=1"
+    assert no_formula("=1+1") == "'=1+1"
+    assert no_formula("-2") == "'-2"
+    assert no_formula("a=1") == "a=1"
 
 
 def test_a_report_removes_what_it_no_longer_writes_and_nothing_else(

@@ -16,9 +16,9 @@ from bench.matrix.options import RunOptions
 from bench.store.find_cell import find_cell
 from bench.store.layout import CELL_FILE, only_writer
 from bench.store.results import RunStore
-from bench.text import harmless
 from methods.grad_scalar import GradScalar
 from tasks.errors import UserInputError
+from tasks.text import visible
 from tests.bench.cli.test_cli import command
 from tests.small import small_matrix
 
@@ -278,5 +278,5 @@ def test_a_cell_that_would_be_another_one_today_says_why(
     assert "numbers_version was" in capsys.readouterr().err
 
 
-def test_text_is_harmless_in_a_terminal() -> None:
-    assert harmless("a\x1b[2Jb\nc\u202ed\x00é ") == "a\\x1b[2Jb\\nc\\u202ed\\x00é "
+def test_what_a_terminal_would_obey_is_written_out() -> None:
+    assert visible("a\x1b[2Jb\nc\u202ed\x00é ") == "a\\x1b[2Jb\\nc\\u202ed\\x00é "
