@@ -289,4 +289,5 @@ def _at_home(intervention: Intervention, bridge: Any) -> Intervention:
     if not isinstance(intervention, DynamicScaling) or Site.O not in sites:
         return intervention
     output = torch.stack([block.attn.W_O.detach().float() for block in bridge.blocks])
-    return DynamicScaling(grid, intervention.gates.detach().to(output.device), output)
+    here = copy.deepcopy(intervention).to(output.device)
+    return here.remade(grid, here.gates.detach(), output)

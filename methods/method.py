@@ -18,6 +18,10 @@ from methods.core.points import ALL_SITES, PointGrid, Site
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 
+LATER = {"later": True}
+"""Metadata of a setting that a method got when cells of it had been stored: at its default it is no
+part of what a cell is, so that those keep their ids."""
+
 
 @dataclass(frozen=True)
 class Setting:

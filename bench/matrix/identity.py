@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, NamedTuple
 
 from bench.matrix.named import NamedMethod, NamedTask
@@ -15,6 +15,7 @@ from bench.matrix.stages import Stages
 from bench.models.load import stated_of
 from methods import METHODS
 from methods.core.points import parse_sites
+from methods.method import LATER
 from tasks import TASKS
 from tasks.registry import Entry
 
@@ -88,7 +89,7 @@ def settings_of(
         "model": dict(model),
         "task": _task_settings(asked.task),
         "task_data": asked.task.data,
-        "method": {"name": method.name, **asdict(method.method)},  # type: ignore[call-overload]
+        "method": {"name": method.name, **_method_settings(method)},
         **_code(TASKS[asked.task.name], METHODS[method.name]),
         "seed": asked.seed,
         "sites": [site.value for site in parse_sites(matrix.sites)],
@@ -150,6 +151,15 @@ def _task_settings(task: NamedTask) -> dict[str, Any]:
     """The settings that a task has; what is not said (None) is left away."""
     settings: dict[str, Any] = asdict(task.task)  # type: ignore[call-overload]
     return {"name": task.name, **{k: value for k, value in settings.items() if value is not None}}
+
+
+def _method_settings(named: NamedMethod) -> dict[str, Any]:
+    """The settings that a method has; of those that it got later, what is not the default."""
+    settings: dict[str, Any] = asdict(named.method)  # type: ignore[call-overload]
+    for one in fields(named.method):  # type: ignore[arg-type]
+        if one.metadata == LATER and settings[one.name] == one.default:
+            del settings[one.name]
+    return settings
 
 
 def _code(*entries: Entry) -> dict[str, list[str]]:

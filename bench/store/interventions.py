@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +18,7 @@ from bench.store.files import replace_file
 from bench.store.records import CellRecord, GridRecord
 from methods.core.channel_scaling import ChannelScaling
 from methods.core.dynamic_scaling import DynamicScaling
+from methods.core.hidden_scaling import ACTIVATIONS, HiddenScaling
 from methods.core.intervention import Intervention
 from methods.core.points import NARROW_SITES, Heads, PointGrid, Site
 from methods.core.static_scaling import StaticScaling
@@ -25,13 +26,33 @@ from methods.core.steering_vectors import SteeringVectors
 from tasks.errors import UserInputError
 
 FORMAT = 1
-KINDS: Mapping[str, tuple[type[Any], str]] = {
-    "static_scaling": (StaticScaling, "alpha"),
-    "steering_vectors": (SteeringVectors, "vectors"),
-    "dynamic_scaling": (DynamicScaling, "gates"),
-    "channel_scaling": (ChannelScaling, "vectors"),
+
+
+class Kind(NamedTuple):
+    """A kind of interventions that can be taken elsewhere.
+
+    Attributes:
+        of: the class, made of a grid and the tensors in this order.
+        tensors: what its parameters are called; the last has an entry a point, or a gate.
+        settings: what else it is made of, by name.
+    """
+
+    of: type[Any]
+    tensors: tuple[str, ...]
+    settings: Mapping[str, str] = {}
+
+
+KINDS: Mapping[str, Kind] = {
+    "static_scaling": Kind(StaticScaling, ("alpha",)),
+    "steering_vectors": Kind(SteeringVectors, ("vectors",)),
+    "dynamic_scaling": Kind(DynamicScaling, ("gates",)),
+    "channel_scaling": Kind(ChannelScaling, ("vectors",)),
+    **{
+        f"hidden_{name}_scaling": Kind(HiddenScaling, ("gates", "outer"), {"activation": name})
+        for name in ACTIVATIONS
+    },
 }
-"""Name in a file -> class, and what its parameters are called."""
+"""By the name in a file."""
 HEADER = "attribution_bench"
 UNKNOWN = 0
 """The width of a head, where scalars do not need it."""
@@ -46,22 +67,23 @@ def intervention_of(cell: Cell) -> Intervention:
     record, tensors = cell.record, cell.tensors
     if record.grid is None or not record.prompts.get("train"):
         raise UserInputError(f"{record.id} failed, so there is nothing to steer with.")
-    kind, name = KINDS[_stored_kind(record, tensors)]
-    parameters = torch.from_numpy(tensors[f"intervention.{name}"].copy())
-    expected = record.grid.shape[:2] if kind is DynamicScaling else record.grid.shape
-    if tuple(parameters.shape[: len(expected)]) != expected:
-        raise UserInputError(
-            f"{record.id}: {name} of shape {tuple(parameters.shape)} do not fit its grid."
-        )
+    kind = KINDS[_stored_kind(record, tensors)]
+    parameters = [torch.from_numpy(tensors[f"intervention.{name}"].copy()) for name in kind.tensors]
+    misfit = _misfit(kind, parameters, record.grid.shape)
+    if misfit:
+        raise UserInputError(f"{record.id}: {misfit} do not fit its grid.")
     grid = _grid(record, record.grid, kind, parameters)
     return _build(kind, grid, parameters)
 
 
 def kind_of(intervention: Intervention) -> str:
     """The name in `KINDS`; of an intervention of a plug-in's own its module and class."""
-    own = {kind: name for name, (kind, _) in KINDS.items()}
-    kind = type(intervention)
-    return own.get(kind, f"{kind.__module__}:{kind.__qualname__}")
+    of = type(intervention)
+    for name, kind in KINDS.items():
+        stated = {key: getattr(intervention, key, None) for key in kind.settings}
+        if of is kind.of and stated == kind.settings:
+            return name
+    return f"{of.__module__}:{of.__qualname__}"
 
 
 def _stored_kind(record: CellRecord, tensors: Tensors) -> str:
@@ -70,7 +92,11 @@ def _stored_kind(record: CellRecord, tensors: Tensors) -> str:
     Raises:
         UserInputError: if it is of another kind: only its method knows what that does.
     """
-    holds = [name for name, (_, tensor) in KINDS.items() if f"intervention.{tensor}" in tensors]
+    holds = [
+        name
+        for name, kind in KINDS.items()
+        if all(f"intervention.{tensor}" in tensors for tensor in kind.tensors)
+    ]
     if record.intervention == "" and holds:  # stored before records said it
         return holds[0]
     if record.intervention in holds:
@@ -99,7 +125,6 @@ def save_intervention(
             f"{type(intervention).__name__} is of no kind that a file can hold: it can hold "
             f"{', '.join(KINDS)}, and not what is made from them."
         )
-    parameters = KINDS[name][1]
     grid = intervention.grid
     header = {
         "format": FORMAT,
@@ -115,9 +140,12 @@ def save_intervention(
         },
         "about": dict(about or {}),
     }
-    tensor = getattr(intervention, parameters).detach().float().cpu().contiguous()
+    tensors = {
+        one: getattr(intervention, one).detach().float().cpu().contiguous()
+        for one in KINDS[name].tensors
+    }
     try:
-        content = save({parameters: tensor}, metadata={HEADER: json.dumps(header)})
+        content = save(tensors, metadata={HEADER: json.dumps(header)})
         replace_file(file, content)
     except (OSError, SafetensorError) as error:
         missing = "" if file.parent.is_dir() else f"; there is no folder {file.parent}"
@@ -133,8 +161,8 @@ def load_intervention(file: str | Path) -> Intervention:
     try:
         with safe_open(file, framework="pt") as stored:
             header = json.loads((stored.metadata() or {})[HEADER])
-            kind, name = KINDS[header["kind"]]
-            parameters = stored.get_tensor(name)
+            kind = KINDS[header["kind"]]
+            parameters = [stored.get_tensor(name) for name in kind.tensors]
         if header["format"] != FORMAT:
             raise ValueError(f"format {header['format']}")
         stated = header["grid"]
@@ -143,9 +171,9 @@ def load_intervention(file: str | Path) -> Intervention:
         grid = PointGrid(
             **{**stated, "sites": sites, "positions": tuple(stated["positions"]), "heads": heads}
         )
-        expected = grid.shape[:2] if kind is DynamicScaling else grid.shape
-        if tuple(parameters.shape[: len(expected)]) != expected:
-            raise ValueError(f"{name} of shape {tuple(parameters.shape)}")
+        misfit = _misfit(kind, parameters, grid.shape)
+        if misfit:
+            raise ValueError(misfit)
         return _build(kind, grid, parameters)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, UserInputError):
@@ -156,7 +184,17 @@ def load_intervention(file: str | Path) -> Intervention:
         ) from None
 
 
-def _grid(record: CellRecord, stored: GridRecord, kind: type[Any], parameters: Tensor) -> PointGrid:
+def _misfit(kind: Kind, parameters: Sequence[Tensor], shape: tuple[int, ...]) -> str:
+    """Which parameters do not fit a grid's shape (place, layer, position); "" if all do."""
+    expected = shape[:2] if issubclass(kind.of, DynamicScaling) else shape
+    if tuple(parameters[-1].shape[: len(expected)]) == tuple(expected):
+        return ""
+    return f"{kind.tensors[-1]} of shape {tuple(parameters[-1].shape)}"
+
+
+def _grid(
+    record: CellRecord, stored: GridRecord, kind: Kind, parameters: Sequence[Tensor]
+) -> PointGrid:
     """The points that a cell's parameters belong to."""
     counts = {Site(site): count for site, count in stored.heads.items()}
     queries = counts.get(Site.Z) or counts.get(Site.O) or counts.get(Site.Q) or 1
@@ -171,21 +209,24 @@ def _grid(record: CellRecord, stored: GridRecord, kind: type[Any], parameters: T
         record.provenance.get("bos_id") is not None,
         heads,
     )
-    if heads is None or kind is StaticScaling:
+    if heads is None or kind.of is StaticScaling:
         return grid
     return replace(grid, heads=replace(heads, d_head=_d_head(record, grid, kind, parameters)))
 
 
-def _d_head(record: CellRecord, grid: PointGrid, kind: type[Any], parameters: Tensor) -> int:
+def _d_head(record: CellRecord, grid: PointGrid, kind: Kind, parameters: Sequence[Tensor]) -> int:
     """The width of a head: what is left of the parameters that the cell counted, a head's point.
 
     Raises:
         UserInputError: if the cell's count does not fit its parameters.
     """
     included = grid.included.sum(dim=(1, 2)).tolist()
-    points = included if issubclass(kind, SteeringVectors) else [grid.n_layers] * len(grid.places)
+    points = included
+    if issubclass(kind.of, DynamicScaling):
+        units = parameters[0].shape[2] if kind.of is HiddenScaling else 1
+        points = [grid.n_layers * units] * len(grid.places)
     narrow = [place.site in NARROW_SITES for place in grid.places]
-    width = int(parameters.shape[-1])
+    width = int(parameters[0].shape[-1])
     if all(narrow) or not any(narrow):
         return width if all(narrow) else UNKNOWN
     wide = sum(count for count, own in zip(points, narrow, strict=True) if not own) * width
@@ -198,6 +239,6 @@ def _d_head(record: CellRecord, grid: PointGrid, kind: type[Any], parameters: Te
     return int(d_head)
 
 
-def _build(kind: type[Any], grid: PointGrid, parameters: Tensor) -> Intervention:
-    found: Intervention = kind(grid, parameters)
+def _build(kind: Kind, grid: PointGrid, parameters: Sequence[Tensor]) -> Intervention:
+    found: Intervention = kind.of(grid, *parameters, **kind.settings)
     return found.requires_grad_(False)

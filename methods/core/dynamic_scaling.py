@@ -34,12 +34,12 @@ class DynamicScaling(Intervention):
     def __init__(
         self,
         grid: PointGrid,
-        gates: Float[Tensor, "place layer width"],
+        gates: Float[Tensor, "place layer *unit width"],
         output: Float[Tensor, "layer head d_head d_model"] | None = None,
     ) -> None:
         super().__init__(grid)
         self.register_buffer("fits", widths_taken(grid, gates), persistent=False)
-        own = gates if self.fits is None else gates * self.fits[:, None]
+        own = gates if self.fits is None else gates * self._taken(gates)
         self.gates = nn.Parameter(own.to(torch.float32, copy=True))
         acts = grid.included.clone()
         if grid.has_bos and 0 in grid.positions:
@@ -61,11 +61,11 @@ class DynamicScaling(Intervention):
         """Eq. 10 at the grid's positions, 0 at points left out and BOS; h begins at `start`."""
         h = self.grid.at_points(site, h.to(torch.float32), start)
         rows = self.grid.rows(site)
-        gates = self.gates[rows, layer]
+        gates = self.read_by(site, layer)
         if site is Site.O:
             if self.output is None or self.gram is None:
                 raise ValueError("gates at o need W_O of every head")
-            gates = (self.output[layer] @ gates[..., None])[..., 0]
+            gates = self.output[layer] @ gates
             square = torch.einsum("rpcd,pde,rpce->rpc", h, self.gram[layer], h)
             # The gradient of a root at 0 is no number; nothing is read off a head that writes 0.
             writes = square > 0
@@ -75,9 +75,19 @@ class DynamicScaling(Intervention):
             norm = torch.linalg.vector_norm(h, dim=-1)
             writes = norm > 0
         direction = h / norm.clamp_min(torch.finfo(torch.float32).tiny)[..., None]
-        along = (direction @ gates[..., None])[..., 0]
+        along = self.scalars_of(direction @ gates, site, layer)
         alpha: Tensor = torch.where(writes, along, 0) * self.acts[rows, layer]
         return alpha
+
+    def read_by(self, site: Site, layer: int) -> Float[Tensor, "place width unit"]:
+        """What directions of activations are read along."""
+        return self.gates[self.grid.rows(site), layer][..., None]
+
+    def scalars_of(
+        self, read: Float[Tensor, "row place chosen unit"], site: Site, layer: int
+    ) -> Float[Tensor, "row place chosen"]:
+        """The scalars, from what was read along `read_by`."""
+        return read[..., 0]
 
     def bind(self, beta: Tensor, start: int) -> EditFunction:
         """Eq. 10, then Eq. 5."""
@@ -94,25 +104,42 @@ class DynamicScaling(Intervention):
         chosen.acts &= keep.to(chosen.acts.device)
         return chosen
 
+    def entries(self) -> Float[Tensor, "place layer *unit width"]:
+        """The entries of the gates, those beyond a place's own width included."""
+        return self.gates
+
+    def _taken(self, entries: Tensor) -> Tensor:
+        """Which entries are within a place's own width; broadcasts to their shape."""
+        if self.fits is None:
+            return torch.ones_like(entries, dtype=torch.bool)
+        return self.fits.view(len(self.fits), *[1] * (entries.dim() - 2), -1)
+
     def theta(self) -> Tensor:
         """The entries of the gates."""
+        entries = self.entries()
         if self.fits is None:
-            return self.gates.flatten()
-        return self.gates[self.fits[:, None].expand_as(self.gates)]
+            return entries.flatten()
+        return entries[self._taken(entries).expand_as(entries)]
 
     def magnitudes(self) -> Tensor:
         """|g| entry by entry."""
         return self.theta().detach().abs()
 
+    def remade(
+        self,
+        grid: PointGrid,
+        gates: Float[Tensor, "place layer *unit width"],
+        output: Tensor | None,
+    ) -> DynamicScaling:
+        """The same with other gates, on a grid of the same places, and with a W_O."""
+        return DynamicScaling(grid, gates, output)
+
     def on(self, grid: PointGrid) -> DynamicScaling:
         """The same gates at the positions of another grid."""
-        return DynamicScaling(grid, self.gates.detach(), self.output)
+        return self.remade(grid, self.gates.detach(), self.output)
 
     def masked(self, keep: Tensor) -> DynamicScaling:
         """The entries of the gates times `keep`."""
-        full = torch.zeros_like(self.gates)
-        if self.fits is None:
-            full = keep.view_as(self.gates)
-        else:
-            full[self.fits[:, None].expand_as(self.gates)] = keep
-        return DynamicScaling(self.grid, self.gates.detach() * full, self.output)
+        full = torch.zeros_like(self.entries())
+        full[self._taken(full).expand_as(full)] = keep
+        return self.remade(self.grid, self.gates.detach() * full, self.output)

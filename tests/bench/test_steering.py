@@ -20,6 +20,7 @@ from bench.store.cells import Cell
 from bench.store.find_cell import find_cell
 from bench.store.results import RunStore
 from methods.core.dynamic_scaling import DynamicScaling
+from methods.core.hidden_scaling import HiddenScaling
 from methods.core.intervention import Intervention
 from methods.core.points import PointGrid, Site, make_grid
 from methods.core.static_scaling import StaticScaling
@@ -30,6 +31,7 @@ from tests.bench.cli.test_cli import command
 from tests.small import small_matrix
 
 LENGTH = 7
+MADE = ("static", "vectors", "dynamic", "hidden")
 TOKENS = torch.tensor([[0, 5, 9, 33, 2, 7, 11], [0, 8, 9, 3, 21, 7, 60]])
 
 
@@ -43,7 +45,7 @@ def grid_of(subject: SubjectModel, sites: list[str]) -> PointGrid:
 def made(kind: str, subject: SubjectModel) -> Intervention:
     """A random intervention at every site it can act on."""
     generator = torch.Generator().manual_seed(1)
-    unable = {"static": [Site.O], "vectors": [Site.O], "dynamic": []}[kind]  # z is o for scalars
+    unable = [Site.O] if kind in ("static", "vectors") else []  # z is o for scalars
     sites = [site.value for site in Site if site in subject.sites and site not in unable]
     grid = grid_of(subject, sites)
     if kind == "static":
@@ -53,6 +55,10 @@ def made(kind: str, subject: SubjectModel) -> Intervention:
     # Strong gates at seven sites of a layer leave next to nothing of some activations, and what the
     # next norm makes of that is rounding.
     gates = 0.2 * torch.randn((*grid.shape[:2], 32), generator=generator)
+    if kind == "hidden":
+        outer = torch.randn((*grid.shape[:2], 2), generator=generator)
+        wide = gates[:, :, None].repeat(1, 1, 2, 1)
+        return HiddenScaling(grid, wide, outer, subject.head_output, activation="tanh")
     return DynamicScaling(grid, gates, subject.head_output)
 
 
@@ -67,7 +73,7 @@ def test_a_plain_model_is_steered_as_the_suite_steers(architecture: str) -> None
     bridge, and of a plain model, which runs through one in the block, nothing but rounding."""
     subject, plain = subject_of(tiny_model(architecture)), tiny_model(architecture)
     before, on_bridge = plain(TOKENS).logits, subject.bridge(TOKENS)
-    for intervention in (made(kind, subject) for kind in ("static", "vectors", "dynamic")):
+    for intervention in (made(kind, subject) for kind in MADE):
         for beta in (0.0, 1.5):
             expected = subject.logits(TOKENS, intervention.at(torch.full((2,), beta)))
             with steered(plain, intervention, beta):
@@ -251,11 +257,13 @@ def run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunStore
 def run_at_heads(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs of trained methods at heads, and at heads and wide sites together."""
     folder = tmp_path_factory.mktemp("heads")
-    for name, sites, methods in (
-        ("mixed", ["v", "z", "attn_out"], ["activ_scalar", "steer_vec", "dyn_scalar"]),
-        ("output", ["v", "o"], ["dyn_scalar", "grad_scalar"]),
+    for name, sites, methods, richer in (
+        ("mixed", ["v", "z", "attn_out"], ["activ_scalar", "steer_vec", "dyn_scalar"], "hidden"),
+        ("output", ["v", "o"], ["dyn_scalar", "grad_scalar"], "rank"),
     ):
+        trained: list[dict[str, Any]]
         trained = [{"name": one, "epochs": 3} for one in methods if one != "grad_scalar"]
+        trained.append({"name": "dyn_scalar", "epochs": 3, richer: 2})
         untrained = [one for one in methods if one == "grad_scalar"]
         matrix = small_matrix(
             tiny_folder, methods=[*trained, *untrained], sites=sites, controls={"draws": 0}
@@ -267,8 +275,8 @@ def run_at_heads(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.mark.parametrize(
     "case",
     [
-        *("mixed/activ_scalar", "mixed/steer_vec", "mixed/dyn_scalar"),
-        *("output/dyn_scalar", "output/grad_scalar"),
+        *("mixed/activ_scalar", "mixed/steer_vec", "mixed/dyn_scalar_epochs=3_", "mixed/hidden=2"),
+        *("output/dyn_scalar_epochs=3_", "output/rank=2", "output/grad_scalar"),
     ],
 )
 def test_an_applied_cell_at_heads_gives_the_stored_numbers(

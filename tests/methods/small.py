@@ -9,13 +9,14 @@ from torch import Tensor
 
 from bench.conformance.small import tiny_prompts
 from methods.core.dynamic_scaling import DynamicScaling
+from methods.core.intervention import Intervention
 from methods.core.objective import Objective
 from methods.core.points import HEAD_SITES, PointGrid, Site, make_grid
 from methods.core.prompts import Prompts
 from methods.core.static_scaling import StaticScaling
 from methods.core.steering_vectors import SteeringVectors
 from methods.core.subject import SubjectModel
-from methods.core.training import initial
+from methods.core.training import gradients_of, initial
 from methods.method import Setting
 from tests.tiny import tiny_bridge
 
@@ -122,3 +123,24 @@ def make(kind: Any, grid: PointGrid, seed: int = 0, size: float = 0.3) -> Any:
 def in_turn(first: Iterable[Any], second: Sequence[Any]) -> list[tuple[Any, Any]]:
     """Each of `first` with one of `second`, in turn, and each of the second at least once."""
     return [(one, second[at % len(second)]) for at, one in enumerate(first)]
+
+
+def against_finite_differences(
+    model: SubjectModel, own: Intervention, some: Prompts, objective: Objective
+) -> None:
+    """Fails where a parameter's gradient of -Psi is not what two nearby values of Psi say."""
+    psi = gradients_of(model, own, some, objective)
+    every = torch.arange(len(some))
+    psi(every)
+    gradients = [(one, one.grad.clone()) for one in own.parameters() if one.grad is not None]
+    assert len(gradients) == len(list(own.parameters()))
+    for parameter, gradient in gradients:
+        start, step = parameter.detach().clone(), 0.01 * gradient / gradient.norm()
+        found = []
+        for sign in (1, -1):
+            parameter.data = start + sign * step
+            found.append(float(psi(every)))
+        parameter.data = start
+        expected = -0.02 * float(gradient.norm())
+        assert abs(expected) > 1e-3
+        assert abs(found[0] - found[1] - expected) < 0.03 * abs(expected)

@@ -13,6 +13,7 @@ from bench.execution.run import run_matrix
 from bench.matrix.cells import expand
 from bench.store.cells import Cell
 from methods.core.dynamic_scaling import DynamicScaling
+from methods.core.hidden_scaling import HiddenScaling
 from methods.core.objective import Objective
 from methods.core.static_scaling import StaticScaling
 from methods.core.subject import SubjectModel
@@ -65,18 +66,24 @@ def test_untrained_methods_are_not_taken_anywhere(cells: dict[str, Cell]) -> Non
     assert set(record.prompts) == {"train", "test"}
 
 
+@pytest.mark.parametrize("units", [None, 2])
 def test_at_home_the_numbers_are_those_of_the_test_split(
-    prepared: tuple[SubjectModel, PreparedTask],
+    units: int | None, prepared: tuple[SubjectModel, PreparedTask]
 ) -> None:
     subject, task = prepared
     grid = task.grid
     generator = torch.Generator().manual_seed(0)
     gates = torch.randn((len(grid.places), grid.n_layers, subject.d_model), generator=generator)
     dynamic = DynamicScaling(grid, gates)
+    if units:
+        outer = torch.ones((*gates.shape[:2], units))
+        wide = gates[:, :, None].repeat(1, 1, units, 1)
+        dynamic = HiddenScaling(grid, wide, outer, activation="tanh")
     found = evaluate_elsewhere(subject, dynamic, {"again": task}, Objective())
     test = task.splits["test"]
     expected = respond(subject, test, dynamic, torch.tensor([0.0, 1.0, -1.0]))
     np.testing.assert_array_equal(found.tensors["split.again.ld"], expected.ld.numpy())
+    assert found.tensors["transfer.again.scalars"].any()
     static = StaticScaling(grid, torch.zeros(grid.shape))
     assert evaluate_elsewhere(subject, static, {"again": task}, Objective()).notes == [TIED]
 
