@@ -97,6 +97,10 @@ METHODS: dict[str, Entry] = {
         "methods.channel_scalar:ChannelScalar",
         "scales of channels, trained: one scalar a channel of a point",
     ),
+    "jola": Entry(
+        "methods.jola:JoLA",
+        "JoLA, trained: channel scales and a vector a point, each behind a gate",
+    ),
     "dyn_scalar": Entry(
         "methods.dyn_scalar:DynScalar",
         "dynamic activation scaling, trained: scalars computed from the activation itself",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -56,8 +57,8 @@ class TrainedMethod(Method):
         return initial(shape, self.initial_deviation, setting.seed)
 
     def initial_channels(
-        self, subject: SubjectModel, grid: PointGrid, setting: Setting, what: str
-    ) -> Float[Tensor, "place layer position width"]:
+        self, subject: SubjectModel, grid: PointGrid, setting: Setting, what: str, kinds: int = 1
+    ) -> Float[Tensor, "*kind place layer position width"]:
         """Parameters before training, one a channel of every point.
 
         Args:
@@ -65,23 +66,39 @@ class TrainedMethod(Method):
             grid: the points.
             setting: of the fit.
             what: what they are, as a message names them.
+            kinds: how many of them a channel has; 1 is no axis.
 
         Raises:
             NotEnoughMemoryError: if they and what Adam keeps of them do not fit.
         """
         width = max(grid.widths(subject.d_model))
         require_memory(
-            COPIES_WHILE_TRAINING * 4 * grid.n_points * width,
+            COPIES_WHILE_TRAINING * 4 * kinds * grid.n_points * width,
             subject.device,
             f"{what} of {grid.n_points} points and width {width} in training",
             "fewer sites, layers or positions",
         )
-        return self.initial((*grid.shape, width), setting)
+        return self.initial((kinds, *grid.shape, width)[kinds == 1 :], setting)
 
     def train(
-        self, subject: SubjectModel, intervention: Intervention, prompts: Prompts, setting: Setting
+        self,
+        subject: SubjectModel,
+        intervention: Intervention,
+        prompts: Prompts,
+        setting: Setting,
+        rates: Mapping[str, float] | None = None,
+        before_step: Callable[[], Tensor] | None = None,
     ) -> Trace:
-        """Trains the intervention's parameters in place."""
+        """Trains the intervention's parameters in place.
+
+        Args:
+            subject: the model.
+            intervention: what is trained.
+            prompts: on which.
+            setting: of the fit.
+            rates: learning rates of parameters, by name, that are not `learning_rate`.
+            before_step: is called before each step; gives what is minimised besides -Psi.
+        """
         return train(
             subject,
             intervention,
@@ -92,6 +109,8 @@ class TrainedMethod(Method):
             batch_size=self.batch_size,
             seed=setting.seed,
             sparsity="proximal" if self.proximal else "penalty",
+            rates=rates,
+            before_step=before_step,
         )
 
 

@@ -18,6 +18,7 @@ from bench.store.files import replace_file
 from bench.store.records import CellRecord, GridRecord
 from methods.core.channel_scaling import ChannelScaling
 from methods.core.dynamic_scaling import DynamicScaling
+from methods.core.gated_editing import GatedEditing
 from methods.core.hidden_scaling import ACTIVATIONS, HiddenScaling
 from methods.core.intervention import Intervention
 from methods.core.points import NARROW_SITES, Heads, PointGrid, Site
@@ -51,6 +52,7 @@ KINDS: Mapping[str, Kind] = {
         f"hidden_{name}_scaling": Kind(HiddenScaling, ("gates", "outer"), {"activation": name})
         for name in ACTIVATIONS
     },
+    "gated_editing": Kind(GatedEditing, ("vectors", "scales", "log_alpha")),
 }
 """By the name in a file."""
 HEADER = "attribution_bench"
@@ -221,7 +223,7 @@ def _d_head(record: CellRecord, grid: PointGrid, kind: Kind, parameters: Sequenc
         UserInputError: if the cell's count does not fit its parameters.
     """
     included = grid.included.sum(dim=(1, 2)).tolist()
-    points = included
+    points = [count * (2 if kind.of is GatedEditing else 1) for count in included]
     if issubclass(kind.of, DynamicScaling):
         units = parameters[0].shape[2] if kind.of is HiddenScaling else 1
         points = [grid.n_layers * units] * len(grid.places)

@@ -1,7 +1,7 @@
 """Gates: random numbers in [0, 1] that are exactly 0 or 1 with some probability.
 
 Source: hard-concrete gates: 'Learning Sparse Neural Networks through L0 Regularization' (Louizos,
-Welling and Kingma 2018), Eq. 10 to 12. Uniform gates: 'Optimal ablation for interpretability' (Li
+Welling and Kingma 2018), Eq. 10 to 13. Uniform gates: 'Optimal ablation for interpretability' (Li
 and Janson 2024), uniform gradient sampling.
 """
 
@@ -22,6 +22,11 @@ def sample(log_alpha: Tensor, uniform: Tensor) -> Tensor:
     noise = uniform.log() - (-uniform).log1p()
     stretched = torch.sigmoid((noise + log_alpha) / TEMPERATURE) * (HIGH - LOW) + LOW
     return stretched.clamp(0, 1)
+
+
+def without_noise(log_alpha: Tensor) -> Tensor:
+    """The gates that are used once training is over (Louizos et al., Eq. 13)."""
+    return (torch.sigmoid(log_alpha) * (HIGH - LOW) + LOW).clamp(0, 1)
 
 
 def open_probability(log_alpha: Tensor) -> Tensor:

@@ -36,9 +36,13 @@ class SteeringVectors(Intervention):
 
     fits: Tensor | None
 
-    def by_layer(self, start: int) -> tuple[Float[Tensor, "position place width"], ...]:
-        """The vectors of each layer from position `start` on, 0 where no point takes part."""
-        taking_part = (self.vectors * self.included[..., None]).movedim(2, -1)
+    def by_layer(
+        self, start: int, vectors: Float[Tensor, "place layer position width"] | None = None
+    ) -> tuple[Float[Tensor, "position place width"], ...]:
+        """The vectors (or others like them) of each layer from position `start` on, 0 where no
+        point takes part."""
+        vectors = self.vectors if vectors is None else vectors
+        taking_part = (vectors * self.included[..., None]).movedim(2, -1)
         everywhere = self.everywhere(taking_part, self.grid.n_positions, start).movedim(-1, 0)
         return everywhere.unbind(2)
 
@@ -56,10 +60,14 @@ class SteeringVectors(Intervention):
 
     def theta(self) -> Tensor:
         """The entries of the vectors of the points that take part."""
-        vectors = self.vectors[self.included]
+        return self.entries_of(self.vectors)
+
+    def entries_of(self, vectors: Float[Tensor, "place layer position width"]) -> Tensor:
+        """The entries of the points that take part, within their place's own width."""
+        entries = vectors[self.included]
         if self.fits is None:
-            return vectors.flatten()
-        return vectors[self.fits[:, None, None].expand_as(self.vectors)[self.included]]
+            return entries.flatten()
+        return entries[self.fits[:, None, None].expand_as(vectors)[self.included]]
 
     def magnitudes(self) -> Tensor:
         """The norms of the vectors of the points that take part."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
@@ -60,6 +60,8 @@ def train(
     batch_size: int | None,
     seed: int,
     sparsity: Sparsity = "penalty",
+    rates: Mapping[str, float] | None = None,
+    before_step: Callable[[], Float[Tensor, ""]] | None = None,
 ) -> Trace:
     """Maximises Psi over the intervention's parameters, in place.
 
@@ -67,6 +69,9 @@ def train(
     once. Constant learning rate; full batches unless `batch_size` is set, else minibatches
     shuffled by `seed`. Works within `torch.no_grad` and `torch.inference_mode`, if the
     intervention was made under `torch.inference_mode(False)`.
+
+    `rates` are the learning rates of parameters, by name, that have another one. `before_step` is
+    called before each step, and gives what is minimised besides -Psi.
 
     With proximal steps lambda_m M_1 is left out of the gradient; after each step of Adam every
     parameter is moved towards 0 by lr * lambda_m in Adam's own metric, that is divided by the root
@@ -79,7 +84,11 @@ def train(
     """
     with torch.inference_mode(False), torch.enable_grad():
         gradients = gradients_of(subject, intervention, prompts, objective, sparsity)
-        optimizer = torch.optim.Adam(intervention.parameters(), lr=learning_rate)
+        groups = [
+            {"params": [parameter], "lr": (rates or {}).get(name, learning_rate)}
+            for name, parameter in intervention.named_parameters()
+        ]
+        optimizer = torch.optim.Adam(groups, lr=learning_rate)
         shuffler = torch.Generator().manual_seed(seed)
         history: list[float] = []
         steps = 0
@@ -92,6 +101,8 @@ def train(
             values = []
             for index in torch.split(order, batch_size or len(prompts)):
                 optimizer.zero_grad(set_to_none=True)
+                if before_step is not None:
+                    subject.backward(before_step(), 0)
                 values.append(gradients(index.to(subject.device)))
                 optimizer.step()
                 if sparsity == "proximal":

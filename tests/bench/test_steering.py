@@ -264,6 +264,7 @@ def run_at_heads(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
         trained: list[dict[str, Any]]
         trained = [{"name": one, "epochs": 3} for one in methods if one != "grad_scalar"]
         trained.append({"name": "dyn_scalar", "epochs": 3, richer: 2})
+        trained += [{"name": "jola", "epochs": 3}] if name == "mixed" else []
         untrained = [one for one in methods if one == "grad_scalar"]
         matrix = small_matrix(
             tiny_folder, methods=[*trained, *untrained], sites=sites, controls={"draws": 0}
@@ -276,6 +277,7 @@ def run_at_heads(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     "case",
     [
         *("mixed/activ_scalar", "mixed/steer_vec", "mixed/dyn_scalar_epochs=3_", "mixed/hidden=2"),
+        "mixed/jola",
         *("output/dyn_scalar_epochs=3_", "output/rank=2", "output/grad_scalar"),
     ],
 )

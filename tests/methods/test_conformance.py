@@ -18,6 +18,7 @@ from bench.conformance.small import grid_on, left_as_found, tiny_subject
 from methods import METHODS
 from methods.core.channel_scaling import ChannelScaling
 from methods.core.dynamic_scaling import DynamicScaling
+from methods.core.gated_editing import GatedEditing
 from methods.core.points import NARROW_SITES
 from methods.core.static_scaling import StaticScaling
 from methods.core.steering_vectors import SteeringVectors
@@ -50,6 +51,7 @@ def test_it_conforms_and_theta_has_the_documented_number_of_parameters(
         StaticScaling: grid.n_points,
         SteeringVectors: int((grid.included * widths[:, None, None]).sum()),
         ChannelScaling: int((grid.included * widths[:, None, None]).sum()),
+        GatedEditing: 2 * int((grid.included * widths[:, None, None]).sum()),
         DynamicScaling: int(widths.sum()) * grid.n_layers,
     }
     assert fit.intervention.theta().shape == (expected[type(fit.intervention)],)
@@ -157,5 +159,5 @@ def test_sizes_have_no_sign() -> None:
     unsigned = {name for name, method in methods.items() if not method().signed}
     gates = {"hard_concrete", "uniform_gates"}
     sizes = {"steer_vec", "channel_scalar", "diff_means", "probe", "sadi", "information_flow"}
-    assert unsigned == gates | sizes
+    assert unsigned == gates | sizes | {"jola"}
     assert not methods["path_gradients"](over_prompts="magnitude").signed

@@ -15,6 +15,7 @@ from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 from methods.dyn_scalar import DynScalar
 from methods.grad_scalar import GradScalar
+from methods.jola import JoLA
 from methods.method import Attribution
 from methods.steer_vec import SteerVec
 from tests.methods.small import (
@@ -29,7 +30,7 @@ from tests.methods.small import (
 )
 from tests.tiny import ARCHITECTURES
 
-METHODS = (ActivScalar, SteerVec, DynScalar, ChannelScalar)
+METHODS = (ActivScalar, SteerVec, DynScalar, ChannelScalar, JoLA)
 
 
 def fitted(method: Any, seed: int = 0) -> tuple[SubjectModel, Prompts, PointGrid, Attribution]:
