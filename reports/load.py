@@ -193,7 +193,7 @@ def load(directory: Path | str) -> Results:
     """
     store = RunStore.open(directory)
     records, missing = read(store)
-    agreement = store.frame("agreement")
+    agreement = store.tables.read("agreement")
     if agreement is None:
         agreement = DataFrame(columns=[*COLUMNS])
     return Results(

@@ -161,13 +161,6 @@ class RunStore(CellStore):
         with writing(self.directory):
             self.tables.write(name, frame, made_of)
 
-    def frame(self, name: str) -> "DataFrame | None":
-        """Read a table that `write_frame` wrote, None where there is none.
-
-        Raises CorruptTableError where it was altered since.
-        """
-        return self.tables.read(name)
-
 
 def _parsed(file: Path) -> dict[str, Any]:
     """What a run.json says. Its format stands in front, so that any is known, sealed or not.

@@ -15,8 +15,9 @@ from reports.figures.panels import canvas_of
 from reports.load import Results, judged, plain_name
 from reports.statistics import AT_MOST_0, t_interval
 from reports.text import interval as interval_text
-from reports.text import number, visible
+from reports.text import number
 from tasks.errors import UserInputError
+from tasks.text import visible
 
 METHOD = "dyn_scalar"
 UNSTEERED = "(unsteered)"
