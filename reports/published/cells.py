@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from bench.store.json_values import strict_json
 from bench.store.records import CellRecord
+from reports.arrays import Numbered
 from reports.curves import values_of
 from reports.load import Results
 from reports.outcomes import main_split, terms
@@ -28,31 +29,12 @@ PROVENANCE = (
 Values = NDArray[np.float64]
 
 
-class _Parts:
-    """Values that many cells have in common, each once."""
-
-    def __init__(self) -> None:
-        self.values: list[Any] = []
-        self._place: dict[str, int] = {}
-
-    def places(self, values: dict[str, Any]) -> dict[str, int]:
-        """Return by name where each value stands."""
-        found = {}
-        for name, value in values.items():
-            text = json.dumps(strict_json(value), sort_keys=True)
-            if text not in self._place:
-                self._place[text] = len(self.values)
-                self.values.append(json.loads(text))
-            found[name] = self._place[text]
-        return found
-
-
 def published_of(results: Results) -> Published:
     """Return what is published of a run: its finished cells on the main split, and what is missing.
 
     Raises UserInputError where no cell is finished.
     """
-    parts = _Parts()
+    parts = Numbered()
     prompts: list[PromptSet] = []
     cells: list[PublishedCell] = []
     known: dict[str, int] = {}
@@ -72,7 +54,7 @@ def published_of(results: Results) -> Published:
     return Published(
         suite_version=results.store.run.get("suite_version", ""),
         config={key: value for key, value in results.store.config.items() if key != "output"},
-        parts=parts.values,
+        parts=[json.loads(text) for text in parts.known],
         prompts=prompts,
         cells=cells,
         missing=missing,
@@ -80,20 +62,26 @@ def published_of(results: Results) -> Published:
 
 
 def _cell(
-    record: CellRecord, parts: _Parts, prompts: int, measured: list[Measured]
+    record: CellRecord, parts: Numbered, prompts: int, measured: list[Measured]
 ) -> PublishedCell:
     same = ("id", "model", "task", "method", "trained", "control", "signed", "draw", "seed")
     origin = {key: record.provenance[key] for key in PROVENANCE if key in record.provenance}
     return PublishedCell(
         **{name: getattr(record, name) for name in same},
-        settings=parts.places(record.settings),
-        provenance=parts.places(origin),
+        settings=_places(record.settings, parts),
+        provenance=_places(origin, parts),
         prompts=prompts,
         measured=measured,
         sanity=record.sanity,
         specificity=record.specificity,
         finding=[one.model_copy(update={"points": []}) for one in record.finding],
     )
+
+
+def _places(values: dict[str, Any], parts: Numbered) -> dict[str, int]:
+    """Return by name where each value stands, as JSON, among the parts that many cells share."""
+    texts = {name: json.dumps(strict_json(one), sort_keys=True) for name, one in values.items()}
+    return {name: parts.index(text) for name, text in texts.items()}
 
 
 def _prompt_set(results: Results, record: CellRecord, split: str) -> PromptSet:
