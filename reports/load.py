@@ -145,12 +145,11 @@ class Results:
         """Return every (model, task) of the run, in order."""
         return sorted({(record.model, record.task) for record in self.records})
 
-    def of(self, model: str, task: str) -> list[CellRecord]:
-        """Return the records of a model and task; raises UserInputError for unknown names."""
-        return self.matching(model, task)
+    def of(self, model: str | None = None, task: str | None = None) -> list[CellRecord]:
+        """Return the records of a model and task, of either alone, or all.
 
-    def matching(self, model: str | None = None, task: str | None = None) -> list[CellRecord]:
-        """Return the records of a model and task, of either alone, or all; errors as `of`."""
+        Raises UserInputError for unknown names.
+        """
         self.check(model=model, task=task)
         return [
             record
@@ -159,8 +158,8 @@ class Results:
         ]
 
     def pairs_of(self, model: str | None, task: str | None) -> list[tuple[str, str]]:
-        """Return every (model, task) of `matching`, in the order of the records."""
-        return list(dict.fromkeys((one.model, one.task) for one in self.matching(model, task)))
+        """Return every (model, task) of `of`, in the order of the records."""
+        return list(dict.fromkeys((one.model, one.task) for one in self.of(model, task)))
 
     def one(self, model: str | None = None, task: str | None = None) -> tuple[str, str]:
         """Return the (model, task) that is meant; either may be None where the run has one only.

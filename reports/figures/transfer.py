@@ -37,7 +37,7 @@ def scores(results: Results, model: str, task: str | None = None) -> DataFrame:
             "E_0": row.E_0,
             "E_0_unsteered": row.E_0_unsteered,
         }
-        for record in results.matching(model, task)
+        for record in results.of(model, task)
         if plain_name(record.method) == METHOD and record.settings.get("transfer")
         for row in judged(record)
         if row.split not in ("train", "shifted")

@@ -20,7 +20,7 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
     """
     controls = {
         (record.model, record.task, record.method)
-        for record in results.matching(model, task)
+        for record in results.of(model, task)
         if record.control
     }
     frame = results.agreement.reindex(columns=list(COLUMNS))

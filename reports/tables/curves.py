@@ -57,7 +57,7 @@ def price_curve(
 
 def _areas(results: Results, model: str | None, task: str | None, kind: Kind) -> DataFrame:
     rows: list[dict[str, Any]] = []
-    for pair in dict.fromkeys((one.model, one.task) for one in results.matching(model, task)):
+    for pair in results.pairs_of(model, task):
         of_pair = []
         for one in curves(results, *pair, kind):
             low, high = one.area_interval
@@ -83,7 +83,7 @@ def prices(results: Results, *, model: str | None = None, task: str | None = Non
     than twice the strength that it was trained at. Raises UserInputError for unknown names.
     """
     rows = []
-    for record in results.matching(model, task):
+    for record in results.of(model, task):
         chosen = {price.price: price for price in record.prices}
         for row in record.metrics:
             if row.price in chosen:

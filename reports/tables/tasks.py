@@ -28,7 +28,7 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
     made drop.
     """
     rows: list[dict[str, Any]] = []
-    done = [record for record in results.matching(model, task) if record.status == "done"]
+    done = [record for record in results.of(model, task) if record.status == "done"]
     for pair in dict.fromkeys((record.model, record.task) for record in done):
         own = [record for record in done if (record.model, record.task) == pair]
         for split in ("train", "test", "shifted"):
