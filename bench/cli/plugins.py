@@ -88,14 +88,14 @@ def new_method(
         raise UserInputError(f'"{name}" is not lower-case letters, digits and _, as my_method.')
     if name in METHODS:
         raise UserInputError(f'There is a method "{name}" already; choose another name.')
+    file = folder / f"{name}.py"
+    if file.exists():
+        raise UserInputError(f"{file} is there already and stays as it is.")
     title = "".join(word.capitalize() for word in name.split("_"))
     template = TEMPLATE.read_text("utf-8")
     taken = _taken(name, title, template)
     if taken:
         raise UserInputError(f'"{name}" cannot be a method: {taken}. Choose another name.')
-    file = folder / f"{name}.py"
-    if file.exists():
-        raise UserInputError(f"{file} is there already and stays as it is.")
     text = Template(template, keep_trailing_newline=True).render(name=name, title=title)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -115,18 +115,7 @@ def _taken(name: str, title: str, template: str) -> str | None:
         return f'no class can be called "{title}"'
     if re.search(rf"import .*\b{title}\b", template):
         return f"its class would hide {title}, which it needs"
-    if name in sys.stdlib_module_names or _is_installed(name):
+    found = importlib.util.find_spec(name)  # a folder of that name here is none
+    if name in sys.stdlib_module_names or (found and found.origin):
         return f'its file would hide the module "{name}"'
     return None
-
-
-def _is_installed(name: str) -> bool:
-    """Whether a module has this name, other than a file where we are."""
-    try:
-        found = importlib.util.find_spec(name)
-    except (ImportError, ValueError):  # a module that was made by hand
-        return True
-    if found is None:
-        return False
-    places = [found.origin] if found.origin else list(found.submodule_search_locations or ())
-    return any(Path(place).parent != Path.cwd() for place in places)
