@@ -5,9 +5,10 @@ from typing import Any
 
 from pandas import DataFrame
 
+from reports.curves import curves
 from reports.figures import FIGURES
 from reports.finding import MEASURES, headline
-from reports.load import Results
+from reports.load import Results, plain_name
 from reports.missing import grouped
 from reports.present import CHECKS, kind
 from reports.published.findings import KNOWS_WHERE, STEERS, findings
@@ -48,6 +49,7 @@ def page_of(results: Results, folder: str, circuits: Results | None = None) -> s
     for model, task in results.pairs():
         rows = table[(table["model"] == model) & (table["task"] == task)]
         parts += [f"## {visible(model)} · {visible(task)}", _of_task(rows), markdown(_shown(rows))]
+        parts += _few_points(results, model, task)
         for name in PICTURES:
             stem = f"{name}-{stem_of({'model': model, 'task': task}, file_names(results.pairs()))}"
             if stem in drawn:
@@ -153,6 +155,32 @@ def _shown(rows: DataFrame) -> DataFrame:
     return lines.drop(columns=unmeasured)
 
 
+def _few_points(results: Results, model: str, task: str) -> list[str]:
+    """E_0 with the k points of largest |score| alone, a line a method."""
+    found = {
+        one.label: one
+        for one in curves(results, model, task, "localisation")
+        if not one.control or plain_name(one.label) == "random"
+    }
+    ks = list(dict.fromkeys(k for one in found.values() for k in one.x))
+    lines = []
+    for label, one in sorted(found.items(), key=lambda item: -item[1].area):
+        by_k = dict(zip(one.x, zip(one.mean, one.paid, strict=True), strict=True))
+        numbers = {
+            f"k = {k}": f"{number(by_k[k][0], 2)} ({number(by_k[k][1], 2)})"
+            if k in by_k
+            else MISSING
+            for k in ks
+        }
+        lines.append({"method": label, **numbers})
+    if not lines:
+        return []
+    return [
+        "With few points, E₀ (and what it paid) of the k of largest |score| alone:",
+        markdown(DataFrame(lines)),
+    ]
+
+
 def _in_table(row: dict[str, Any]) -> bool:
     """Methods and Random; their own scores shuffled are in the CSV file."""
     return not row["control"] or row["method"] == "random"
@@ -172,7 +200,7 @@ def _line(row: dict[str, Any]) -> dict[str, str]:
         if row["few_points"] is None
         else f"{number(row['few_points'], 2)} {few}",
         "knows where?": _verdict(row, ("localises",)),
-        "E₀ at β*": number(row["E_0_at_star"], 2),
+        "E₀ at β* (paid)": f"{number(row['E_0_at_star'], 2)} ({number(row['paid_at_star'], 2)})",
         **{
             title: number(row[name], 3) if name.startswith("kl") else row[name] or MISSING
             for name, title in CHECKS.items()

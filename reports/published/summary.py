@@ -13,7 +13,14 @@ COLUMNS = (
     *("model", "task", "method", "trained", "control", "n_cells", "n_missing"),
     *("price", "E_0", "E_0_low", "E_0_high", "paid", "E_0_unsteered", "share", "floor"),
     *("against_best", "against_controls"),
-    *("few_points", "few_points_low", "few_points_high", "localises", "E_0_at_star"),
+    *(
+        "few_points",
+        "few_points_low",
+        "few_points_high",
+        "localises",
+        "E_0_at_star",
+        "paid_at_star",
+    ),
     *("map_changes", "kl_elsewhere", "kl_neutral"),
 )
 
@@ -46,6 +53,7 @@ def _row(row: dict[str, Any], split: str) -> dict[str, Any]:
         **{"E_0_high": row[f"E_0_{split}_prompts_high"], "paid": -row[f"F_{split}"]},
         **{"E_0_unsteered": unsteered, "share": 1 - e_0 / unsteered if unsteered else None},
         **{"few_points": row["localisation"], "E_0_at_star": row[f"E_0_{split}_at_star"]},
+        "paid_at_star": row[f"paid_{split}_at_star"],
         "few_points_low": row["localisation_prompts_low"],
         "few_points_high": row["localisation_prompts_high"],
     }

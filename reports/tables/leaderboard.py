@@ -34,7 +34,8 @@ def leaderboard(results: Results, model: str | None = None, task: str | None = N
     - price: that at which methods are compared, in nats on train; missing where none was chosen;
     - `<quantity>_<split>` for the quantities of `PER_SPLIT` at the strength chosen for that price,
       so that -F is what is paid on the split; without a price at beta*, of trained methods at 1;
-    - `E_0_<split>_at_star` at beta* (trained methods: beta = 1), which is the paper's;
+    - `E_0_<split>_at_star` at beta* (trained methods: beta = 1), which is the paper's, and
+      `paid_<split>_at_star`, -F there;
       `E_0_<split>_at_one` at beta = 1;
     - localisation: the share of the unsteered E_0 that the k strongest points make up for at one
       price, averaged over log k (`localisation_prompts_low`, `_high`: 95 % over prompts);
@@ -104,6 +105,7 @@ def _row(
             row |= _aggregate(f"{name}_{split}", judged, attrgetter(name))
         tuned = [_metrics(record, split, "one" if record.trained else "star") for record in cells]
         row |= _aggregate(f"E_0_{split}_at_star", tuned, attrgetter("E_0"))
+        row |= _aggregate(f"paid_{split}_at_star", tuned, lambda one: -one.F)
         at_one = [_metrics(record, split, "one") for record in cells]
         row |= _aggregate(f"E_0_{split}_at_one", at_one, lambda one: one.E_0)
     minimality = [record.minimality for record in cells if record.minimality]

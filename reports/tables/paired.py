@@ -46,7 +46,8 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
     one draw does as well); `too few prompts to tell` (no adjusted p could be that small);
     `undefined` (a value is no number); `no prompt in common`; `prices differ`: told apart, but one
     paid at least 25 % more on these prompts (`paid_a`, `paid_b`, in nats), and at a price that both
-    can be read at, prompt by prompt from their stored curves, it is not.
+    can be read at, prompt by prompt from their stored curves, it is not. Where no curve is stored,
+    the better one paid more.
     """
     pairs = results.pairs_of(model, task)
     rows = [row for pair in pairs for row in compared(results, *pair)]
@@ -77,8 +78,7 @@ def rows_of(
 ) -> list[dict[str, Any]]:
     """Return the rows of methods and controls by label, on the main split of a model and task.
 
-    Without `all_points` the outcomes are those of some points alone: the stored price curves, which
-    are of all points, then say nothing of a common price.
+    Without `all_points` the outcomes are those of some points alone, and no curve is of these.
     """
     split = main_split(results.of(model, task))
     pairs = [on_shared_prompts(*pair) for pair in _pairs(found)]
@@ -152,14 +152,14 @@ def prices_differ(a: Outcome, b: Outcome) -> bool:
 def _holds_at_one_price(results: Results | None, a: Outcome, b: Outcome, difference: float) -> bool:
     """Whether the same one is told apart at the lower of the two prices paid on these prompts.
 
-    False where nothing is stored of other prices (`results` is None).
+    Where nothing is stored of other prices (`results` is None): whether the better one paid less.
+    E_0 at a price is the best of all cheaper strengths, so at the lower price the other one does no
+    better than it did.
     """
-    if results is None:
-        return False
     price = min(a.paid, b.paid)
-    read = [e_0_at_price(results, one, price) for one in (a, b)]
+    read = [e_0_at_price(results, one, price) if results else None for one in (a, b)]
     if read[0] is None or read[1] is None:
-        return False
+        return (a.paid < b.paid) == (difference > 0)
     apart = read[0] - read[1]
     told = float(sign_flip(a.weights * apart)[0]) < LEVEL
     return told and bool(np.sign(a.weights @ apart) == np.sign(difference))

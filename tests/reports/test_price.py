@@ -131,6 +131,9 @@ def test_a_difference_at_another_price_does_not_count(results: Results) -> None:
     few = {"grad_scalar": one, "dear": replace(one, label="dear", e_0=one.e_0 * 0.01, f=one.f * 3)}
     (row,) = rows_of(results, *pair(results), few, all_points=False)
     assert row["verdict"] == PRICES_DIFFER, "curves of all points say nothing of a few"
+    few["dear"] = replace(few["dear"], label="cheap", f=one.f / 3)
+    (row,) = rows_of(results, *pair(results), few, all_points=False)
+    assert row["verdict"] == "cheap", "what does better for less does so at any common price"
     same_price = replace(better, f=one.f)
     (row,) = rows_of(results, *pair(results), {"grad_scalar": one, "dear": same_price})
     assert row["verdict"] == "dear"
