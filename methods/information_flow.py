@@ -81,8 +81,8 @@ class InformationFlow(Method):
         for prompt in range(len(prompts)):
             reached = torch.zeros(n_positions, device=subject.device)
             reached[-1] = 1
+            of_prompt = {point: one[prompt].float() for point, one in h.items()}
             for layer in reversed(range(n_layers)):
-                of_prompt = {point: one[prompt].float() for point, one in h.items()}
                 output = AttentionOutput.of(subject, layer)
                 read = read_by_heads(output, of_prompt, patterns[layer][prompt])
                 streams = _streams(of_prompt, layer)

@@ -70,7 +70,7 @@ class GroupFunction:
 
     def of_chunk(self, gammas: Float[Tensor, "row group"]) -> Float[Tensor, " row"]:
         """LD of the rows of one forward."""
-        rows = torch.full((len(gammas),), self.prompt)
+        rows = torch.full((len(gammas),), self.prompt, device=gammas.device)
         kept = gammas.new_ones((len(gammas), 1))  # the group -1
         gates = torch.cat([gammas, kept], dim=1)[:, self.groups]
         edit = Between(self.grid, self.contrast.donated, gates, self.grid.site_layers, rows)

@@ -1,12 +1,9 @@
 """What an intervention is: parameters at points, and the edit of a forward they are bound to.
 
-Activations are edited here and in the modules of the kinds of interventions (`static_scaling`,
-`steering_vectors`, `dynamic_scaling`, `patches`, and `steered_text` for texts of any form), nowhere
-else. An intervention holds parameters
-for the points of a grid; `at(beta)` binds it to one strength a row and gives the `Edit` that a
-forward of the subject model takes. All points of a forward act together: a later point sees what
-the earlier ones did. At beta = 0 every activation is multiplied by exactly 1 or added exactly 0,
-so the logits are those of the unmodified run, bit for bit.
+An intervention holds parameters for the points of a grid; `at(beta)` binds it to one strength a row
+and gives the `Edit` that a forward of the subject model takes. All points of a forward act
+together: a later point sees what the earlier ones did. At beta = 0 every activation is multiplied
+by exactly 1 or added exactly 0, so the logits are those of the unmodified run, bit for bit.
 
 Source: 'Activation Scaling for Steering and Interpreting Language Models' (Stoehr et al.,
 Findings of EMNLP 2024).

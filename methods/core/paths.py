@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -73,10 +74,12 @@ class Between:
     def __call__(self, site: Site, layer: int, h: Tensor) -> Tensor:
         """The activation that takes the place of `h`."""
         donated = self.donated[site, layer][self.rows].to(h.dtype)
-        gates = self.gates[:, self.grid.rows(site), layer].to(h)
-        everywhere = gates.new_ones((*gates.shape[:-1], h.shape[1]))
-        at = torch.tensor(self.grid.positions, device=h.device)
-        everywhere = everywhere.index_copy(-1, at, gates).movedim(1, -1)
-        if h.dim() == 4:
-            everywhere = everywhere[..., None]
-        return torch.lerp(donated, h, everywhere)
+        gates = self._everywhere[:, self.grid.rows(site), layer].to(h).movedim(1, -1)
+        return torch.lerp(donated, h, gates[..., None] if h.dim() == 4 else gates)
+
+    @cached_property
+    def _everywhere(self) -> Float[Tensor, "#row place layer position"]:
+        """The gates at all positions of a prompt, 1 outside of the grid; made once a forward."""
+        everywhere = self.gates.new_ones((*self.gates.shape[:-1], self.grid.n_positions))
+        at = torch.tensor(self.grid.positions, device=self.gates.device)
+        return everywhere.index_copy(-1, at, self.gates)

@@ -65,7 +65,7 @@ class ResumedRun:
         self.subject, self.grid, self.contrast = subject, grid, contrast
         self.prompts = contrast.receiver.prompts
         self.blocks: list[nn.Module] = list(subject.bridge.blocks)
-        self.behind: dict[int, list[None] | None] = {}
+        self.behind: dict[int, list[None]] = {}
         if Site.RESID_POST not in subject.sites:
             raise CannotResumeError("what its last layer gives cannot be read")
         require_memory(
@@ -252,9 +252,11 @@ class ResumedRun:
             inputs[layer].append(h.detach())
             calls.append(Call(tuple(others), keywords))
             if skip:
-                return h if self.behind[layer] is None else (h, *self.behind[layer])
+                behind = self.behind.get(layer)
+                return h if behind is None else (h, *behind)
             output = forward(h, *others, **keywords)
-            self.behind[layer] = [None] * (len(output) - 1) if isinstance(output, tuple) else None
+            if isinstance(output, tuple):
+                self.behind[layer] = [None] * (len(output) - 1)
             return output
 
         for layer, block in enumerate(self.blocks):

@@ -47,16 +47,21 @@ class SteeringVectors(Intervention):
         return everywhere.unbind(2)
 
     def bind(self, beta: Tensor, start: int) -> EditFunction:
-        """Eq. 4."""
+        """Every point's vector times the strength, put to its activation by `changed`."""
         by_layer = self.by_layer(start)
 
-        def add(site: Site, layer: int, h: Tensor) -> Tensor:
+        def steer(site: Site, layer: int, h: Tensor) -> Tensor:
             vectors = by_layer[layer][:, self.grid.rows(site), : h.shape[-1]].reshape(h.shape[1:])
             wide = torch.promote_types(h.dtype, torch.float32)
             strength = beta.view(-1, *[1] * vectors.dim())
-            return (h.to(wide) + strength * vectors).to(h.dtype)
+            return self.changed(h.to(wide), strength * vectors).to(h.dtype)
 
-        return add
+        return steer
+
+    @staticmethod
+    def changed(h: Tensor, change: Tensor) -> Tensor:
+        """Eq. 4, for `change` beta v."""
+        return h + change
 
     def theta(self) -> Tensor:
         """The entries of the vectors of the points that take part."""

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from methods.core.hooks import (
+    Activations,
     Edit,
     GradientTaps,
     HookFunction,
@@ -220,7 +221,7 @@ class SubjectModel:
         points: Collection[SiteLayer],
         embedding_noise: Float[Tensor, "row position d_model"] | None = None,
         mask: Bool[Tensor, "row position"] | None = None,
-    ) -> dict[SiteLayer, Float[Tensor, "row position *head width"]]:
+    ) -> Activations:
         """The activations that the points hold in an unsteered run, on the model's device.
 
         At `o` that is z, from which W_O makes it.
@@ -237,7 +238,7 @@ class SubjectModel:
         points: Collection[SiteLayer],
         embedding_noise: Float[Tensor, "row position d_model"] | None = None,
         mask: Bool[Tensor, "row position"] | None = None,
-    ) -> tuple[dict[SiteLayer, Float[Tensor, "row position d_model"]], Float[Tensor, "row vocab"]]:
+    ) -> tuple[Activations, Float[Tensor, "row vocab"]]:
         """The same with the logits of the answer position, from one forward.
 
         Raises:
