@@ -94,5 +94,5 @@ class GatedEditing(SteeringVectors):
         """Whole points times `keep`."""
         full = self.vectors.new_zeros(self.included.shape)
         full[self.included] = keep
-        kept = (one.detach() * full[..., None] for one in (self.vectors, self.scales))
-        return type(self)(self.grid, *kept, self.log_alpha.detach())
+        vectors, scales = (one.detach() * full[..., None] for one in (self.vectors, self.scales))
+        return type(self)(self.grid, vectors, scales, self.log_alpha.detach())
