@@ -125,7 +125,7 @@ def expand(
     _check_asked(matrix, named)
     others = transfer, elsewhere or tasks
 
-    return [
+    cells = [
         cell
         for label, model in zip(labels, matrix.models, strict=True)
         for identity in [model_settings(model, digest_of, device_of, stated)]
@@ -134,6 +134,8 @@ def expand(
         )
         for cell in _cells_of(matrix, (label, model), identity, Asked(*asked), methods, others)
     ]
+    _check_models(cells)
+    return cells
 
 
 def _methods(matrix: Matrix, grids: Sequence[MethodGrid]) -> list[NamedMethod]:
@@ -228,6 +230,18 @@ def _check_names(
     _check_unique("seeds", [str(seed) for seed in matrix.seeds])
     for name, values in (matrix.prompts.lists | matrix.objective.lists).items():
         _check_unique(name, [f"{value:g}" for value in values])
+
+
+def _check_models(cells: Sequence[PlannedCell]) -> None:
+    """Raises UserInputError for two names of the same weights that are run in the same way."""
+    called: dict[str, str] = {}
+    for cell in cells:
+        other = called.setdefault(cell.id, cell.model_label)
+        if other != cell.model_label:
+            raise UserInputError(
+                f'models: "{other}" and "{cell.model_label}" are one model, run in one way, so '
+                "their cells are the same: leave one of them out."
+            )
 
 
 def _asked_of(model: ModelChoice, tasks: Sequence[NamedTask]) -> list[NamedTask]:

@@ -134,6 +134,8 @@ def test_labels_show_settings_that_are_not_the_default() -> None:
         ),
         ({"methods": ["dla", "dla"]}, ["dla", "more than once"]),
         ({"seeds": [1, 1]}, ["seeds", "more than once"]),
+        ({"models": ["m", "m/"]}, ['models: "m" and "m/" are one model, run in one way']),
+        ({"models": ["a/m", "b/m"]}, ['models: "a/m" and "b/m" are one model']),
         ({"objective": {"margin": [0, 0]}}, ["margin", "more than once"]),
         ({"positions": "lst"}, ['no choice "lst"', 'mean "last"']),
         *(
