@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bench.execution.notebook_progress import progress
 from bench.execution.run import run_matrix
 from bench.matrix.yaml_file import parse
-from bench.models.load import load_tokenizer
+from bench.models.load import load_limits, load_tokenizer
 from bench.models.memory import InMemory, held
 from bench.models.tokenizer import bos_of
 from bench.notebook import Run
@@ -24,6 +24,8 @@ from bench.store.files import replace_file
 from tasks.build import build_task
 from tasks.encoding import encode
 from tasks.errors import UserInputError
+from tasks.records import OPTIONAL, REQUIRED
+from tasks.tokens import Limits
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -61,11 +63,11 @@ def compare(
     """
     plugins = matrix.get("plugins", [])
     install(plugins if isinstance(plugins, list) else [])
-    with _named(model, tokenizer) as (choice, reader, bos_id):
+    with _named(model, tokenizer) as (choice, reader, bos_id, limits):
         file = _kept(prompts, Path(output))
         task = build_task(str(file), {})[1]
         sizes = {"train": len(prompts), "test": len(prompts), "shifted": len(prompts)}
-        encoded = encode(task, reader, sizes, bos_id, 0, at_most=True)
+        encoded = encode(task, reader, sizes, bos_id, 0, at_most=True, limits=limits)
         counts = {split: len(batch) for split, batch in encoded.batches.items()}
         whole = {
             "models": [choice],
@@ -80,15 +82,19 @@ def compare(
     return Run(outcome.store.directory)
 
 
+Named = tuple[dict[str, object], Any, int | None, Limits]
+"""A model as a matrix names it, its tokenizer, its BOS, and the prompts that it takes."""
+
+
 @contextmanager
-def _named(model: Any, tokenizer: Any) -> Iterator[tuple[dict[str, object], Any, int | None]]:
-    """A model as a matrix names it, its tokenizer and BOS; in the block, one in memory has a name.
+def _named(model: Any, tokenizer: Any) -> Iterator[Named]:
+    """A model by name or in memory; in the block, one in memory has a name.
 
     Raises:
         UserInputError: for what is no model, and a model whose tokenizer is not given.
     """
     if isinstance(model, str | Path):
-        yield {"name": str(model)}, *load_tokenizer(str(model))
+        yield {"name": str(model)}, *load_tokenizer(str(model)), load_limits(str(model))
         return
     tokenizer = tokenizer or getattr(model, "tokenizer", None)
     if tokenizer is None:
@@ -97,7 +103,7 @@ def _named(model: Any, tokenizer: Any) -> Iterator[tuple[dict[str, object], Any,
         memory = InMemory(bridge, tokenizer, type(bridge.original_model).__name__)
         with held(memory) as name:
             choice = {"name": name, "dtype": memory.dtype, "device": memory.device, "packed": False}
-            yield choice, tokenizer, bos_of(tokenizer)[0]
+            yield choice, tokenizer, bos_of(tokenizer)[0], memory.limits
 
 
 @contextmanager
@@ -116,13 +122,22 @@ def _frozen(bridge: TransformerBridge) -> Iterator[None]:
 
 
 def _kept(prompts: DataFrame, output: Path) -> Path:
-    """The prompts as a task's file, beside the results."""
+    """The prompts as a task's file, beside the results.
+
+    Left away are cells without a value, and numbers in columns that are no part of a prompt.
+    """
     rows = [
-        {str(key): value for key, value in row.items() if isinstance(value, str)}
-        for row in prompts.to_dict("records")
+        {
+            str(key): value
+            for key, value in row.items()
+            if there[key] and (isinstance(value, str) or key in REQUIRED + OPTIONAL)
+        }
+        for row, there in zip(
+            prompts.to_dict("records"), prompts.notna().to_dict("records"), strict=True
+        )
     ]
     file = output.with_name(f"{output.name}.jsonl")
     file.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
-    replace_file(file, text.encode())
+    text = "".join(f"{json.dumps(row, ensure_ascii=False, default=str)}\n" for row in rows)
+    replace_file(file, text.encode("utf-8", "surrogatepass"))  # which reading it names
     return file

@@ -11,7 +11,7 @@ from bench.cli.options import CellArgument, PluginOption, ResultsOption
 from bench.store.find_cell import find_cell
 from tasks.errors import UserInputError
 from tasks.text import visible
-from tasks.tokens import token_strings
+from tasks.tokens import behind_bos, token_strings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -128,12 +128,12 @@ def _tokens(model: LoadedModel, prompt: str) -> list[int]:
             it does not have.
     """
     ids = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    tokens = [*([] if model.bos_id is None else [model.bos_id]), *ids]
+    tokens = behind_bos(ids, model.bos_id)
     longest, known = model.limits.context, model.limits.vocabulary
     if not ids or len(tokens) > (longest or len(tokens)):
         raise UserInputError(
-            f"--prompt has {len(tokens)} tokens (BOS included); {model.name} takes {longest}, and "
-            "one behind the BOS at least."
+            f"--prompt has {len(tokens)} tokens (BOS included); {model.name} takes "
+            f"{longest or 'any number'}, and one behind the BOS at least."
         )
     if max(tokens) >= (known or max(tokens) + 1):
         raise UserInputError(

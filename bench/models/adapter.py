@@ -44,7 +44,7 @@ def merged(name: str, model: Any, folder: Path) -> Any:
     """Return a Hugging Face model with an adapter's change merged into its weights.
 
     Raises:
-        UserInputError: where the package peft is missing.
+        UserInputError: where the package peft or the adapter's weights are missing.
         ValueError, RuntimeError, ...: if the adapter does not fit the model, or cannot be merged.
     """
     try:
@@ -53,6 +53,11 @@ def merged(name: str, model: Any, folder: Path) -> Any:
         raise UserInputError(
             f'Model "{name}" is an adapter, which needs the package peft: {INSTALL}'
         ) from error
+    if not any(folder.glob("adapter_model.*")):
+        raise UserInputError(
+            f'Model "{name}" is an adapter without weights: {folder} has no '
+            "adapter_model.safetensors or adapter_model.bin."
+        )
     adapted: Any = PeftModel.from_pretrained(model, str(folder), local_files_only=True)
     if not hasattr(adapted.base_model, "merge_and_unload"):
         kind = adapted.active_peft_config.peft_type

@@ -7,9 +7,11 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from bench.models.adapter import merged
+from bench.models.checkpoint import check_whole, pointer_in
 from tasks.errors import UserInputError, nearest
 
 if TYPE_CHECKING:
@@ -74,8 +76,9 @@ def read_bridge(
 
     Raises:
         UserInputError: the folder's model cannot be read by transformers (without running code
-            that comes with it) or by TransformerLens, a package that it needs or some of its
-            weights are not there, or the adapter cannot be merged.
+            that comes with it) or by TransformerLens, a package that it needs is not there, its
+            weights are not all and only those of its configuration, or the adapter cannot be
+            merged.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -90,19 +93,18 @@ def read_bridge(
                 trust_remote_code=False,
                 local_files_only=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # so that they are reported
             )
-            if report["missing_keys"]:  # transformers would go on with random values
-                raise ValueError(
-                    f"weights are missing: {', '.join(sorted(report['missing_keys']))}"
-                )
+            check_whole(model, report)
             if adapter is not None:
                 model = merged(name, model, adapter)
             return boot_bridge(model.to(device), tokenizer, str(folder))
     except UserInputError:
         raise
     except Exception as error:  # of whatever library reads this kind of checkpoint
+        folders = [folder] if adapter is None else [folder, adapter]
         raise UserInputError(
-            f'Model "{name}" cannot be loaded from {folder}: {reason_of(error)}'
+            f'Model "{name}" cannot be loaded from {folder}: {reason_of(error, *folders)}'
         ) from error
 
 
@@ -171,11 +173,15 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def reason_of(error: Exception) -> str:
-    """Return why a library could not read something, and how to install a package it lacks."""
+def reason_of(error: Exception, *folders: Path) -> str:
+    """Return why a library could not read something in folders, and how to get what it lacks."""
+    for pointer in filter(None, map(pointer_in, folders)):
+        return f"{pointer} is a pointer of Git LFS; `git lfs pull` fetches the file itself."
+    if isinstance(error, UnpicklingError):  # which torch explains by how to run whatever is in it
+        return "a file of weights holds other things than tensors, or is damaged."
     line = first_line(error)
     if isinstance(error, ImportError):
-        command = re.search(r"pip install (?:-U |--upgrade )?([^\s`'\"]+)", str(error))
+        command = re.search(r"pip install (?:-U |--upgrade )?['\"]?([^\s`'\"]+)", str(error))
         package = command[1].rstrip(".,)") if command else (error.name or "").partition(".")[0]
         return f"{line} Install it: python -m pip install '{package}'" if package else line
     # What other errors say may be a bare name, as that of a KeyError.
@@ -184,5 +190,12 @@ def reason_of(error: Exception) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of a library's error message: the rest is advice on its own calls."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+    """Return the first line of a library's error message, and the next where that ends in a colon.
+
+    The rest is advice on the library's own calls.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    if text.endswith(":") and len(lines) > 1:
+        text = f"{text} {lines[1]}"
+    return text[:300]

@@ -4,6 +4,7 @@ Nothing heavy is imported until a model is loaded.
 """
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +12,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from bench.models import adapter
-from bench.models.bridge import DTYPES, read_bridge, resolve_device
+from bench.models.bridge import DTYPES, read_bridge, reason_of, resolve_device
 from bench.models.embedded import WEIGHTS_DIGEST, embedded_folder
 from bench.models.hub import HUB_ID, checked_files, hub_commit, hub_folder
+from bench.models.limits import limits_of
 from bench.models.tokenizer import bos_of, read_tokenizer
 from tasks.errors import UserInputError, nearest
 from tasks.planted import planted_name
@@ -171,9 +173,7 @@ def load_model(
         folder = _folder(name, cache_dir)
         base = _base_folder(name, folder, cache_dir)
         digest, content = _digests(name, folder, base)  # before anything in it is read
-        tokenizer = read_tokenizer(
-            name, folder if any(folder.glob("tokenizer*")) else base or folder
-        )
+        tokenizer = _tokenizer_in(name, folder, base)
         change = folder if base else None
         bridge = read_bridge(name, base or folder, tokenizer, dtype, place, adapter=change)
     bos_id, bos_rule = bos_of(tokenizer, _stated_bos(name) if bos is None else bos, name)
@@ -199,19 +199,6 @@ def _check_bos(name: str, bos_id: int | None, limits: Limits) -> None:
         )
 
 
-def limits_of(config: Any) -> Limits:
-    """Return what a Hugging Face configuration says of the prompts that its model takes.
-
-    Beyond its context a model with learned positions has none, and one with rotary positions was
-    never trained. State-space models have no context.
-    """
-    text = config.get_text_config()
-    # MPT has a name of its own; Hugging Face maps those of GPT-2 and its kind to the first.
-    known = [getattr(text, key, None) for key in ("max_position_embeddings", "max_seq_len")]
-    context = next((size for size in known if isinstance(size, int) and size > 0), None)
-    return Limits(context, getattr(text, "vocab_size", None))
-
-
 def load_tokenizer(name: str, cache_dir: Path | None = None) -> tuple[Any, int | None]:
     """Return a model's tokenizer and BOS id, as `load_model` gives them, without its weights."""
     if planted_name(name):
@@ -219,8 +206,33 @@ def load_tokenizer(name: str, cache_dir: Path | None = None) -> tuple[Any, int |
 
         tokenizer = planted_tokenizer()
     else:
-        tokenizer = read_tokenizer(name, _folder(name, cache_dir, weights=False))
+        folder = _folder(name, cache_dir, weights=False)
+        tokenizer = _tokenizer_in(name, folder, _base_folder(name, folder, cache_dir))
     return tokenizer, bos_of(tokenizer, _stated_bos(name), name)[0]
+
+
+def load_limits(name: str, cache_dir: Path | None = None) -> Limits:
+    """Return what prompts a model takes, by its configuration alone; planted ones take any."""
+    if planted_name(name):
+        return NO_LIMITS
+    from transformers import AutoConfig
+
+    folder = _folder(name, cache_dir, weights=False)
+    source = _base_folder(name, folder, cache_dir) or folder
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # of whatever checks this kind of configuration
+        reason = reason_of(error, source)
+        raise UserInputError(
+            f'Model "{name}": config.json of {source} cannot be read: {reason}'
+        ) from error
+    return limits_of(config)
+
+
+def _tokenizer_in(name: str, folder: Path, base: Path | None) -> Any:
+    """The tokenizer of a model's folder; that of an adapter without one is its base's."""
+    own = any(folder.glob("tokenizer*"))
+    return read_tokenizer(name, folder if own or base is None else base)
 
 
 def model_digest(name: str) -> str:
@@ -267,7 +279,7 @@ def _source(name: str) -> Path | str | None:
     if name in MODELS and MODELS[name].folder is None:
         return MODELS[name].hub_id
     entry = MODELS.get(name)
-    path = (entry.folder if entry else None) or Path(name).expanduser()
+    path = (entry.folder if entry else None) or Path(os.path.expanduser(name))
     if path.is_dir():
         if not any((path / config).is_file() for config in ("config.json", adapter.CONFIG)):
             raise UserInputError(
@@ -281,6 +293,11 @@ def _source(name: str) -> Path | str | None:
         )
     if name.startswith((".", "/", "~")):
         raise UserInputError(f'Model "{name}": there is no such directory.')
+    if HUB_ID.fullmatch(name.partition("@")[0]) and "@" in name:
+        raise UserInputError(
+            f'Model "{name}": a hub id is taken without a revision, as the newest commit. In a '
+            "matrix the key `digest` of a model says which commit that has to be."
+        )
     if "@" in name:
         raise UserInputError(
             f'Model "{name}" was in the memory of the process that computed with it. Give it to '

@@ -11,9 +11,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bench.models.bridge import DTYPES
+from bench.models.limits import limits_of
 from bench.models.load import IN_MEMORY, LoadedModel
 from bench.models.tokenizer import bos_of
 from tasks.errors import UserInputError, nearest
+from tasks.tokens import Limits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,6 +53,11 @@ class InMemory:
         device = next(iter(self.bridge.parameters())).device
         return str(device) if device.type == "cuda" else device.type
 
+    @property
+    def limits(self) -> Limits:
+        """The prompts that it takes."""
+        return limits_of(self.bridge.original_model.config)
+
     @cached_property
     def digest(self) -> str:
         """What identifies it: `digest_of` when it was first asked for."""
@@ -75,6 +82,7 @@ class InMemory:
             digest,
             self.dtype,
             self.device,
+            limits=self.limits,
         )
 
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from bench.models.limits import limits_of
 from tasks.errors import UserInputError, message_of
 
 TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-3, torch.float16: 0.05}
@@ -24,7 +25,8 @@ class BridgeError(UserInputError):
 def few_tokens(model: Any) -> Int[Tensor, "2 position"]:
     """Two short prompts of a Hugging Face model that differ in their last token alone."""
     vocabulary = int(model.config.get_text_config().vocab_size)
-    tokens = (torch.arange(N_POSITIONS).repeat(2, 1) * 7919 + 11) % vocabulary
+    length = max(2, min(N_POSITIONS, limits_of(model.config).context or N_POSITIONS))
+    tokens = (torch.arange(length).repeat(2, 1) * 7919 + 11) % vocabulary
     tokens[1, -1] = (tokens[1, -1] + 1) % vocabulary
     return tokens.to(model.device)
 

@@ -9,6 +9,8 @@ from tasks.errors import UserInputError, nearest
 
 NO_BOS = "none"
 """What is stated where nothing shall stand in front of prompts."""
+TOKENIZERS = ("tokenizer*", "vocab*", "merges.txt", "*.model", "*.tiktoken", "tekken.json")
+"""Files of which a tokenizer has one at least."""
 SEPARATORS = ("<|endoftext|>", "<|end_of_text|>", "<|begin_of_text|>")
 """Tokens that stood between documents in pretraining."""
 CHAT_TURN = re.compile(
@@ -33,8 +35,11 @@ def read_tokenizer(name: str, folder: Path) -> Any:
                 folder, trust_remote_code=False, local_files_only=True
             )
     except Exception as error:  # of whatever library reads this kind of tokenizer
+        reason = reason_of(error, folder)
+        if not any(path for pattern in TOKENIZERS for path in folder.glob(pattern)):
+            reason = "there is none. `save_pretrained` of the tokenizer writes it."
         raise UserInputError(
-            f'Model "{name}": its tokenizer cannot be read from {folder}: {reason_of(error)}'
+            f'Model "{name}": its tokenizer cannot be read from {folder}: {reason}'
         ) from error
 
 

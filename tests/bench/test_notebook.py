@@ -131,6 +131,29 @@ def test_a_model_in_memory_is_compared_and_left_as_it_was(
         load_model(name)
 
 
+def test_rows_that_the_model_cannot_take_are_left_out(
+    prompts: pd.DataFrame, tokenizer: Any, tmp_path: Path
+) -> None:
+    """Though most are too long for its context, in memory and by name."""
+    longer = [prompts.assign(**{c: f"{word} is " * 3 + prompts[c] for c in ("clean", "corrupted")})
+              for word in ("the", "of", "sky")]  # fmt: skip
+    both = pd.concat([*longer, prompts], ignore_index=True)
+    model = tiny_model("gpt2", vocab=len(tokenizer), n_positions=6)
+    model.save_pretrained(tmp_path / "folder")
+    tokenizer.save_pretrained(tmp_path / "folder")
+    for place, one in enumerate((model, str(tmp_path / "folder"))):
+        run = bench.compare(
+            ["grad_scalar"], one, both, tokenizer=tokenizer, output=tmp_path / f"out-{place}",
+            controls={"draws": 0},
+        )  # fmt: skip
+        assert set(run.table()["status"]) == {"done"}
+        lengths = {len(row.token_ids) for row in run.results.cells[0].record.prompts["test"]}
+        assert lengths == {6}
+    numbers = prompts.assign(answer=4)
+    with pytest.raises(UserInputError, match="has 4 as answer, which is not text"):
+        bench.compare(["grad_scalar"], model, numbers, tokenizer=tokenizer, output=tmp_path / "n")
+
+
 def test_the_checksum_follows_weights_configuration_and_tokenizer(tokenizer: Any) -> None:
     def name(tokens: Any = tokenizer, **settings: Any) -> str:
         return InMemory(tiny_bridge("gpt2", **settings), tokens, "GPT2").digest

@@ -335,6 +335,8 @@ def test_a_directory_that_is_no_model_is_said(
         ("a/b/c", '"owner/name"'),
         ("./nowhere", "no such directory"),
         ("/nowhere/at/all", "no such directory"),
+        ("~nobody-of-this-name/model", "no such directory"),
+        ("openai-community/gpt2@main", "a hub id is taken without a revision"),
     ],
 )
 def test_wrong_names(name: str, message: str) -> None:
