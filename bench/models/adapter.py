@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bench.models.checkpoint import few
 from tasks.errors import UserInputError
 
 CONFIG = "adapter_config.json"
@@ -62,4 +63,19 @@ def merged(name: str, model: Any, folder: Path) -> Any:
     if not hasattr(adapted.base_model, "merge_and_unload"):
         kind = adapted.active_peft_config.peft_type
         raise ValueError(f"an adapter of the kind {kind} cannot be merged into a model's weights")
+    _check_whole(adapted, folder)
     return adapted.merge_and_unload(safe_merge=True)
+
+
+def _check_whole(adapted: Any, folder: Path) -> None:
+    """Raises ValueError for a LoRA whose weights are not those of the modules that it is put on."""
+    if adapted.active_peft_config.peft_type != "LORA":
+        return
+    # Read again, for the report, which `from_pretrained` keeps to itself.
+    report = adapted.load_adapter(str(folder), "default", local_files_only=True)
+    for keys, what in (
+        (report.unexpected_keys, "changes weights that its base does not have"),
+        (report.missing_keys, "lacks the change of weights that it is said to change"),
+    ):
+        if of_lora := [key for key in keys if "lora_" in key]:
+            raise ValueError(f"the adapter {what}: {few(of_lora)}; its base may be another")

@@ -142,6 +142,27 @@ def test_an_adapter_whose_weights_are_not_there_is_named(
         load_model(str(tmp_path / "a"), device="cpu", packed=False)
 
 
+@pytest.mark.parametrize(
+    ("moved", "named"),
+    [(("layers.1", "layers.7"), "its base does not have: .*layers.7"), (("layers.1", ""), "lacks")],
+)
+def test_an_adapter_is_merged_as_a_whole_or_not_at_all(
+    sound: Path, tmp_path: Path, moved: tuple[str, str], named: str
+) -> None:
+    """Of one made for a base of more layers, and one that was cut."""
+    save_adapter(tmp_path / "a", str(sound))
+    path = tmp_path / "a" / "adapter_model.safetensors"
+    found, other = moved
+    weights = load_file(path)
+    changed = {
+        name.replace(found, other): w.clone() for name, w in weights.items() if found in name
+    }
+    kept = {name: w for name, w in weights.items() if other or found not in name}
+    save_file({**kept, **(changed if other else {})}, path, metadata={"format": "pt"})
+    with pytest.raises(UserInputError, match=named):
+        load_model(str(tmp_path / "a"), device="cpu", packed=False)
+
+
 def test_what_a_library_says_after_a_colon_is_said_too() -> None:
     assert first_line(ValueError("a value is wrong:\n\n  it is 3\nadvice")) == (
         "a value is wrong: it is 3"
