@@ -56,11 +56,16 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "distractors": Family((("first",), ("second",), ("pointer",)), {"pointer": ("pointer",)}),
     }
 )
-NAME = re.compile(rf"planted-({'|'.join(FAMILIES)})(?:-(\d{{1,6}}))?")
+TRAINED = "-trained"
+"""Ends the name of a model with ordinary norms that was trained to have the same circuit."""
+NAME = re.compile(rf"planted-({'|'.join(FAMILIES)})(?:-(\d{{1,6}}))?(?:{TRAINED})?")
 
 
 def planted_name(model: str) -> tuple[str, int] | None:
-    """Return family and seed of `planted-FAMILY` (seed 0) or `planted-FAMILY-SEED`, else None."""
+    """Return family and seed of `planted-FAMILY` (seed 0) or `planted-FAMILY-SEED`, else None.
+
+    The same with `-trained` behind it, which has the same prompts.
+    """
     found = NAME.fullmatch(model)
     return (found[1], int(found[2] or 0)) if found else None
 

@@ -16,6 +16,7 @@ from bench.models.bridge import DTYPES, read_bridge, reason_of, resolve_device
 from bench.models.embedded import WEIGHTS_DIGEST, embedded_folder
 from bench.models.hub import HUB_ID, checked_files, hub_commit, hub_folder
 from bench.models.limits import limits_of
+from bench.models.planted.trained import is_trained, trained_digest
 from bench.models.tokenizer import bos_of, read_tokenizer
 from tasks.errors import UserInputError, nearest
 from tasks.planted import planted_name
@@ -85,6 +86,7 @@ MODELS: dict[str, ModelEntry] = {
     "planted-distractors": ModelEntry(
         "planted: a sharp head selects, beside what is large and means nothing", None
     ),
+    "planted-lookup-trained": ModelEntry("that of lookup, trained, with ordinary norms", None),
 }
 PLANTED_VERSION = 1
 """Raised whenever the weights that are wired for a name change."""
@@ -241,11 +243,13 @@ def model_digest(name: str) -> str:
     The embedded model: the digest of its tensors that is written in the code. A local directory:
     the sha256 over its configuration, tokenizer and weights; that of an adapter with its base's. A
     hub model: the hash of its commit. A planted one: family, seed and version of what
-    wires it, since rounding differs between machines.
+    wires it, since rounding differs between machines; a trained one: the sha256 of its file.
 
     Raises:
         UserInputError: as in `load_model`.
     """
+    if is_trained(name):
+        return trained_digest(name)
     if planted := planted_name(name):
         return hashlib.sha256(f"planted {planted} {PLANTED_VERSION}".encode()).hexdigest()
     if name in IN_MEMORY:
@@ -274,6 +278,8 @@ def stated_of(name: str) -> dict[str, str]:
 
 def _source(name: str) -> Path | str | None:
     """Where a model comes from: a local directory, a hub id, or None for what needs neither."""
+    if is_trained(name):
+        trained_digest(name)
     if planted_name(name):
         return None
     if name in MODELS and MODELS[name].folder is None:

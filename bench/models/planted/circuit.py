@@ -57,7 +57,8 @@ class Circuit:
     """What carries the difference between the prompts of one counterfactual.
 
     Attributes:
-        family: of the model, one of `tasks.planted.FAMILIES`.
+        family: of the model, one of `tasks.planted.FAMILIES`; with `-trained` behind it where the
+            model was trained.
         parts: the causal ones, and those that are planted to be taken for such.
         carried: where the residual stream carries it.
     """

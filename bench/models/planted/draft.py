@@ -28,13 +28,21 @@ class Draft:
         sharp: how far apart the scores of what a head attends to and what it does not are; a head
             that finds nothing attends to the BOS, whose value is 0. e^-sharp leaks.
         tokens: id of every word, with its leading space.
+        decoy_sizes: between which the norm of what a decoy writes is drawn.
         code: the code of every subject, and of what is known of it, (subject, subject).
         wiring: its weights.
         parts: of every counterfactual.
         carried: of every counterfactual.
     """
 
-    def __init__(self, family: str, seed: int, tokens: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        family: str,
+        seed: int,
+        tokens: Mapping[str, int],
+        decoy_sizes: tuple[float, float] = DECOY_SIZES,
+    ) -> None:
+        self.decoy_sizes = decoy_sizes
         self.layout = Layout.of(family, seed)
         self.draw = Random(f"weights of planted/{family}/{seed}")
         self.n_layers = self.draw.randint(*LAYERS)
@@ -164,7 +172,7 @@ def _written(draft: Draft, rows: int) -> Rows:
     """Draw what a decoy writes for each of `rows` things, where nothing reads."""
     unread = draft.wiring.feature("unread", 6)
     mixed = torch.randn(rows, 6, generator=draft.wiring.generator, dtype=torch.float64)
-    size = draft.draw.uniform(*DECOY_SIZES)
+    size = draft.draw.uniform(*draft.decoy_sizes)
     written: Rows = size * (mixed / mixed.norm(dim=1, keepdim=True)) @ unread
     return written
 

@@ -19,11 +19,8 @@ EFFECT, LEAK = 0.02, 1e-3
 other."""
 
 
-def loop_of(
-    family: str, counterfactual: str
-) -> tuple[Loop, tuple[Part, ...], list[tuple[int, int]]]:
+def loop_of(name: str, counterfactual: str) -> tuple[Loop, tuple[Part, ...], list[tuple[int, int]]]:
     """The loop, the labels, and where the residual stream is said to carry: (layer, position)."""
-    name = f"planted-{family}-{SEEDS[family]}"
     planted = build_planted(name)
     task = Planted(name, counterfactual)
     batch = encode(task, planted.tokenizer, {"train": 10}, 0, 0).batches["train"]
@@ -47,7 +44,7 @@ def points_of(part: Part) -> list[Point]:
 
 @pytest.mark.parametrize(("family", "counterfactual"), CASES)
 def test_a_loop_confirms_every_label(family: str, counterfactual: str) -> None:
-    loop, parts, carried = loop_of(family, counterfactual)
+    loop, parts, carried = loop_of(f"planted-{family}-{SEEDS[family]}", counterfactual)
     scale = (loop.ld_clean - loop.ld_corrupted).abs().mean()
     kinds = {point: part for part in parts for point in points_of(part)}
     causal = [points_of(part)[0] for part in parts if part.kind in CAUSAL]
