@@ -188,8 +188,11 @@ class PriceSearch:
         if not 0 < low < high:
             return COARSE * below
         power = math.log(high / low) / math.log(below / before)
-        ratio: float = (price * (1 + CLOSE) / 2 / high) ** (1 / power)
-        return below * min(max(ratio, 1.001), COARSE)
+        share = price * (1 + CLOSE) / 2 / high
+        if math.log(share) >= power * math.log(COARSE):  # next to flat: what follows may overflow
+            return COARSE * below
+        ratio: float = share ** (1 / power)
+        return below * max(ratio, 1.001)
 
     def _best(self, limit: float) -> float:
         """The affordable strength of the largest E_0; of equal ones the smallest, then +."""

@@ -76,6 +76,21 @@ def test_scalars_that_do_nothing_leave_the_model_as_it_is(prepared: Prepared) ->
     assert found == PriceRecord(**expected, reached=False)
 
 
+class FlatPrice(PriceSearch):
+    """What it does costs next to nothing more, however strong it is."""
+
+    def _run(self, *sizes: float) -> float:
+        self._price |= {size: 0.1 - 1e-9 / size for size in sizes}
+        return max(self._price[size] for size in sizes)
+
+
+def test_a_price_that_is_never_reached_ends_at_the_largest_strength(prepared: Prepared) -> None:
+    subject, task = prepared
+    search = FlatPrice(subject, task.train, scaling(task, 0))
+    strength, reached = search.limit(0.3)
+    assert (strength, reached) == (max(search._price), False)
+
+
 def test_no_choice_looks_at_test(prepared: Prepared) -> None:
     subject, task = prepared
     steering, setting = scaling(task, 2), Localisation(k=[1, 4])
