@@ -135,8 +135,9 @@ def sparsity(results: Results, model: str, task: str, width: float | None = None
 def localisation(results: Results, model: str, task: str, width: float | None = None) -> Figure:
     """Return E_0 on test against k (log axis), all at one price.
 
-    The grey band has all draws of all controls. The legend has the share of the unsteered E_0 that
-    is made up for, averaged over log k, best first. Errors as `localisation_data`.
+    The grey band has all draws of all controls; where they are at one k alone it is a bar. The
+    legend has the share of the unsteered E_0 that is made up for, averaged over log k, best first.
+    Errors as `localisation_data`.
     """
     known = _known(results, model, task, "localisation")
     price = _price_of(results, model, task)
@@ -147,7 +148,7 @@ def localisation(results: Results, model: str, task: str, width: float | None = 
     canvas, axes = _axes(known, f"{model} · {task}", lines, width)
     draws = control_draws(results, model, task, "localisation")
     at = {k: [one.mean[one.x.index(k)] for one in draws if k in one.x] for k in known[0].x}
-    _band(axes, {k: values for k, values in at.items() if values}, len(draws))
+    _band(axes, {k: values for k, values in at.items() if values})
     for one in _methods(known):
         area = number(one.made_up(one.area), 2)
         _draw(axes, results, one, one.x, area, canvas.get_figwidth())
@@ -194,7 +195,7 @@ def _draw_controls(axes: Axes, results: Results, model: str, task: str) -> None:
             np.interp(np.log(prices), np.log(x), one.mean)
             for x, one in zip(paid, draws, strict=True)
         ]
-        _band(axes, dict(zip(prices.tolist(), np.transpose(read), strict=True)), len(draws))
+        _band(axes, dict(zip(prices.tolist(), np.transpose(read).tolist(), strict=True)))
     dots = _draws(results, model, task)
     how: dict[str, Any] = {"color": style.MUTED, "marker": ".", "markersize": 2.5, "alpha": 0.6}
     label = f"a draw of a control at {MAIN_PRICE:g} nats"
@@ -203,13 +204,22 @@ def _draw_controls(axes: Axes, results: Results, model: str, task: str) -> None:
         axes.plot(x, y, linestyle="none", label=label, **how)
 
 
-def _band(axes: Axes, at: Mapping[float, ArrayLike], n_draws: int) -> None:
-    """What controls reach at every x, from the worst of their draws to the best."""
-    if at:
-        ends = [(float(np.min(values)), float(np.max(values))) for values in at.values()]
-        how: dict[str, Any] = {"color": style.FAINT, "alpha": 0.55, "linewidth": 0, "zorder": 0}
-        label = f"controls, worst to best of {counted(n_draws, 'draw')}"
-        axes.fill_between([*at], *np.transpose(ends), label=label, **how)
+def _band(axes: Axes, at: Mapping[float, Sequence[float]]) -> None:
+    """What controls reach, from the worst of their draws to the best, at every x that has most.
+
+    A bar where that is at one x alone, and a line where there is one draw.
+    """
+    n_draws = max(map(len, at.values()), default=0)
+    x = [one for one, values in at.items() if len(values) == n_draws]
+    low, high = ([end(at[one]) for one in x] for end in (min, max))
+    how: dict[str, Any] = {"color": style.FAINT, "zorder": 0}
+    how["label"] = f"controls, worst to best of {counted(n_draws, 'draw')}"
+    if n_draws == 1:
+        axes.plot(x, low, **how | {"label": "a draw of a control", "linewidth": 2})
+    elif len(x) == 1:
+        axes.vlines(x, low, high, linewidth=8, alpha=0.55, **how)
+    elif x:
+        axes.fill_between(x, low, high, linewidth=0, alpha=0.55, **how)
 
 
 def _axes(
