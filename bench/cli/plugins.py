@@ -56,13 +56,13 @@ def _suites(name: str) -> list[tuple[str, Callable[[str], Any], Sequence[Callabl
     Raises:
         UserInputError: if it stands for nothing.
     """
-    from bench.conformance import methods, models, tasks
+    from bench.conformance import method_case, methods, models, tasks
     from bench.models.load import MODELS
     from methods import METHODS
     from tasks import TASKS
 
     known: list[tuple[bool, Any]] = [
-        (name in METHODS, ("method", methods.Case, methods.CHECKS)),
+        (name in METHODS, ("method", method_case.Case, methods.CHECKS)),
         (name in TASKS, ("task", tasks.TaskCase, tasks.CHECKS)),
         (name in MODELS or "/" in name, ("model", models.Case, models.CHECKS)),
     ]

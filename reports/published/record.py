@@ -19,8 +19,10 @@ from tasks.errors import UserInputError
 
 FORMAT: Literal[1] = 1
 MOST_BYTES = 2_000_000
-"""Of the file and the table beside it."""
+"""Of all files that are published together."""
 FOR_THE_TABLE = 100_000
+SINGLE = 9
+"""Digits that say a number of single precision whole: a strength, or a mean."""
 DIGITS = (5, 4, 3)
 """Of numbers a prompt: the most that leave the file small enough."""
 ABOUT = {
@@ -124,19 +126,20 @@ class Published(StrictRecord):
     missing: list[Missing]
 
 
-def text_of(published: Published) -> str:
+def text_of(published: Published, beside: int = 0) -> str:
     """Return the file's text: JSON, a line a cell, with as many digits as leave it small enough.
 
-    Raises UserInputError where that cannot be had.
+    `beside` is how many bytes another file takes. Raises UserInputError where there is no room.
     """
+    room = MOST_BYTES - FOR_THE_TABLE - beside
     for digits in DIGITS:
         text = _text(published, digits)
-        if len(text.encode()) <= MOST_BYTES - FOR_THE_TABLE:
+        if len(text.encode()) <= room:
             return text
     raise UserInputError(
         f"The results take {len(text.encode()):,} bytes with {digits} digits a number; a file of "
-        f"published results has {MOST_BYTES - FOR_THE_TABLE:,} at most. Publish a run of fewer "
-        "tasks, methods, draws or test prompts."
+        f"published results has {room:,} at most. Publish a run of fewer tasks, methods, draws or "
+        "test prompts."
     )
 
 
@@ -160,7 +163,8 @@ def _text(published: Published, digits: int) -> str:
 def _short(row: dict[str, Any], digits: int) -> dict[str, Any]:
     """A row without what is the default."""
     fields = Measured.model_fields
-    row = row | {name: _rounded(row[name], digits) for name in ("e_0", "price")}
+    row |= {name: _rounded(row[name], digits) for name in ("e_0", "price")}
+    row |= {name: _rounded([row[name]], SINGLE)[0] for name in ("beta", "E_0", "paid")}
     return {key: value for key, value in row.items() if value != fields[key].default}
 
 

@@ -37,8 +37,8 @@ def publish(run: Path | str, folder: Path | str, circuits: Path | str | None = N
             f"{folder if folder.is_file() else page} is there, and `publish` did not write it: it "
             "stays as it is. Give another folder."
         )
-    text = text_of(published_of(load(run)))
-    found = None if circuits is None else _with_finding(circuits)
+    found = "" if circuits is None else _with_finding(circuits)
+    text = text_of(published_of(load(run)), beside=len(found.encode()))
     folder.mkdir(parents=True, exist_ok=True)
     replace_file(folder / DATA, text.encode())
     results = load_published(folder / DATA)
@@ -49,7 +49,7 @@ def publish(run: Path | str, folder: Path | str, circuits: Path | str | None = N
     for stem, name, scope in pictures(results):
         figure = FIGURES[name].figure(results, width=WIDTH, **scope)
         replace_file(folder / f"{stem}.png", _png(figure))
-    if found is not None:
+    if found:
         replace_file(folder / CIRCUITS, found.encode())
         figure = FIGURES[FINDING].figure(load_published(folder / CIRCUITS), width=WIDTH)
         replace_file(folder / f"{FINDING}.png", _png(figure))
