@@ -103,7 +103,7 @@ def _draw(axes: Axes, results: Results, frame: DataFrame, found: str, measure: s
     axes.axhline(0, color=style.FAINT, linewidth=0.8, zorder=0)
     if f"rho_{measure}" in frame and frame[f"rho_{measure}"].notna().any():
         rho, *ends = (frame[f"rho_{measure}{end}"].iloc[0] for end in ("", "_low", "_high"))
-        title = f"rank correlation {number(rho, 2)} {interval(*ends)}"
+        title = f"rank correlation {number(rho, 2)} {interval(*ends, digits=2)}"
         axes.set_title(title, loc="left", fontsize=style.SMALL, pad=3)
     axes.set_xlabel(NAMES[found], labelpad=2, fontsize=style.SMALL)
     axes.set_ylabel(AXES[measure], labelpad=2, fontsize=style.SMALL)

@@ -78,7 +78,8 @@ def _who(title: str, how: str, question: Question, methods: DataFrame, random: D
             f"{counted(n_tasks, 'task')} (most often: *{said}*); most of the unsteered E₀ is made "
             f"up for by {best}{beside}."
         )
-    return f"**{title}** {at}, {_and(winners)} beat their controls ({shown}{beside})."
+    beat = "beats its" if len(winners) == 1 else "beat their"
+    return f"**{title}** {at}, {_and(winners)} {beat} controls ({shown}{beside})."
 
 
 def _together(methods: DataFrame) -> str:

@@ -45,9 +45,9 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
     `not told apart`; `not better than every draw` (of a control: told apart from their mean, but
     one draw does as well); `too few prompts to tell` (no adjusted p could be that small);
     `undefined` (a value is no number); `no prompt in common`; `prices differ`: told apart, but one
-    paid at least 25 % more on these prompts (`paid_a`, `paid_b`, in nats), and at a price that both
-    can be read at, prompt by prompt from their stored curves, it is not. Where no curve is stored,
-    the better one paid more.
+    paid at least 25 % more on these prompts (`paid_a`, `paid_b`, in nats), and at the price of the
+    other one, read prompt by prompt from its stored curve, it is not. Where it has no curve, it is
+    the better one.
     """
     pairs = results.pairs_of(model, task)
     rows = [row for pair in pairs for row in compared(results, *pair)]
@@ -152,15 +152,16 @@ def prices_differ(a: Outcome, b: Outcome) -> bool:
 def _holds_at_one_price(results: Results | None, a: Outcome, b: Outcome, difference: float) -> bool:
     """Whether the same one is told apart at the lower of the two prices paid on these prompts.
 
-    Where nothing is stored of other prices (`results` is None): whether the better one paid less.
-    E_0 at a price is the best of all cheaper strengths, so at the lower price the other one does no
-    better than it did.
+    The dearer one is read there from its curve. Where it has none (`results` is None): whether it
+    is the worse one. E_0 at a price is the best of all cheaper strengths, so at the lower price it
+    does no better than it did.
     """
-    price = min(a.paid, b.paid)
-    read = [e_0_at_price(results, one, price) if results else None for one in (a, b)]
-    if read[0] is None or read[1] is None:
-        return (a.paid < b.paid) == (difference > 0)
-    apart = read[0] - read[1]
+    a_is_dear = a.paid > b.paid
+    dear, cheap = (a, b) if a_is_dear else (b, a)
+    read = e_0_at_price(results, dear, cheap.paid) if results else None
+    if read is None:
+        return a_is_dear == (difference < 0)
+    apart = read - b.per_prompt if a_is_dear else a.per_prompt - read
     told = float(sign_flip(a.weights * apart)[0]) < LEVEL
     return told and bool(np.sign(a.weights @ apart) == np.sign(difference))
 
@@ -169,14 +170,12 @@ def e_0_at_price(results: Results, one: Outcome, price: float) -> Values | None:
     """Return E_0 of every prompt at the strength whose mean price on these prompts is `price`.
 
     Read from the stored price curves, linear in log price between what was measured; a method that
-    never pays so much is read at its largest price. None where its cells store no curve.
+    never pays so much is read at its largest price. None where not all of its cells store a curve.
     """
-    known = [
-        record for record in one.records if values_of(results, record, "price_curve") is not None
-    ]
-    if not known:
+    records = list(one.records)
+    if any(values_of(results, record, "price_curve") is None for record in records):
         return None
-    curve = curve_of(results, one.label, known, "price_curve")
+    curve = curve_of(results, one.label, records, "price_curve")
     if not set(one.prompts) <= set(curve.prompts):
         return None
     columns = [curve.prompts.index(prompt) for prompt in one.prompts]
