@@ -102,8 +102,8 @@ def _draw(axes: Axes, results: Results, frame: DataFrame, found: str, measure: s
         axes.axvline(CHANCE[found], color=style.FAINT, linewidth=0.8, zorder=0)
     axes.axhline(0, color=style.FAINT, linewidth=0.8, zorder=0)
     if f"rho_{measure}" in frame and frame[f"rho_{measure}"].notna().any():
-        rho, *ends = (frame[f"rho_{measure}{end}"].iloc[0] for end in ("", "_low", "_high"))
-        title = f"rank correlation {number(rho, 2)} {interval(*ends, digits=2)}"
+        rho, low, high = (frame[f"rho_{measure}{end}"].iloc[0] for end in ("", "_low", "_high"))
+        title = f"rank correlation {number(rho, 2)} {interval(low, high, 2)}"
         axes.set_title(title, loc="left", fontsize=style.SMALL, pad=3)
     axes.set_xlabel(NAMES[found], labelpad=2, fontsize=style.SMALL)
     axes.set_ylabel(AXES[measure], labelpad=2, fontsize=style.SMALL)
