@@ -165,14 +165,13 @@ def _few_points(results: Results, model: str, task: str) -> list[str]:
     ks = list(dict.fromkeys(k for one in found.values() for k in one.x))
     lines = []
     for label, one in sorted(found.items(), key=lambda item: -item[1].area):
-        by_k = dict(zip(one.x, zip(one.mean, one.paid, strict=True), strict=True))
-        numbers = {
-            f"k = {k}": f"{number(by_k[k][0], 2)} ({number(by_k[k][1], 2)})"
-            if k in by_k
-            else MISSING
-            for k in ks
-        }
-        lines.append({"method": label, **numbers})
+        said = [
+            f"{number(e_0, 2)} ({number(paid, 2)})"
+            for e_0, paid in zip(one.mean, one.paid, strict=True)
+        ]
+        at = dict(zip(one.x, said, strict=True))
+        draws = f", {counted(one.n_cells, 'draw')}" if one.control else ""
+        lines.append({"method": label + draws, **{f"k = {k}": at.get(k, MISSING) for k in ks}})
     if not lines:
         return []
     return [
