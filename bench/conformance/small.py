@@ -29,10 +29,12 @@ def tiny_subject(architecture: str = "gpt2", dtype: torch.dtype = torch.float32)
     return SubjectModel(bridge, 500)
 
 
-def tiny_prompts() -> Prompts:
+def tiny_prompts(
+    n: int = N_PROMPTS, length: int = N_POSITIONS, seed: int = 0, vocab: int = VOCABULARY
+) -> Prompts:
     """Random prompts behind a BOS; the corrupted ones differ in tokens 2 and 4."""
-    generator, vocab, n = torch.Generator().manual_seed(0), VOCABULARY, N_PROMPTS
-    tokens = torch.randint(1, vocab, (n, N_POSITIONS), generator=generator)
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(1, vocab, (n, length), generator=generator)
     tokens[:, 0] = 0
     corrupted = tokens.clone()
     for position in (2, 4):

@@ -43,7 +43,7 @@ def sources(cells: Iterable[PlannedCell], runs: Sequence[Path]) -> dict[str, Sou
     for cell in cells:
         for store, cell_id in known.get(content_of(cell.id), ()):
             try:
-                record = store.read(cell_id).record
+                record = store.check(cell_id)
             except CorruptCellError:
                 continue
             if _serves(record, cell):

@@ -20,6 +20,7 @@ from bench.store.files import (
     MAX_JSON_BYTES,
     TEMPORARY,
     DamagedError,
+    file_digest,
     read_file,
     read_sealed,
     seal,
@@ -136,6 +137,14 @@ class CellStore:
             _check_digest(hashlib.sha256(content).hexdigest(), digest)
             tensors = load(content)
         return Cell(record, tensors)
+
+    def check(self, cell_id: str) -> CellRecord:
+        """`record`, with the tensors compared with their digest. Errors as for `read`."""
+        record, digest = self._record(cell_id)
+        file = self.cell_directory(cell_id) / TENSOR_FILE
+        with _sound(file):
+            _check_digest(file_digest(file), digest)
+        return record
 
     def _record(self, cell_id: str) -> tuple[CellRecord, str]:
         file = self.cell_directory(cell_id) / CELL_FILE

@@ -119,7 +119,7 @@ def survey(store: RunStore) -> Survey:
         if path.name.startswith("."):
             continue
         try:
-            record = store.read(check_cell_id(path.name)).record
+            record = store.check(check_cell_id(path.name))
         except CorruptCellError as error:
             found.problems[path] = error.reason
         except ValueError:

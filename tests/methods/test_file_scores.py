@@ -132,7 +132,7 @@ def test_a_file_that_is_too_large_is_not_read(
     monkeypatch.setattr("tasks.file_size.MAX_FILE", 10)
     with pytest.raises(UserInputError, match="at most 0 MiB are read"):
         FileScores(written(tmp_path, score_file(CFG, SCORES)))
-    with pytest.raises(UserInputError, match="there is no such file"):
+    with pytest.raises(UserInputError, match="no ordinary file"):
         FileScores("/dev/zero")
 
 
