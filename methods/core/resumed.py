@@ -259,13 +259,16 @@ class ResumedRun:
                 self.behind[layer] = [None] * (len(output) - 1)
             return output
 
+        own = [vars(block).get("forward") for block in self.blocks]  # an adapter may have set one
         for layer, block in enumerate(self.blocks):
             vars(block)["forward"] = partial(noted, layer, block.forward)
         try:
             yield
         finally:
-            for block in self.blocks:
+            for block, forward in zip(self.blocks, own, strict=True):
                 del vars(block)["forward"]
+                if forward is not None:
+                    vars(block)["forward"] = forward
 
 
 def _is_cache(value: object) -> bool:

@@ -84,22 +84,13 @@ def train(
     """
     with torch.inference_mode(False), torch.enable_grad():
         gradients = gradients_of(subject, intervention, prompts, objective, sparsity)
-        groups = [
-            {"params": [parameter], "lr": (rates or {}).get(name, learning_rate)}
-            for name, parameter in intervention.named_parameters()
-        ]
-        optimizer = torch.optim.Adam(groups, lr=learning_rate)
+        optimizer = _adam(intervention, learning_rate, rates or {})
         shuffler = torch.Generator().manual_seed(seed)
         history: list[float] = []
         steps = 0
         for epoch in range(epochs):
-            order = (
-                torch.arange(len(prompts))
-                if batch_size is None
-                else torch.randperm(len(prompts), generator=shuffler)
-            )
             values = []
-            for index in torch.split(order, batch_size or len(prompts)):
+            for index in _batches(len(prompts), batch_size, shuffler):
                 optimizer.zero_grad(set_to_none=True)
                 if before_step is not None:
                     subject.backward(before_step(), 0)
@@ -120,6 +111,25 @@ def train(
             f"the last of {steps} steps made a parameter NaN or infinite", learning_rate
         )
     return Trace(steps, tuple(history))
+
+
+def _adam(
+    intervention: Intervention, learning_rate: float, rates: Mapping[str, float]
+) -> torch.optim.Adam:
+    groups = [
+        {"params": [parameter], "lr": rates.get(name, learning_rate)}
+        for name, parameter in intervention.named_parameters()
+    ]
+    return torch.optim.Adam(groups, lr=learning_rate)
+
+
+def _batches(
+    n: int, batch_size: int | None, shuffler: torch.Generator
+) -> tuple[Int[Tensor, " prompt"], ...]:
+    """The prompts of an epoch's steps: all at once, or shuffled minibatches."""
+    if batch_size is None:
+        return (torch.arange(n),)
+    return torch.split(torch.randperm(n, generator=shuffler), batch_size)
 
 
 def gradients_of(
