@@ -8,6 +8,7 @@ import numpy as np
 from pandas import DataFrame
 from scipy.stats import kendalltau, rankdata
 
+from reports.tables.paired import PRICES_DIFFER, TOO_FEW
 from reports.tables.verdicts import BEATS, LOCALISES
 from reports.text import number
 from tasks.text import counted, visible
@@ -52,6 +53,11 @@ def findings(summary: DataFrame) -> list[str]:
     ]  # fmt: skip
 
 
+def n_undecided(verdicts: Any) -> int:
+    """Return how many verdicts leave the question open: unequal prices, or too few prompts."""
+    return sum(str(one).startswith((PRICES_DIFFER, TOO_FEW)) for one in verdicts)
+
+
 def _who(title: str, how: str, question: Question, methods: DataFrame, random: DataFrame) -> str:
     """Which methods beat their controls, on how many tasks, and the mean share they make up for."""
     nats = "/".join(dict.fromkeys(f"{price:g}" for price in methods["price"].dropna()))
@@ -69,6 +75,9 @@ def _who(title: str, how: str, question: Question, methods: DataFrame, random: D
                if wins]  # fmt: skip
     chance = _mean(random[question.rank])
     beside = "" if np.isnan(chance) else f"; `random` makes up for {number(chance, 2)}"
+    unknown = n_undecided(asked[question.verdict])
+    if unknown:
+        beside += f"; undecided, since prices differ or prompts are few: {unknown} of {len(asked)}"
     shown = "on how many tasks, and the share of the unsteered E₀ made up for, mean over tasks"
     if not winners:
         best = ", ".join(f"`{name}` ({number(mean, 2)})" for _, mean, name in rows[:1])

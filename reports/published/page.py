@@ -11,7 +11,7 @@ from reports.finding import MEASURES, headline
 from reports.load import Results, plain_name
 from reports.missing import grouped
 from reports.present import CHECKS, kind
-from reports.published.findings import KNOWS_WHERE, STEERS, findings
+from reports.published.findings import KNOWS_WHERE, STEERS, findings, n_undecided
 from reports.published.summary import summary
 from reports.registry import Scope
 from reports.tables.finding import steering
@@ -42,7 +42,7 @@ def page_of(results: Results, folder: str, circuits: Results | None = None) -> s
     parts = [
         *(MARK, "# Results", _about(results, table, folder), "## What was found"),
         "\n".join(f"{place}. {text}" for place, text in enumerate(findings(table), start=1)),
-        *([markdown(_over_tasks(table))] if len(results.pairs()) > 1 else []),
+        *([markdown(over_tasks(table))] if len(results.pairs()) > 1 else []),
         *_missing(results),
     ]
     drawn = dict.fromkeys(stem for stem, *_ in pictures(results))
@@ -119,7 +119,7 @@ def _missing(results: Results) -> list[str]:
     return ["## What is missing", "A partial run. " + " ".join(lines)]
 
 
-def _over_tasks(table: DataFrame) -> DataFrame:
+def over_tasks(table: DataFrame) -> DataFrame:
     """A line a method: on how many tasks it beats its controls, and mean shares made up for."""
     table = table[table.apply(_in_table, axis=1)]
     lines = []
@@ -132,6 +132,8 @@ def _over_tasks(table: DataFrame) -> DataFrame:
             asked = rows[question.verdict].notna()
             wins = int((rows[question.verdict] == question.yes).sum())
             line[won] = f"{wins} of {counted(asked.sum(), 'task')}" if asked.any() else MISSING
+            if unknown := n_undecided(rows[question.verdict]):
+                line[won] += f", {unknown} undecided"
             line[share] = rows[question.rank].astype(float).mean()
         lines.append(line)
     frame = DataFrame(lines).sort_values("share made up for", ascending=False)

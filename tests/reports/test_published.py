@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -15,7 +16,8 @@ from reports.load import Results, load
 from reports.missing import NOT_COMPUTED, Missing
 from reports.published.cells import published_of
 from reports.published.check import problems
-from reports.published.page import CIRCUITS, DATA, FINDING, TABLE, page_of, pictures
+from reports.published.findings import findings
+from reports.published.page import CIRCUITS, DATA, FINDING, TABLE, over_tasks, page_of, pictures
 from reports.published.record import MOST_BYTES, Published, parse, read, text_of
 from reports.published.results import load_published, results_of
 from reports.published.summary import summary
@@ -147,6 +149,16 @@ def test_whatever_a_run_holds_the_page_is_what_its_file_gives(
     assert "hostile: 1 failed" in text
     assert "it knows where: on" in text
     assert not [word for word in HOSTILE if word in text]
+
+
+def test_what_is_undecided_is_counted_apart_from_what_was_not_found(run: Path) -> None:
+    """By hand from the verdicts: 'prices differ' is no answer, 'not told apart' is one."""
+    rows = summary(load(run))
+    method = rows[~rows["control"].astype(bool)].iloc[[0]]
+    said = ["prices differ from random", "not told apart from random", "localises"]
+    rows = pd.concat([method.assign(task=f"task {n}", localises=one) for n, one in enumerate(said)])
+    assert "1 of 3 tasks, 1 undecided" in set(over_tasks(rows)["it knows where: on"])
+    assert "undecided, since prices differ or prompts are few: 1 of 3" in findings(rows)[1]
 
 
 def test_a_partial_run_says_which_task_is_missing(run: Path) -> None:
