@@ -4,16 +4,23 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
 
 from bench.evaluation import circuit
+from bench.evaluation.circuit import measure_circuits
+from bench.evaluation.prepare import prepare_task
 from bench.execution.run import run_matrix
 from bench.matrix.cells import expand
+from bench.matrix.stages import Circuit
+from bench.models.embedded import embedded_folder
 from bench.store.records import CellRecord
 from bench.store.results import RunStore
+from methods.core.subject import SubjectModel
 from tests.bench.cli.test_cli import command
+from tests.methods.small import setting
 from tests.small import small_matrix
 
 Shown = pytest.CaptureFixture[str]
@@ -128,6 +135,38 @@ def test_cpr_and_cmd_of_an_exported_file_are_the_cells_own(
         assert record.circuit is not None
         stored = getattr(record.circuit.curve("signed" if signed else "absolute"), name)
         assert area == pytest.approx(stored, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["ioi", "ccc"])
+def test_faithfulness_on_smollm2_is_that_of_the_loop(
+    name: str, smollm2: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(circuit, "SHARES", (0.001, 0.2, 0.5, 1.0))
+    changes = {**SETTINGS, "tasks": [name], "methods": ["attr_patch"]}
+    changes["prompts"] = {"train": 1, "test": 2, "shifted": 0}
+    matrix = small_matrix("smollm2-135m", **changes)
+    (cell,) = expand(matrix, lambda name: "d", lambda device: "cpu")
+    subject = SubjectModel(smollm2.bridge)
+    task = prepare_task(cell.task, cell.prompts, matrix, smollm2, subject)
+    scores = cell.method.method.fit(subject, task.train.prompts, task.grid, setting()).scores
+    record, _ = measure_circuits(subject, task, scores, Circuit(draws=0), 0)
+    prompts = task.prompt_records["test"]
+    assert all(prompt.token_ids[-1] == prompt.corrupted_ids[-1] for prompt in prompts)
+    of_nodes = {
+        f"a{layer}.h{place}" if place < smollm2.bridge.cfg.n_heads else f"m{layer}": float(value)
+        for (place, layer), value in np.ndenumerate(scores.nan_to_num(nan=0).sum(dim=-1).numpy())
+    }
+    ranked = sorted(of_nodes, key=lambda node: -abs(of_nodes[node]))
+    assert len(ranked) == record.n_nodes == 300
+    with torch.no_grad():
+        model = transformers.AutoModelForCausalLM.from_pretrained(embedded_folder()).eval()
+        corrupted = [run_of(model, prompt.corrupted_ids) for prompt in prompts]
+        ld = {k: patched_ld(model, prompts, corrupted, {*ranked[:k]}) for k in {*record.k}}
+    curve = record.curve("absolute").f
+    assert (curve[0], curve[-1]) == pytest.approx((0, 1), abs=1e-4)
+    assert 0.1 < curve[1] < curve[2] < 0.95
+    expected = [(ld[k] - ld[0]) / (ld[record.n_nodes] - ld[0]) for k in record.k]
+    assert curve == pytest.approx(expected, abs=1e-4)
 
 
 def test_scores_that_come_back_are_the_same_circuits(
