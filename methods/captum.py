@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from methods.core.corruption import Corruption, Direction, check_direction, contrasts
@@ -108,7 +108,7 @@ class Captum(Method):
     def fit(
         self, subject: SubjectModel, prompts: Prompts, grid: PointGrid, setting: Setting
     ) -> Attribution:
-        """Runs the algorithm on every prompt.
+        """Runs the algorithm on every prompt: on one after the other where it draws at random.
 
         Raises:
             UserInputError: if Captum is not installed, for more than 64 groups where each has runs
@@ -121,12 +121,13 @@ class Captum(Method):
         sizes = groups[grid.included].bincount().to(subject.device)
         scores = torch.zeros((len(prompts), *grid.shape), device=subject.device)
         for contrast in found:
-            for prompt in range(len(prompts)):
-                function = GroupFunction(subject, grid, contrast, groups, prompt)
+            function = GroupFunction(subject, grid, contrast, groups)
+            at_once = len(prompts) if self.algorithm == "integrated_gradients" else 1
+            for rows in torch.arange(len(prompts), device=subject.device).split(at_once):
                 with random_state(setting.seed, subject.device):
-                    parts = self._attribute(function, len(sizes))
+                    parts = self._attribute(function, rows, len(sizes))
                 share = contrast.sign / len(found) * parts.float() / sizes
-                scores[prompt, grid.included] += share[groups[grid.included]]
+                scores[rows[:, None], grid.included] += share[:, groups[grid.included]]
         return Attribution(scores.mean(dim=0), prompt_scores=scores)
 
     def _check(self, n_groups: int) -> None:
@@ -148,23 +149,30 @@ class Captum(Method):
         each = self.algorithm == "kernel_shap"
         return self.n_samples if each else self.n_samples * (n_groups + 1)
 
-    def _attribute(self, function: GroupFunction, n_groups: int) -> Float[Tensor, " group"]:
-        """The part of G(1) - G(0) that each group has on one prompt."""
+    def _attribute(
+        self, function: GroupFunction, rows: Int[Tensor, " prompt"], n_groups: int
+    ) -> Float[Tensor, "prompt group"]:
+        """The part of G(1) - G(0) that each group has on each of these prompts."""
         attr = _captum()
         device = function.subject.device
-        ends = {"inputs": torch.ones(1, n_groups, device=device)}
-        ends["baselines"] = torch.zeros_like(ends["inputs"])
-        rows = {"perturbations_per_eval": function.subject.rows_per_forward}
+        ones = torch.ones(len(rows), n_groups, device=device)
+        ends = {"inputs": ones, "baselines": torch.zeros_like(ones)}
+        many = {"perturbations_per_eval": function.subject.rows_per_forward}
         kind, settings = {
-            "shapley_sampling": (attr.ShapleyValueSampling, {"n_samples": self.n_samples, **rows}),
-            "kernel_shap": (attr.KernelShap, {"n_samples": self.n_samples, **rows}),
+            "shapley_sampling": (attr.ShapleyValueSampling, {"n_samples": self.n_samples, **many}),
+            "kernel_shap": (attr.KernelShap, {"n_samples": self.n_samples, **many}),
             "integrated_gradients": (attr.IntegratedGradients, {"n_steps": self.n_samples}),
             "gradient_shap": (attr.GradientShap, {"n_samples": self.n_samples}),
-            "feature_ablation": (attr.FeatureAblation, rows),
+            "feature_ablation": (attr.FeatureAblation, many),
         }[self.algorithm]
+
+        def of_rows(gammas: Float[Tensor, "row group"]) -> Float[Tensor, " row"]:
+            """Captum stacks what it makes of all prompts, step after step."""
+            return function(gammas, rows.repeat(len(gammas) // len(rows)))
+
         with torch.enable_grad():
-            found: Tensor = kind(function).attribute(**ends, **settings)
-        return found.detach()[0]
+            found: Tensor = kind(of_rows).attribute(**ends, **settings)
+        return found.detach()
 
 
 def _captum() -> Any:

@@ -43,8 +43,7 @@ class LogitLens(Method):
         norm = FinalNorm.checked(subject, activations[final][:, -1].float(), logits)
         scores = torch.zeros((len(prompts), *grid.shape), device=subject.device)
         for site, layer in grid.site_layers:
-            for index, position in enumerate(grid.positions):
-                stream = activations[site, layer][:, position].float()
-                ld = norm.logit_difference(stream, prompts.answers, prompts.foils)
-                scores[:, grid.rows(site), layer, index] = ld[:, None]
+            streams = activations[site, layer][:, list(grid.positions)].float()
+            ld = norm.logit_difference(streams, prompts.answers, prompts.foils)
+            scores[:, grid.rows(site), layer] = ld[:, None]
         return Attribution(scores.mean(dim=0), prompt_scores=scores)

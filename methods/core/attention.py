@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from methods.core.corruption import Contrast
 from methods.core.hooks import HookFunction, SiteLayer
 from methods.core.points import Site
 from methods.core.subject import SubjectModel
+from tasks.errors import UserInputError
 
 MOST = 80.0
 """Change of an attention score beyond which its exponential would not fit fp32."""
@@ -22,36 +22,58 @@ MOST = 80.0
 ByLayer = list[Float[Tensor, "prompt head query key"]]
 
 
-@dataclass(eq=False)
-class _Seen:
-    """Scores before the softmax and pattern of every layer, as forwards come by."""
-
-    scores: dict[int, list[Tensor]] = field(default_factory=dict)
-    pattern: dict[int, list[Tensor]] = field(default_factory=dict)
-
-    def by_layer(self) -> tuple[ByLayer, ByLayer]:
-        layers = range(len(self.pattern))
-        scores, pattern = (
-            [torch.cat(of[at]).float() for at in layers] for of in (self.scores, self.pattern)
-        )
-        return scores, pattern
+class UnknownAttentionError(UserInputError):
+    """What a layer's attention does cannot be seen."""
 
 
 @contextmanager
-def _watched(subject: SubjectModel) -> Iterator[_Seen]:
-    """Notes what the attention of every layer does in the forwards of the block."""
-    seen = _Seen()
+def noted(subject: SubjectModel, *names: str) -> Iterator[dict[str, ByLayer]]:
+    """What the attention of every layer does in the forwards of the block, to be read behind it.
 
-    def note(into: dict[int, list[Tensor]], layer: int) -> HookFunction:
-        return lambda h, hook: into.setdefault(layer, []).append(h.detach())
+    Args:
+        subject: the model.
+        names: `hook_attn_scores` (before the softmax, behind any soft cap) or `hook_pattern`.
+
+    Raises:
+        UnknownAttentionError: if a layer has no such hook, or it does not see one number a query
+            and key.
+    """
+    parts: dict[str, list[list[Tensor]]] = {
+        name: [[] for _ in range(subject.n_layers)] for name in names
+    }
+
+    def note(into: list[Tensor]) -> HookFunction:
+        return lambda h, hook: into.append(h.detach())
 
     hooks = [
-        (f"blocks.{layer}.attn.{name}", note(into, layer))
-        for layer in range(subject.n_layers)
-        for name, into in (("hook_attn_scores", seen.scores), ("hook_pattern", seen.pattern))
+        (f"blocks.{layer}.attn.{name}", note(of_layer))
+        for name, layers in parts.items()
+        for layer, of_layer in enumerate(layers)
     ]
-    with subject.attached(hooks):
-        yield seen
+    found: dict[str, ByLayer] = {}
+    with _attached(subject, hooks):
+        yield found
+    for name, layers in parts.items():
+        for layer, seen in enumerate(layers):
+            if not seen or any(h.dim() != 4 or h.shape[2] != h.shape[3] for h in seen):
+                raise _unknown(subject, f"blocks.{layer}.attn.{name}")
+        found[name] = [torch.cat(seen).float() for seen in layers]
+
+
+def _attached(
+    subject: SubjectModel, hooks: list[tuple[str, HookFunction]]
+) -> AbstractContextManager[None]:
+    for name, _ in hooks:
+        if name not in subject.hook_names:
+            raise _unknown(subject, name)
+    return subject.attached(hooks)
+
+
+def _unknown(subject: SubjectModel, name: str) -> UnknownAttentionError:
+    return UnknownAttentionError(
+        f"{subject.bridge.cfg.architecture} has no numbers of a head's queries and keys at {name}, "
+        "which this method reads."
+    )
 
 
 class _OneLayerAtATime:
@@ -77,6 +99,9 @@ def patched_attention(
         contrast: what is patched.
         site: `q` or `k`, all of whose activations in a layer come from the donor, in each layer
             alone: the streams are those of the receiver. None: nothing is patched.
+
+    Raises:
+        UnknownAttentionError: if a layer's attention cannot be seen.
     """
     receiver = contrast.receiver
     tokens = receiver.prompts.tokens
@@ -85,17 +110,21 @@ def patched_attention(
     if site is not None:
         held = receiver.activations(subject, points)
         edit = _OneLayerAtATime(site, contrast.donated, held)
-    with _watched(subject) as seen:
+    with noted(subject, "hook_attn_scores", "hook_pattern") as seen:
         for rows in subject.chunks(len(tokens)):
             if edit is not None:
                 edit.rows = rows
             noise = None if receiver.noise is None else receiver.noise[rows]
             subject.logits(tokens[rows], edit, noise)
-    return seen.by_layer()
+    return seen["hook_attn_scores"], seen["hook_pattern"]
 
 
 def pattern_gradients(subject: SubjectModel, contrast: Contrast) -> ByLayer:
-    """dLD/d pattern of the receiver in every layer, from one forward and one backward."""
+    """dLD/d pattern of the receiver in every layer, from one forward and one backward.
+
+    Raises:
+        UnknownAttentionError: if a layer has no hook for it.
+    """
     receiver, layers = contrast.receiver, range(subject.n_layers)
     parts: list[list[Tensor]] = [[] for _ in layers]
     offsets: dict[int, Tensor] = {}
@@ -108,7 +137,7 @@ def pattern_gradients(subject: SubjectModel, contrast: Contrast) -> ByLayer:
         return add
 
     hooks = [(f"blocks.{layer}.attn.hook_pattern", tap(layer)) for layer in layers]
-    with torch.inference_mode(False), torch.enable_grad(), subject.attached(hooks):
+    with torch.inference_mode(False), torch.enable_grad(), _attached(subject, hooks):
         for rows in subject.chunks(len(receiver.prompts)):
             chunk = receiver.prompts.take(range(*rows.indices(len(receiver.prompts))))
             noise = None if receiver.noise is None else receiver.noise[rows].clone()

@@ -80,8 +80,20 @@ class AttentionOutput:
         Raises:
             UnknownAttentionOutputError: if the two do not agree.
         """
-        found = self.before_norm(z)
-        found = found if self.norm is None else self.norm(found)
+        self.check_total(self.before_norm(z), attn_out, tolerance)
+
+    def check_total(
+        self,
+        total: Float[Tensor, "*batch d_model"],
+        attn_out: Float[Tensor, "*batch d_model"],
+        tolerance: float,
+    ) -> None:
+        """The same for what all heads and the bias were found to add up to, before any norm.
+
+        Raises:
+            UnknownAttentionOutputError: if the two do not agree.
+        """
+        found = total if self.norm is None else self.norm(total)
         error = float((found - attn_out).abs().max() / attn_out.abs().max().clamp_min(1e-30))
         if not error <= tolerance:
             raise UnknownAttentionOutputError(

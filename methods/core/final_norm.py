@@ -87,16 +87,17 @@ class FinalNorm:
 
     def logit_difference(
         self,
-        residual: Float[Tensor, "row d_model"],
+        residual: Float[Tensor, "row *position d_model"],
         answers: Int[Tensor, " row"],
         foils: Int[Tensor, " row"],
-    ) -> Float[Tensor, " row"]:
+    ) -> Float[Tensor, " row *position"]:
         """The model's logit difference from its final residual stream, soft cap included."""
         ids = torch.stack([answers, foils], dim=1)
-        logits = torch.einsum("rd,rtd->rt", self.norm(residual.float()), self.unembedding[ids])
-        logits = self.logit_scale * (logits + self.unembedding_bias[ids])
-        logits = self._capped(logits)
-        return logits[:, 0] - logits[:, 1]
+        normed = self.norm(residual.float()).reshape(len(residual), -1, residual.shape[-1])
+        logits = torch.einsum("rpd,rtd->rpt", normed, self.unembedding[ids])
+        logits = self.logit_scale * (logits + self.unembedding_bias[ids][:, None])
+        logits = self._capped(logits).view(*residual.shape[:-1], 2)
+        return logits[..., 0] - logits[..., 1]
 
     @staticmethod
     def checked(

@@ -44,7 +44,7 @@ def groups_of(grid: PointGrid, grouping: Grouping) -> Int[Tensor, "place layer p
 
 @dataclass(frozen=True, eq=False)
 class GroupFunction:
-    """G of one prompt, for many rows of gammas at once.
+    """G of some prompts, for many rows of gammas at once.
 
     Rows go through the model in forwards of at most `rows_per_forward`, each with its backward at
     once where a gradient is asked for, so that memory does not grow with the number of rows.
@@ -54,23 +54,24 @@ class GroupFunction:
         grid: the points.
         contrast: the run, and the activations at gamma = 0.
         groups: the group of every point; see `groups_of`.
-        prompt: which prompt of the contrast.
     """
 
     subject: SubjectModel
     grid: PointGrid
     contrast: Contrast
     groups: Int[Tensor, "place layer position"]
-    prompt: int
 
-    def __call__(self, gammas: Float[Tensor, "row group"]) -> Float[Tensor, " row"]:
-        """LD of each row."""
-        found: Tensor = _InChunks.apply(gammas, self)  # type: ignore[no-untyped-call]
+    def __call__(
+        self, gammas: Float[Tensor, "row group"], rows: Int[Tensor, " row"]
+    ) -> Float[Tensor, " row"]:
+        """LD of each row, which is of that prompt of the contrast."""
+        found: Tensor = _InChunks.apply(gammas, rows, self)  # type: ignore[no-untyped-call]
         return found
 
-    def of_chunk(self, gammas: Float[Tensor, "row group"]) -> Float[Tensor, " row"]:
+    def of_chunk(
+        self, gammas: Float[Tensor, "row group"], rows: Int[Tensor, " row"]
+    ) -> Float[Tensor, " row"]:
         """LD of the rows of one forward."""
-        rows = torch.full((len(gammas),), self.prompt, device=gammas.device)
         kept = gammas.new_ones((len(gammas), 1))  # the group -1
         gates = torch.cat([gammas, kept], dim=1)[:, self.groups]
         edit = Between(self.grid, self.contrast.donated, gates, self.grid.site_layers, rows)
@@ -84,14 +85,14 @@ class _InChunks(torch.autograd.Function):
     """A group function, whose gradient is taken chunk by chunk while it is computed."""
 
     @staticmethod
-    def forward(ctx: Any, gammas: Tensor, function: GroupFunction) -> Tensor:
+    def forward(ctx: Any, gammas: Tensor, prompts: Tensor, function: GroupFunction) -> Tensor:
         subject, with_gradient = function.subject, ctx.needs_input_grad[0]
         values: list[Tensor] = []
         gradients: list[Tensor] = []
         for rows in subject.chunks(len(gammas)):
             with torch.set_grad_enabled(with_gradient):
                 chunk = gammas[rows].detach().requires_grad_(with_gradient)
-                ld = function.of_chunk(chunk)
+                ld = function.of_chunk(chunk, prompts[rows])
                 if with_gradient:
                     subject.backward(ld.sum(), len(chunk))
                     assert chunk.grad is not None
@@ -102,6 +103,6 @@ class _InChunks(torch.autograd.Function):
         return torch.cat(values)
 
     @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:
         (gradients,) = ctx.saved_tensors
-        return outer[0][:, None] * gradients, None
+        return outer[0][:, None] * gradients, None, None

@@ -56,7 +56,11 @@ class Norm:
         self, y: Float[Tensor, "*batch width"], x: Float[Tensor, "*batch width"]
     ) -> Float[Tensor, "*batch width"]:
         """What y adds to the norm's output at the scale of x."""
-        return self.weight * self._centre(y) / self.scale(x)[..., None]
+        return self.unscaled(y) / self.scale(x)[..., None]
+
+    def unscaled(self, y: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        """The same before it is divided by the scale."""
+        return self.weight * self._centre(y)
 
     def adjoint(
         self,

@@ -1,6 +1,7 @@
 """Captum's algorithms against patches, gradients, sums, and Shapley values counted by hand."""
 
 import sys
+from collections.abc import Callable
 from itertools import combinations
 from math import comb
 from typing import Any
@@ -31,9 +32,11 @@ def scores_of(method: Any, model: SubjectModel, grid: PointGrid) -> Tensor:
 
 def function_of(
     model: SubjectModel, grid: PointGrid, corruption: Any, grouping: Any, prompt: int = 0
-) -> GroupFunction:
+) -> Callable[[Tensor], Tensor]:
+    """G of one prompt."""
     (contrast,) = contrasts(model, prompts(), grid, corruption, "noising", 0)
-    return GroupFunction(model, grid, contrast, groups_of(grid, grouping), prompt)
+    found = GroupFunction(model, grid, contrast, groups_of(grid, grouping))
+    return lambda gammas: found(gammas, torch.full((len(gammas),), prompt))
 
 
 @pytest.mark.parametrize("architecture", ["gpt_neox", "gemma2"])
@@ -87,7 +90,7 @@ def test_scores_add_up_to_the_change_of_all_groups(function: Any, group: Any) ->
         assert largest_difference(total, change) < near * float(change.abs().max()), algorithm
 
 
-def by_counting(function: GroupFunction, n_groups: int) -> Tensor:
+def by_counting(function: Callable[[Tensor], Tensor], n_groups: int) -> Tensor:
     """Shapley values from all sets of groups."""
     values = torch.zeros(n_groups)
     for group in range(n_groups):

@@ -5,6 +5,9 @@ from typing import Any
 import pytest
 from torch import Tensor
 
+from methods.atp_star import AtPStar
+from methods.core.attention import UnknownAttentionError
+from methods.core.attention_output import UnknownAttentionOutputError
 from methods.core.points import Site
 from methods.core.subject import SubjectModel
 from methods.information_flow import InformationFlow
@@ -91,3 +94,23 @@ def test_points_over_a_threshold_are_those_on_a_route(architecture: str, thresho
                     score = float(scores[row, layer, at])
                     assert (score > threshold) == expected or abs(score - threshold) < 1e-4
     assert seen > 6
+
+
+@pytest.mark.parametrize("method", [InformationFlow(), AtPStar(drop=False)], ids=str)
+def test_attention_that_cannot_be_seen_is_said(method: Any) -> None:
+    model = subject("llama")
+    grid = grid_of(model, sorted({"k", "v"} & method.sites))
+    name = "blocks.1.attn.hook_pattern"
+    model.points_by_name = {at: one for at, one in model.points_by_name.items() if at != name}
+    with pytest.raises(UnknownAttentionError, match=name):
+        method.fit(model, prompts(), grid, setting())
+
+
+def test_heads_that_do_not_add_up_are_said() -> None:
+    model = subject("llama")
+    with (
+        model.attached([("blocks.1.attn.hook_pattern", lambda h, hook: h * 1.1)]),
+        model.attached([("blocks.1.hook_attn_out", lambda h, hook: h / 1.1)]),
+        pytest.raises(UnknownAttentionOutputError, match="layer 1"),
+    ):
+        InformationFlow().fit(model, prompts(), grid_of(model, ["v"]), setting())

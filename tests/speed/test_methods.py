@@ -28,8 +28,8 @@ POSITIONS = (12, 23)
 
 
 class Case(NamedTuple):
-    """A method, its formula in passes of all prompts (forwards alone, and with a backward), and the
-    ratio that docs/performance.md states where that is over 1.2.
+    """A method, its formula in passes of all prompts (forwards alone, and with a backward), and how
+    many times as long these may take by what docs/methods.md says of work that is no pass.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Case(NamedTuple):
     forwards: int
     both: int
     sites: tuple[str, ...] = WIDE
-    ratio: float = 1.0
+    times: float = 1.0
 
 
 CASES = [
@@ -49,12 +49,12 @@ CASES = [
     Case("local_rules", {"rules": "attn_lrp"}, 1, 1),
     Case("local_rules", {"rules": "cp_lrp"}, 1, 1),
     Case("local_rules", {"rules": "gim"}, 1, 1),
-    Case("captum", {"algorithm": "integrated_gradients", "samples": 3}, 1, 3, WIDE, 1.21),
+    Case("captum", {"algorithm": "integrated_gradients", "samples": 3}, 1, 3),
     Case("captum", {"algorithm": "gradient_shap", "samples": 3}, 1, 3),
     Case("iterated_grad_scalar", {"steps": 2}, 1, 4),
     Case("direct_effect", {}, 2, 0),
-    Case("logit_lens", {}, 1, 0, ("resid_post",), 1.35),
-    Case("information_flow", {}, 2, 0, WIDE, 2.8),
+    Case("logit_lens", {}, 1, 0, ("resid_post",)),
+    Case("information_flow", {}, 1, 0, WIDE, 1.6),
     Case("diff_means", {}, 2, 0),
     Case("sadi", {}, 2, 0),
     Case("probe", {}, 2, 0),
@@ -130,7 +130,7 @@ def test_passes(compare: Comparison, shallow: SubjectModel, bare_model: Any, cas
             with_backward()
 
     ours = fit_of(shallow, case[:2], case.sites, "every", N_PROMPTS)
-    compare(" ".join(map(str, case)), ours, bare, at_most=case.ratio)
+    compare(" ".join(map(str, case)), ours, bare, at_most=1.0, theirs_times=case.times)
 
 
 P = len(POSITIONS) * len(WIDE) * N_LAYERS
