@@ -122,8 +122,9 @@ class Captum(Method):
         scores = torch.zeros((len(prompts), *grid.shape), device=subject.device)
         for contrast in found:
             function = GroupFunction(subject, grid, contrast, groups)
+            everyone = torch.arange(len(prompts), device=subject.device)
             at_once = len(prompts) if self.algorithm == "integrated_gradients" else 1
-            for rows in torch.arange(len(prompts), device=subject.device).split(at_once):
+            for rows in torch.split(everyone, at_once):
                 with random_state(setting.seed, subject.device):
                     parts = self._attribute(function, rows, len(sizes))
                 share = contrast.sign / len(found) * parts.float() / sizes

@@ -95,7 +95,8 @@ def graddrop(
         scores_now: gives scores by the gradients that the model has when it is called.
 
     Raises:
-        UserInputError: for a model of one layer, from whose attention and MLP no backward is left.
+        UserInputError: for a model of one layer, from whose attention and MLP no backward is left,
+            and for one that has a layer without attention or MLP.
     """
     in_stream = torch.tensor([place.site in IN_THE_STREAM for place in grid.places])
     if grid.n_layers == 1 and not bool(in_stream.all()):
@@ -103,6 +104,11 @@ def graddrop(
     total = torch.zeros_like(ordinary)
     for layer in range(grid.n_layers):
         added = (f"blocks.{layer}.hook_attn_out", f"blocks.{layer}.hook_mlp_out")
+        if any(name not in subject.hook_names for name in added):
+            raise UserInputError(
+                f"drop: GradDrop leaves out what attention and MLP add, and layer {layer} of "
+                f"{subject.bridge.cfg.architecture} has not both."
+            )
         with subject.attached([(name, lambda h, hook: h.detach()) for name in added]):
             scores = scores_now().abs()
         scores[:, ~in_stream, layer] = 0

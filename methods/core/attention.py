@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -50,8 +50,11 @@ def noted(subject: SubjectModel, *names: str) -> Iterator[dict[str, ByLayer]]:
         for name, layers in parts.items()
         for layer, of_layer in enumerate(layers)
     ]
+    for name, _ in hooks:
+        if name not in subject.hook_names:
+            raise _unknown(subject, name)
     found: dict[str, ByLayer] = {}
-    with _attached(subject, hooks):
+    with subject.attached(hooks):
         yield found
     for name, layers in parts.items():
         for layer, seen in enumerate(layers):
@@ -60,19 +63,10 @@ def noted(subject: SubjectModel, *names: str) -> Iterator[dict[str, ByLayer]]:
         found[name] = [torch.cat(seen).float() for seen in layers]
 
 
-def _attached(
-    subject: SubjectModel, hooks: list[tuple[str, HookFunction]]
-) -> AbstractContextManager[None]:
-    for name, _ in hooks:
-        if name not in subject.hook_names:
-            raise _unknown(subject, name)
-    return subject.attached(hooks)
-
-
 def _unknown(subject: SubjectModel, name: str) -> UnknownAttentionError:
     return UnknownAttentionError(
-        f"{subject.bridge.cfg.architecture} has no numbers of a head's queries and keys at {name}, "
-        "which this method reads."
+        f"{subject.bridge.cfg.architecture} has no attention at {name} that could be read and "
+        "changed there, one number a query and key, as this method needs."
     )
 
 
@@ -123,7 +117,7 @@ def pattern_gradients(subject: SubjectModel, contrast: Contrast) -> ByLayer:
     """dLD/d pattern of the receiver in every layer, from one forward and one backward.
 
     Raises:
-        UnknownAttentionError: if a layer has no hook for it.
+        UnknownAttentionError: if a layer has no hook for it that the model heeds.
     """
     receiver, layers = contrast.receiver, range(subject.n_layers)
     parts: list[list[Tensor]] = [[] for _ in layers]
@@ -137,7 +131,10 @@ def pattern_gradients(subject: SubjectModel, contrast: Contrast) -> ByLayer:
         return add
 
     hooks = [(f"blocks.{layer}.attn.hook_pattern", tap(layer)) for layer in layers]
-    with torch.inference_mode(False), torch.enable_grad(), _attached(subject, hooks):
+    for name, _ in hooks:
+        if name in subject.unheeded_hooks:
+            raise _unknown(subject, name)
+    with torch.inference_mode(False), torch.enable_grad(), subject.attached(hooks):
         for rows in subject.chunks(len(receiver.prompts)):
             chunk = receiver.prompts.take(range(*rows.indices(len(receiver.prompts))))
             noise = None if receiver.noise is None else receiver.noise[rows].clone()

@@ -68,7 +68,10 @@ def local_rules(subject: SubjectModel, rules: Rules) -> Iterator[None]:
     """
     with torch.inference_mode(False):  # a norm's weights take part in what is differentiated
         hooks = list(_hooks(subject, rules))
-    missing = {name for name, _ in hooks}.difference(subject.hook_names)
+    names = {name for name, _ in hooks}
+    missing = names.difference(subject.hook_names)
+    if rules.scores != 1 or rules.temperature != 1:
+        missing |= names & set(subject.unheeded_hooks)
     if missing:
         raise UserInputError(
             f"rules: {subject.bridge.cfg.architecture} cannot be hooked at "
@@ -88,6 +91,11 @@ def _hooks(subject: SubjectModel, rules: Rules) -> Iterator[tuple[str, HookFunct
         if rules.temperature != 1:
             yield from _softmax(f"{name}.attn", rules.temperature)
         if rules.hold_activations or rules.gate != "ordinary":
+            if not hasattr(block, "mlp"):
+                raise UnknownMLPError(
+                    f"rules: layer {layer} of {subject.bridge.cfg.architecture} has no MLP that "
+                    "the rules know how to read."
+                )
             yield from _mlp(f"{name}.mlp", block.mlp, rules)
     if rules.hold_norms:
         for name in sorted(subject.hook_names):

@@ -230,3 +230,45 @@ def _activations(subject: SubjectModel) -> dict[Any, list[Any]]:
     with attached(subject.points_by_name, hooks), subject.precision():
         subject.bridge(tokens.to(subject.device), logits_to_keep=1, use_cache=False)
     return seen
+
+
+@torch.no_grad()
+def unheeded_hooks(subject: SubjectModel) -> frozenset[str]:
+    """Hooks of attention scores and patterns whose change the model does not go on with.
+
+    In a forward of two tokens the second one's score of the first is made so small that its share
+    of the pattern is 0, and then the pattern is made 0, so that what a head reads is.
+    """
+    heeded: set[str] = set()
+
+    def shrink(scores: Tensor, hook: Any) -> Tensor:
+        scores = scores.clone()
+        scores[..., 1, 0] -= 1e4
+        return scores
+
+    def look_at_pattern(layer: int) -> Callable[[Tensor, Any], Tensor]:
+        def look(pattern: Tensor, hook: Any) -> Tensor:
+            if not bool(pattern[..., 1, 0].any()):
+                heeded.add(f"blocks.{layer}.attn.hook_attn_scores")
+            return torch.zeros_like(pattern)
+
+        return look
+
+    def look_at_z(layer: int) -> Callable[[Tensor, Any], None]:
+        def look(z: Tensor, hook: Any) -> None:
+            if not bool(z.any()):
+                heeded.add(f"blocks.{layer}.attn.hook_pattern")
+
+        return look
+
+    hooks: list[tuple[str, Callable[..., Any]]] = []
+    for layer in range(subject.n_layers):
+        name = f"blocks.{layer}.attn"
+        hooks.append((f"{name}.hook_attn_scores", shrink))
+        hooks.append((f"{name}.hook_pattern", look_at_pattern(layer)))
+        hooks.append((f"{name}.hook_z", look_at_z(layer)))
+    there = [(name, function) for name, function in hooks if name in subject.hook_names]
+    tokens = torch.tensor([[11, 12]], device=subject.device)
+    with attached(subject.points_by_name, there), subject.precision():
+        subject.bridge(tokens, logits_to_keep=1, use_cache=False)
+    return frozenset(name for name, _ in hooks if not name.endswith("_z")) - heeded

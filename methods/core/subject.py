@@ -26,7 +26,7 @@ from methods.core.memory import require_memory
 from methods.core.padding import Padded
 from methods.core.points import Heads, Site
 from methods.core.prompts import Prompts
-from methods.core.sites import Sites, find_sites, heads_of
+from methods.core.sites import Sites, find_sites, heads_of, unheeded_hooks
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
@@ -135,6 +135,11 @@ class SubjectModel:
     def _called_hooks(self) -> Collection[str]:
         """The bridge's hooks but those at sites that a forward does not call."""
         return self.points_by_name.keys() - self._found.silent
+
+    @cached_property
+    def unheeded_hooks(self) -> Collection[str]:
+        """Hooks of attention scores and patterns that can be read, and changed to no effect."""
+        return unheeded_hooks(self)
 
     def check_sites(self, sites: Iterable[Site]) -> None:
         """Looks whether the model has these sites.

@@ -1,5 +1,6 @@
 """LocalRules against AttrPatch, sums that have to be LD, and a patched Hugging Face model."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,6 +8,8 @@ import torch
 from torch import Tensor
 from transformers.models.llama import modeling_llama
 
+from bench.models.load import load_model
+from methods.atp_star import AtPStar
 from methods.attr_patch import AttrPatch
 from methods.core.local_rules import local_rules
 from methods.core.points import Site
@@ -14,6 +17,7 @@ from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 from methods.local_rules import RULES, LocalRules
 from tasks.errors import UserInputError
+from tests.architectures.tiny import save_architecture, tiny_config
 from tests.methods.small import grid_of, largest_difference, prompts, setting, subject
 from tests.tiny import ARCHITECTURES, tiny_bridge, tiny_model
 
@@ -153,3 +157,26 @@ def test_graddrop_of_one_layer_is_refused() -> None:
     model = SubjectModel(tiny_bridge("llama", n_layers=1), 500)
     with pytest.raises(UserInputError, match="model of one layer"):
         LocalRules(drop=True).fit(model, prompts(), grid_of(model, ["mlp_out"]), setting())
+
+
+@pytest.mark.parametrize(
+    ("model_type", "site", "methods"),
+    [
+        (
+            "gpt_neo",
+            "q",
+            [LocalRules(rules="gim"), LocalRules(rules="cp_lrp"), AtPStar(drop=False)],
+        ),
+        ("mamba2", "resid_post", [LocalRules(rules="relp"), LocalRules(rules="none", drop=True)]),
+    ],
+)
+def test_what_rules_cannot_change_is_said(
+    tmp_path: Path, model_type: str, site: str, methods: list[Any]
+) -> None:
+    """GPT-Neo's bridge only looks at its pattern; a Mamba has no attention and no MLP."""
+    save_architecture(tmp_path, tiny_config(model_type))
+    model = SubjectModel(load_model(str(tmp_path), device="cpu", packed=False).bridge)
+    grid = grid_of(model, [site], "last")
+    for method in methods:
+        with pytest.raises(UserInputError, match=r"hook_attn_scores|hook_pattern|MLP"):
+            method.fit(model, prompts(), grid, setting())

@@ -35,3 +35,20 @@ def test_one_layer_that_adds_something_else_takes_the_site(
     assert set(Site) - model.sites == {Site.MLP_OUT}
     with pytest.raises(UserInputError, match=r"mlp_out is not what .* in layer 1 of LlamaFor"):
         model.activations(prompts().tokens, [(Site.MLP_OUT, 0)])
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_models_go_on_with_changed_attention(
+    architecture: str,
+) -> None:
+    """One that puts something back behind what a hook made of it does not."""
+    assert not subject(architecture).unheeded_hooks
+    model = subject(architecture)
+    with (
+        model.attached([("blocks.1.attn.hook_z", lambda z, hook: z + 1)]),
+        model.attached([("blocks.2.attn.hook_pattern", lambda h, hook: h + 0.1)]),
+    ):
+        assert model.unheeded_hooks == {
+            "blocks.1.attn.hook_pattern",
+            "blocks.2.attn.hook_attn_scores",
+        }
