@@ -17,8 +17,8 @@ import numpy as np
 from reports.figures import FIGURES
 from reports.labels import group_cells
 from reports.load import Results, load, plain_name
-from reports.maps import tokens_at
 from reports.present import AREA, KNOWS_WHERE, STEERS, formatted
+from reports.scores import token_names
 from reports.tables import TABLES
 from reports.tables.leaderboard import leaderboard
 from tasks.errors import UserInputError, nearest
@@ -109,6 +109,7 @@ class Run:
         found = [self.results.small_tensors(one.id) for one in records if one.grid == first.grid]
         if not all("scores" in tensors for tensors in found):
             raise UserInputError(f"{label} has no scores for {' · '.join(where)}.")
+        tokens = token_names(first.prompts["train"][0], first.grid.positions, str)
         return DataArray(
             np.mean([tensors["scores"] for tensors in found], axis=0),
             dims=("site", "layer", "position"),
@@ -116,7 +117,7 @@ class Run:
                 "site": [place.label for place in first.grid.places],
                 "layer": range(first.grid.n_layers),
                 "position": first.grid.positions,
-                "token": ("position", tokens_at(first)),
+                "token": ("position", tokens),
             },
             name="score",
             attrs={"model": where[0], "task": where[1], "method": label, "n_cells": len(found)},

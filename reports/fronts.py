@@ -73,26 +73,15 @@ def points(results: Results, model: str, task: str, *, at_price: bool = False) -
 
 
 def _point(record: CellRecord, row: MetricRow, label: str) -> dict[str, Any]:
-    minimality = record.minimality
-    count = smallest_k = smallest = n_parameters = np.nan
-    if minimality is not None:
-        n_parameters = minimality.n_parameters
-        count = minimality.count if minimality.meaningful else np.nan
-        if minimality.smallest_k is not None:
-            smallest_k = minimality.smallest_k
-            smallest = smallest_k * _parameters_a_unit(record)
+    of = record.minimality
+    smallest_k = np.nan if of is None or of.smallest_k is None else of.smallest_k
     return {
-        "cell": record.id,
-        "method": plain_name(record.method),
-        "label": label,
-        "split": row.split,
-        "E_0": row.E_0,
-        "E_0_unsteered": row.E_0_unsteered,
-        "F": row.F,
-        "count": count,
+        **{"cell": record.id, "method": plain_name(record.method), "label": label},
+        **{name: getattr(row, name) for name in ("split", "E_0", "E_0_unsteered", "F")},
+        "count": of.count if of is not None and of.meaningful else np.nan,
         "smallest_k": smallest_k,
-        "smallest": smallest,
-        "n_parameters": n_parameters,
+        "smallest": smallest_k * _parameters_a_unit(record),
+        "n_parameters": np.nan if of is None else of.n_parameters,
     }
 
 
@@ -166,24 +155,15 @@ def summary(found: DataFrame) -> DataFrame:
         share = shares(test["method"], e_0, other)
         for method in share:
             own = (test["method"] == method).to_numpy() & np.isfinite(other)
-            covered = (
-                hypervolume(
-                    np.column_stack([e_0[own], other[own]]), ref=[worst, bound], maximise=True
-                )
-                if own.any()
-                else float("nan")
-            )
-            box = worst * bound
+            reached, covered = np.column_stack([e_0[own], other[own]]), float("nan")
+            if own.any():
+                covered = hypervolume(reached, ref=[worst, bound], maximise=True)
             rows.append(
                 {
-                    "plane": name,
-                    "method": method,
-                    "n_settings": int(own.sum()),
-                    "on_front": int((on_front & own).sum()),
-                    "share": share[method],
-                    "hypervolume": covered / box if box else float("nan"),
-                    "reference_E_0": worst,
-                    "reference": limit,
+                    **{"plane": name, "method": method, "n_settings": int(own.sum())},
+                    **{"on_front": int((on_front & own).sum()), "share": share[method]},
+                    "hypervolume": covered / (worst * bound) if worst * bound else float("nan"),
+                    **{"reference_E_0": worst, "reference": limit},
                 }
             )
     return DataFrame(rows)

@@ -19,9 +19,8 @@ from bench.store.records import CellRecord
 from reports import palette
 from reports.load import Results
 from reports.payload import blocks
-from reports.pictures import Drawn, Pictures
 from reports.present import missing, strings
-from reports.sections import MOST_ROWS, section_of
+from reports.sections import MOST_ROWS, Drawn, Pictures, section_of
 from reports.tables.change import Changes
 from reports.text import number
 from tasks.text import visible
@@ -40,7 +39,9 @@ def page(results: Results, drawn: Sequence[Drawn], changes: Changes | None = Non
     rest = [one for one in drawn if not one.first]
     across = [one for one in rest if "task" not in one.scope]
     sections = [section_of(results, *pair, rest, pictures) for pair in results.pairs()]
-    data, left_out = blocks(results)
+    data, without = blocks(results)
+    left_out = [f"the {part} of {count} methods" for part, count in without.items()]
+    left_out += [f"{pictures.left_out} figures"] if pictures.left_out else []
     absent = missing(results)
     script = _script()
     done = [record for record in results.records if record.status == "done"]
@@ -57,7 +58,7 @@ def page(results: Results, drawn: Sequence[Drawn], changes: Changes | None = Non
             missing=absent[:MOST_ROWS],
             more_missing=max(0, len(absent) - MOST_ROWS),
             n_missing=sum(one.counts for one in results.missing),
-            left_out=_left_out(left_out, pictures.left_out),
+            left_out=left_out,
             seconds=number(sum(record.seconds for record in done), 0),
             provenance=_provenance(done),
             sections=sections,
@@ -112,11 +113,6 @@ def _script() -> str:
 def _allowed(script: str) -> str:
     """What lets one script run under the content security policy: the digest of its text."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
-
-
-def _left_out(parts: dict[str, int], figures: int) -> list[str]:
-    said = [f"the {part} of {count} methods" for part, count in parts.items()]
-    return [*said, f"{figures} figures"] if figures else said
 
 
 def _provenance(records: list[CellRecord]) -> list[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """The cells of each method, where one method ran with several settings, seeds or draws."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from bench.store.records import CellRecord
 from bench.store.tidy import variant_labels
@@ -51,13 +51,11 @@ def _varied(one: Missing) -> dict[str, object]:
 def _is_of(one: Missing, record: CellRecord) -> bool:
     if record.method != one.method or record.status != "done":
         return False
-    return all(_setting(record.settings, key) == value for key, value in _varied(one).items())
-
-
-def _setting(settings: Mapping[str, object], key: str) -> object:
-    part, _, name = key.partition(".")
-    inner = settings.get(part)
-    return inner.get(name) if isinstance(inner, dict) else None
+    parts = {key: key.partition(".")[::2] for key in _varied(one)}
+    return all(
+        (record.settings.get(part) or {}).get(name) == one.varied[key]
+        for key, (part, name) in parts.items()
+    )
 
 
 def _own_label(one: Missing) -> str:

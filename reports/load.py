@@ -1,6 +1,6 @@
 """A read-only view of a stored run; tensors are read when asked for."""
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from inspect import Parameter, signature
@@ -92,7 +92,19 @@ class Results:
         its controls come with it.
         Raises UserInputError, naming the nearest, for a name that the run lacks.
         """
-        self._check_choice(models, tasks, methods)
+        for kind, names in (("model", models), ("task", tasks)):
+            for name in names:
+                self.check(**{kind: name})
+        known = {
+            name
+            for one in self._named
+            if one.method and not one.control
+            for name in (one.method, plain_name(one.method))
+        }
+        for name in methods:
+            if name not in known:
+                hint = nearest(name, known)
+                raise UserInputError(f"{self.store.directory} has no method {name!r}.{hint}")
         return self.part(models, tasks, methods)
 
     def part(
@@ -124,22 +136,11 @@ class Results:
         frame = frame[np.array(keep, dtype=bool)]
         return replace(self, records=records, missing=missing, agreement=frame, known={})
 
-    def _check_choice(
-        self, models: Collection[str], tasks: Collection[str], methods: Collection[str]
-    ) -> None:
-        for kind, names in (("model", models), ("task", tasks)):
-            for name in names:
-                self.check(**{kind: name})
-        known = {
-            name
-            for one in self._named
-            if one.method and not one.control
-            for name in (one.method, plain_name(one.method))
-        }
-        for name in methods:
-            if name not in known:
-                hint = nearest(name, known)
-                raise UserInputError(f"{self.store.directory} has no method {name!r}.{hint}")
+    def narrowed(self, model: str | None, task: str | None) -> "Results":
+        """Return the results of a model and task, of either alone, or these; errors as `of`."""
+        if model is None and task is None:
+            return self
+        return self.only([model] if model else [], [task] if task else [])
 
     def pairs(self) -> list[tuple[str, str]]:
         """Return every (model, task) of the run, in order."""
@@ -226,12 +227,60 @@ def of_pair(make: Callable[..., T]) -> Callable[..., T]:
     ) -> T:
         return make(results, *results.one(model, task), **options)
 
-    first, *named = signature(make).parameters.values()
-    named = [one.replace(kind=Parameter.KEYWORD_ONLY) for one in named]
-    named[:2] = [one.replace(default=None) for one in named[:2]]
-    shown = signature(make).replace(parameters=[first, *named])
+    return _shown_with_keywords(made)
+
+
+def of_part(make: Callable[..., T]) -> Callable[..., T]:
+    """Let `make(results, ...)` be told a model and a task: it sees the results of these alone.
+
+    The two are then keywords that may be None; errors as `Results.of`.
+    """
+
+    @wraps(make)
+    def made(
+        results: Results, *, model: str | None = None, task: str | None = None, **options: Any
+    ) -> T:
+        return make(results.narrowed(model, task), **options)
+
+    return _shown_with_keywords(made)
+
+
+def of_pairs(
+    make: Callable[..., Iterable[Mapping[str, Any]]],
+) -> Callable[..., DataFrame]:
+    """Let `make(results, model, task)`, the rows of one model and task, be a table over many.
+
+    Model and task are then keywords that narrow it; errors as `Results.of`.
+    """
+
+    @wraps(make)
+    def table(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
+        pairs = results.pairs_of(model, task)
+        return frame_of(row for pair in pairs for row in make(results, *pair))
+
+    return _shown_with_keywords(table)
+
+
+def _shown_with_keywords(made: Callable[..., T]) -> Callable[..., T]:
+    """Let a wrapped function say that it is called with `model` and `task` by keyword."""
+    first, *others = signature(made).parameters.values()
+    how: Any = {"kind": Parameter.KEYWORD_ONLY}
+    named = [Parameter(name, default=None, **how) for name in ("model", "task")]
+    named += [one.replace(**how) for one in others if one.name not in ("model", "task")]
+    shown = signature(made).replace(parameters=[first, *named])
     made.__signature__ = shown  # type: ignore[attr-defined]
     return made
+
+
+def frame_of(rows: Iterable[Mapping[str, Any]], columns: Iterable[str] = ()) -> DataFrame:
+    """Return rows as a frame that keeps None (no such number) apart from NaN (an undefined one).
+
+    Its columns are `columns`, or where none are given all that a row has.
+    """
+    known = list(rows)
+    columns = list(columns) or list(dict.fromkeys(name for row in known for name in row))
+    values = [[row.get(name) for name in columns] for row in known]
+    return DataFrame(values, columns=columns, dtype=object)
 
 
 def labels_of(records: Iterable[CellRecord]) -> dict[str, str]:
@@ -257,6 +306,18 @@ def prompts_seed(record: CellRecord) -> Any:
     return prompts.get("seed") if isinstance(prompts, dict) else None
 
 
+def refit_of(record: CellRecord) -> str:
+    """Return which seed and draw of prompts a cell has: cells that share it can be paired."""
+    prompts: dict[str, Any] = record.settings.get("prompts") or {}
+    return f"seed {record.seed}, prompts {prompts.get('seed', 0)}"
+
+
+def unsteered_of(record: CellRecord, split: str) -> float:
+    """Return E_0 of the unsteered model on a split of a cell; NaN where nothing was measured."""
+    found = (row.E_0_unsteered for row in record.metrics if row.split == split)
+    return next(found, float("nan"))
+
+
 def judged(record: CellRecord, *splits: str, at_price: bool = False) -> list[MetricRow]:
     """Return what a cell reaches at its own strength, as in the paper: beta*, of trained methods 1.
 
@@ -275,6 +336,11 @@ def judged(record: CellRecord, *splits: str, at_price: bool = False) -> list[Met
         for row in record.metrics
         if (row.beta_kind, row.price) == (kind, price) and (not splits or row.split in splits)
     ]
+
+
+def finished(records: Iterable[CellRecord], method: str) -> list[CellRecord]:
+    """Return the finished cells of a method, whatever its settings."""
+    return [r for r in records if r.status == "done" and plain_name(r.method) == method]
 
 
 def plain_name(method: str) -> str:

@@ -53,6 +53,11 @@ class Outcome:
         """E_0 of every prompt, averaged over the cells that saw it."""
         return np.asarray((self.seen * self.e_0).sum(axis=0) / self.seen.sum(axis=0))
 
+    @property
+    def per_cell(self) -> Values:
+        """E_0 of every cell, averaged over its prompts."""
+        return np.asarray((self.seen * self.e_0).sum(axis=1) / self.seen.sum(axis=1))
+
     @cached_property
     def per_seed(self) -> Values:
         """E_0 of every seed (of a control: draw), averaged over its prompts."""
@@ -183,26 +188,49 @@ def per_prompt(
 
     At `strength`, or at that which the cell is judged at.
     """
-    tensors = results.small_tensors(record.id)
-    beta, ld, kl = (tensors.get(f"split.{split}.{name}") for name in ("beta", "ld", "kl"))
-    if beta is None or ld is None or kl is None or len(ld) != len(record.prompts.get(split, [])):
+    beta = results.small_tensors(record.id).get(f"split.{split}.beta")
+    if beta is None:
         return None
     strength = judged_at(record) if strength is None else strength
     signs = [int(np.abs(beta - sign * strength).argmin()) for sign in (1, -1)]
-    return terms(ld[:, signs], kl[:, signs])
+    return stored_terms(results, record, f"split.{split}", split, signs)
 
 
 def _per_prompt_of_few_points(results: Results, record: CellRecord, split: str) -> Values | None:
     """(2, prompt): E_0 and F of every prompt of one cell, its strongest points alone."""
     stored = record.localisation
+    few = [place for place, k in enumerate(stored.k) if k <= MAIN_K] if stored else []
+    if stored is None or stored.split != split or not few:
+        return None
+    found = stored_terms(results, record, "localisation", split)
+    return None if found is None else found[:, :, few[-1]]
+
+
+def unsteered_values(results: Results, record: CellRecord, split: str) -> dict[str, Values] | None:
+    """Return ld, p_answer and p_foil (prompt,) of the unsteered model; None if not stored."""
     tensors = results.small_tensors(record.id)
-    ld, kl = (tensors.get(f"localisation.{name}") for name in ("ld", "kl"))
-    if stored is None or stored.split != split or ld is None or kl is None:
+    names = ("ld", "p_answer", "p_foil")
+    beta, *stored = (tensors.get(f"split.{split}.{name}") for name in ("beta", *names))
+    if beta is None or not (beta == 0).any() or any(one is None for one in stored):
         return None
-    few = [place for place, k in enumerate(stored.k) if k <= MAIN_K]
-    if not few or len(ld) != len(record.prompts.get(split, [])):
+    at = int(np.flatnonzero(beta == 0)[0])
+    known = zip(names, stored, strict=True)
+    return {name: one[:, at].astype(np.float64) for name, one in known if one is not None}
+
+
+def stored_terms(
+    results: Results, record: CellRecord, name: str, split: str, signs: Sequence[int] | None = None
+) -> Values | None:
+    """Return (2, prompt, ...): the terms of E_0 and F of a cell's tensors `<name>.ld` and `.kl`.
+
+    None where they are not stored for every prompt of the split. `signs` are the columns of +beta
+    and -beta; without them these are the last axis.
+    """
+    tensors = results.small_tensors(record.id)
+    ld, kl = (tensors.get(f"{name}.{kind}") for kind in ("ld", "kl"))
+    if ld is None or kl is None or len(ld) != len(record.prompts.get(split, [])):
         return None
-    return terms(ld[:, few[-1]], kl[:, few[-1]])
+    return terms(ld, kl) if signs is None else terms(ld[:, signs], kl[:, signs])
 
 
 def terms(ld: NDArray[Any], kl: NDArray[Any]) -> Values:

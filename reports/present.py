@@ -60,13 +60,9 @@ def formatted(board: DataFrame) -> DataFrame:
     for name, shown in CHECKS.items():
         values = [None] * (len(lines) - len(rows)) + [row.get(name) for row in rows]
         if any(isinstance(value, str) or known(value) for value in values):
-            texts = [_checked(value) for value in values]
+            texts = [value if isinstance(value, str) else number(value) for value in values]
             frame.insert(frame.columns.get_loc("seconds"), shown, texts)
     return frame
-
-
-def _checked(value: Any) -> str:
-    return value if isinstance(value, str) else number(value)
 
 
 def _line(row: dict[str, Any], splits: list[str]) -> dict[str, str]:
@@ -79,7 +75,8 @@ def _line(row: dict[str, Any], splits: list[str]) -> dict[str, str]:
             line[OVER_PROMPTS] = _interval(row, f"E_0_{split}_prompts")
             line[OVER_SEEDS] = _interval(row, f"E_0_{split}_seeds")
     line[f"F {main}"] = _spread(row, f"F_{main}")
-    line[AREA] = _mean_and_interval(row, "localisation")
+    area, ends = row.get("localisation"), _interval(row, "localisation_prompts")
+    line[AREA] = MISSING if area is None else f"{number(area, 2)} {ends}"
     line[COUNT] = _count(row)
     line["of parameters"] = number(row["n_parameters"], 0)
     line["smallest k"] = _spread(row, "smallest_k", 0)
@@ -110,11 +107,6 @@ def verdict(row: dict[str, Any]) -> str:
     """Return what the tests say of a method (see `reports.tables.verdicts`), each thing once."""
     said = dict.fromkeys(row.get(name) for name in ("against_best", "against_controls"))
     return "; ".join(text for text in said if text) or MISSING
-
-
-def _mean_and_interval(row: dict[str, Any], name: str) -> str:
-    value = row.get(name)
-    return MISSING if value is None else f"{number(value, 2)} {_interval(row, f'{name}_prompts')}"
 
 
 def _interval(row: dict[str, Any], name: str) -> str:
@@ -150,10 +142,8 @@ def _unsteered(rows: list[dict[str, Any]], splits: list[str]) -> dict[str, str]:
         mean, low, high = sum(values) / len(values), min(values), max(values)
         return texts[0] if len(texts) == 1 else spread(mean, low, high, digits)
 
-    line = dict.fromkeys(_line(rows[0], splits), MISSING) | {
-        "method": UNSTEERED,
-        "kind": "reference",
-    }
+    line = dict.fromkeys(_line(rows[0], splits), MISSING)
+    line |= {"method": UNSTEERED, "kind": "reference"}
     for split in splits:
         line[f"E₀ {split_name(split)}"] = over_rows(f"E_0_unsteered_{split}", 3)
     line[f"mass {splits[0]}"] = over_rows(f"mass_unsteered_{splits[0]}", 2)

@@ -66,11 +66,9 @@ class FigureEntry(ReportEntry):
     """A figure (see `reports.figures`).
 
     Attributes:
-        data: "module:function" of the numbers behind it; `data` of the figure's module if empty.
         more: (name, "module:function") of what else it draws, each a file `<stem>-<name>.csv`.
     """
 
-    data: str = ""
     more: tuple[tuple[str, str], ...] = ()
 
     def figure(self, results: "Results", **options: Any) -> "Figure":
@@ -80,8 +78,9 @@ class FigureEntry(ReportEntry):
 
     def numbers(self, results: "Results", **options: Any) -> "DataFrame":
         """Return the numbers behind the figure."""
-        target = self.data or f"{self.target.partition(':')[0]}:data"
-        made: DataFrame = _function(target)(results, **options)
+        module, _, name = self.target.partition(":")
+        own = name.removesuffix("figure").removesuffix("_")
+        made: DataFrame = _function(f"{module}:{own and f'{own}_'}data")(results, **options)
         return made
 
     def further(self, results: "Results", **options: Any) -> "dict[str, DataFrame]":

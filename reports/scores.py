@@ -1,17 +1,19 @@
-"""Scores of methods over the points that they share, as agreement compares them."""
+"""Scores of methods: as maps, and over the points that they share, as agreement compares them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.agreement.table import Point, compared_points
 from bench.store.cells import Cell
-from bench.store.records import CellRecord
+from bench.store.records import CellRecord, GridRecord, PromptRecord
 from reports.labels import group_cells
 from reports.load import Results
 from reports.palette import METHODS, base_name
+from reports.text import token
 from tasks.errors import UserInputError, nearest
 
 Values = NDArray[np.float64]
@@ -104,3 +106,63 @@ def overlap(a: Values, b: Values, sizes: NDArray[np.int64]) -> Values:
 def sizes_of(count: int, points: int = 24) -> NDArray[np.int64]:
     """Return whole numbers from 1 to `count` on a logarithmic scale."""
     return np.unique(np.round(np.geomspace(1, count, points)).astype(np.int64))
+
+
+def token_names(
+    prompt: PromptRecord | None, positions: Sequence[int], label: Callable[[str], str] = token
+) -> list[str]:
+    """Return the tokens at positions of a prompt, each as `label` writes it; else their numbers."""
+    tokens = prompt.tokens if prompt else []
+    return [
+        label(tokens[position]) if 0 <= position < len(tokens) else str(position)
+        for position in positions
+    ]
+
+
+@dataclass(frozen=True)
+class ScoreMap:
+    """One site's scores, (layer, column); `columns` names tokens or heads."""
+
+    title: str
+    values: NDArray[Any]
+    columns: list[str]
+
+
+def score_maps(
+    grid: GridRecord, scores: NDArray[Any], token_names: Sequence[str]
+) -> list[ScoreMap]:
+    """Return a map a site.
+
+    `scores` has shape (place, layer, position) and `token_names` names the grid's positions. A
+    head's column holds its score at the one position, or of several the one largest in size.
+    """
+    places = grid.places
+    maps = []
+    for site in grid.sites:
+        rows = [row for row, place in enumerate(places) if place.site == site]
+        if site not in grid.heads:
+            maps.append(ScoreMap(site, scores[rows[0]], list(token_names)))
+            continue
+        by_head = np.moveaxis(scores[rows], 0, 1)  # (layer, head, position)
+        if by_head.shape[-1] == 1:
+            title = f"{site}, head by head, at {token_names[0]}"
+        else:
+            title = f"{site}, head by head, largest of {by_head.shape[-1]} positions"
+        size = np.where(np.isnan(by_head), -1.0, np.abs(by_head))
+        largest = size.argmax(axis=-1)[..., None]
+        values = np.take_along_axis(by_head, largest, axis=-1)[..., 0]
+        maps.append(ScoreMap(title, values, [str(places[row].head) for row in rows]))
+    return maps
+
+
+def maps_of(
+    record: CellRecord, scores: NDArray[Any], label: Callable[[str], str] = token
+) -> list[ScoreMap]:
+    """Return `score_maps` of scores at a cell's points; `label` writes its first prompt's tokens.
+
+    That is the first train prompt, or where there is none the first of another split.
+    """
+    assert record.grid is not None
+    prompts = [prompt for split in record.prompts.values() for prompt in split]
+    first = next(iter(record.prompts.get("train") or prompts), None)
+    return score_maps(record.grid, scores, token_names(first, record.grid.positions, label))

@@ -1,14 +1,17 @@
-"""What the page says of one model and task: its leaderboard, figures, agreement and notes."""
+"""What the page says of one model and task (leaderboard, agreement, notes), and of figures."""
 
+import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pandas import DataFrame
 
-from bench.store.records import CellRecord, PromptRecord
+from bench.store.records import CellRecord
+from reports.figures import FIGURES
 from reports.load import Results, splits_of
-from reports.pictures import Drawn, Pictures
 from reports.present import formatted, split_name
+from reports.registry import Scope
 from reports.tables import agreement
 from reports.tables.leaderboard import leaderboard
 from reports.text import TIMES, interval, known, number
@@ -20,6 +23,68 @@ CLIP = 2.5
 """The small plots of E_0 end at this many times the unsteered E_0, whatever an outlier says."""
 MOST_ROWS = 300
 """Rows of the page's tables of pairs, missing cells and changes; the files have all."""
+
+
+EMBEDDED = 8_000_000
+"""Bytes of embedded figures (in base64), the small ones of every task before large ones."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One drawing of a figure.
+
+    Attributes:
+        name: of `FIGURES`.
+        scope: which model and task it is of.
+        stem: of its files' names.
+        svg: its content; empty where there was nothing to draw.
+        width: in inches.
+        narrow: the same drawn for a telephone, where there is such.
+        first: the matrix names it.
+        missing: why there was nothing to draw.
+    """
+
+    name: str
+    scope: Scope
+    stem: str
+    svg: bytes = b""
+    width: float = 0.0
+    first: bool = False
+    missing: str = ""
+    narrow: bytes = b""
+
+
+class Pictures:
+    """What the page says of each figure; `left_out` counts those that are in their files alone."""
+
+    def __init__(self, drawn: Sequence[Drawn], room: float = EMBEDDED) -> None:
+        self._embedded: set[str] = set()
+        self.left_out = 0
+        for one in sorted(drawn, key=lambda one: len(one.svg)):
+            size = 4 * (len(one.svg) + len(one.narrow)) / 3
+            if size <= room:
+                room -= size
+                self._embedded.add(one.stem)
+            else:
+                self.left_out += 1
+
+    def show(self, one: Drawn) -> dict[str, Any]:
+        """Return what the template says of a figure: its address, or why it is not here."""
+        where = " · ".join(map(visible, one.scope.values()))
+        title = FIGURES[one.name].summary + (f" ({where})" if where else "")
+        shown: dict[str, Any] = {"title": title, "stem": one.stem, "address": "", "narrow": ""}
+        shown["missing"] = visible(one.missing)
+        if not one.svg:
+            return shown
+        if one.stem not in self._embedded:
+            return shown | {"missing": f"To keep this page small, in figures/{one.stem}.svg alone"}
+        narrow = _address(one.narrow) if one.narrow else ""
+        width = round(one.width * 96)
+        return shown | {"address": _address(one.svg), "narrow": narrow, "width": width}
+
+
+def _address(svg: bytes) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
 
 
 def section_of(
@@ -117,7 +182,9 @@ def _facts(records: list[CellRecord]) -> dict[str, str]:
         )
     for split in ("train", "test", "shifted"):
         if first.prompts.get(split):
-            facts[f"{split} prompt"] = _quoted(first.prompts[split][0])
+            one = first.prompts[split][0]
+            asked_for = f"{one.answer.strip()} (answer), {one.foil.strip()} (foil)"
+            facts[f"{split} prompt"] = f"{one.clean} → {asked_for}"
     if first.prompts.get("train"):
         facts["corrupted"] = first.prompts["train"][0].corrupted
     return {key: visible(text) for key, text in facts.items()}
@@ -128,13 +195,6 @@ def _range(counts: list[int]) -> str:
     return f"{low}" if low == high else f"{low} to {high} (varies between cells)"
 
 
-def _quoted(prompt: PromptRecord) -> str:
-    return f"{prompt.clean} → {prompt.answer.strip()} (answer), {prompt.foil.strip()} (foil)"
-
-
 def _notes(records: list[CellRecord]) -> list[str]:
-    grids = (record.grid.notes if record.grid else [] for record in records)
-    notes = (
-        note for record, of in zip(records, grids, strict=True) for note in (*record.notes, *of)
-    )
-    return list(dict.fromkeys(map(visible, notes)))
+    both = ((one.notes, one.grid.notes if one.grid else []) for one in records)
+    return list(dict.fromkeys(visible(note) for pair in both for of in pair for note in of))

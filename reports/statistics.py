@@ -10,6 +10,7 @@ the American Statistical Association 78 (1983).
 J. Demšar, Statistical comparisons of classifiers over multiple data sets, JMLR 7 (2006).
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import count
@@ -153,6 +154,11 @@ def critical_difference(methods: int, blocks: int) -> float:
         return float("nan")
     quantile = float(studentized_range.ppf(1 - LEVEL, methods, np.inf)) / np.sqrt(2)
     return float(quantile * np.sqrt(methods * (methods + 1) / (6 * blocks)))
+
+
+def means_of(rows: Sequence[Any], names: Iterable[str]) -> dict[str, float]:
+    """Return the mean of each of these attributes over rows."""
+    return {name: float(np.mean([getattr(row, name) for row in rows])) for name in names}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 Nothing global changes on import: figures are made under `drawing`, and saved in `context()`.
 """
 
-import unicodedata
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cache, wraps
@@ -128,11 +127,6 @@ def token_label(text: str) -> str:
     """Return a token as the label of an axis: drawable, and short whatever its characters are."""
     shown = drawable(token(text))
     return shown if len(shown) <= LONGEST_TOKEN else shown[: LONGEST_TOKEN - 1] + "…"
-
-
-def is_wide(text: str) -> bool:
-    """Whether a text has characters that are as wide as two, as Chinese ones are."""
-    return any(unicodedata.east_asian_width(character) in "WF" for character in text)
 
 
 def width_of(text: str, size: float, *, bold: bool = False) -> float:

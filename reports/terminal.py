@@ -9,9 +9,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from reports.curves import curves
 from reports.load import Results
 from reports.present import AREA, CHECKS, KNOWS_WHERE, STEERS, formatted, missing
+from reports.tables.curves import curves
 from reports.tables.leaderboard import leaderboard
 from reports.text import MISSING, TIMES, number
 from tasks.text import visible

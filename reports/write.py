@@ -15,10 +15,9 @@ from reports.folder import INDEX, ReportFolder
 from reports.html import page
 from reports.latex import latex
 from reports.load import Results, load
-from reports.pictures import Drawn
 from reports.present import strings
 from reports.registry import Scope
-from reports.sections import ANSWER
+from reports.sections import ANSWER, Drawn
 from reports.tables import TABLES
 from reports.tables.change import PAPER, Changes
 from reports.text import markdown, no_formula
@@ -101,7 +100,7 @@ def _draw(results: Results, folder: ReportFolder, options: ReportOptions) -> Ite
     for name in options.figures or first or FIGURES:
         entry = FIGURES[name]
         for scope in entry.scopes(results):
-            stem = "-".join(filter(None, (name, stem_of(scope, names))))
+            stem = stem_of(name, scope, names)
             try:
                 figure = entry.figure(results, width=options.width, **scope)
             except UserInputError as error:
@@ -150,12 +149,12 @@ def file_names(pairs: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
     return names
 
 
-def stem_of(scope: Scope, names: dict[tuple[str, ...], str]) -> str:
-    """Return the part of a file's name that says which model and task it is of."""
+def stem_of(name: str, scope: Scope, names: dict[tuple[str, ...], str]) -> str:
+    """Return what a file is called that has a figure or table of a model and task."""
     parts = tuple(scope[key] for key in ("model", "task") if key in scope)
     if len(parts) == 1:
         names = file_names(list(dict.fromkeys(pair[:1] for pair in names)))
-    return names[parts] if parts else ""
+    return "-".join(filter(None, (name, names[parts] if parts else "")))
 
 
 def _write_tables(results: Results, folder: ReportFolder) -> None:
@@ -165,7 +164,7 @@ def _write_tables(results: Results, folder: ReportFolder) -> None:
             frame = entry.table(results, **scope)
             if frame.empty:
                 continue
-            stem = "-".join(filter(None, (name, stem_of(scope, names))))
+            stem = stem_of(name, scope, names)
             note = f"{name}: {' · '.join(scope.values()) or 'the whole run'}"
             write_table(frame, entry.strings(frame), _paths(folder, stem), note, entry.paper)
 

@@ -53,8 +53,7 @@ def verify(
 
     Exit code 0: all is right; without --recompute the file is still self-reported. 1: it is not.
     """
-    from reports.published.check import problems
-    from reports.published.record import read
+    from reports.published.record import problems, read
 
     published = read(file)
     lines = problems(published)

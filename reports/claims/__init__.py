@@ -18,7 +18,6 @@ CLAIMS: tuple[Claim, ...] = (
         Rule(1 / 3, 2 / 3),
         partial(trade_offs.share_of_front, plane="faithfulness"),
         paper="about half",
-        compares_e_0=True,
         no_price="a front has E₀ at every price: F is what it is traded against",
     ),
     Claim(
@@ -29,7 +28,6 @@ CLAIMS: tuple[Claim, ...] = (
         Rule(lowest=0.5),
         partial(trade_offs.share_of_front, plane="minimality"),
         paper="about 85 %",
-        compares_e_0=True,
     ),
     Claim(
         "front_smallest_k",
@@ -38,7 +36,6 @@ CLAIMS: tuple[Claim, ...] = (
         ("fig2",),
         Rule(lowest=0.5),
         partial(trade_offs.share_of_front, plane="smallest_k"),
-        compares_e_0=True,
     ),
     Claim(
         "parameters",
@@ -56,7 +53,6 @@ CLAIMS: tuple[Claim, ...] = (
         ("table2",),
         Rule(lowest=0.0),
         partial(trained.drop, more="steer_vec", less="activ_scalar"),
-        compares_e_0=True,
     ),
     Claim(
         "effective_unfaithful",
@@ -65,7 +61,6 @@ CLAIMS: tuple[Claim, ...] = (
         ("fig2",),
         Rule(highest=0.0),
         trade_offs.effectiveness_against_faithfulness,
-        compares_e_0=True,
         no_price="F is what it is about, and an equal price makes it equal",
     ),
     Claim(
@@ -107,7 +102,6 @@ CLAIMS: tuple[Claim, ...] = (
         ("table2",),
         Rule(lowest=0.0),
         partial(trained.gain_elsewhere, better="dyn_scalar", worse="activ_scalar"),
-        compares_e_0=True,
     ),
     Claim(
         "vectors_generalise",
@@ -116,7 +110,6 @@ CLAIMS: tuple[Claim, ...] = (
         ("table2",),
         Rule(lowest=0.0),
         partial(trained.gain_elsewhere, better="steer_vec", worse="activ_scalar"),
-        compares_e_0=True,
     ),
     Claim(
         "mixture",
@@ -125,7 +118,6 @@ CLAIMS: tuple[Claim, ...] = (
         ("fig6",),
         Rule(lowest=0.5),
         trained.mixture_gain,
-        compares_e_0=True,
         no_price="what is taken to other tasks is measured at β = 1 alone",
     ),
     Claim(
@@ -135,7 +127,6 @@ CLAIMS: tuple[Claim, ...] = (
         ("fig7",),
         Rule(lowest=0.5),
         trained.last_position,
-        compares_e_0=True,
     ),
     Claim(
         "activ_patch_flips",
@@ -145,7 +136,6 @@ CLAIMS: tuple[Claim, ...] = (
         Rule(lowest=0.9),
         partial(compared.flips, method="activ_patch"),
         paper="all",
-        compares_e_0=True,
     ),
     Claim(
         "attr_patch_flips",
@@ -155,7 +145,6 @@ CLAIMS: tuple[Claim, ...] = (
         Rule(lowest=0.9),
         partial(compared.flips, method="attr_patch"),
         paper="all",
-        compares_e_0=True,
     ),
     Claim(
         "dla_does_not_flip",
@@ -165,7 +154,6 @@ CLAIMS: tuple[Claim, ...] = (
         Rule(highest=0.9),
         partial(compared.flips, method="dla"),
         paper="not all",
-        compares_e_0=True,
     ),
     Claim(
         "dla_scale",

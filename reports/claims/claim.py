@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from bench.store.records import CellRecord
-from reports.load import Results, load
+from reports.load import Results, finished, load
 from reports.statistics import MOST_VALUES, Interval, values_needed
 from reports.text import number
 from tasks.errors import UserInputError
@@ -38,6 +38,13 @@ class PaperResults:
         found = self._loaded[preset]
         return found if self.model is None else found.only(models=[self.model])
 
+    def finished(self, preset: str, method: str) -> list[CellRecord]:
+        """The finished cells of a method; raises UserInputError where there are none."""
+        results = self.results(preset)
+        if found := finished(results.records, method):
+            return found
+        raise UserInputError(f"no finished cell of {method} in {results.store.directory}")
+
     def models(self, presets: Sequence[str]) -> list[str]:
         """The models that presets were run on, those that have not been run left out."""
         found: dict[str, None] = {}
@@ -53,18 +60,6 @@ class PaperResults:
         return replace(self, model=model)
 
 
-def finished(results: Results, method: str) -> list[CellRecord]:
-    """Return the finished cells of a method; raises UserInputError where there are none."""
-    found = [
-        record
-        for record in results.records
-        if record.status == "done" and record.settings["method"]["name"] == method
-    ]
-    if not found:
-        raise UserInputError(f"no finished cell of {method} in {results.store.directory}")
-    return found
-
-
 @dataclass(frozen=True)
 class Rule:
     """Holds where the whole interval lies above `lowest`, below `highest`, or between the two.
@@ -78,7 +73,8 @@ class Rule:
     @property
     def words(self) -> str:
         """The rule as the table states it."""
-        ends = [_plain(end) for end in (self.lowest, self.highest) if isfinite(end)]
+        known = [end for end in (self.lowest, self.highest) if isfinite(end)]
+        ends = [number(end, 2).rstrip("0").rstrip(".") for end in known]
         if len(ends) == 2:
             there, elsewhere = f"between {ends[0]} and {ends[1]}", "outside"
         elif isfinite(self.lowest):
@@ -101,10 +97,6 @@ class Rule:
             holds = self.lowest < low and high < self.highest
             fails = high <= self.lowest or low >= self.highest
         return "holds" if holds else "does not hold" if fails else "cannot be said"
-
-
-def _plain(value: float) -> str:
-    return number(value, 2).rstrip("0").rstrip(".")
 
 
 @dataclass(frozen=True)
@@ -196,9 +188,8 @@ class Claim:
         presets: which presets' results it is made of.
         rule: gives the verdict from the interval.
         measure: reads the number from stored results; raises UserInputError where they do not
-            have it.
-        compares_e_0: whether it is judged at equal price too: `measure` then takes `at_price`.
-        no_price: of one that compares E_0, why it cannot be judged so.
+            have it. One that takes `at_price` is judged at equal price too.
+        no_price: of one that compares E_0, why it is not judged so.
     """
 
     name: str
@@ -208,5 +199,4 @@ class Claim:
     rule: Rule
     measure: Callable[..., Measured]
     paper: str = ""
-    compares_e_0: bool = False
     no_price: str = ""

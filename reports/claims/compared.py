@@ -3,10 +3,9 @@
 import numpy as np
 
 from bench.store.records import CellRecord
-from reports.claims.claim import Measured, PaperResults, finished
-from reports.generalisation import refit_of
-from reports.heads import table
-from reports.load import Results, judged
+from reports.claims.claim import Measured, PaperResults
+from reports.figures import heads
+from reports.load import Results, finished, judged, plain_name, refit_of
 from reports.statistics import SHARE, t_interval
 from reports.text import number
 from tasks.errors import UserInputError
@@ -17,7 +16,7 @@ DRAWS = "draws of prompts"
 def flips(source: PaperResults, method: str, *, at_price: bool = False) -> Measured:
     """The share of (prompt, sign) of train and test that flip at beta*; 0.5: no steering."""
     found, cells = [], []
-    for record in finished(source.results("fig9"), method):
+    for record in source.finished("fig9", method):
         rows = judged(record, "train", "test", at_price=at_price)
         flipped = [(row.flips_plus + row.flips_minus) / 2 for row in rows]
         found.append(float(np.average(flipped, weights=[row.n_prompts for row in rows])))
@@ -36,8 +35,8 @@ def scale_of_scores(source: PaperResults, method: str = "dla") -> Measured:
     ratios: list[float] = []
     cells: list[str] = []
     for records in _refits(results):
-        own = [record for record in records if _name(record) == method]
-        others = [record for record in records if _name(record) != method]
+        own = finished(records, method)
+        others = [record for record in records if plain_name(record.method) != method]
         if own and others:
             ratios.append(np.log10(largest(own[0]) / max(map(largest, others))))
             cells += [record.id for record in (*own, *others)]
@@ -58,7 +57,7 @@ def common_heads(source: PaperResults, one: str = "dla", other: str = "activ_sca
     notes: list[str] = []
     cells: list[str] = []
     for pair in results.pairs():
-        found = table(results, model=pair[0], task=pair[1])
+        found = heads.data(results, model=pair[0], task=pair[1])
         found = found[(found["method_a"] == one) & (found["method_b"] == other)]
         if found.empty:
             continue
@@ -92,10 +91,10 @@ def faster(source: PaperResults, slow: str = "activ_patch", fast: str = "activ_s
 
     logs, cells = [], []
     for records in _refits(source.results("fig9")):
-        by_name = {_name(record): record for record in records}
-        if slow in by_name and fast in by_name:
-            logs.append(np.log10(np.divide(spent(by_name[slow]), spent(by_name[fast]))))
-            cells += [by_name[slow].id, by_name[fast].id]
+        one, other = (finished(records, name)[-1:] for name in (slow, fast))
+        if one and other:
+            logs.append(np.log10(np.divide(spent(one[0]), spent(other[0]))))
+            cells += [one[0].id, other[0].id]
     if not logs:
         raise UserInputError(f"no draw of fig9 has finished cells of both {slow} and {fast}")
     ratios, work = np.transpose(logs).tolist()
@@ -104,10 +103,6 @@ def faster(source: PaperResults, slow: str = "activ_patch", fast: str = "activ_s
         f"only what a patch can reach; {number(10 ** float(np.mean(work)), 1)} times as many rows"
     )
     return Measured.of(t_interval(ratios), DRAWS, cells, note)
-
-
-def _name(record: CellRecord) -> str:
-    return str(record.settings["method"]["name"])
 
 
 def _refits(results: Results) -> list[list[CellRecord]]:

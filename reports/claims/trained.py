@@ -4,16 +4,16 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from pandas import DataFrame, Series, concat
+from pandas import DataFrame, Series
 
-from reports.claims.claim import Measured, PaperResults, finished
+from reports.claims.claim import Measured, PaperResults
+from reports.figures.generalisation import by_refit
 from reports.figures.transfer import scores
-from reports.generalisation import by_refit
+from reports.figures.vectors import seeds_of
 from reports.load import judged
 from reports.statistics import AT_MOST_1, t_interval
 from reports.tables.paired import PRICES_DIFFER, SAME_PRICE
 from reports.text import number
-from reports.vectors import seeds_of
 from tasks.errors import UserInputError
 
 DRAWS = "draws of prompts"
@@ -76,7 +76,7 @@ def token_scalars(source: PaperResults, role: str) -> Measured:
     """The mean scalar, over layers, at the tokens of the prompt that are the answer (or foil)."""
     results = source.results("fig3")
     means, cells = [], []
-    for record in finished(results, "activ_scalar"):
+    for record in source.finished("fig3", "activ_scalar"):
         prompts = record.prompts["train"]
         if len(prompts) != 1 or record.grid is None:
             continue
@@ -96,7 +96,7 @@ def token_scalars(source: PaperResults, role: str) -> Measured:
 
 
 def over_seeds(source: PaperResults, statistic: str) -> Measured:
-    """A statistic of `reports.vectors` between seeds, over all settings; from smallest to largest.
+    """A statistic of `reports.figures.vectors` between seeds, over settings; smallest to largest.
 
     The note has the paper's statistic, which cannot tell arbitrary directions from equal ones.
     """
@@ -131,8 +131,7 @@ def mixture_gain(source: PaperResults, name: str = "mixture") -> Measured:
     The note has it task by task, and for training on one task and testing on the others.
     """
     results = source.results("fig6")
-    models = dict.fromkeys(model for model, _ in results.pairs())
-    found = concat([scores(results, model) for model in models])
+    found = scores(results)
     found = found[found["tested_on"] != found["trained_on"]]
     found["gain"] = 1 - found["E_0"] / found["E_0_unsteered"]
     mixed = found["trained_on"].str.startswith(name)
@@ -153,10 +152,9 @@ def last_position(
     source: PaperResults, method: str = "activ_scalar", *, at_price: bool = False
 ) -> Measured:
     """The share of the unsteered E_0 on test that scaling heads at the last position makes up."""
-    results = source.results("fig7")
     rows = [
         (1 - row.E_0 / row.E_0_unsteered, record.id)
-        for record in finished(results, method)
+        for record in source.finished("fig7", method)
         for row in judged(record, "test", at_price=at_price)
     ]
     gains, cells = zip(*rows, strict=True)

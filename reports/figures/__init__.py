@@ -6,8 +6,8 @@ A figure is a function of stored results alone, usable in a notebook::
 
 `model` and `task` may be left out where the run has one only. `width` is in inches (None: as wide
 as the figure asks for; `reports.style.WIDTHS` has a journal's column and page). Where the results
-hold nothing to draw it raises UserInputError that says what is missing. Beside it, or where its
-entry says, stands::
+hold nothing to draw it raises UserInputError that says what is missing. Beside it stands (of a
+figure that is not called `figure` with its name in front, as `price_data`)::
 
     data(results, *, model=None, task=None, ...) -> DataFrame
 
@@ -42,17 +42,14 @@ FIGURES: dict[str, FigureEntry] = {
         "reports.figures.agreement:pooled_figure",
         "how far every two methods agree, averaged over a model's tasks",
         per="model",
-        data="reports.figures.agreement:pooled_data",
     ),
     "price": FigureEntry(
         "reports.figures.curves:price",
         "does it steer? E_0 against the price paid on test, with the floor of the task",
-        data="reports.figures.curves:price_data",
     ),
     "localisation": FigureEntry(
         "reports.figures.curves:localisation",
         "does it know where? E_0 of the k strongest points alone, all at one price",
-        data="reports.figures.curves:localisation_data",
     ),
     "retrained": FigureEntry(
         "reports.figures.retrained:figure",
@@ -61,7 +58,6 @@ FIGURES: dict[str, FigureEntry] = {
     "sparsity": FigureEntry(
         "reports.figures.curves:sparsity",
         "E_0 on test when only the k strongest points are left, with the area under each curve",
-        data="reports.figures.curves:sparsity_data",
     ),
     "circuit": FigureEntry(
         "reports.figures.circuit:figure",
@@ -106,7 +102,6 @@ FIGURES: dict[str, FigureEntry] = {
     "fig4": FigureEntry(
         "reports.figures.vectors:figure",
         "steering vectors over seeds: change of norm, distance from the start, direction",
-        data="reports.vectors:table",
         more=(("maps", "reports.figures.vectors:maps"),),
     ),
     "fig5": FigureEntry(
@@ -122,13 +117,11 @@ FIGURES: dict[str, FigureEntry] = {
     "table2": FigureEntry(
         "reports.figures.generalisation:figure",
         "E_0 and F on train prompts, other entities and another template, over refits",
-        data="reports.generalisation:table",
     ),
     "fig7": FigureEntry(
         "reports.figures.heads:figure",
         "heads x layers at one position, a map a method, and how far they agree",
-        data="reports.heads:table",
-        more=(("maps", "reports.heads:scores"),),
+        more=(("maps", "reports.figures.heads:scores"),),
     ),
     "sensitivity": FigureEntry(
         "reports.figures.sensitivity:figure",

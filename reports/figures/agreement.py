@@ -9,7 +9,7 @@ from scipy.spatial.distance import squareform
 from reports import style
 from reports.figures.marks import draw_numbers
 from reports.figures.panels import canvas_of
-from reports.load import Results, of_pair
+from reports.load import Results, of_pair, of_part
 from reports.tables.agreement import pooled, table
 from reports.text import distinct, number
 from reports.text import interval as interval_text
@@ -43,26 +43,20 @@ def figure(results: Results, model: str, task: str, width: float | None = None) 
     return _draw(data(results, model=model, task=task), f"{model} · {task}", "", width)
 
 
-def pooled_data(
-    results: Results, *, model: str | None = None, task: str | None = None
-) -> DataFrame:
+@of_part
+def pooled_data(results: Results) -> DataFrame:
     """Return tau of every pair averaged over a model's tasks (`reports.tables.agreement`)."""
-    pairs = pooled(results, model=model, task=task)
+    pairs = pooled(results)
     if pairs.empty or len(set(pairs["model"])) > 1:
         raise UserInputError("pooled agreement needs one model with agreement on several tasks")
     return pairs
 
 
+@of_part
 @style.drawing
-def pooled_figure(
-    results: Results,
-    *,
-    model: str | None = None,
-    task: str | None = None,
-    width: float | None = None,
-) -> Figure:
+def pooled_figure(results: Results, width: float | None = None) -> Figure:
     """Return what `figure` shows, averaged over the tasks of a model. Errors as `pooled_data`."""
-    frame = pooled_data(results, model=model, task=task)
+    frame = pooled_data(results)
     return _draw(frame, str(frame["model"].iloc[0]), ", mean over tasks (drawn again)", width)
 
 

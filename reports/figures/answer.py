@@ -20,6 +20,8 @@ ROW, FOOT = 0.21, 0.6
 LOW = -0.25
 """The axes begin here: a method that does harm is told so in a number."""
 QUESTIONS = {"steers": "Does it steer?", "knows": "Does it know where?"}
+ENDS = (("", ""), ("_low", "_prompts_low"), ("_high", "_prompts_high"))
+"""Of an interval: what its ends are called here and in the leaderboard."""
 ACTING = {"steers": "all points act", "knows": "its few strongest points act"}
 
 
@@ -37,21 +39,16 @@ def data(results: Results, model: str, task: str) -> DataFrame:
     found = []
     for row in rows:
         unsteered = row.get(f"E_0_unsteered_{split}")
-        names = [f"E_0_{split}", *(f"E_0_{split}_prompts_{end}" for end in ("low", "high"))]
-        shares = [_share(row.get(name), unsteered) for name in names]
-        if not known(shares[0]):
-            continue
-        few = [row.get(f"localisation{end}") for end in ("", "_prompts_low", "_prompts_high")]
-        ends = ("", "_low", "_high")
         found.append(
             {name: row[name] for name in ("model", "task", "method", "control")}
-            | {f"steers{end}": value for end, value in zip(ends, shares, strict=True)}
-            | {f"knows{end}": value for end, value in zip(ends, few, strict=True)}
+            | {f"steers{to}": _share(row.get(f"E_0_{split}{of}"), unsteered) for to, of in ENDS}
+            | {f"knows{to}": row.get(f"localisation{of}") for to, of in ENDS}
             | {"beats_controls": row["against_controls"], "localises": row["localises"]}
         )
-    if not found:
+    steering = [row for row in found if known(row["steers"])]
+    if not steering:
         raise UserInputError(f"no method of {model} · {task} has an E_0 to show")
-    return DataFrame(found)
+    return DataFrame(steering)
 
 
 def _share(value: float | None, unsteered: float | None) -> float | None:

@@ -9,10 +9,10 @@ from pandas import DataFrame
 
 from bench.store.circuit_record import Order
 from reports import style
-from reports.circuits import Circuits, circuits
 from reports.figures.curves import draw_curve
 from reports.figures.panels import Panel, Sheet, legend, sheet
 from reports.load import Results, of_pair
+from reports.tables.circuit import Circuits, circuits
 from reports.text import number
 from tasks.errors import UserInputError
 

@@ -17,13 +17,12 @@ from pandas import DataFrame
 from bench.store.cells import Cell
 from bench.store.records import CellRecord
 from reports import style
-from reports.figures.marks import draw_bar, draw_maps, key, limit_of, token_names
+from reports.figures.marks import draw_bar, draw_maps, key, limit_of
 from reports.figures.panels import canvas_of
 from reports.figures.sweep import Quantity, crossings_of, draw_sweep, prompt_of, swept_prompt
-from reports.generalisation import refit_of
 from reports.labels import group_cells, missing_by_label
-from reports.load import Results, judged, of_pair
-from reports.maps import ScoreMap, score_maps
+from reports.load import Results, judged, of_pair, refit_of
+from reports.scores import ScoreMap, score_maps, token_names
 from reports.text import number, significant
 from tasks.errors import UserInputError, nearest
 from tasks.text import visible
@@ -37,24 +36,20 @@ HEAD, STACKED_MAP, STACKED_SWEEP = 1.0, 1.15, 1.6
 
 @dataclass(frozen=True)
 class Row:
-    """One method's part of the figure. `scores` has shape (place, layer, position)."""
+    """One method's part of the figure.
+
+    Attributes:
+        scores: (place, layer, position).
+        names: the tokens of the displayed train prompt at the positions of the grid.
+        maps: one a site.
+    """
 
     label: str
     cell: Cell
     scores: NDArray[np.floating[Any]]
     scores_of: str
-
-    @property
-    def names(self) -> list[str]:
-        """The tokens of the displayed train prompt at the positions of the grid."""
-        assert self.cell.record.grid is not None
-        return token_names(prompt_of(self.cell, "train"), self.cell.record.grid.positions)
-
-    @property
-    def maps(self) -> list[ScoreMap]:
-        """A map a site."""
-        assert self.cell.record.grid is not None
-        return score_maps(self.cell.record.grid, self.scores, self.names)
+    names: list[str]
+    maps: list[ScoreMap]
 
 
 @of_pair
@@ -172,20 +167,24 @@ def _collect(
             raise UserInputError(f"{model} · {task} has no method {label!r}.{near}")
         done = [record for record in groups[label] if record.status == "done"]
         cell = results.cell(done[0].id) if done else None
-        if cell is None or cell.record.grid is None or "scores" not in cell.tensors:
+        grid = cell.record.grid if cell else None
+        if cell is None or grid is None or "scores" not in cell.tensors:
             missing.insert(0, f"{visible(label)} ({'no scores' if cell else 'failed'})")
         else:
-            rows.insert(0, _row(label, cell))
+            scores, of = _scores(cell)
+            names = token_names(prompt_of(cell, "train"), grid.positions, style.token_label)
+            rows.insert(0, Row(label, cell, scores, of, names, score_maps(grid, scores, names)))
     if not rows:
         raise UserInputError(f"no method of {model} · {task} has scores to show")
     return rows, missing
 
 
-def _row(label: str, cell: Cell) -> Row:
+def _scores(cell: Cell) -> tuple[NDArray[np.floating[Any]], str]:
+    """The scores that are shown of a cell, and what they are of."""
     prompt, per_prompt = swept_prompt(cell, "train"), cell.tensors.get("prompt_scores")
     if per_prompt is not None and prompt is not None and prompt < len(per_prompt):
-        return Row(label, cell, per_prompt[prompt], "scores of the train prompt shown")
-    return Row(label, cell, cell.tensors["scores"], "scores of the method, one for all prompts")
+        return per_prompt[prompt], "scores of the train prompt shown"
+    return cell.tensors["scores"], "scores of the method, one for all prompts"
 
 
 def _lines(row: Row) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ from pandas import DataFrame
 from reports import style
 from reports.figures.marks import draw_point, look_of
 from reports.figures.panels import canvas_of
-from reports.load import Results
+from reports.load import Results, of_part
 from reports.tables.ranks import table
 from reports.text import number
 from tasks.errors import UserInputError
@@ -23,12 +23,13 @@ BAR, NAME = 0.45, 1.0
 """Rows that a bar takes, and a name."""
 
 
-def data(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
+@of_part
+def data(results: Results) -> DataFrame:
     """Return the mean ranks (see `reports.tables.ranks`).
 
     Raises UserInputError with fewer than two models or tasks, where ranks mean nothing.
     """
-    frame = table(results, model=model, task=task)
+    frame = table(results)
     if frame.empty or frame["n_blocks"].iloc[0] < 2 or frame["mean_rank"].notna().sum() < 2:
         raise UserInputError(
             "a critical-difference diagram needs two methods with results on two models or tasks"
@@ -36,19 +37,14 @@ def data(results: Results, *, model: str | None = None, task: str | None = None)
     return frame
 
 
+@of_part
 @style.drawing
-def figure(
-    results: Results,
-    *,
-    model: str | None = None,
-    task: str | None = None,
-    width: float | None = None,
-) -> Figure:
+def figure(results: Results, width: float | None = None) -> Figure:
     """Return mean ranks on an axis, best on the right, with bars over what is not told apart.
 
     Errors as `data`.
     """
-    frame = data(results, model=model, task=task)
+    frame = data(results)
     frame = frame[frame["mean_rank"].notna()]
     names, ranks = frame["method"].tolist(), frame["mean_rank"].to_numpy(dtype=float)
     first = frame.iloc[0]

@@ -16,14 +16,13 @@ from pandas import DataFrame, concat
 
 from bench.store.records import MAIN_PRICE
 from reports import style
-from reports.circuits import Circuits
-from reports.curves import Curve, Kind, control_draws, curves
 from reports.figures.marks import look_of, marker_of
 from reports.figures.panels import canvas_of, legend
-from reports.floor import floor_of
 from reports.load import Results, of_pair
 from reports.outcomes import main_split
 from reports.palette import base_name
+from reports.tables.circuit import Circuits
+from reports.tables.curves import Curve, Kind, control_draws, curves, floor_of
 from reports.text import MINUS, number, shorten
 from tasks.errors import UserInputError
 from tasks.text import counted

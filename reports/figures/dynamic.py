@@ -14,9 +14,10 @@ from pandas import DataFrame
 from bench.store.cells import Cell
 from bench.store.records import CellRecord, MetricRow, PromptRecord
 from reports import palette, style
-from reports.figures.marks import BESIDE, cells_of, draw_bar, draw_map, limit_of, token_names
+from reports.figures.marks import BESIDE, draw_bar, draw_map, limit_of
 from reports.figures.panels import Panel, sheet
-from reports.load import Results, of_pair
+from reports.load import Results, finished, of_pair
+from reports.scores import token_names
 from reports.text import number
 from tasks.errors import UserInputError
 from tasks.text import visible
@@ -38,7 +39,7 @@ class Shown:
 
 def _shown(results: Results, model: str, task: str) -> tuple[Cell, list[Shown]]:
     """The first train prompt, and the first test prompt of every task that it was taken to."""
-    records = cells_of(results, model, task, METHOD, "The figure of dynamic scalars")
+    records = finished(results.of(model, task), METHOD)
     taken = [record for record in records if record.settings.get("transfer")]
     if not taken:
         raise UserInputError(
@@ -140,7 +141,7 @@ def figure(results: Results, model: str, task: str, width: float | None = None) 
     ]
     page = sheet(f"{model} · trained on {task}", lines, panels, 3.2, width, stacked=2.6)
     for axes, one, total, leads in zip(page.axes, shown, page.widths, page.leads, strict=True):
-        names = token_names(one.prompt, one.positions)
+        names = token_names(one.prompt, one.positions, style.token_label)
         title = style.fit(visible(one.title), total - 0.5, style.SMALL)
         y_label = "layer" if leads else ""
         how: dict[str, Any] = {"title": title, "y_label": y_label, "room": total - BESIDE}

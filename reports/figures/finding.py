@@ -7,8 +7,8 @@ from pandas import DataFrame, concat
 from reports import style
 from reports.figures.marks import look_of, marker_of
 from reports.figures.panels import Panel, sheet
-from reports.finding import FOUND, MEASURES, correlations, found_by, headline
-from reports.load import Results
+from reports.load import Results, of_part
+from reports.tables.finding import FOUND, MEASURES, correlations, found_by, headline
 from reports.text import interval, number
 from tasks.errors import UserInputError
 
@@ -27,16 +27,15 @@ NEEDED = (
 )
 
 
-def data(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
+@of_part
+def data(results: Results) -> DataFrame:
     """Return a row a measure of finding and method: means over models and tasks of both.
 
     `found` is what the row's `finding` (auroc, CPR) measures; `rho_<measure>` with `_low` and
     `_high` are as `reports.tables.finding.steering` has them. Raises UserInputError where nothing
     was measured of finding, or nothing of steering.
     """
-    results.check(model=model, task=task)
-    part = results.part([model] if model else [], [task] if task else [], [])
-    frames = [_means(part, found) for found in FOUND]
+    frames = [_means(results, found) for found in FOUND]
     known = [frame for frame in frames if not frame.empty]
     if not known:
         raise UserInputError(NEEDED)
@@ -57,22 +56,16 @@ def _means(part: Results, found: str) -> DataFrame:
     return means.sort_values("found", ascending=False, ignore_index=True)
 
 
+@of_part
 @style.drawing
-def figure(
-    results: Results,
-    *,
-    model: str | None = None,
-    task: str | None = None,
-    width: float | None = None,
-) -> Figure:
+def figure(results: Results, width: float | None = None) -> Figure:
     """Return a marker a method, a panel a measure of finding and of steering, means over tasks.
 
     Above each panel stands the rank correlation over methods within a model, task and draw of
     prompts, with its 95 % interval over these; controls are drawn and not part of it, nor is
     ActivPatch where the AUROC is of circuits that it checked. Errors as `data`.
     """
-    frame = data(results, model=model, task=task)
-    part = results.part([model] if model else [], [task] if task else [], [])
+    frame = data(results)
     panels = [
         (found, measure)
         for found, of_found in frame.groupby("finding", sort=False)
@@ -80,14 +73,9 @@ def figure(
         if of_found[measure].notna().any()
     ]
     outside = "; ActivPatch stands outside" if "auroc" in set(frame["finding"]) else ""
-    lines = [headline(part), f"over methods within a model and task{outside}"]
-    drawn = sheet(
-        "does finding go with steering?",
-        [*filter(None, lines)],
-        [PANEL] * len(panels),
-        HEIGHT,
-        width,
-    )
+    lines = [headline(results), f"over methods within a model and task{outside}"]
+    title, wanted = "does finding go with steering?", [PANEL] * len(panels)
+    drawn = sheet(title, [*filter(None, lines)], wanted, HEIGHT, width)
     for axes, (found, measure) in zip(drawn.axes, panels, strict=True):
         _draw(axes, results, frame[frame["finding"] == found], str(found), measure)
     drawn.legend()

@@ -12,11 +12,10 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from reports import palette, style
-from reports.figures.marks import draw_maps, limit_of, token_names
+from reports.figures.marks import draw_maps, limit_of
 from reports.figures.panels import canvas_of
 from reports.load import Results, of_pair
-from reports.maps import ScoreMap, score_maps
-from reports.scores import Scored, cell_of, chosen, scored
+from reports.scores import Scored, ScoreMap, cell_of, chosen, maps_of, scored
 from reports.text import significant
 from tasks.errors import UserInputError
 
@@ -58,13 +57,9 @@ def _maps(
 
 
 def _of(results: Results, one: Scored) -> list[ScoreMap]:
-    record = one.records[0]
-    assert record.grid is not None
     cells = [cell for record in one.records if (cell := cell_of(results, record)) is not None]
     mean = np.mean([cell.tensors["scores"] for cell in cells], axis=0)
-    prompts = record.prompts.get("train") or [p for split in record.prompts.values() for p in split]
-    names = token_names(prompts[0] if prompts else None, record.grid.positions)
-    return score_maps(record.grid, mean, names)
+    return maps_of(one.records[0], mean, style.token_label)
 
 
 @of_pair

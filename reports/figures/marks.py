@@ -7,6 +7,7 @@ the size of a score and hides its sign. The dash says it again.
 
 from collections.abc import Iterable, Sequence
 from typing import Any
+from unicodedata import east_asian_width
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,13 +16,11 @@ from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 from numpy.typing import NDArray
 
-from bench.store.records import CellRecord, PromptRecord
 from reports import palette, style
 from reports.load import Results, plain_name
-from reports.maps import ScoreMap
 from reports.palette import Look
+from reports.scores import ScoreMap
 from reports.text import UNDEFINED, significant
-from tasks.errors import UserInputError
 
 SIZE = 5.0
 FAINT = 0.1
@@ -75,33 +74,6 @@ def key() -> str:
     return f"{palette.current().signs}; hatched points are excluded"
 
 
-def cells_of(results: Results, model: str, task: str, method: str, what: str) -> list[CellRecord]:
-    """Return the finished cells of a method, whatever its settings.
-
-    Raises UserInputError, opened by `what` needs them, where there are none.
-    """
-    records = [
-        record
-        for record in results.of(model, task)
-        if plain_name(record.method) == method and record.status == "done"
-    ]
-    if not records:
-        raise UserInputError(
-            f"{what} needs finished cells of {method}; {results.store.directory} has none for "
-            f"{model} · {task}."
-        )
-    return records
-
-
-def token_names(prompt: PromptRecord | None, positions: Sequence[int]) -> list[str]:
-    """Return the tokens at positions of a prompt, as they can be drawn; else their numbers."""
-    tokens = prompt.tokens if prompt else []
-    return [
-        style.token_label(tokens[position]) if 0 <= position < len(tokens) else str(position)
-        for position in positions
-    ]
-
-
 def draw_map(
     axes: Axes,
     values: NDArray[Any],
@@ -131,7 +103,8 @@ def draw_map(
     every = max(1, int(np.ceil(n_columns * size / 60 / room)))
     of_heads = all(name in ("", str(at)) for at, name in enumerate(columns))
     ticks = range(0 if of_heads else (n_columns - 1) % every, n_columns, every)
-    turned = any(len(name) > 2 or style.is_wide(name) for name in columns)
+    # longer than two letters, or with characters as wide as two, as Chinese ones are
+    turned = any(len(name) > 2 or set(map(east_asian_width, name)) & {*"WF"} for name in columns)
     axes.set_xticks(ticks, [columns[at] for at in ticks], rotation=90 if turned else 0)
     layers = range(0, n_layers, 5 if n_layers > 12 else 1)
     axes.set_yticks(layers, [str(layer) for layer in layers] if y_label else [])

@@ -11,10 +11,16 @@ from reports import style
 from reports.figures.marks import draw_point, look_of
 from reports.figures.panels import canvas_of, legend, name_rows
 from reports.load import Results, of_pair
-from reports.outcomes import Outcome
-from reports.retrained import LAYERS, POSITIONS, RANDOM, numbers_of_points, outcomes_of_support
 from reports.statistics import interval
-from reports.tables.retrained import table
+from reports.tables.retrained import (
+    LAYERS,
+    POSITIONS,
+    RANDOM,
+    SUPPORTS,
+    numbers_of_points,
+    outcomes_of_support,
+    table,
+)
 from reports.text import distinct, number
 from tasks.errors import UserInputError
 
@@ -38,36 +44,19 @@ def data(results: Results, model: str, task: str) -> DataFrame:
         )
     rows = []
     for k in ks:
-        for support in (RANDOM, POSITIONS, LAYERS):
+        for support in SUPPORTS:
             for label, one in outcomes_of_support(results, model, task, k, support).items():
+                row = {"method": label, "k": k, "support": "strongest", "draw": 0, "E_0": one.mean}
                 if one.control:
-                    kind, method = support, label.partition("[of=")[2][:-1] or label
-                    draws = [
-                        (record.draw, e_0)
-                        for record, e_0 in zip(one.records, _each(one), strict=True)
-                    ]
+                    row |= {"method": label.partition("[of=")[2][:-1] or label, "support": support}
+                    draws = zip(one.records, one.per_cell, strict=True)
+                    rows += [row | {"draw": of.draw, "E_0": e_0} for of, e_0 in draws]
                 elif support == RANDOM:
-                    kind, method, draws = "strongest", label, [(0, one.mean)]
-                else:
-                    continue
-                low, high = interval(one.per_prompt, one.weights)
-                ends = {} if one.control else {"low": low, "high": high}
-                rows += [
-                    {
-                        **{"method": method, "k": k, "support": kind, "draw": draw, "E_0": e_0},
-                        **ends,
-                    }
-                    for draw, e_0 in draws
-                ]
+                    ends = interval(one.per_prompt, one.weights)
+                    rows.append(row | dict(zip(("low", "high"), ends, strict=True)))
     frame = DataFrame(rows, columns=["method", "k", "support", "draw", "E_0", "low", "high"])
     beside = table(results, model=model, task=task)[["method", "k", "share", "E_0_unsteered"]]
     return frame.merge(beside, on=["method", "k"], how="left")
-
-
-def _each(one: Outcome) -> list[float]:
-    """E_0 of every cell of an outcome."""
-    sums = (one.seen * one.e_0).sum(axis=1) / one.seen.sum(axis=1)
-    return [float(value) for value in sums]
 
 
 @of_pair

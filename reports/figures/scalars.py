@@ -11,11 +11,11 @@ from pandas import DataFrame
 from bench.store.cells import Cell
 from reports import style
 from reports.figures.dynamic import points_of
-from reports.figures.marks import BESIDE, cells_of, draw_bar, draw_map, key, limit_of, token_names
+from reports.figures.marks import BESIDE, draw_bar, draw_map, key, limit_of
 from reports.figures.panels import Panel, sheet
 from reports.figures.sweep import curves_of, draw_sweep
-from reports.load import Results, of_pair
-from reports.maps import score_maps
+from reports.load import Results, finished, of_pair
+from reports.scores import maps_of
 from tasks.errors import UserInputError
 
 METHOD = "activ_scalar"
@@ -23,7 +23,7 @@ METHOD = "activ_scalar"
 
 def _shown(results: Results, model: str, task: str) -> tuple[Cell, int]:
     """The first cell that was trained on a single prompt, and how many there are."""
-    records = cells_of(results, model, task, METHOD, "The map of one prompt's scalars")
+    records = finished(results.of(model, task), METHOD)
     single = [record for record in records if len(record.prompts.get("train", [])) == 1]
     if not single:
         raise UserInputError(
@@ -67,10 +67,8 @@ def figure(results: Results, model: str, task: str, width: float | None = None) 
     """
     cell, n_cells = _shown(results, model, task)
     record = cell.record
-    assert record.grid is not None
     prompt = record.prompts["train"][0]
-    names = token_names(prompt, record.grid.positions)
-    maps = score_maps(record.grid, cell.tensors["scores"], names)
+    maps = maps_of(record, cell.tensors["scores"], style.token_label)
     limit = limit_of(cell.tensors["scores"])
     first = f" (the first of {n_cells})" if n_cells > 1 else ""
     lines = [

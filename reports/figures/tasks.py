@@ -10,7 +10,7 @@ from pandas import DataFrame
 
 from reports import style
 from reports.figures.panels import Panel, name_rows, sheet
-from reports.load import Results
+from reports.load import Results, of_part
 from reports.tables.tasks import table
 from tasks.errors import UserInputError
 from tasks.text import visible
@@ -19,25 +19,21 @@ SPLIT = "test"
 PANELS = [Panel(4.9, 3.6), Panel(2.2, 1.8)]
 
 
-def data(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
+@of_part
+def data(results: Results) -> DataFrame:
     """Return the test prompts of `reports.tables.tasks`."""
-    found = table(results, model=model, task=task)
-    return found[found["split"] == SPLIT].reset_index(drop=True)
+    found = table(results)
+    return found if found.empty else found[found["split"] == SPLIT].reset_index(drop=True)
 
 
+@of_part
 @style.drawing
-def figure(
-    results: Results,
-    *,
-    model: str | None = None,
-    task: str | None = None,
-    width: float | None = None,
-) -> Figure:
+def figure(results: Results, width: float | None = None) -> Figure:
     """Return LD with its standard error and the mass on answer and foil, a row a task.
 
     Raises UserInputError where no task has a finished cell.
     """
-    found = data(results, model=model, task=task)
+    found = data(results)
     if found.empty:
         raise UserInputError(f"{results.store.directory} has no finished cell of any task")
     names = [f"{visible(row.task)} ({row.tokens} tokens)" for row in found.itertuples()]
@@ -45,8 +41,8 @@ def figure(
         f"{int(found['n_prompts'].max())} test prompts a task; LD: logit difference, "
         "mean and standard error"
     ]
-    title = model or str(found["model"].iloc[0])
-    page = sheet(f"{title} · unsteered", lines, PANELS, 0.2 * len(names) + 0.6, width)
+    title = f"{found['model'].iloc[0]} · unsteered"
+    page = sheet(title, lines, PANELS, 0.2 * len(names) + 0.6, width)
     left, right = page.axes
     how: dict[str, Any] = {"fmt": "o", "color": style.INK, "markersize": 4, "elinewidth": 1}
     left.errorbar(found["LD"], range(len(names)), xerr=found["LD_error"], **how)

@@ -12,7 +12,7 @@ from pandas import DataFrame
 from reports import palette, style
 from reports.figures.marks import draw_numbers
 from reports.figures.panels import canvas_of
-from reports.load import Results, judged, plain_name
+from reports.load import Results, judged, of_part, plain_name
 from reports.statistics import AT_MOST_0, t_interval
 from reports.text import interval as interval_text
 from reports.text import number
@@ -23,7 +23,7 @@ METHOD = "dyn_scalar"
 UNSTEERED = "(unsteered)"
 
 
-def scores(results: Results, model: str, task: str | None = None) -> DataFrame:
+def scores(results: Results) -> DataFrame:
     """Return a row a cell and task that it was tested on: cell, trained_on, tested_on, E_0,
     E_0_unsteered.
 
@@ -37,27 +37,29 @@ def scores(results: Results, model: str, task: str | None = None) -> DataFrame:
             "E_0": row.E_0,
             "E_0_unsteered": row.E_0_unsteered,
         }
-        for record in results.of(model, task)
+        for record in results.records
         if plain_name(record.method) == METHOD and record.settings.get("transfer")
         for row in judged(record)
         if row.split not in ("train", "shifted")
     ]
     if not rows:
         raise UserInputError(
-            f"{results.store.directory}: no {METHOD} on {model} was taken to other tasks; "
-            "`transfer: [ioi]` does that."
+            f"{results.store.directory}: no {METHOD} was taken to other tasks; `transfer: [ioi]` "
+            "does that."
         )
     return DataFrame(rows)
 
 
-def data(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
+@of_part
+def data(results: Results) -> DataFrame:
     """Return a row a pair of tasks (trained on `task` alone, if given), means over refits with 95 %
-    intervals.
+    intervals, of one model.
 
     Columns: trained_on, tested_on, n_cells, E_0, low, high, E_0_unsteered, gain (the share of the
     unsteered model's E_0 that is made up for: 1 where every prompt flips both ways).
     """
-    found = scores(results, _model(results, model), task)
+    _model(results)
+    found = scores(results)
     # what was tested on from elsewhere: a mixture itself is not
     tested_on = set(found[found["trained_on"] != found["tested_on"]]["tested_on"])
     rows = []
@@ -81,24 +83,18 @@ def data(results: Results, *, model: str | None = None, task: str | None = None)
     return DataFrame(rows)
 
 
-def _model(results: Results, model: str | None) -> str:
+def _model(results: Results) -> str:
     models = list(dict.fromkeys(name for name, _ in results.pairs()))
-    if model is None and len(models) != 1:
+    if len(models) != 1:
         raise UserInputError(f"say which model: {', '.join(models)}")
-    return model or models[0]
+    return models[0]
 
 
+@of_part
 @style.drawing
-def figure(
-    results: Results,
-    *,
-    model: str | None = None,
-    task: str | None = None,
-    width: float | None = None,
-) -> Figure:
+def figure(results: Results, width: float | None = None) -> Figure:
     """Return the matrix of E_0 on test prompts, a row a task that was trained on."""
-    model = _model(results, model)
-    found = data(results, model=model, task=task)
+    found = data(results)
     trained, tested = (list(dict.fromkeys(found[name])) for name in ("trained_on", "tested_on"))
     gains = np.full((len(trained) + 1, len(tested)), np.nan)
     gains[0] = 0.0
@@ -118,7 +114,7 @@ def figure(
     names = [style.drawable(visible(name)) for name in (UNSTEERED, *trained)]
     room = max(style.width_of(name, style.SMALL) for name in names)
     total = max(5.2, 1.5 * len(tested) + room + 1.6) if width is None else width
-    canvas = canvas_of(total, 0.55 * len(names) + 1.0, model, lines)
+    canvas = canvas_of(total, 0.55 * len(names) + 1.0, _model(results), lines)
     axes = canvas.add_subplot()
     # a mixture's name is broken after its parts
     axes.set_yticks(

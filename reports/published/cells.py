@@ -1,6 +1,7 @@
 """From a run's results to what is published of them."""
 
 import json
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,9 @@ from numpy.typing import NDArray
 
 from bench.store.json_values import strict_json
 from bench.store.records import CellRecord
-from reports.arrays import Numbered
-from reports.curves import values_of
-from reports.load import Results
-from reports.outcomes import main_split, terms
+from reports.load import Results, unsteered_of
+from reports.outcomes import main_split, per_prompt, stored_terms, unsteered_values
+from reports.payload import Numbered
 from reports.published.record import (
     Measured,
     PromptSet,
@@ -19,6 +19,7 @@ from reports.published.record import (
     PublishedCell,
     PublishedPrompt,
 )
+from reports.tables.curves import Kind, values_of
 from tasks.errors import UserInputError
 
 PROVENANCE = (
@@ -42,22 +43,21 @@ def published_of(results: Results) -> Published:
         records = [one for one in results.of(model, task) if one.status == "done"]
         split = main_split(records)
         for record in records:
-            measured = _measured(results, record, split)
             key = json.dumps([model, task, *(one.token_ids for one in record.prompts[split])])
             if key not in known:
                 known[key] = len(prompts)
                 prompts.append(_prompt_set(results, record, split))
+            measured = list(_measured(results, record, split))
             cells.append(_cell(record, parts, known[key], measured))
     if not cells:
         raise UserInputError(f"{results.store.directory} has no finished cell to publish.")
-    missing = [one for one in results.missing if one.counts]
     return Published(
         suite_version=results.store.run.get("suite_version", ""),
         config={key: value for key, value in results.store.config.items() if key != "output"},
         parts=[json.loads(text) for text in parts.known],
         prompts=prompts,
         cells=cells,
-        missing=missing,
+        missing=[one for one in results.missing if one.counts],
     )
 
 
@@ -85,84 +85,47 @@ def _places(values: dict[str, Any], parts: Numbered) -> dict[str, int]:
 
 
 def _prompt_set(results: Results, record: CellRecord, split: str) -> PromptSet:
-    tensors = results.small_tensors(record.id)
-    beta = tensors[f"split.{split}.beta"]
-    unsteered = int(np.flatnonzero(beta == 0)[0])
-    names = ("ld", "p_answer", "p_foil")
-    names_of = PublishedPrompt.model_fields
+    names = PublishedPrompt.model_fields
+    unsteered = unsteered_values(results, record, split) or {}
     return PromptSet(
         split=split,
         prompts=[
-            PublishedPrompt(**{name: getattr(one, name) for name in names_of})
+            PublishedPrompt(**{name: getattr(one, name) for name in names})
             for one in record.prompts[split]
         ],
-        E_0_unsteered=next(row.E_0_unsteered for row in record.metrics if row.split == split),
-        **{name: tensors[f"split.{split}.{name}"][:, unsteered].tolist() for name in names},
+        E_0_unsteered=unsteered_of(record, split),
+        **{name: values.tolist() for name, values in unsteered.items()},
     )
 
 
-def _measured(results: Results, record: CellRecord, split: str) -> list[Measured]:
+def _measured(results: Results, record: CellRecord, split: str) -> Iterator[Measured]:
     """Every strength of a cell that E_0 and the price are stored for, prompt by prompt."""
-    tensors = results.small_tensors(record.id)
-    beta, ld, kl = (tensors[f"split.{split}.{name}"] for name in ("beta", "ld", "kl"))
-    prices = {one.price: one for one in record.prices}
-    rows = []
     for row in record.metrics:
-        if row.split != split:
-            continue
-        signs = [int(np.abs(beta - sign * row.beta).argmin()) for sign in (1, -1)]
-        fields = {"of": row.beta_kind, "nats": row.price, "beta": row.beta}
-        if row.price in prices:
-            chosen = prices[row.price]
-            fields |= {"reached": chosen.reached, "extrapolated": chosen.extrapolated}
-        values = terms(ld[:, signs], kl[:, signs])
-        rows.append(_row(values, E_0=row.E_0, paid=-row.F, **fields))
-    return (
-        rows
-        + _price_curve(results, record)
-        + _localisation(results, record)
-        + _retrained(results, record)
-    )
+        values = per_prompt(results, record, split, row.beta) if row.split == split else None
+        if values is not None:
+            fields: dict[str, Any] = {"of": row.beta_kind, "nats": row.price, "beta": row.beta}
+            for chosen in record.prices:
+                if chosen.price == row.price:
+                    fields |= {"reached": chosen.reached, "extrapolated": chosen.extrapolated}
+            yield _row(values, E_0=row.E_0, paid=-row.F, **fields)
+    yield from _of_curve(results, record, "price_curve", ("beta", "E_0", "paid", "reached"))
+    yield from _of_curve(results, record, "localisation", ("k", "beta", "E_0", "paid"))
+    retrained = stored_terms(results, record, "retrained", split) if record.retrained else None
+    for place, one in enumerate(record.retrained):
+        if retrained is not None:
+            names = ("k", "support", "draw", "beta", "E_0", "paid")
+            fields = {name: getattr(one, name) for name in names}
+            yield _row(retrained[:, :, place], of="retrained", nats=one.price, **fields)
 
 
-def _price_curve(results: Results, record: CellRecord) -> list[Measured]:
-    values, stored = values_of(results, record, "price_curve"), record.price_curve
-    if values is None or stored is None:
-        return []
-    names = ("nats", "beta", "E_0", "paid", "reached")
-    columns = (stored.price, stored.beta, stored.E_0, stored.paid, stored.reached)
-    return [
-        _row(values[:, :, place], of="price_curve", **dict(zip(names, row, strict=True)))
-        for place, row in enumerate(zip(*columns, strict=True))
-    ]
-
-
-def _localisation(results: Results, record: CellRecord) -> list[Measured]:
-    values, stored = values_of(results, record, "localisation"), record.localisation
-    if values is None or stored is None:
-        return []
-    names, same = ("k", "beta", "E_0", "paid"), {"of": "localisation", "nats": stored.price}
-    columns = (stored.k, stored.beta, stored.E_0, stored.paid)
-    return [
-        _row(values[:, :, place], **same, **dict(zip(names, row, strict=True)))
-        for place, row in enumerate(zip(*columns, strict=True))
-    ]
-
-
-def _retrained(results: Results, record: CellRecord) -> list[Measured]:
-    if not record.retrained:
-        return []
-    tensors = results.small_tensors(record.id)
-    values = terms(tensors["retrained.ld"], tensors["retrained.kl"])
-    names = ("k", "support", "draw", "beta", "E_0", "paid")
-    return [
-        _row(
-            values[:, :, place],
-            **{"of": "retrained", "nats": one.price},
-            **{name: getattr(one, name) for name in names},
-        )
-        for place, one in enumerate(record.retrained)
-    ]
+def _of_curve(
+    results: Results, record: CellRecord, kind: Kind, names: Sequence[str]
+) -> Iterator[Measured]:
+    values, stored = values_of(results, record, kind), getattr(record, kind)
+    if values is not None:
+        for place, nats in enumerate(np.broadcast_to(stored.price, len(stored.beta)).tolist()):
+            fields = {name: getattr(stored, name)[place] for name in names}
+            yield _row(values[:, :, place], of=kind, nats=nats, **fields)
 
 
 def _row(values: Values, **fields: Any) -> Measured:

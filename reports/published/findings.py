@@ -1,13 +1,17 @@
-"""What a run found, in five sentences that are made of its numbers."""
+"""What a run found: a row a model, task and method, and five sentences made of these numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pandas import DataFrame
-from scipy.stats import kendalltau, rankdata
+from pandas import DataFrame, Series
+from scipy.stats import kendalltau
 
+from reports.load import Results, frame_of
+from reports.outcomes import main_split
+from reports.tables.curves import floor_of
+from reports.tables.leaderboard import leaderboard
 from reports.tables.paired import PRICES_DIFFER, TOO_FEW
 from reports.tables.verdicts import BEATS, LOCALISES
 from reports.text import number
@@ -29,6 +33,41 @@ SURPRISE = "the largest difference between a method's ranks in the two questions
 """The rule that finds what surprises."""
 
 
+def summary(results: Results) -> DataFrame:
+    """Return the leaderboard's columns that answer the two questions, best E_0 of a task first.
+
+    `share` is the share of the unsteered E_0 that is made up for at `price`, `few_points` that of
+    the k strongest points alone, averaged over log k; low and high are 95 % over prompts. The last
+    three are of checks (`reports.tables.checks`). Only methods and controls with a finished cell.
+    """
+    return frame_of(
+        _summed_up(row, main_split(results.of(*pair)), floor_of(results, *pair))
+        for pair in results.pairs()
+        for row in leaderboard(results, *pair).to_dict("records")
+        if row["n_cells"]
+    )
+
+
+def _summed_up(row: dict[str, Any], split: str, floor: float) -> dict[str, Any]:
+    def same(*names: str) -> dict[str, Any]:
+        return {name: row[name] for name in names}
+
+    e_0, unsteered = row[f"E_0_{split}"], row[f"E_0_unsteered_{split}"]
+    return {
+        **same("model", "task", "method", "trained", "control", "n_cells", "n_missing", "price"),
+        **{"E_0": e_0, "E_0_low": row[f"E_0_{split}_prompts_low"]},
+        **{"E_0_high": row[f"E_0_{split}_prompts_high"], "paid": -row[f"F_{split}"]},
+        **{"E_0_unsteered": unsteered, "share": 1 - e_0 / unsteered if unsteered else None},
+        **{"floor": floor, **same("against_best", "against_controls")},
+        "few_points": row["localisation"],
+        "few_points_low": row["localisation_prompts_low"],
+        "few_points_high": row["localisation_prompts_high"],
+        **{**same("localises"), "E_0_at_star": row[f"E_0_{split}_at_star"]},
+        "paid_at_star": row[f"paid_{split}_at_star"],
+        **same("map_changes", "kl_elsewhere", "kl_neutral"),
+    }
+
+
 def findings(summary: DataFrame) -> list[str]:
     """Return five sentences in Markdown.
 
@@ -36,7 +75,7 @@ def findings(summary: DataFrame) -> list[str]:
     task; what beats no control; and what surprises, which is found by the rule `SURPRISE`.
 
     Args:
-        summary: see `reports.published.summary`.
+        summary: what `summary` returns.
     """
     several = summary["model"].nunique() > 1
     titles = summary["model"] + " · " + summary["task"] if several else summary["task"]
@@ -81,7 +120,7 @@ def _who(title: str, how: str, question: Question, methods: DataFrame, random: D
     shown = "on how many tasks, and the share of the unsteered E₀ made up for, mean over tasks"
     if not winners:
         best = ", ".join(f"`{name}` ({number(mean, 2)})" for _, mean, name in rows[:1])
-        said = _most_said(asked[question.verdict])
+        said = visible(str(asked[question.verdict].value_counts().index[0]))
         return (
             f"**{title}** {at}, no method can be said to beat its controls on any of "
             f"{counted(n_tasks, 'task')} (most often: *{said}*); most of the unsteered E₀ is made "
@@ -92,17 +131,15 @@ def _who(title: str, how: str, question: Question, methods: DataFrame, random: D
 
 
 def _together(methods: DataFrame) -> str:
-    taus, sizes = [], set()
-    for where, of_task in methods.groupby("where", sort=False):
-        known = _ranked(of_task)
-        if len(known) > 1:
-            tau = kendalltau(known[STEERS.rank], known[KNOWS_WHERE.rank]).statistic
-            taus.append(f"{number(tau, 2)} ({where})")
-            sizes.add(len(known))
+    known = list(_ranked(methods))
+    taus = [
+        f"{number(kendalltau(steers, knows).statistic, 2)} ({where})"
+        for where, _, steers, knows in known
+    ]
     title = "**How far do the two go together?**"
     if not taus:
         return f"{title} Too few methods have both numbers to rank them."
-    many = "/".join(map(str, sorted(sizes)))
+    many = "/".join(map(str, sorted({len(names) for _, names, *_ in known})))
     return (
         f"{title} Between the ranks of {many} methods in the two questions Kendall's τ is "
         f"{_and(taus)}: a description, no verdict."
@@ -110,13 +147,9 @@ def _together(methods: DataFrame) -> str:
 
 
 def _beats_nothing(methods: DataFrame) -> str:
-    losers = []
-    for method, of_method in methods.groupby("method", sort=False):
-        won = (of_method[STEERS.verdict] == STEERS.yes) | (
-            of_method[KNOWS_WHERE.verdict] == KNOWS_WHERE.yes
-        )
-        if not won.any():
-            losers.append(f"`{visible(str(method))}`")
+    steers, knows = (methods[one.verdict] == one.yes for one in (STEERS, KNOWS_WHERE))
+    won = (steers | knows).groupby(methods["method"])
+    losers = [f"`{visible(str(method))}`" for method, any_of in won if not any_of.any()]
     title = "**What beats no control?**"
     if not losers:
         return f"{title} Every method beats its controls on some task, in one question at least."
@@ -124,50 +157,37 @@ def _beats_nothing(methods: DataFrame) -> str:
 
 
 def _surprise(methods: DataFrame) -> str:
-    found: tuple[float, str] | None = None
-    for where, of_task in methods.groupby("where", sort=False):
-        known = _ranked(of_task)
-        if len(known) < 2:
-            continue
-        ranks = [_ranks(known[name]) for name in (STEERS.rank, KNOWS_WHERE.rank)]
-        place = int(np.argmax(np.abs(ranks[0] - ranks[1])))
-        apart = float(abs(ranks[0][place] - ranks[1][place]))
-        if found is None or apart > found[0]:
-            name, (steers, knows) = (
-                visible(known["method"].iloc[place]),
-                (one[place] for one in ranks),
-            )
-            found = (
-                apart,
-                (
-                    f"on {where} `{name}` is number {steers:g} of {len(known)} with all points "
-                    f"and number {knows:g} with few"
-                ),
+    largest, said = 0.0, ""
+    for where, names, steers, knows in _ranked(methods):
+        apart = (steers - knows).abs()
+        if apart.max() > largest:
+            largest, place = float(apart.max()), int(apart.argmax())
+            said = (
+                f"on {where} `{visible(names.iloc[place])}` is number {steers.iloc[place]:g} of "
+                f"{len(names)} with all points and number {knows.iloc[place]:g} with few"
             )
     title = "**What surprises?**"
-    if found is None or found[0] == 0:
+    if not said:
         return f"{title} Nothing: no method's ranks in the two questions differ."
-    return f"{title} By {SURPRISE}: {found[1]}."
+    return f"{title} By {SURPRISE}: {said}."
 
 
-def _ranked(of_task: DataFrame) -> DataFrame:
-    """Return the rows that have both numbers."""
-    both = of_task[[STEERS.rank, KNOWS_WHERE.rank]].astype(float)
-    return of_task[np.isfinite(both).all(axis=1)]
+def _ranked(methods: DataFrame) -> Iterator[tuple[str, Series, Series, Series]]:
+    """Yield every task with its methods that have both numbers, if two do, and their two ranks.
+
+    1 is the largest; equal ones share their rank.
+    """
+    for where, of_task in methods.groupby("where", sort=False):
+        both = of_task[[STEERS.rank, KNOWS_WHERE.rank]].astype(float)
+        both = both[np.isfinite(both).all(axis=1)]
+        if len(both) > 1:
+            ranks = both.rank(ascending=False)
+            names = of_task.loc[both.index, "method"]
+            yield str(where), names, ranks[STEERS.rank], ranks[KNOWS_WHERE.rank]
 
 
-def _ranks(values: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """1 is the largest; equal ones share their rank."""
-    return np.asarray(rankdata(-np.asarray(values, dtype=float)), dtype=np.float64)
-
-
-def _mean(values: Any) -> float:
-    known = np.asarray(values, dtype=float)
-    return float(np.mean(known)) if len(known) else float("nan")
-
-
-def _most_said(verdicts: Any) -> str:
-    return visible(str(verdicts.value_counts().index[0]))
+def _mean(values: Series) -> float:
+    return float(values.astype(float).mean(skipna=False))
 
 
 def _and(items: Sequence[str]) -> str:

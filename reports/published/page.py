@@ -1,20 +1,18 @@
 """The page of published results, in Markdown, from what the file holds alone."""
 
-from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from pandas import DataFrame
 
-from reports.curves import curves
 from reports.figures import FIGURES
-from reports.finding import MEASURES, headline
 from reports.load import Results, plain_name
 from reports.missing import grouped
-from reports.present import CHECKS, kind
-from reports.published.findings import KNOWS_WHERE, STEERS, findings, n_undecided
-from reports.published.summary import summary
+from reports.present import CHECKS, kind, verdict
+from reports.published.findings import KNOWS_WHERE, STEERS, findings, n_undecided, summary
 from reports.registry import Scope
-from reports.tables.finding import steering
+from reports.tables.curves import curves
+from reports.tables.finding import MEASURES, headline, steering
 from reports.text import MISSING, interval, markdown, number
 from reports.write import file_names, stem_of
 from tasks.errors import UserInputError
@@ -45,15 +43,16 @@ def page_of(results: Results, folder: str, circuits: Results | None = None) -> s
         *([markdown(over_tasks(table))] if len(results.pairs()) > 1 else []),
         *_missing(results),
     ]
-    drawn = dict.fromkeys(stem for stem, *_ in pictures(results))
+    drawn = pictures(results)
     for model, task in results.pairs():
         rows = table[(table["model"] == model) & (table["task"] == task)]
         parts += [f"## {visible(model)} · {visible(task)}", _of_task(rows), markdown(_shown(rows))]
         parts += _few_points(results, model, task)
-        for name in PICTURES:
-            stem = f"{name}-{stem_of({'model': model, 'task': task}, file_names(results.pairs()))}"
-            if stem in drawn:
-                parts.append(f"![{FIGURES[name].summary}]({folder}/{stem}.png)")
+        parts += [
+            f"![{FIGURES[name].summary}]({folder}/{stem}.png)"
+            for stem, name, scope in drawn
+            if scope == {"model": model, "task": task}
+        ]
     if circuits is not None:
         parts += _known_circuits(circuits, folder)
     return "\n\n".join([*parts, _check(folder)]) + "\n"
@@ -65,11 +64,9 @@ def pictures(results: Results) -> list[tuple[str, str, Scope]]:
     for model, task in results.pairs():
         scope = {"model": model, "task": task}
         for name in PICTURES:
-            try:
+            with suppress(UserInputError):  # it was not measured
                 FIGURES[name].numbers(results, **scope)
-            except UserInputError:
-                continue  # it was not measured
-            found.append((f"{name}-{stem_of(scope, names)}", name, scope))
+                found.append((stem_of(name, scope, names), name, scope))
     return found
 
 
@@ -159,27 +156,21 @@ def _shown(rows: DataFrame) -> DataFrame:
 
 def _few_points(results: Results, model: str, task: str) -> list[str]:
     """E_0 with the k points of largest |score| alone, a line a method."""
-    found = {
-        one.label: one
+    found = [
+        one
         for one in curves(results, model, task, "localisation")
         if not one.control or plain_name(one.label) == "random"
-    }
-    ks = list(dict.fromkeys(k for one in found.values() for k in one.x))
-    lines = []
-    for label, one in sorted(found.items(), key=lambda item: -item[1].area):
-        said = [
-            f"{number(e_0, 2)} ({number(paid, 2)})"
-            for e_0, paid in zip(one.mean, one.paid, strict=True)
-        ]
-        at = dict(zip(one.x, said, strict=True))
-        draws = f", {counted(one.n_cells, 'draw')}" if one.control else ""
-        lines.append({"method": label + draws, **{f"k = {k}": at.get(k, MISSING) for k in ks}})
-    if not lines:
-        return []
-    return [
-        "With few points, E₀ (and what it paid) of the k of largest |score| alone:",
-        markdown(DataFrame(lines)),
     ]
+    ks = list(dict.fromkeys(k for one in found for k in one.x))
+    lines = []
+    for one in sorted(found, key=lambda one: -one.area):
+        draws = f", {counted(one.n_cells, 'draw')}" if one.control else ""
+        values = dict(zip(one.x, zip(one.mean, one.paid, strict=True), strict=True))
+        said = {k: f"{number(e_0, 2)} ({number(paid, 2)})" for k, (e_0, paid) in values.items()}
+        line = {"method": one.label + draws, **{f"k = {k}": said.get(k, MISSING) for k in ks}}
+        lines.append(line)
+    title = "With few points, E₀ (and what it paid) of the k of largest |score| alone:"
+    return [title, markdown(DataFrame(lines))] if lines else []
 
 
 def _in_table(row: dict[str, Any]) -> bool:
@@ -190,28 +181,22 @@ def _in_table(row: dict[str, Any]) -> bool:
 def _line(row: dict[str, Any]) -> dict[str, str]:
     ends = interval(row["E_0_low"], row["E_0_high"], 2)
     few = interval(row["few_points_low"], row["few_points_high"], 2)
+    none = row["few_points"] is None
     return {
         "method": row["method"],
         "kind": kind(row),
         "E₀": f"{number(row['E_0'], 2)} {ends}",
         "share made up for": number(row["share"], 2),
         "paid": number(row["paid"], 2),
-        "does it steer?": _verdict(row, ("against_best", "against_controls")),
-        "few points": MISSING
-        if row["few_points"] is None
-        else f"{number(row['few_points'], 2)} {few}",
-        "knows where?": _verdict(row, ("localises",)),
+        "does it steer?": verdict(row),
+        "few points": MISSING if none else f"{number(row['few_points'], 2)} {few}",
+        "knows where?": row["localises"] or MISSING,
         "E₀ at β* (paid)": f"{number(row['E_0_at_star'], 2)} ({number(row['paid_at_star'], 2)})",
         **{
             title: number(row[name], 3) if name.startswith("kl") else row[name] or MISSING
             for name, title in CHECKS.items()
         },
     }
-
-
-def _verdict(row: dict[str, Any], names: Sequence[str]) -> str:
-    said = dict.fromkeys(row[name] for name in names if row[name])
-    return "; ".join(said) or MISSING
 
 
 def _known_circuits(circuits: Results, folder: str) -> list[str]:

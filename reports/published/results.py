@@ -1,6 +1,5 @@
 """Results that tables and figures take, from a file of published results instead of a run."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,9 @@ from bench.agreement.table import COLUMNS
 from bench.store.cells import Tensors
 from bench.store.records import MAIN_PRICE, CellRecord, MetricRow
 from bench.store.results import RunStore
-from reports.curves import averaged_over_log
 from reports.load import Results, labels_of
 from reports.published.record import Measured, PromptSet, Published, PublishedCell, read
+from reports.tables.curves import averaged_over_log
 
 AT_ALL_POINTS = ("price", "star", "one")
 """What all points act at, as it is judged: the price where there is one, else beta*."""
@@ -35,14 +34,12 @@ def results_of(published: Published, file: Path | str) -> Results:
     store = RunStore(Path(file), {**run, "cells": None, "plan": []})
     records = tuple(record_of(published, cell) for cell in published.cells)
     small = {cell.id: _tensors(cell, published.prompts[cell.prompts]) for cell in published.cells}
-    return replace(
-        Results(
-            store,
-            records,
-            tuple(published.missing),
-            DataFrame(columns=[*COLUMNS]),
-            tuple(sorted({*labels_of(records).values()})),
-        ),
+    return Results(
+        store,
+        records,
+        tuple(published.missing),
+        DataFrame(columns=[*COLUMNS]),
+        tuple(sorted({*labels_of(records).values()})),
         _small=small,
         _names={cell: frozenset(tensors) for cell, tensors in small.items()},
     )

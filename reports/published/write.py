@@ -10,10 +10,10 @@ from reports import style
 from reports.figures import FIGURES
 from reports.load import Results, load
 from reports.published.cells import published_of
+from reports.published.findings import summary
 from reports.published.page import CIRCUITS, DATA, FINDING, MARK, PICTURES, TABLE, page_of, pictures
 from reports.published.record import text_of
 from reports.published.results import load_published
-from reports.published.summary import summary
 from reports.write import csv_text
 from tasks.errors import UserInputError
 

@@ -1,5 +1,14 @@
-"""Two runs against each other, cell by cell: what changed beyond noise, and what is only in one."""
+"""Two runs against each other, cell by cell: what changed beyond noise, and what is only in one.
 
+Which cells are compared: candidates for each other are those whose model, task, method (by name),
+seed, draw and draw of prompts are the same, and of a shuffled control what it shuffles. Among
+candidates those with equal settings belong together; of the rest the two that differ least, as long
+as no other is as near: where two settings of one run are equally near to one of the other, nobody
+knows which became it.
+"""
+
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,11 +17,16 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 
 from bench.store.records import CellRecord
-from reports.load import Results, labels_of, prompts_seed
-from reports.matched import matched, settings_changed
+from bench.store.tidy import flat_settings
+from reports.load import Results, frame_of, labels_of, parent_of, plain_name, prompts_seed
 from reports.outcomes import Prompt, outcomes
 from reports.statistics import LEVEL, holm, interval, sign_flip
-from reports.tables.paired import frame_of, too_few, undefined
+from reports.tables.paired import too_few, undefined
+
+Pair = tuple[CellRecord | None, CellRecord | None]
+NOT_COMPARED = {"parent", "task.path", "model.name"}
+"""Settings that decide no number: where a file lies; whose digest is another setting."""
+NONE = "none"
 
 ROUNDING = 1e-4
 """Logits: what another machine or another number of rows a forward may do to E_0."""
@@ -57,10 +71,10 @@ class Changes:
 def table(results: Results, against: Results) -> DataFrame:
     """Return a row a cell of either run, in the order of `results`, with the columns of COLUMNS.
 
-    How cells are matched: see `reports.matched`; `settings_changed` says what differs between the
-    two. `difference` is E_0 here minus E_0 there on the `n_prompts` of the main split that both
-    saw, with its 95 % interval over prompts; p is that of a permutation test on these prompts,
-    adjusted (Holm) for all cells of the model and task.
+    `settings_changed` says what differs between the two. `difference` is E_0 here minus E_0 there
+    on the `n_prompts` of the main split that both saw, with its 95 % interval over prompts; p is
+    that of a permutation test on these prompts, adjusted (Holm) for all cells of the model and
+    task.
 
     `verdict` is of the cell here: better, worse, no change beyond noise, the same (to rounding), or
     why it cannot be said: only in one run, failed or missing in one, other prompts, too few of
@@ -74,7 +88,10 @@ def table(results: Results, against: Results) -> DataFrame:
     for pair in matched(results, against):
         known = [(side, one) for side, one in enumerate(pair) if one is not None]
         side, record = known[0]
-        row = _described(record, labels[side][record.id]) | _changed(*pair)
+        row = {name: getattr(record, name) for name in ("model", "task", "seed", "draw")}
+        row |= {"method": labels[side][record.id], "prompts_seed": prompts_seed(record)}
+        here, there = (one.beta.star if one and one.beta else None for one in pair)
+        row |= {"beta_here": here, "beta_there": there, "settings_changed": settings_changed(*pair)}
         stored = [values[side].get(one.id) for side, one in known]
         row["verdict"] = _why_not(pair, stored, sides)
         if not row["verdict"]:
@@ -84,6 +101,72 @@ def table(results: Results, against: Results) -> DataFrame:
     for where in dict.fromkeys((row["model"], row["task"]) for row in rows):
         _judge([r for r in rows if (r["model"], r["task"]) == where and not r["verdict"]])
     return frame_of(rows, COLUMNS)
+
+
+def matched(here: Results, there: Results) -> list[Pair]:
+    """Return every cell of two runs once, with its partner or None, in the order of `here`."""
+    candidates: dict[Hashable, tuple[list[CellRecord], list[CellRecord]]] = {}
+    for side, results in enumerate((here, there)):
+        for record in results.records:
+            candidates.setdefault(_key(record), ([], []))[side].append(record)
+    partners: dict[str, CellRecord] = {}
+    for ours, theirs in candidates.values():
+        partners |= {a.id: b for a, b in _nearest(ours, theirs)}
+    taken = {record.id for record in partners.values()}
+    pairs: list[Pair] = [(record, partners.get(record.id)) for record in here.records]
+    return pairs + [(None, record) for record in there.records if record.id not in taken]
+
+
+def _key(record: CellRecord) -> Hashable:
+    of = parent_of(record) if record.control else None
+    return (
+        *(record.model, record.task, plain_name(record.method), of and plain_name(of)),
+        *(record.seed, record.draw, prompts_seed(record)),
+    )
+
+
+def _nearest(
+    ours: list[CellRecord], theirs: list[CellRecord]
+) -> Iterator[tuple[CellRecord, CellRecord]]:
+    """Pair candidates: equal settings first, then the nearest, each the other's only nearest."""
+    settings = {id(one): _settings(one) for one in (*ours, *theirs)}
+    ours, theirs = list(ours), list(theirs)
+    while ours and theirs:
+        distance = [
+            [len(_differing(settings[id(a)], settings[id(b)])) for b in theirs] for a in ours
+        ]
+        columns = list(zip(*distance, strict=True))
+        found = [
+            (a, b)
+            for a, row in enumerate(distance)
+            for b, apart in enumerate(row)
+            if apart == min(row) == min(columns[b])
+            and Counter(row)[apart] == Counter(columns[b])[apart] == 1
+        ]
+        if not found:
+            return
+        yield from ((ours[a], theirs[b]) for a, b in found)
+        ours = [one for place, one in enumerate(ours) if place not in {a for a, _ in found}]
+        theirs = [one for place, one in enumerate(theirs) if place not in {b for _, b in found}]
+
+
+def _settings(record: CellRecord) -> dict[str, str]:
+    return {k: v for k, v in flat_settings(record.settings).items() if k not in NOT_COMPARED}
+
+
+def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    return sorted(key for key in {*a, *b} if a.get(key) != b.get(key))
+
+
+def settings_changed(a: CellRecord | None, b: CellRecord | None) -> str:
+    """Return which settings differ, as `method.learning_rate=0.02 (there 0.01)`; "" for none."""
+    if a is None or b is None:
+        return ""
+    here, there = _settings(a), _settings(b)
+    return ", ".join(
+        f"{key}={here.get(key, NONE)} (there {there.get(key, NONE)})"
+        for key in _differing(here, there)
+    )
 
 
 def _per_prompt(results: Results) -> dict[str, dict[Prompt, float]]:
@@ -100,21 +183,7 @@ def _per_prompt(results: Results) -> dict[str, dict[Prompt, float]]:
     }
 
 
-def _described(record: CellRecord, label: str) -> dict[str, Any]:
-    names = ("model", "task", "seed", "draw")
-    known = {name: getattr(record, name) for name in names}
-    return known | {"method": label, "prompts_seed": prompts_seed(record)}
-
-
-def _changed(a: CellRecord | None, b: CellRecord | None) -> dict[str, Any]:
-    here, there = (one.beta.star if one and one.beta else None for one in (a, b))
-    changed = settings_changed(a, b) if a and b else ""
-    return {"settings_changed": changed, "beta_here": here, "beta_there": there}
-
-
-def _why_not(
-    pair: tuple[CellRecord | None, CellRecord | None], stored: list[Any], sides: tuple[Results, ...]
-) -> str:
+def _why_not(pair: Pair, stored: list[Any], sides: tuple[Results, ...]) -> str:
     """Why two cells cannot be compared; "" where they can."""
     for one, other, where, not_there, results in (
         (*pair, "here", "there", sides[1]),

@@ -11,12 +11,11 @@ import numpy as np
 from pandas import DataFrame
 
 from bench.store.records import CellRecord, MetricRow
-from reports.curves import Curve, curves
 from reports.labels import group_cells, missing_by_label
-from reports.load import Results, once, splits_of
+from reports.load import Results, frame_of, judged, once, splits_of
 from reports.missing import FAILED, NOT_COMPUTED, Missing, by_status, grouped
 from reports.tables.checks import of_leaderboard
-from reports.tables.paired import frame_of
+from reports.tables.curves import Curve, curves
 from reports.tables.verdicts import intervals, verdicts
 
 VERDICTS = ("against_best", "against_controls", "localises")
@@ -55,8 +54,7 @@ def leaderboard(results: Results, model: str | None = None, task: str | None = N
     """
     pairs = sorted(results.pairs_of(model, task))
     rows = [row for pair in pairs for row in _rows(results, *pair)]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    return frame_of(rows, columns)
+    return frame_of(rows)
 
 
 @once
@@ -64,7 +62,7 @@ def _rows(results: Results, model: str, task: str) -> list[dict[str, Any]]:
     splits = splits_of(results.records)
     groups = group_cells(results.of(model, task))
     absent = missing_by_label(results, model, task)
-    judged = verdicts(results, model, task)
+    said = verdicts(results, model, task)
     areas = {one.label: one for one in curves(results, model, task, "localisation")}
     ranges = [intervals(results, model, task, split) for split in splits]
     rows = []
@@ -75,7 +73,7 @@ def _rows(results: Results, model: str, task: str) -> list[dict[str, Any]]:
         row |= {f"E_0_{split}_{what}": None for split in splits for what in INTERVALS}
         for found in ranges:
             row |= found.get(label, {})
-        row |= judged.get(label, {})
+        row |= said.get(label, {})
         rows.append(row)
     return sorted(rows, key=_best_first)
 
@@ -100,14 +98,14 @@ def _row(
         "price": next((one.main_price.price for one in cells if one.main_price), None),
     }
     for split in splits:
-        judged = [_judged(record, split) for record in cells]
+        compared = [one for record in cells for one in _compared(record, split)]
         for name in PER_SPLIT:
-            row |= _aggregate(f"{name}_{split}", judged, attrgetter(name))
-        tuned = [_metrics(record, split, "one" if record.trained else "star") for record in cells]
+            row |= _aggregate(f"{name}_{split}", compared, attrgetter(name))
+        tuned = [one for record in cells for one in judged(record, split)]
         row |= _aggregate(f"E_0_{split}_at_star", tuned, attrgetter("E_0"))
         row |= _aggregate(f"paid_{split}_at_star", tuned, lambda one: -one.F)
-        at_one = [_metrics(record, split, "one") for record in cells]
-        row |= _aggregate(f"E_0_{split}_at_one", at_one, lambda one: one.E_0)
+        at_one = [one for record in cells for one in _at_one(record, split)]
+        row |= _aggregate(f"E_0_{split}_at_one", at_one, attrgetter("E_0"))
     minimality = [record.minimality for record in cells if record.minimality]
     meaningful = bool(minimality) and all(one.meaningful for one in minimality)
     row["minimality_meaningful"] = meaningful
@@ -144,18 +142,16 @@ def _reasons(missing: list[Missing]) -> str | None:
     return "; ".join(texts) or None
 
 
-def _metrics(record: CellRecord, split: str, beta_kind: str) -> MetricRow | None:
-    rows = (row for row in record.metrics if (row.split, row.beta_kind) == (split, beta_kind))
-    return next(rows, None)
+def _at_one(record: CellRecord, split: str) -> list[MetricRow]:
+    return [row for row in record.metrics if (row.split, row.beta_kind) == (split, "one")]
 
 
-def _judged(record: CellRecord, split: str) -> MetricRow | None:
+def _compared(record: CellRecord, split: str) -> list[MetricRow]:
     """The metrics at the strength that methods are compared at."""
-    price = record.main_price
-    if price is None:
-        return _metrics(record, split, "one" if record.trained else "star")
-    rows = (row for row in record.metrics if (row.split, row.price) == (split, price.price))
-    return next(rows, None) or _metrics(record, split, "one")  # other tasks have no price
+    if record.main_price is None:
+        return judged(record, split)
+    # other tasks have no price
+    return judged(record, split, at_price=True) or _at_one(record, split)
 
 
 def _localisation(curve: Curve | None) -> dict[str, float | None]:

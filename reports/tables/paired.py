@@ -4,19 +4,18 @@ The test is a permutation test over prompts (`reports.statistics.sign_flip`), ad
 all comparisons of a model and task.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pandas import DataFrame
 
-from reports.curves import curve_of, values_of
-from reports.load import Results, once, parent_of
+from reports.load import Results, of_pairs, once, parent_of
 from reports.outcomes import Outcome, Values, main_split, outcomes, outcomes_of_few_points
 from reports.outcomes import paired as on_shared_prompts
 from reports.statistics import LEVEL, holm, interval, prompts_needed, sign_flip, smallest_p
+from reports.tables.curves import curve_of, values_of
 
 TOO_FEW = "too few prompts to tell"
 UNDEFINED = "undefined"
@@ -27,14 +26,11 @@ NO_SHARED_PROMPT = "no prompt in common"
 PRICES_DIFFER = "prices differ"
 SAME_PRICE = 1.25
 """Prices on test whose ratio is below this are the same."""
-COLUMNS = (
-    *("model", "task", "split", "method_a", "method_b", "n_prompts", "E_0_a", "E_0_b"),
-    *("difference", "low", "high", "p", "p_holm", "draws_beaten", "paid_a", "paid_b", "verdict"),
-)
 
 
-def table(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
-    """Return a row a pair of methods, and a row a method and control, with the columns of COLUMNS.
+@of_pairs
+def table(results: Results, model: str, task: str) -> list[dict[str, Any]]:
+    """Return a row a pair of methods, and a row a method and control.
 
     Two methods are compared on the `n_prompts` that both saw; prompts are the same where tokens,
     answer and foil are. `difference` is E_0 of a minus E_0 of b there, with the bootstrap's 95 %
@@ -49,15 +45,7 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
     other one, read prompt by prompt from its stored curve, it is not. Where it has no curve, it is
     the better one.
     """
-    pairs = results.pairs_of(model, task)
-    rows = [row for pair in pairs for row in compared(results, *pair)]
-    return frame_of(rows, COLUMNS)
-
-
-def frame_of(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> DataFrame:
-    """Return rows as a frame that keeps None (no such number) apart from NaN (an undefined one)."""
-    values = [[row.get(name) for name in columns] for row in rows]
-    return DataFrame(values, columns=list(columns), dtype=object)
+    return compared(results, model, task)
 
 
 @once
@@ -110,23 +98,21 @@ def _row(
     results: Results | None, a: Outcome, b: Outcome, p: float, p_holm: float, family: int
 ) -> dict[str, Any]:
     row: dict[str, Any] = {"method_a": a.label, "method_b": b.label, "n_prompts": len(a.prompts)}
+    row |= dict.fromkeys(("E_0_a", "E_0_b", "difference", "low", "high"))
+    row |= {"p": p, "p_holm": p_holm, **dict.fromkeys(("draws_beaten", "paid_a", "paid_b"))}
     if not a.prompts:
-        return row | {"p": p, "p_holm": p_holm, "verdict": NO_SHARED_PROMPT}
+        return row | {"verdict": NO_SHARED_PROMPT}
     difference = a.per_prompt - b.per_prompt
     low, high = interval(difference, a.weights)
     e_0_a, e_0_b = (float(a.weights @ one.per_prompt) for one in (a, b))
     return row | {
         **{"E_0_a": e_0_a, "E_0_b": e_0_b, "difference": e_0_a - e_0_b, "low": low, "high": high},
-        **{"p": p, "p_holm": p_holm, "draws_beaten": _draws_beaten(a, b)},
+        "draws_beaten": float((a.mean > b.per_seed).mean()) if b.control else None,
         **{"paid_a": a.paid, "paid_b": b.paid},
         "verdict": undefined(**{one.label: one.per_prompt for one in (a, b)})
         or too_few(len(difference), family)
         or _verdict(results, a, b, e_0_a - e_0_b, p_holm),
     }
-
-
-def _draws_beaten(a: Outcome, b: Outcome) -> float | None:
-    return float((a.mean > b.per_seed).mean()) if b.control else None
 
 
 def _verdict(

@@ -1,32 +1,32 @@
 """Whether a method says the same under another seed: Kendall's tau between its seeds."""
 
+from collections.abc import Iterator
 from itertools import combinations
-
-from pandas import DataFrame
+from typing import Any
 
 from bench.agreement.table import kendall
-from reports.load import Results, prompts_seed
+from reports.load import Results, of_pairs, prompts_seed
 from reports.outcomes import prompts_of
 from reports.scores import scored
 
 FITTED_ON = "train"
-COLUMNS = ("model", "task", "method", "prompts_seed", "seed_a", "seed_b", "tau", "n_points")
 
 
-def table(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
-    """Return a row a method and pair of its seeds, with the columns of COLUMNS; controls left out.
+@of_pairs
+def table(results: Results, model: str, task: str) -> Iterator[dict[str, Any]]:
+    """Return a row a method and pair of its seeds; controls left out.
 
     Seeds are paired that saw the same train prompts; another draw of prompts is no other seed. tau
     is NaN where it is undefined (constant scores). Raises UserInputError for unknown names.
     """
-    rows = []
-    for pair in results.pairs_of(model, task):
-        for one in scored(results, *pair):
-            for (first, a), (second, b) in combinations(
-                zip(one.records, one.values, strict=True), 2
-            ):
-                same = prompts_of(first, FITTED_ON) == prompts_of(second, FITTED_ON)
-                if first.seed != second.seed and same:
-                    seeds = (prompts_seed(first), first.seed, second.seed)
-                    rows.append((*pair, one.label, *seeds, kendall(a, b), len(a)))
-    return DataFrame(rows, columns=list(COLUMNS))
+    for one in scored(results, model, task):
+        cells = zip(one.records, one.values, strict=True)
+        for (first, a), (second, b) in combinations(cells, 2):
+            same = prompts_of(first, FITTED_ON) == prompts_of(second, FITTED_ON)
+            if first.seed != second.seed and same:
+                yield {
+                    **{"model": model, "task": task, "method": one.label},
+                    **{"prompts_seed": prompts_seed(first)},
+                    **{"seed_a": first.seed, "seed_b": second.seed},
+                    **{"tau": kendall(a, b), "n_points": len(a)},
+                }

@@ -1,23 +1,19 @@
 """The tasks of a run: examples, sizes, lengths, and how the unsteered model does on them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-from pandas import DataFrame
 
-from bench.store.cells import Tensors
 from bench.store.records import CellRecord, PromptRecord
-from reports.load import Results
+from reports.load import Results, of_pairs
+from reports.outcomes import unsteered_values
 
 Key = tuple[str, str, str]
-COLUMNS = (
-    *("model", "task", "split", "n_prompts", "tokens", "E_0_unsteered", "LD", "LD_error"),
-    *("answer_ahead", "mass", "example", "answer", "foil", "dropped"),
-)
 
 
-def table(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
+@of_pairs
+def table(results: Results, model: str, task: str) -> Iterator[dict[str, Any]]:
     """Return a row a model, task and split, over all draws of prompts of its finished cells.
 
     A prompt counts once in n_prompts and LD_error, and in means as often as draws have it.
@@ -27,14 +23,10 @@ def table(results: Results, *, model: str | None = None, task: str | None = None
     (mean P(answer) + P(foil)), the first prompt as an example, and how many pairs the tokenizer
     made drop.
     """
-    rows: list[dict[str, Any]] = []
     done = [record for record in results.of(model, task) if record.status == "done"]
-    for pair in dict.fromkeys((record.model, record.task) for record in done):
-        own = [record for record in done if (record.model, record.task) == pair]
-        for split in ("train", "test", "shifted"):
-            if draws := draws_of(own, split):
-                rows.append(_row(results, draws, split))
-    return DataFrame(rows, columns=list(COLUMNS))
+    for split in ("train", "test", "shifted"):
+        if draws := draws_of(done, split):
+            yield _row(results, draws, split)
 
 
 def draws_of(records: Iterable[CellRecord], split: str) -> list[CellRecord]:
@@ -53,8 +45,9 @@ def _key(prompt: PromptRecord) -> Key:
 def _row(results: Results, draws: list[CellRecord], split: str) -> dict[str, Any]:
     record = draws[0]
     prompts = [prompt for draw in draws for prompt in draw.prompts[split]]
-    columns = [_unsteered(results.small_tensors(draw.id), split) for draw in draws]
-    ld, mass = np.concatenate(columns, axis=1)
+    found = [one for draw in draws if (one := unsteered_values(results, draw, split))]
+    ld, answer, foil = (np.concatenate([one[name] for one in found]) for name in found[0])
+    mass = answer + foil
     once = np.array(list(dict(zip(map(_key, prompts), ld, strict=True)).values()))
     lengths = sorted({sum(token >= 0 for token in prompt.token_ids) for prompt in prompts})
     return {
@@ -73,11 +66,3 @@ def _row(results: Results, draws: list[CellRecord], split: str) -> dict[str, Any
         "foil": prompts[0].foil,
         "dropped": sum(record.dropped.values()),
     }
-
-
-def _unsteered(tensors: Tensors, split: str) -> Any:
-    """(2, prompt): logit difference and P(answer) + P(foil)."""
-    at = int(np.flatnonzero(tensors[f"split.{split}.beta"] == 0)[0])
-    names = ("ld", "p_answer", "p_foil")
-    ld, answer, foil = (tensors[f"split.{split}.{name}"][:, at].astype(float) for name in names)
-    return np.stack([ld, answer + foil])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bench.store.records import CellRecord
 from bench.store.results import RunStore
+from reports.load import Results, load
 from reports.registry import Scope
 
 LAYERS, POSITIONS, SITES = 30, 23, ("attn_out", "mlp_out")
@@ -314,6 +315,12 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     agreement = pd.concat([make_agreement(task, methods) for task in ("ccc", "hostile")])
     store.write_frame("agreement", agreement)
     return directory
+
+
+@pytest.fixture(scope="session")
+def results(run_directory: Path) -> Results:
+    """What that run holds."""
+    return load(run_directory)
 
 
 @pytest.fixture

@@ -8,10 +8,9 @@ import pytest
 from bench.evaluation import circuit
 from bench.execution.run import run_matrix
 from reports import style
-from reports.circuits import circuits
 from reports.figures.circuit import KINDS, data
 from reports.load import Results, load
-from reports.tables.circuit import AREAS, table
+from reports.tables.circuit import AREAS, circuits, table
 from tests.reports.test_figures import assert_legible
 from tests.small import small_matrix
 

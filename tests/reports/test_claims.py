@@ -11,10 +11,9 @@ from bench.store.records import PriceRecord
 from bench.store.results import RunStore
 from reports.claims import CLAIMS
 from reports.claims.claim import Claim, Measured, PaperResults, Rule
-from reports.claims.table import frame, judge, judged
-from reports.claims.write import write_claims
+from reports.claims.write import frame, judge, judged, write_claims
+from reports.figures.heads import data, overlap_by_chance
 from reports.fronts import front, shares
-from reports.heads import overlap_by_chance, table
 from reports.load import load
 from reports.statistics import t_interval, values_needed
 from reports.text import number
@@ -413,7 +412,7 @@ def test_heads_are_paired_by_their_refits(tmp_path: Path) -> None:
             settings = asked(method, prompts={"seed": draw})
             changes = {"settings": settings, "seed": 0}
             store.write(record.model_copy(update=changes), tensors)
-    found = table(load(tmp_path))
+    found = data(load(tmp_path))
     assert list(found["refit"]) == ["seed 0, prompts 1", "seed 0, prompts 2"]
     assert (found["overlap"] == found["k"]).all()
     assert {*found["cell_a"], *found["cell_b"]} == {

@@ -1,7 +1,6 @@
 """Figures show the stored numbers, legibly, whatever the strings and the user's own style."""
 
 from itertools import combinations, pairwise
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -28,11 +27,6 @@ from tests.reports.conftest import (
 )
 
 MODEL = "smollm2-135m"
-
-
-@pytest.fixture(scope="module")
-def results(run_directory: Path) -> Results:
-    return load(run_directory)
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from bench.store.results import RunStore
 from reports.figures import FIGURES
-from reports.finding import headline
 from reports.load import Results, load
 from reports.tables import TABLES
+from reports.tables.finding import headline
 from reports.text import number
 from tasks.errors import UserInputError
 from tests.reports.conftest import make_cell

@@ -5,8 +5,8 @@ import pytest
 
 from bench.store.results import RunStore
 from reports.figures import FIGURES
+from reports.figures.vectors import data, seeds_of
 from reports.load import load
-from reports.vectors import seeds_of, table
 from tests.reports.conftest import BETAS, LAYERS, POSITIONS, SITES, asked, make_cell
 
 
@@ -67,6 +67,6 @@ def test_draws_of_prompts_are_no_seeds(small_store: RunStore) -> None:
     found = seeds_of(results, "smollm2-135m", "ccc")
     assert [one.label for one in found] == [f"steer_vec · prompts.seed={draw}" for draw in (0, 1)]
     assert [[record.seed for record in one.records] for one in found] == [[0, 1], [0, 1]]
-    frame = table(results)
+    frame = data(results)
     assert set(frame["n_seeds"]) == {2}
     assert (frame["low"] == frame["high"]).all()  # one pair of seeds each

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from reports.figures import FIGURES
-from reports.load import Results, load
+from reports.load import Results
 from reports.text import MINUS, number, significant
 
 DRAWN = {
@@ -33,11 +32,6 @@ DRAWN = {
 DECIMAL = re.compile(rf"[{MINUS}-]?\d[\d,]*\.\d+")
 FIXED = ("|θ| ≥ 0.01",)
 """What is no number of the run."""
-
-
-@pytest.fixture(scope="module")
-def results(run_directory: Path) -> Results:
-    return load(run_directory)
 
 
 def values_of(frame: pd.DataFrame) -> NDArray[np.float64]:

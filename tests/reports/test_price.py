@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
 from bench.execution.run import run_matrix
 from reports.figures.curves import localisation_data, price_data
-from reports.floor import floor_of
 from reports.load import Results, load
 from reports.outcomes import Outcome, outcomes, outcomes_of_few_points
 from reports.tables import curves
+from reports.tables.curves import floor_of, least_price
 from reports.tables.leaderboard import leaderboard
 from reports.tables.paired import (
     PRICES_DIFFER,
@@ -138,3 +139,21 @@ def test_a_difference_at_another_price_does_not_count(results: Results) -> None:
     (row,) = rows_of(results, *pair(results), {"grad_scalar": one, "dear": same_price})
     assert row["verdict"] == "dear"
     assert {"paid_a", "paid_b"} <= set(compared(results, *pair(results))[0])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_distribution_with_equal_answers_is_nearer(seed: int) -> None:
+    """Against a numerical search over all distributions with q(answer) = q(foil)."""
+    p = np.random.default_rng(seed).dirichlet(np.ones(5))
+
+    def divergence(logits: np.ndarray) -> float:
+        weights = np.exp(np.append(logits[:1], logits))  # answer and foil alike
+        q = weights / weights.sum()
+        return float((q * np.log(q / p)).sum())
+
+    found = minimize(divergence, np.zeros(4), method="BFGS", options={"gtol": 1e-9})
+    assert least_price(p[:1], p[1:2])[0] == pytest.approx(found.fun, abs=1e-6)
+
+
+def test_a_model_that_is_indifferent_is_flipped_for_nothing() -> None:
+    assert least_price(np.array([0.3]), np.array([0.3])).tolist() == [0]

@@ -15,12 +15,10 @@ from reports.figures.curves import localisation_data, price_data
 from reports.load import Results, load
 from reports.missing import NOT_COMPUTED, Missing
 from reports.published.cells import published_of
-from reports.published.check import problems
-from reports.published.findings import findings
+from reports.published.findings import findings, summary
 from reports.published.page import CIRCUITS, DATA, FINDING, TABLE, over_tasks, page_of, pictures
-from reports.published.record import MOST_BYTES, Published, parse, read, text_of
+from reports.published.record import MOST_BYTES, Published, parse, problems, read, text_of
 from reports.published.results import load_published, results_of
-from reports.published.summary import summary
 from reports.published.write import circuits_in, publish
 from reports.tables.finding import steering
 from tasks.errors import UserInputError

@@ -17,11 +17,6 @@ from tasks.errors import UserInputError
 from tests.reports.conftest import make_failure, what_lacks
 
 
-@pytest.fixture(scope="module")
-def results(run_directory: Path) -> Results:
-    return load(run_directory)
-
-
 @pytest.fixture
 def failures_only(small_store: RunStore) -> Results:
     small_store.write(make_failure("ccc", "dla", "out of memory"), {})

@@ -1,21 +1,14 @@
 """Scalars trained anew: the table and the figure say what the cells store."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from reports.figures.retrained import data
-from reports.load import Results, load
+from reports.load import Results
 from reports.tables.retrained import table
 from reports.tables.verdicts import WORSE
 
 PAIR = {"model": "smollm2-135m", "task": "ccc"}
-
-
-@pytest.fixture(scope="module")
-def results(run_directory: Path) -> Results:
-    return load(run_directory)
 
 
 def test_the_table_has_what_every_support_reaches(results: Results) -> None:

@@ -4,7 +4,6 @@ import io
 import math
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -26,11 +25,6 @@ from reports.text import number
 from reports.write import ReportOptions, write_report
 from tasks.errors import UserInputError
 from tests.reports.conftest import asked, make_cell, make_failure
-
-
-@pytest.fixture(scope="module")
-def results(run_directory: Path) -> Results:
-    return load(run_directory)
 
 
 @pytest.fixture(scope="module")

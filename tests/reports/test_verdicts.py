@@ -1,6 +1,5 @@
 """The leaderboard says who differs from whom, and when nobody can tell."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,11 +26,6 @@ from reports.text import interval as interval_text
 from tests.reports.conftest import make_cell
 
 MODEL = "smollm2-135m"
-
-
-@pytest.fixture(scope="module")
-def results(run_directory: Path) -> Results:
-    return load(run_directory)
 
 
 @pytest.fixture(scope="module")

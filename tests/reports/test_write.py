@@ -72,11 +72,6 @@ class Page(HTMLParser):
             self.tables[-1][-1][-1] += data
 
 
-@pytest.fixture(scope="module")
-def results(run_directory: Path) -> Results:
-    return load(run_directory)
-
-
 WITHOUT_TORCH = """
 import sys
 
@@ -265,8 +260,8 @@ def test_file_names_are_safe_and_distinct() -> None:
     pairs = [("org/model", "ccc"), ("org_model", "ccc"), ("../..", "<x>")]
     names = list(file_names(pairs).values())
     assert names == ["org_model-ccc", "org_model-ccc-2", "-x"]
-    stems = [stem_of({"model": model}, file_names(pairs)) for model, _ in pairs]
-    assert stems == ["org_model", "org_model-2", ""]
+    stems = [stem_of("x", {"model": model}, file_names(pairs)) for model, _ in pairs]
+    assert stems == ["x-org_model", "x-org_model-2", "x"]
     long = [(f"/{'deep/' * 60}{model}", task) for model in "aA" for task in ("ccc", "ccc" * 90)]
     names = [name.casefold() for name in file_names(long).values()]
     assert len(set(names)) == 4

@@ -11,7 +11,7 @@ from bench.store.results import RunStore
 from reports import html
 from reports.load import Results, load
 from reports.payload import blocks
-from reports.pictures import Drawn
+from reports.sections import Drawn
 from reports.write import ReportOptions, write_report
 from tests.reports.conftest import TRAINED, UNTRAINED, make_cell
 from tests.reports.page.steps import choose, shown, wait_for
