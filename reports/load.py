@@ -1,6 +1,6 @@
 """A read-only view of a stored run; tensors are read when asked for."""
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from inspect import Parameter, signature
@@ -52,11 +52,6 @@ class Results:
     def _named(self) -> tuple[CellRecord | Missing, ...]:
         """All that says what it is of, with a result or without."""
         return (*self.records, *self.missing)
-
-    @property
-    def cells(self) -> Iterator[Cell]:
-        """All finished cells with their tensors, one after the other."""
-        return (self.cell(record.id) for record in self.records if record.status == "done")
 
     def cell(self, cell_id: str) -> Cell:
         """Return a cell with its tensors. Errors as `RunStore.read`."""

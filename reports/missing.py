@@ -1,8 +1,9 @@
 """What a run has no result for, cell by cell: nothing that was planned is passed over."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pandas import DataFrame
 from pydantic import Field
 
 from bench.store.cells import CorruptCellError
@@ -13,6 +14,9 @@ from bench.store.results import RunStore
 from bench.store.run_record import PlannedRecord
 from bench.store.strict_record import StrictRecord
 
+if TYPE_CHECKING:
+    from reports.load import Results
+
 FAILED = "failed"
 DAMAGED = "damaged"
 SET_ASIDE = "set aside"
@@ -21,6 +25,7 @@ LEFT_OUT = "of another matrix"
 STATUSES = (FAILED, DAMAGED, SET_ASIDE, NOT_COMPUTED, LEFT_OUT)
 """From what a reader has to know first to what is only left over."""
 NOT_YET = "the matrix has it, the run does not yet; the same `python -m bench run` computes it"
+COLUMNS = ("model", "task", "method", "status", "seed", "draw", "cell", "reason")
 LEFT_OVER = (
     "stored, but not a cell of the matrix in run.json, so nothing here is made of it; "
     "`python -m bench rm --stale` removes it"
@@ -108,6 +113,25 @@ def by_status(missing: Iterable[Missing]) -> Iterator[tuple[str, list[Missing]]]
     for status in STATUSES:
         if found := [one for one in cells if one.status == status]:
             yield status, found
+
+
+def table(results: "Results", *, model: str | None = None, task: str | None = None) -> DataFrame:
+    """Return a row a cell without a result, with the columns of COLUMNS.
+
+    `status` is failed, damaged (its file or its tensors are not what was written), set aside (it
+    was damaged, and moved), not computed (the matrix has it, the run does not), or of another
+    matrix (stored, but no cell of this one). Where only the id of a cell is known, it is listed
+    where no model and no task is asked for. Raises UserInputError for a model or task that the run
+    does not have.
+    """
+    results.check(model=model, task=task)
+    rows = [
+        {name: getattr(one, name) for name in COLUMNS}
+        for _, cells in by_status(results.missing)
+        for one in cells
+        if model in (None, one.model) and task in (None, one.task)
+    ]
+    return DataFrame(rows, columns=list(COLUMNS), dtype=object)
 
 
 def grouped(missing: Iterable[Missing]) -> list[dict[str, Any]]:

@@ -174,7 +174,7 @@ def _string(name: str, value: object) -> str:
 
 
 def missing(results: Results) -> list[dict[str, str]]:
-    """Return what the run has no result for, a line for cells alike (`reports.tables.missing`)."""
+    """Return what the run has no result for, a line for cells alike (`reports.missing`)."""
     return [
         {name: MISSING if value is None else visible(str(value)) for name, value in row.items()}
         for row in grouped(results.missing)

@@ -103,9 +103,9 @@ def overlap(a: Values, b: Values, sizes: NDArray[np.int64]) -> Values:
     return np.asarray(np.searchsorted(together, sizes, side="left") / sizes)
 
 
-def sizes_of(count: int, points: int = 24) -> NDArray[np.int64]:
-    """Return whole numbers from 1 to `count` on a logarithmic scale."""
-    return np.unique(np.round(np.geomspace(1, count, points)).astype(np.int64))
+def sizes_of(count: int) -> NDArray[np.int64]:
+    """Return whole numbers from 1 to `count`, 24 at most, on a logarithmic scale."""
+    return np.unique(np.round(np.geomspace(1, count, 24)).astype(np.int64))
 
 
 def token_names(

@@ -41,9 +41,7 @@ MOST_VALUES = 1000
 """Nobody repeats more often."""
 
 
-def interval(
-    values: ArrayLike, weights: ArrayLike | None = None, resamples: int = RESAMPLES
-) -> tuple[float, float]:
+def interval(values: ArrayLike, weights: ArrayLike | None = None) -> tuple[float, float]:
     """Return the bootstrap's 95 % interval of the mean of `values` (unit,), weighted by `weights`.
 
     NaN where there are fewer than two units or one is not a number.
@@ -52,18 +50,18 @@ def interval(
     if units.ndim != 1 or len(units) < 2 or not np.isfinite(units).all():
         return UNDEFINED
     weighs = np.ones(len(units)) if weights is None else np.asarray(weights) / np.max(weights)
-    drawn = bootstrap_weights(len(units), resamples)
+    drawn = bootstrap_weights(len(units))
     low, high = np.percentile((drawn @ (weighs * units)) / (drawn @ weighs), PERCENTILES)
     return float(low), float(high)
 
 
 @cache
-def bootstrap_weights(units: int, resamples: int = RESAMPLES) -> Values:
+def bootstrap_weights(units: int) -> Values:
     """Return (resample, unit): how much each unit weighs in each bootstrap draw."""
     generator = np.random.default_rng([units, 1979])
-    chosen = generator.integers(units, size=(resamples, units))
-    weights = np.zeros((resamples, units))
-    np.add.at(weights, (np.arange(resamples)[:, None], chosen), 1 / units)
+    chosen = generator.integers(units, size=(RESAMPLES, units))
+    weights = np.zeros(chosen.shape)
+    np.add.at(weights, (np.arange(RESAMPLES)[:, None], chosen), 1 / units)
     weights.flags.writeable = False  # shared by all callers
     return weights
 

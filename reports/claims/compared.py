@@ -24,8 +24,8 @@ def flips(source: PaperResults, method: str, *, at_price: bool = False) -> Measu
     return Measured.of(t_interval(found, SHARE), DRAWS, cells)
 
 
-def scale_of_scores(source: PaperResults, method: str = "dla") -> Measured:
-    """log10 of a method's largest |score| over the largest of all others, draw by draw."""
+def scale_of_scores(source: PaperResults) -> Measured:
+    """log10 of DLA's largest |score| over the largest of all others, draw by draw."""
     results = source.results("fig9")
 
     def largest(record: CellRecord) -> float:
@@ -35,19 +35,19 @@ def scale_of_scores(source: PaperResults, method: str = "dla") -> Measured:
     ratios: list[float] = []
     cells: list[str] = []
     for records in _refits(results):
-        own = finished(records, method)
-        others = [record for record in records if plain_name(record.method) != method]
+        own = finished(records, "dla")
+        others = [record for record in records if plain_name(record.method) != "dla"]
         if own and others:
             ratios.append(np.log10(largest(own[0]) / max(map(largest, others))))
             cells += [record.id for record in (*own, *others)]
     if not ratios:
-        raise UserInputError(f"no draw of fig9 has finished cells of {method} and of another")
+        raise UserInputError("no draw of fig9 has finished cells of dla and of another")
     typical = number(10 ** float(np.mean(ratios)), 1)
     return Measured.of(t_interval(ratios), DRAWS, cells, f"{typical} times, as a geometric mean")
 
 
-def common_heads(source: PaperResults, one: str = "dla", other: str = "activ_scalar") -> Measured:
-    """The share of their ten largest heads that two methods have in common, draw by draw.
+def common_heads(source: PaperResults) -> Measured:
+    """The share of their ten largest heads that DLA and ActivScalar have in common, draw by draw.
 
     The note says in how many draws that is more than 95 % of random choices have, and under which
     penalty the heads were trained.
@@ -58,7 +58,7 @@ def common_heads(source: PaperResults, one: str = "dla", other: str = "activ_sca
     cells: list[str] = []
     for pair in results.pairs():
         found = heads.data(results, model=pair[0], task=pair[1])
-        found = found[(found["method_a"] == one) & (found["method_b"] == other)]
+        found = found[(found["method_a"] == "dla") & (found["method_b"] == "activ_scalar")]
         if found.empty:
             continue
         shared += list((found["overlap"] / found["k"]).astype(float))
@@ -76,12 +76,12 @@ def common_heads(source: PaperResults, one: str = "dla", other: str = "activ_sca
             f"{number(found['tau'].mean(), 2)}; λ_M = {', '.join(weights)}"
         )
     if not shared:
-        raise UserInputError(f"no draw of fig7 has head scores of both {one} and {other}")
+        raise UserInputError("no draw of fig7 has head scores of both dla and activ_scalar")
     return Measured.of(t_interval(shared, SHARE), DRAWS, cells, "; ".join(notes))
 
 
-def faster(source: PaperResults, slow: str = "activ_patch", fast: str = "activ_scalar") -> Measured:
-    """log10 of the seconds that one method's fit takes over those of another, draw by draw."""
+def faster(source: PaperResults) -> Measured:
+    """log10 of the seconds of ActivPatch's fit over those of ActivScalar's, draw by draw."""
 
     def spent(record: CellRecord) -> tuple[float, float]:
         """Seconds and rows."""
@@ -91,12 +91,14 @@ def faster(source: PaperResults, slow: str = "activ_patch", fast: str = "activ_s
 
     logs, cells = [], []
     for records in _refits(source.results("fig9")):
-        one, other = (finished(records, name)[-1:] for name in (slow, fast))
+        one, other = (finished(records, name)[-1:] for name in ("activ_patch", "activ_scalar"))
         if one and other:
             logs.append(np.log10(np.divide(spent(one[0]), spent(other[0]))))
             cells += [one[0].id, other[0].id]
     if not logs:
-        raise UserInputError(f"no draw of fig9 has finished cells of both {slow} and {fast}")
+        raise UserInputError(
+            "no draw of fig9 has finished cells of both activ_patch and activ_scalar"
+        )
     ratios, work = np.transpose(logs).tolist()
     note = (
         f"{number(10 ** float(np.mean(ratios)), 1)} times as long here, where patching recomputes "

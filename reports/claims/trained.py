@@ -124,7 +124,7 @@ def over_seeds(source: PaperResults, statistic: str) -> Measured:
     return Measured(mean, min(found), max(found), between, tuple(cells), "; ".join(notes))
 
 
-def mixture_gain(source: PaperResults, name: str = "mixture") -> Measured:
+def mixture_gain(source: PaperResults) -> Measured:
     """The share of the unsteered E_0 that training on the mixture makes up for on the task with the
     least, draw by draw.
 
@@ -134,9 +134,9 @@ def mixture_gain(source: PaperResults, name: str = "mixture") -> Measured:
     found = scores(results)
     found = found[found["tested_on"] != found["trained_on"]]
     found["gain"] = 1 - found["E_0"] / found["E_0_unsteered"]
-    mixed = found["trained_on"].str.startswith(name)
+    mixed = found["trained_on"].str.startswith("mixture")
     if not mixed.any():
-        raise UserInputError(f"no finished cell of fig6 was trained on a {name} of tasks")
+        raise UserInputError("no finished cell of fig6 was trained on a mixture of tasks")
     least = found[mixed].groupby("cell", sort=False)["gain"].min()
     by_task = found[mixed].groupby("tested_on", sort=False)["gain"].mean()
     notes = [", ".join(f"{task} {number(gain, 2)}" for task, gain in by_task.items())]
@@ -148,13 +148,11 @@ def mixture_gain(source: PaperResults, name: str = "mixture") -> Measured:
     return Measured.of(interval, DRAWS, cells, "; ".join(notes))
 
 
-def last_position(
-    source: PaperResults, method: str = "activ_scalar", *, at_price: bool = False
-) -> Measured:
+def last_position(source: PaperResults, *, at_price: bool = False) -> Measured:
     """The share of the unsteered E_0 on test that scaling heads at the last position makes up."""
     rows = [
         (1 - row.E_0 / row.E_0_unsteered, record.id)
-        for record in source.finished("fig7", method)
+        for record in source.finished("fig7", "activ_scalar")
         for row in judged(record, "test", at_price=at_price)
     ]
     gains, cells = zip(*rows, strict=True)

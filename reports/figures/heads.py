@@ -98,7 +98,7 @@ def head_scores(results: Results, model: str, task: str) -> list[HeadScores]:
     return found
 
 
-def largest(scores: NDArray[np.float64], k: int = TOP) -> list[tuple[int, int]]:
+def largest(scores: NDArray[np.float64], k: int) -> list[tuple[int, int]]:
     """Return the k heads of largest |score| as (layer, head), the largest first."""
     sizes = np.nan_to_num(np.abs(scores), nan=-1.0)
     order = np.argsort(-sizes, axis=None, kind="stable")[:k]

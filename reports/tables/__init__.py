@@ -98,7 +98,7 @@ TABLES: dict[str, TableEntry] = {
         per="run",
     ),
     "missing": TableEntry(
-        "reports.tables.missing:table",
+        "reports.missing:table",
         "cells without a result and why: failed, damaged, planned and not computed",
         per="run",
     ),

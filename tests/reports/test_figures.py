@@ -111,7 +111,7 @@ def test_the_comparison_shows_the_stored_scores_on_a_scale_of_their_own(
     results: Results, method: str
 ) -> None:
     figure = comparison.figure(results, model=MODEL, task="ccc", methods=[method])
-    (cell,) = (one for one in results.cells if one.record.id == f"ccc-{method}-0-0")
+    cell = results.cell(f"ccc-{method}-0-0")
     per_prompt = "prompt_scores" in cell.tensors
     scores = cell.tensors["prompt_scores"][0] if per_prompt else cell.tensors["scores"]
     maps = [axes for axes in figure.axes if axes.get_images()]
@@ -148,7 +148,7 @@ def test_sweeps_show_what_is_stored_and_the_strengths(
     figure = comparison.figure(
         results, model=MODEL, task="ccc", methods=["attr_patch"], quantity=quantity
     )
-    (cell,) = (one for one in results.cells if one.record.id == "ccc-attr_patch-0-0")
+    cell = results.cell("ccc-attr_patch-0-0")
     assert cell.record.beta is not None
     star = cell.record.beta.star
     assert star is not None

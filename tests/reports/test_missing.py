@@ -8,10 +8,10 @@ from bench.store.files import set_aside
 from bench.store.layout import CELL_FILE, TENSOR_FILE
 from bench.store.results import RunStore
 from bench.store.run_record import PlannedRecord
+from reports import missing
 from reports.labels import missing_by_label
 from reports.load import Results, load
 from reports.present import formatted
-from reports.tables import missing
 from reports.tables.leaderboard import leaderboard
 from reports.terminal import terminal_tables
 from reports.write import ReportOptions, write_report

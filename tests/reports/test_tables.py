@@ -136,7 +136,6 @@ def test_an_empty_run_is_empty(small_store: RunStore) -> None:
     results = load(small_store.directory)
     assert leaderboard(results).empty
     assert list(results.agreement.columns) == list(COLUMNS)
-    assert list(results.cells) == []
     assert results.table.empty
     with pytest.raises(UserInputError, match="no model 'x'"):
         leaderboard(results, "x")
@@ -158,7 +157,6 @@ def test_damaged_cells_are_named(small_store: RunStore) -> None:
     (small_store.cell_directory(record.id) / CELL_FILE).write_text("{")
     results = load(small_store.directory)
     assert [one.method for one in results.records] == ["dla"]
-    assert [cell.record.method for cell in results.cells] == ["dla"]
     (line,) = missing(results)
     assert (line["cell"], line["status"]) == (record.id, "damaged")
     assert "cut off" in line["reason"]
