@@ -64,7 +64,7 @@ def run(
     Raises:
         UserInputError: for a mistake in the config, before anything is computed.
     """
-    from bench.execution.notebook_progress import progress
+    from bench.execution.progress import progress
     from bench.execution.run import run_matrix
     from bench.matrix.config import load_config
     from bench.matrix.options import RunOptions

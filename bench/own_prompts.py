@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.execution.notebook_progress import progress
+from bench.execution.progress import progress
 from bench.execution.run import run_matrix
 from bench.matrix.yaml_file import parse
 from bench.models.load import load_limits, load_tokenizer

@@ -14,8 +14,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from bench.store.json_values import strict_json
 from bench.store.records import CellRecord
+from bench.store.schema import strict_json
 from reports import palette
 from reports.load import Results
 from reports.payload import blocks

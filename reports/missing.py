@@ -8,11 +8,10 @@ from pydantic import Field
 
 from bench.store.cells import CorruptCellError
 from bench.store.files import set_aside_reasons
-from bench.store.json_values import PlainDict
 from bench.store.records import CellRecord
 from bench.store.results import RunStore
 from bench.store.run_record import PlannedRecord
-from bench.store.strict_record import StrictRecord
+from bench.store.schema import PlainDict, StrictRecord
 
 if TYPE_CHECKING:
     from reports.load import Results

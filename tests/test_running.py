@@ -18,7 +18,7 @@ from distributed import LocalCluster
 from typer.testing import CliRunner
 
 from bench.cli.app import app
-from bench.store.find_cell import find_cell
+from bench.store.results import find_cell
 from tests.bench.store.test_upkeep import numbers
 from tests.small import small_matrix
 from tests.test_docs import blocks

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
+import numpy as np
 import typer
 
 from bench.cli.options import CellArgument, ResultsOption
 from bench.cli.steer import model_of
 from bench.store.files import replace_file
-from bench.store.find_cell import find_cell
+from bench.store.results import find_cell
 from tasks.errors import UserInputError
 from tasks.text import counted, visible
+
+if TYPE_CHECKING:
+    from bench.store.cells import Cell
 
 
 class Format(StrEnum):
@@ -48,7 +52,6 @@ def export_scores(
 
     The method `file_scores` reads such a file. What the format has no node for is named.
     """
-    from bench.store.score_files import nodes_of
     from methods.core.score_file import score_file
 
     store, cell_id = find_cell(cell, results)
@@ -77,3 +80,53 @@ def export_scores(
         )
     if nodes.left_out:
         typer.echo(f"left out, as the format has no node for them: {', '.join(nodes.left_out)}")
+
+
+class Nodes(NamedTuple):
+    """Scores of a cell's heads and MLPs.
+
+    Attributes:
+        scores: node -> score.
+        left_out: places of the cell that the format has no node for.
+    """
+
+    scores: dict[str, float]
+    left_out: list[str]
+
+
+def nodes_of(cell: Cell, *, sizes: bool = False) -> Nodes:
+    """Scores of nodes: those of their points, summed over positions.
+
+    Heads come from z or o (from z where a cell has both), MLPs from mlp_out.
+
+    Args:
+        cell: a finished cell.
+        sizes: sum |score|, so that positions of opposite sign do not cancel.
+
+    Raises:
+        UserInputError: for a cell without scores, or without a site that has nodes.
+    """
+    from methods.core.points import Place, Site
+    from methods.core.score_file import node_name
+
+    record = cell.record
+    if record.grid is None or "scores" not in cell.tensors:
+        raise UserInputError(f"{record.id} failed, so it has no scores.")
+    values = np.nan_to_num(cell.tensors["scores"].astype(np.float64), nan=0.0)
+    summed = (np.abs(values) if sizes else values).sum(axis=2)
+    heads = Site.Z if Site.Z in record.grid.sites else Site.O
+    scores: dict[str, float] = {}
+    left_out: list[str] = []
+    for row, stored in enumerate(record.grid.places):
+        place = Place(Site(stored.site), stored.head)
+        if place.site in (heads, Site.MLP_OUT):
+            of_place = {str(node_name(place, n)): float(v) for n, v in enumerate(summed[row])}
+            scores |= of_place
+        elif place.site.value not in left_out:
+            left_out.append(place.site.value)
+    if not scores:
+        raise UserInputError(
+            f"{record.id} has scores at {', '.join(left_out)}; the format has nodes for heads (z "
+            "or o) and mlp_out alone."
+        )
+    return Nodes(scores, left_out)

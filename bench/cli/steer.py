@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.options import CellArgument, PluginOption, ResultsOption
-from bench.store.find_cell import find_cell
+from bench.store.results import find_cell
 from tasks.errors import UserInputError
 from tasks.text import visible
 from tasks.tokens import behind_bos, token_strings

@@ -11,11 +11,10 @@ import typer
 
 from bench.cli.options import CellArgument, PluginOption, ResultsOption
 from bench.store.files import SET_ASIDE, remove
-from bench.store.find_cell import find_cell
-from bench.store.json_values import strict_json
 from bench.store.layout import is_busy, only_writer, owner_of
 from bench.store.records import CellRecord
-from bench.store.results import RunStore
+from bench.store.results import RunStore, find_cell
+from bench.store.schema import strict_json
 from bench.store.upkeep import CellStates, Survey, survey, tidy
 from tasks.text import counted, visible
 
@@ -130,8 +129,7 @@ def reproduce(
     is different on this machine is shown. Of a failed cell the failure is compared. Exit code 0:
     the same bits, or the same failure. 1: other numbers; the largest differences are shown.
     """
-    from bench.execution.compare import compare
-    from bench.execution.reproduce import compute_again
+    from bench.execution.reproduce import compare, compute_again
 
     store, cell_id = find_cell(cell, results)
     stored = store.read(cell_id)

@@ -48,10 +48,9 @@ def load(
 def planned(matrix: Matrix, directory: Path, options: RunOptions) -> Plan:
     """What a run of a matrix into a directory would do; reads, and writes nothing."""
     from bench.execution.plan import Plan
-    from bench.execution.reuse import runs
     from bench.store.upkeep import look
 
-    return Plan.of(_cells(matrix), look(directory)[1], options, runs(directory, options.reuse))
+    return Plan.of(_cells(matrix), look(directory)[1], options, directory)
 
 
 def _cells(matrix: Matrix) -> list[PlannedCell]:

@@ -19,16 +19,17 @@ from bench.evaluation.prepare import PreparedTask, prepare_task
 from bench.evaluation.provenance import environment, machine
 from bench.evaluation.rows import rows_at_hand, sharing, within_memory
 from bench.execution.failure import failure, kept
-from bench.execution.open_model import OpenedModel, open_model, tf32
 from bench.execution.unchanged import left_unchanged, seeded
 from bench.matrix.cells import PlannedCell
 from bench.matrix.named import NamedTask
 from bench.matrix.schema import Matrix, ModelChoice, PromptCounts
+from bench.models.load import STATED, LoadedModel, load_model, stated_of
 from bench.store.records import CellRecord
 from methods.core.objective import Objective
 from methods.core.subject import SubjectModel
 from tasks.errors import UserInputError, no_exit
 
+OpenedModel = tuple[LoadedModel, SubjectModel]
 PREPARING_ROWS = 32
 """Rows of the unsteered forwards of a split, where the matrix does not say how many."""
 
@@ -38,6 +39,10 @@ Asked = tuple[str, PromptCounts]
 
 class ParentFailedError(UserInputError):
     """The cell whose scores another one starts from has failed."""
+
+
+class OtherModelError(UserInputError):
+    """The model that was loaded is not the one that the cell is about."""
 
 
 class Watcher:
@@ -74,7 +79,7 @@ class CellRunner:
         watcher: is told what is going on.
         contents: digest of a model -> what it has to hold (`LoadedModel.content`), where known.
         choice: the model of the latest cell, as the matrix names it.
-        opened: that model, which is the next cells' too; None where it cannot be had.
+        opened: that model, as it is loaded and as methods see it; None where it cannot be had.
         tasks: what was prepared for that model, or why it could not be.
         problem: why the model cannot be had; the same for all its cells.
         rows: of a forward, by what cells share (`sharing`).
@@ -118,7 +123,7 @@ class CellRunner:
         if asked not in self.tasks:
             assert self.opened is not None
             assert self.choice is not None
-            model, subject = self.opened.model, self.opened.subject
+            model, subject = self.opened
             prepare = partial(prepare_task, named, cell.prompts, self.matrix, model, subject)
             setting = cell.settings["rows_per_forward"]
             # The same for every task, whatever was computed before it.
@@ -176,7 +181,7 @@ class CellRunner:
             others = {other.label: self._prepared(cell, other) for other in cell.transfer}
             elsewhere = {other.label: self._tried(cell, other) for other in cell.elsewhere}
             assert self.opened is not None
-            model, subject = self.opened.model, self.opened.subject
+            model, subject = self.opened
             if subject.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(subject.device)
             self.watcher.starting(cell)
@@ -224,7 +229,68 @@ class CellRunner:
     def _provenance(self, start: float, started: datetime) -> dict[str, Any]:
         opened = self.opened
         return {
-            **(machine() if opened is None else environment(opened.model, opened.subject)),
+            **(machine() if opened is None else environment(*opened)),
             "started": started.isoformat(timespec="seconds"),
             "failed_after_seconds": time.perf_counter() - start,
         }
+
+
+def open_model(cell: PlannedCell, contents: dict[str, str]) -> OpenedModel:
+    """The model of a cell, as it is loaded and as methods see it.
+
+    Args:
+        cell: what it is for.
+        contents: digest of a model -> what it has to hold (`LoadedModel.content`), where known;
+            what this one holds is added.
+
+    Raises:
+        OtherModelError: for another model than was planned, pinned, or used before.
+        Exception: if it cannot be had. A UserInputError where the user can mend it.
+    """
+    choice = cell.model
+    model = load_model(
+        choice.name,
+        dtype=choice.dtype,
+        device=choice.device,
+        packed=choice.packed and choice.autocast == "none",
+        bos=choice.bos,
+    )
+    _check(model, cell, contents.get(model.digest))
+    contents[model.digest] = model.content
+    autocast = None if choice.autocast == "none" else getattr(torch, choice.autocast)
+    subject = SubjectModel(model.bridge, autocast=autocast)
+    with torch.no_grad():  # the bridge adds hooks of its own at its first forward
+        subject.logits(torch.arange(2, device=subject.device).view(1, 2))
+    subject.passes.forward = 0
+    return model, subject
+
+
+def _check(model: LoadedModel, cell: PlannedCell, before: str | None) -> None:
+    settings, pinned = cell.settings["model"], cell.model.digest
+    planned, stated = settings["digest"], {key: settings[key] for key in STATED & {*settings}}
+    entry = {**stated_of(model.name), **cell.model.stated}
+    problem = ""
+    if model.digest != planned:
+        problem = f"has the digest {model.digest}, but the matrix was planned with {planned}"
+    elif pinned is not None and pinned not in (model.digest, model.content):
+        problem = f"holds {model.content}, but the matrix asks for the digest {pinned}"
+    elif entry != stated:
+        problem = f"has the entry {entry}, but was planned with {stated}"
+    elif before not in (None, model.content):
+        problem = f"holds {model.content}, but finished cells were made with {before}"
+    if problem:
+        raise OtherModelError(
+            f'Model "{cell.model.name}": what is loaded here {problem}. It was changed since, '
+            "or is another one on this machine."
+        )
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Whether matrix products on CUDA may round their factors to ten bits of mantissa."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before

@@ -1,4 +1,4 @@
-"""What a run would do: cells that are done, that failed, that are left, and how long they take."""
+"""What a run would do: cells that are done, that failed, that other runs have, that are left."""
 
 from __future__ import annotations
 
@@ -7,14 +7,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.execution.estimate import estimated_seconds
-from bench.execution.reuse import Source, sources
 from bench.matrix.cells import PlannedCell
+from bench.matrix.identity import same_content
 from bench.matrix.options import RunOptions
+from bench.store.cells import CorruptCellError
 from bench.store.records import CellRecord
-from bench.store.upkeep import Survey
+from bench.store.results import RunStore
+from bench.store.run_record import content_of
+from bench.store.upkeep import NOT_KEPT, Survey
 from tasks.errors import UserInputError, nearest
 
 KEYS = ("model", "task", "method", "seed", "draw")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a cell lies: a run, its id there, and its record without what only reports need."""
+
+    store: RunStore
+    cell_id: str
+    record: CellRecord
 
 
 @dataclass(frozen=True)
@@ -38,16 +50,14 @@ class Plan:
     left: list[PlannedCell]
 
     @staticmethod
-    def of(
-        cells: list[PlannedCell], found: Survey, options: RunOptions, runs: Sequence[Path] = ()
-    ) -> Plan:
+    def of(cells: list[PlannedCell], found: Survey, options: RunOptions, directory: Path) -> Plan:
         """The plan of a matrix.
 
         Args:
             cells: of the matrix.
             found: what the directory holds.
             options: what was asked for.
-            runs: directories whose finished cells are taken over.
+            directory: of the run, whose cells may bear the names of an earlier matrix.
 
         Raises:
             UserInputError: for an `--only` that names nothing, and a directory that is no run.
@@ -57,7 +67,8 @@ class Plan:
         again = set() if options.retry_failed else failed
         to_do = chosen - done
         missing = [cell for cell in cells if cell.id in to_do]
-        elsewhere = sources(missing, runs)
+        own = [directory] if is_run(directory) else []
+        elsewhere = sources(missing, [*own, *options.reuse])
         again -= set(elsewhere)
         tried_before = again & chosen
         return Plan(
@@ -78,6 +89,40 @@ class Plan:
         known = [*self.found.cells.values()]
         known += [source.record for source in self.elsewhere.values()]
         return estimated_seconds(self.left, known)
+
+
+def is_run(directory: Path) -> bool:
+    """Whether a run is there and its run.json is sound; what is wrong is said elsewhere."""
+    try:
+        RunStore.open(directory)
+    except UserInputError:
+        return False
+    return True
+
+
+def sources(cells: Iterable[PlannedCell], runs: Sequence[Path]) -> dict[str, Source]:
+    """Where runs have the cells, finished and sound, by their id here.
+
+    The first run that has a cell done is taken; one in which it failed, or is damaged, is not.
+
+    Raises:
+        UserInputError: for a directory that is no run.
+    """
+    known: dict[str, list[tuple[RunStore, str]]] = {}
+    for store in map(RunStore.open, runs):
+        for cell_id in sorted(store.stored()):
+            known.setdefault(content_of(cell_id), []).append((store, cell_id))
+    found: dict[str, Source] = {}
+    for cell in cells:
+        for store, cell_id in known.get(content_of(cell.id), ()):
+            try:
+                record = store.check(cell_id)
+            except CorruptCellError:
+                continue
+            if record.status == "done" and same_content(record.settings, cell.settings):
+                found[cell.id] = Source(store, cell_id, record.model_copy(update=NOT_KEPT))
+                break
+    return found
 
 
 def select(

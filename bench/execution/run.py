@@ -16,13 +16,12 @@ from safetensors import SafetensorError
 
 from bench import __version__
 from bench.agreement.table import agreement_table
-from bench.evaluation.compute import Tensors
+from bench.evaluation.compute import Tensors, identity
 from bench.evaluation.rows import sharing, used_rows
 from bench.execution.cell_runner import Watcher
 from bench.execution.executor import Executor, LocalExecutor
 from bench.execution.failure import failure
-from bench.execution.plan import Plan
-from bench.execution.reuse import runs, take_over
+from bench.execution.plan import Plan, Source
 from bench.matrix.cells import PlannedCell, expand
 from bench.matrix.identity import NUMBERS_VERSION
 from bench.matrix.options import RunOptions
@@ -85,7 +84,7 @@ def run_matrix(
         cells = expand(matrix, executor.model_digest, executor.device, executor.stated)
         found = _survey(directory, progress)
         executor.contents.update(_contents(found.cells.values()))
-        plan = Plan.of(cells, found, options, runs(directory, options.reuse))
+        plan = Plan.of(cells, found, options, directory)
         progress.planned(plan.left, len(plan.done), plan.seconds)
         if plan.left:
             executor.check(plan.left)  # a mistake shows before anything is written
@@ -99,7 +98,7 @@ def run_matrix(
         try:
             for cell in cells:
                 if source := plan.elsewhere.get(cell.id):
-                    take_over(cell, source, store)
+                    _take_over(cell, source, store)
                     outcome.reused.append(cell.id)
             used = used_rows(found.cells.values())
             missing = [
@@ -163,6 +162,14 @@ def _contents(records: Iterable[CellRecord]) -> dict[str, str]:
         if record.status == "done" and said.get("model_content"):
             known.setdefault(str(said.get("model_digest")), str(said["model_content"]))
     return known
+
+
+def _take_over(cell: PlannedCell, source: Source, store: RunStore) -> None:
+    """Stores another run's cell as this one, with a note of where it comes from."""
+    other = source.store.read(source.cell_id)
+    provenance = {**other.record.provenance, "reused_from": str(source.store.directory)}
+    update = {**identity(cell), "provenance": provenance}
+    store.write(other.record.model_copy(update=update), other.tensors)
 
 
 def _compute(

@@ -31,7 +31,7 @@ from bench.store.files import (
 from bench.store.layout import CELL_FILE, CELLS, TENSOR_FILE, writing
 from bench.store.records import CellRecord
 from bench.store.run_record import FORMAT, check_cell_id
-from bench.store.strict_record import cut
+from bench.store.schema import cut
 from tasks.errors import UserInputError
 
 MAX_WHAT = 500

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from bench.store.strict_record import StrictRecord
+from bench.store.schema import StrictRecord
 
 Order = Literal["signed", "absolute"]
 """By which nodes are taken: the largest score first, or the largest |score|."""

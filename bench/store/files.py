@@ -14,7 +14,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bench.store.json_values import strict_json
+from bench.store.schema import strict_json
 from tasks.errors import UserInputError
 
 TEMPORARY = ".writing-"

@@ -2,7 +2,7 @@
 
 A cell is one model x task x method x seed x settings. Everything in this file is torch-free, so
 that reports can read a run without a model. Numbers that are not finite are legal values, stored as
-`bench.store.json_values` says.
+`bench.store.schema` says.
 """
 
 from typing import Literal, NamedTuple, Self
@@ -10,10 +10,9 @@ from typing import Literal, NamedTuple, Self
 from pydantic import Field, field_validator, model_validator
 
 from bench.store.circuit_record import CircuitRecord, OnePointRecord
-from bench.store.json_values import PlainDict
 from bench.store.run_record import check_cell_id
 from bench.store.sanity_record import SanityRecord, SpecificityRecord
-from bench.store.strict_record import MAX_LINE, Log, Name, StrictRecord, Text
+from bench.store.schema import MAX_LINE, Log, Name, PlainDict, StrictRecord, Text
 
 MAIN_PRICE = 0.3
 """The divergence in nats (-F of Eq. 7) at which methods are ranked."""

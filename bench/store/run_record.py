@@ -5,8 +5,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator
 
-from bench.store.json_values import PlainDict
-from bench.store.strict_record import StrictRecord
+from bench.store.schema import PlainDict, StrictRecord
 
 FORMAT: Literal[2] = 2
 """Of a run on disk. 2: files are sealed (see `bench.store.files`)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from bench.store.strict_record import StrictRecord
+from bench.store.schema import StrictRecord
 
 CHANGED = 0.5
 """A rank correlation below this is another map."""

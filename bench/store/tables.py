@@ -15,7 +15,7 @@ from bench.store.files import (
     replace_file,
     seal,
 )
-from bench.store.strict_record import StrictRecord
+from bench.store.schema import StrictRecord
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.store.json_values import strict_json
 from bench.store.records import CellRecord, MetricRow
+from bench.store.schema import strict_json
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.store.json_values import strict_json
 from bench.store.records import CellRecord
+from bench.store.schema import strict_json
 from reports.load import Results, unsteered_of
 from reports.outcomes import main_split, per_prompt, stored_terms, unsteered_values
 from reports.payload import Numbered

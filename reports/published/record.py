@@ -12,10 +12,9 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, ValidationError
 
-from bench.store.json_values import PlainDict, strict_json
 from bench.store.records import FindingRecord
 from bench.store.sanity_record import SanityRecord, SpecificityRecord
-from bench.store.strict_record import StrictRecord
+from bench.store.schema import PlainDict, StrictRecord, strict_json
 from reports.missing import Missing
 from tasks.errors import UserInputError
 

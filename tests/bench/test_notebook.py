@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import bench
-from bench.execution.notebook_progress import NotebookProgress
+from bench.execution.progress import NotebookProgress
 from bench.execution.run import run_matrix
 from bench.models.load import load_model
 from bench.models.memory import InMemory, held

@@ -17,8 +17,7 @@ from bench.models.bridge import boot_bridge
 from bench.models.tiny import ARCHITECTURES, tiny_model, tiny_tokenizer
 from bench.steering import intervention_of, load_intervention, save_intervention, steered
 from bench.store.cells import Cell
-from bench.store.find_cell import find_cell
-from bench.store.results import RunStore
+from bench.store.results import RunStore, find_cell
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.hidden_scaling import HiddenScaling
 from methods.core.intervention import Intervention

@@ -13,9 +13,8 @@ import yaml
 from bench.execution.run import run_matrix
 from bench.matrix.config import load_config
 from bench.matrix.options import RunOptions
-from bench.store.find_cell import find_cell
 from bench.store.layout import CELL_FILE, only_writer
-from bench.store.results import RunStore
+from bench.store.results import RunStore, find_cell
 from methods.grad_scalar import GradScalar
 from tasks.errors import UserInputError
 from tasks.text import visible

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from bench.execution import cell_runner as module
-from bench.execution import open_model as opened
-from bench.execution.open_model import OtherModelError, tf32
+from bench.execution.cell_runner import OtherModelError, tf32
 from bench.execution.run import Outcome, run_matrix
 from bench.matrix.cells import expand
 from bench.matrix.schema import Matrix
@@ -195,14 +194,14 @@ def test_a_first_model_that_breaks_fails_its_cells_alone(
     load: Any, kind: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is tried once, every cell says why, and the log does not grow from cell to cell."""
-    real, asked = opened.load_model, []
+    real, asked = module.load_model, []
     other = shutil.copytree(tiny_folder, tmp_path / "other")
 
     def first_breaks(name: str, **how: Any) -> Any:
         asked.append(name)
         return (real if name == str(tiny_folder) else load)(name, **how)
 
-    monkeypatch.setattr(opened, "load_model", first_breaks)
+    monkeypatch.setattr(module, "load_model", first_breaks)
     matrix = matrix_of(tiny_folder, models=[str(other), str(tiny_folder)],
                        methods=["grad_scalar", "dla"])  # fmt: skip
     outcome = run_matrix(matrix, tmp_path / "run")

@@ -89,7 +89,7 @@ def test_planning_is_linear(tiny_folder: Path) -> None:
     def plan(number: int) -> None:
         matrix = trivial_matrix(tiny_folder, number)
         cells = expand(matrix, lambda name: name, lambda device: "cpu")
-        assert len(Plan.of(cells, Survey(), RunOptions()).left) == number
+        assert len(Plan.of(cells, Survey(), RunOptions(), tiny_folder).left) == number
 
     plan(2)
     first, few, many = (steps(lambda: plan(number)) for number in (2, 42, 402))  # noqa: B023

@@ -24,7 +24,7 @@ from bench.matrix.options import RunOptions
 from bench.plugins import uninstall
 from bench.store.records import CellRecord
 from bench.store.results import RunStore
-from bench.store.strict_record import MAX_TEXT
+from bench.store.schema import MAX_TEXT
 from tasks.errors import UserInputError
 from tests.bench.store.test_upkeep import numbers
 from tests.dask_processes import ROOT, scheduler, worker

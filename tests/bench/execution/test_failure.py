@@ -8,7 +8,7 @@ from bench.execution.failure import kept, log_of
 from bench.execution.run import run_matrix
 from bench.store.cells import Cell
 from bench.store.records import CellError
-from bench.store.strict_record import MAX_LOG, MAX_TEXT, cut
+from bench.store.schema import MAX_LOG, MAX_TEXT, cut
 from tasks.errors import message_of
 from tests.small import small_matrix
 

@@ -7,13 +7,11 @@ import pytest
 import torch
 import yaml
 
-from bench.execution.compare import compare
-from bench.execution.reproduce import _seconds, compute_again, planned
+from bench.execution.reproduce import _seconds, compare, compute_again, planned
 from bench.execution.run import run_matrix
 from bench.matrix.options import RunOptions
 from bench.matrix.yaml_file import parse
-from bench.store.find_cell import find_cell
-from bench.store.results import RunStore
+from bench.store.results import RunStore, find_cell
 from tests.bench.cli.test_cli import command
 from tests.bench.cli.test_commands import fails
 from tests.small import small_matrix

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import bench
-from bench.execution import open_model as opened
+from bench.execution import cell_runner as opened
 from bench.execution.cell_runner import Watcher
 from bench.execution.run import Outcome, run_matrix
 from bench.matrix.cells import PlannedCell

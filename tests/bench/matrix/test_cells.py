@@ -169,7 +169,7 @@ def test_the_same_positions_written_otherwise_are_the_same_cells() -> None:
 
 def test_every_draw_is_a_cell_of_its_own() -> None:
     found = cells(methods=["dla"], controls={"draws": 1_000})
-    plan = Plan.of(found, Survey(), RunOptions())
+    plan = Plan.of(found, Survey(), RunOptions(), Path())
     assert len(plan.left) == len({cell.id for cell in found}) == 2_001
     assert [cell.method.method.number_of_draw for cell in found[1:1_001]] == list(range(1_000))
 
@@ -232,9 +232,12 @@ def test_one_model_run_in_several_ways_has_a_label_for_each() -> None:
     (alone,) = {cell.id for cell in cells() if cell.method.name == "activ_patch"}
     assert alone in {cell.id for cell in found}
     assert {cell.model_label for cell in cells(models=[models[1]])} == {"m"}
-    chosen = Plan.of(found, Survey(), RunOptions(only=("model=m[dtype=bfloat16]",))).left
+    chosen, every = (
+        Plan.of(found, Survey(), RunOptions(only=(f"model={name}",)), Path()).left
+        for name in ("m[dtype=bfloat16]", "m")
+    )
     assert {cell.model.dtype for cell in chosen} == {"bfloat16"}
-    assert len(Plan.of(found, Survey(), RunOptions(only=("model=m",))).left) == 3 * len(chosen)
+    assert len(every) == 3 * len(chosen)
     with pytest.raises(UserInputError, match=r"models: m\[dtype=bfloat16\] stands there more"):
         cells(models=[models[1], models[1], "m"])
 

@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import close_session, constants
 
-from bench.execution.cell_runner import CellRunner
-from bench.execution.open_model import OtherModelError
+from bench.execution.cell_runner import CellRunner, OtherModelError
 from bench.execution.run import run_matrix
 from bench.matrix.cells import expand
 from bench.models.hub import TIMEOUT_SECONDS

@@ -15,11 +15,11 @@ from pydantic import ValidationError
 
 from bench.store.cells import CorruptCellError
 from bench.store.files import read_sealed, seal
-from bench.store.json_values import plain, strict_json
 from bench.store.layout import CELL_FILE, RUN_FILE, TENSOR_FILE, NotWritableError
 from bench.store.records import CellRecord
 from bench.store.results import CorruptRunError, RunStore
 from bench.store.run_record import check_cell_id
+from bench.store.schema import plain, strict_json
 from bench.store.tidy import COLUMNS, variant_labels
 from tasks.errors import UserInputError
 

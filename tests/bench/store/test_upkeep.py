@@ -254,7 +254,7 @@ def test_a_new_directory_is_its_owners_before_a_model_is_loaded(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two runs started together, the second one says so before it has done any work."""
-    monkeypatch.setattr("bench.execution.open_model.load_model", None)
+    monkeypatch.setattr("bench.execution.cell_runner.load_model", None)
     monkeypatch.setattr("bench.execution.executor.model_digest", None)
     with claim(tmp_path / "new"), pytest.raises(BusyError, match="is being written by process"):
         run_matrix(tiny_matrix(tiny_folder), tmp_path / "new")

@@ -1,4 +1,4 @@
-"""Values as JSON has them. Torch-free.
+"""What all that is stored has in common: a strict schema, values as JSON has them, cut texts.
 
 Numbers that are not finite are legal (an undefined correlation, a diverged objective), stored as
 the strings "NaN", "Infinity" and "-Infinity": valid JSON that comes back as the same number.
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -47,3 +47,27 @@ def strict_json(value: object) -> Any:
 
 PlainDict = Annotated[dict[str, Any], BeforeValidator(plain)]
 """A mapping in JSON's own types, whatever it was made of."""
+
+MAX_NAME, MAX_LINE, MAX_TEXT, MAX_LOG = 100, 200, 2_000, 100_000
+"""Characters of what a method says in a record: names, first lines, messages and notes, logs."""
+
+
+def cut(text: str, most: int) -> str:
+    """Return `text`, or its head and its tail with how much is left out, at most so long."""
+    if len(text) <= most:
+        return text
+    room = most - len(f"\n[... {len(text)} characters are left out ...]\n")
+    head = room // 2
+    left_out = len(text) - room
+    return f"{text[:head]}\n[... {left_out} characters are left out ...]\n{text[head - room :]}"
+
+
+Name = Annotated[str, AfterValidator(lambda text: text[:MAX_NAME])]
+Text = Annotated[str, AfterValidator(lambda text: cut(text, MAX_TEXT))]
+Log = Annotated[str, AfterValidator(lambda text: cut(text, MAX_LOG))]
+
+
+class StrictRecord(BaseModel):
+    """Frozen; a key that the schema does not know is an error. JSON as in `strict_json`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
