@@ -26,7 +26,7 @@ def trivial_matrix(folder: Path, n_cells: int) -> Matrix:
 class Trivial(LocalExecutor):
     """Computes one cell of every method, and gives what came of it for all others."""
 
-    def __init__(self, matrix: Matrix, *_: object) -> None:
+    def __init__(self, matrix: Matrix) -> None:
         super().__init__(matrix)
         self.known: dict[str, Any] = {}
 

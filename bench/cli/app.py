@@ -13,7 +13,6 @@ from bench.cli.plan import plan
 from bench.cli.publish import publish, verify
 from bench.cli.report import report
 from bench.cli.run import USER_ERROR, run
-from bench.cli.setup import setup
 from bench.cli.tasks import tasks
 from bench.matrix.config import preset_names
 from tasks.errors import UserInputError
@@ -34,6 +33,17 @@ NO_WAY = (
     *(errno.EEXIST, errno.EISDIR, errno.ENOTDIR),
 )
 """A path that the user gave cannot be read, or made."""
+
+
+def setup() -> None:
+    """Fetches the embedded model and makes it ready, so that nothing later needs the network.
+
+    Any command that uses the model does so at first; this one does nothing else.
+    """
+    from bench.models.embedded import embedded_folder
+
+    typer.echo(f"The embedded model is ready in {visible(str(embedded_folder()))}.")
+
 
 COMMANDS = (
     *(run, plan, report, tasks),

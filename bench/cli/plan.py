@@ -10,7 +10,7 @@ import typer
 
 from bench.cli.options import MatrixArgument, PluginOption
 from bench.cli.stored import print_survey
-from bench.cli.suite import load, outlook, planned, plans_of
+from bench.cli.suite import load, planned, plans_of
 from bench.matrix.config import SMALL, Suite
 from bench.matrix.options import RunOptions
 from bench.text import in_one_process
@@ -40,6 +40,7 @@ def plan(
 
     Writes nothing.
     """
+    from bench.execution.plan import outlook
     from bench.execution.run import results_directory
 
     options = RunOptions(
@@ -65,12 +66,14 @@ def plan(
 
 def describe(plan: Plan, directory: Path, options: RunOptions) -> None:
     """Prints a plan."""
+    from bench.execution.plan import outlook
+
     rows = Counter((cell.model_label, cell.task.label, cell.method.label) for cell in plan.left)
     for (model, task, method), count in rows.items():
         typer.echo(f"  would run {count:4d}  {visible(f'{model}  {task}  {method}')}")
     having = plan.found.having("failed") - set(plan.elsewhere)
     failed = [plan.found.cells[cell.id] for cell in plan.cells if cell.id in having]
-    takes = f", {in_one_process(plan.seconds)}" if plan.left else ""
+    takes = f", {in_one_process(outlook([plan])[1])}" if plan.left else ""
     counts = {
         "done": len(plan.done),
         "failed": f"{len(failed)} ({'tried again' if options.retry_failed else 'kept'})",

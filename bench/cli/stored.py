@@ -79,7 +79,9 @@ def rm(
         if failed:
             unwanted |= found.having("failed")
         paths = [store.cell_directory(name) for name in sorted(unwanted)]
-        found = found.without(paths)
+        for path in list(found.problems):
+            if path.parent in paths:  # what is foreign in a cell goes with it
+                del found.problems[path]
         if set_aside and (results / SET_ASIDE).exists():
             paths.append(results / SET_ASIDE)
         for path in paths:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,16 +69,6 @@ def plans_of(suite: Suite, options: RunOptions) -> dict[str, Plan]:
         name: planned(suite.matrices[name], suite.directory / name, replace(options, only=only))
         for name, only in chosen(suite, options.only).items()
     }
-
-
-def outlook(plans: Collection[Plan]) -> tuple[int, float | None]:
-    """How many cells are left, and about how long they take; None: nobody knows."""
-    from bench.execution.estimate import estimated_seconds
-
-    left = [cell for plan in plans for cell in plan.left]
-    known = [record for plan in plans for record in plan.found.cells.values()]
-    known += [source.record for plan in plans for source in plan.elsewhere.values()]
-    return len(left), estimated_seconds(left, known)
 
 
 @dataclass(frozen=True)
@@ -183,6 +173,8 @@ def report_suite(directory: Path, options: ReportOptions) -> Path:
 
 def _announcement(suite: Suite) -> str:
     """How many cells are left and how long they take."""
+    from bench.execution.plan import outlook
+
     plans = plans_of(suite, RunOptions()).values()
     finished, (left, seconds) = sum(len(plan.done) for plan in plans), outlook(plans)
     were = counted(finished, "cell is done already", "cells are done already")

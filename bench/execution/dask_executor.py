@@ -39,7 +39,7 @@ from bench.execution.executor import Computed, Executor, ScoresOf
 from bench.execution.failure import CellTimeoutError, LoadTimeoutError, failure
 from bench.execution.local_cluster import local_cluster, shared_gpus
 from bench.execution.run_spec import RunSpec, plug_ins_of
-from bench.matrix.cells import PlannedCell
+from bench.matrix.cells import PlannedCell, expand
 from bench.matrix.options import LOAD_TIMEOUT, RunOptions
 from bench.matrix.schema import Matrix
 from bench.models.bridge import device_kind
@@ -155,6 +155,10 @@ class DaskExecutor(Executor):
                 wait(told, timeout=FAREWELL_SECONDS)
         with suppress(OSError, TimeoutError):
             self.stack.close()
+
+    def expand(self, matrix: Matrix) -> list[PlannedCell]:
+        """Of the workers' models, which need not be here, and their devices."""
+        return expand(matrix, self.model_digest, self.device, self.stated)
 
     def model_digest(self, name: str) -> str:
         """As a worker has it: this machine need not have the model."""

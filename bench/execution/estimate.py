@@ -18,6 +18,7 @@ from bench.models.load import MODELS
 from bench.store.records import CellRecord
 from methods import METHODS
 from methods.core.points import HEAD_SITES, Site
+from tasks.errors import UserInputError
 from tasks.task import Task
 
 SECONDS_A_ROW: Mapping[tuple[str, str], float] = {(WEIGHTS_DIGEST, "cpu"): 0.033}
@@ -204,16 +205,17 @@ def _pace(finished: Iterable[CellRecord]) -> dict[str, float]:
     """Seconds a row on each model, over all its finished cells."""
     spent: dict[str, tuple[float, float]] = {}
     for cell in finished:
+        if cell.status == "failed":
+            continue
         try:
-            model, passes = _content(cell.settings["model"]), cell.provenance["passes"]
             method = METHODS[cell.settings["method"]["name"]].load()
-            patched = passes["fit_forward_rows"] if method.runs_every_point else 0
-            rows = passes["forward_rows"] - (1 - PATCHED) * patched
-            rows += BACKWARD * passes["backward_rows"]
-            seconds, before = float(cell.seconds), spent.get(model, (0.0, 0.0))
-            spent[model] = before[0] + seconds, before[1] + float(rows)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-            continue  # a cell that failed, or that somebody else made, says nothing about ours
+        except (KeyError, UserInputError):  # of a plug-in that is not here
+            continue
+        model, passes = _content(cell.settings["model"]), cell.provenance["passes"]
+        patched = passes["fit_forward_rows"] if method.runs_every_point else 0
+        rows = passes["forward_rows"] - (1 - PATCHED) * patched + BACKWARD * passes["backward_rows"]
+        before = spent.get(model, (0.0, 0.0))
+        spent[model] = before[0] + cell.seconds, before[1] + rows
     return {model: sum_of / rows for model, (sum_of, rows) in spent.items() if sum_of > 0 < rows}
 
 

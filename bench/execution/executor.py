@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from bench.evaluation.compute import Tensors
 from bench.execution.cell_runner import CellRunner, Watcher
-from bench.matrix.cells import PlannedCell
+from bench.matrix.cells import PlannedCell, expand
 from bench.matrix.schema import Matrix
 from bench.models.bridge import resolve_device
-from bench.models.load import model_digest, stated_of
+from bench.models.load import model_digest
 from bench.store.records import CellRecord
 from tasks.errors import UserInputError
 
@@ -31,14 +31,8 @@ class Executor(AbstractContextManager["Executor"], Protocol):
 
     contents: dict[str, str]
 
-    def model_digest(self, name: str) -> str:
-        """What identifies a model's weights, where cells are computed."""
-
-    def stated(self, name: str) -> Mapping[str, str]:
-        """What a model's entry says beside its weights (`stated_of`), where cells are computed."""
-
-    def device(self, setting: str) -> str:
-        """The device that a setting means, where cells are computed."""
+    def expand(self, matrix: Matrix) -> list[PlannedCell]:
+        """A matrix's cells, of the models and devices that are there where they are computed."""
 
     def check(self, cells: Sequence[PlannedCell]) -> None:
         """Raises UserInputError, before anything is written, for what is wrong with all cells."""
@@ -55,24 +49,16 @@ class Executor(AbstractContextManager["Executor"], Protocol):
 class LocalExecutor(Executor):
     """Computes cells in this process, one after the other."""
 
-    def __init__(self, matrix: Matrix, *_: object) -> None:
+    def __init__(self, matrix: Matrix) -> None:
         self.runner = CellRunner(matrix)
         self.contents = self.runner.contents
 
     def __exit__(self, *exception: object) -> None:
         self.runner.leave()
 
-    def model_digest(self, name: str) -> str:
-        """Read or asked from here."""
-        return model_digest(name)
-
-    def stated(self, name: str) -> Mapping[str, str]:
-        """As the tables here have it."""
-        return stated_of(name)
-
-    def device(self, setting: str) -> str:
-        """Of this machine."""
-        return resolve_device(setting)
+    def expand(self, matrix: Matrix) -> list[PlannedCell]:
+        """Of this machine's models and devices."""
+        return expand(matrix, model_digest, resolve_device)
 
     def check(self, cells: Sequence[PlannedCell]) -> None:
         """Opens the first cell, so that a mistake in the matrix shows before anything is written.

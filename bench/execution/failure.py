@@ -46,16 +46,8 @@ def failure(
 
 
 def log_of(error: BaseException) -> str:
-    """An exception with its trace and what led to it, as far as that can be had."""
-    try:
-        return "".join(traceback.format_exception(error)).rstrip()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as second:
-        return (
-            f"{type(error).__name__}: {message_of(error)}\n"
-            f"(its trace cannot be shown: that raised {type(second).__name__})"
-        )
+    """An exception with its trace and what led to it."""
+    return "".join(traceback.format_exception(error)).rstrip()
 
 
 def kept(error: Exception) -> Exception:

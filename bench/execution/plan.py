@@ -80,15 +80,18 @@ class Plan:
             [cell for cell in missing if cell.id not in again and cell.id not in elsewhere],
         )
 
-    @property
-    def seconds(self) -> float | None:
-        """About how long the cells that are left take in one process; None: nobody knows.
 
-        By what finished cells took, here and where others are taken over from.
-        """
-        known = [*self.found.cells.values()]
-        known += [source.record for source in self.elsewhere.values()]
-        return estimated_seconds(self.left, known)
+def outlook(plans: Iterable[Plan]) -> tuple[int, float | None]:
+    """How many cells are left, and about how long they take in one process; None: nobody knows.
+
+    By what finished cells took, here and where others are taken over from.
+    """
+    left, known = list[PlannedCell](), list[CellRecord]()
+    for plan in plans:
+        left += plan.left
+        known += plan.found.cells.values()
+        known += [source.record for source in plan.elsewhere.values()]
+    return len(left), estimated_seconds(left, known)
 
 
 def is_run(directory: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.evaluation.compute import identity
 from bench.execution.cell_runner import Watcher
 from bench.execution.failure import CellTimeoutError, LoadTimeoutError
-from bench.execution.run import executor_for, threads
+from bench.execution.run import executor_of, threads
 from bench.matrix.cells import PlannedCell, expand
 from bench.matrix.config import load_config, trusted
 from bench.matrix.identity import same_content
@@ -33,7 +33,6 @@ from bench.store.run_record import content_of
 from tasks.errors import UserInputError
 from tasks.text import visible
 
-MOST_THREADS, MOST_ROWS = 1024, 100_000
 OF_A_MOMENT = (
     *("seconds", "started", "process", "worker", "host", "log"),
     *("peak_memory_bytes", "reused_from", "failed_after_seconds", "passes", "steps"),
@@ -80,36 +79,21 @@ def compute_again(
     install(chosen.plugins)
     require_plugins(record)
     known = record.provenance
-    with threads(_number(known.get("threads"), MOST_THREADS)):
+    with threads(known.get("threads")):
         cell = planned(chosen, store, record)
         options = RunOptions(
             threads=torch.get_num_threads(),
-            cell_timeout=cell_timeout or _seconds(known.get("cell_timeout")),
-            load_timeout=_seconds(known.get("load_timeout")),
+            cell_timeout=cell_timeout or known.get("cell_timeout"),
+            load_timeout=known.get("load_timeout"),
         )
-        make = executor_for(options)
-        with TemporaryDirectory() as logs, make(chosen, options, Path(logs)) as executor:
-            executor.model_digest(cell.model.name)
-            executor.device(cell.model.device)
+        with TemporaryDirectory() as logs, executor_of(chosen, options, Path(logs)) as executor:
             if known.get("model_content"):
                 executor.contents[str(known.get("model_digest"))] = str(known["model_content"])
-            cell = replace(cell, rows=_number(known.get("rows_per_forward"), MOST_ROWS))
+            cell = replace(cell, rows=known.get("rows_per_forward"))
             scores = _parent_scores(store, cell)
             computed = executor.compute([cell], lambda parent: scores, Watcher())
             ((_, again, tensors),) = computed
     return Cell(again, tensors)
-
-
-def _number(value: object, most: int) -> int | None:
-    """A number that a record states, if it can be one; the record may be anybody's."""
-    return value if isinstance(value, int) and 0 < value <= most else None
-
-
-def _seconds(value: object) -> float | None:
-    """A time limit that a record states, if it can be one."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return None
-    return value if 0 < value <= threading.TIMEOUT_MAX else None
 
 
 def _parent_scores(store: RunStore, cell: PlannedCell) -> NDArray[Any] | None:
@@ -128,7 +112,7 @@ def planned(matrix: Matrix, store: RunStore, record: CellRecord) -> PlannedCell:
     Raises:
         UserInputError: if the matrix has it no more; says what is different.
     """
-    device = _device(record)
+    device = str(record.settings["model"].get("device", "cpu"))
     labelled = zip(model_labels(matrix.models), matrix.models, strict=True)
     models = [choice for label, choice in labelled if label == record.model]
     cells: list[PlannedCell] = []
@@ -140,7 +124,8 @@ def planned(matrix: Matrix, store: RunStore, record: CellRecord) -> PlannedCell:
         same = same_content(cell.settings, record.settings)
         if same and content_of(cell.id) == content_of(record.id):
             return replace(cell, model=cell.model.model_copy(update={"device": device}))
-    near = [cell for cell in cells if _called(cell) == _called_in(record)]
+    called = {key: getattr(record, key) for key in ("model", "task", "method", "draw", "seed")}
+    near = [cell for cell in cells if called.items() <= identity(cell).items()]
     if not near or record.id not in (store.planned or [record.id]):
         raise UserInputError(
             f"{record.id} is of an earlier matrix of {store.directory}, and its run.json knows "
@@ -153,21 +138,6 @@ def planned(matrix: Matrix, store: RunStore, record: CellRecord) -> PlannedCell:
         if ours.get(key) != theirs.get(key)
     )
     raise UserInputError(f"{record.id} would not be the same cell today: {changed}.")
-
-
-def _device(record: CellRecord) -> str:
-    """The kind of device that a cell was computed on."""
-    model = record.settings.get("model")
-    return str(model.get("device", "cpu")) if isinstance(model, dict) else "cpu"
-
-
-def _called(cell: PlannedCell) -> tuple[object, ...]:
-    draw = cell.method.method.number_of_draw
-    return cell.model_label, cell.task.label, cell.method.label, draw, cell.seed
-
-
-def _called_in(record: CellRecord) -> tuple[object, ...]:
-    return record.model, record.task, record.method, record.draw, record.seed
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,8 +21,8 @@ from bench.evaluation.rows import sharing, used_rows
 from bench.execution.cell_runner import Watcher
 from bench.execution.executor import Executor, LocalExecutor
 from bench.execution.failure import failure
-from bench.execution.plan import Plan, Source
-from bench.matrix.cells import PlannedCell, expand
+from bench.execution.plan import Plan, Source, outlook
+from bench.matrix.cells import PlannedCell
 from bench.matrix.identity import NUMBERS_VERSION
 from bench.matrix.options import RunOptions
 from bench.matrix.schema import Matrix
@@ -30,6 +30,7 @@ from bench.plugins import install
 from bench.store.layout import claim
 from bench.store.records import CellRecord
 from bench.store.results import RunStore
+from bench.store.tidy import tidy_table
 from bench.store.upkeep import NOT_KEPT, Survey, look, tidy
 from tasks.errors import UserInputError
 
@@ -80,12 +81,12 @@ def run_matrix(
     with ExitStack() as stack:
         stack.enter_context(threads(options.threads))
         directory = stack.enter_context(claim(results_directory(matrix, output)))
-        executor = stack.enter_context(executor_for(options)(matrix, options, directory))
-        cells = expand(matrix, executor.model_digest, executor.device, executor.stated)
+        executor = stack.enter_context(executor_of(matrix, options, directory))
+        cells = executor.expand(matrix)
         found = _survey(directory, progress)
         executor.contents.update(_contents(found.cells.values()))
         plan = Plan.of(cells, found, options, directory)
-        progress.planned(plan.left, len(plan.done), plan.seconds)
+        progress.planned(plan.left, len(plan.done), outlook([plan])[1])
         if plan.left:
             executor.check(plan.left)  # a mistake shows before anything is written
         store = RunStore.create(
@@ -123,17 +124,17 @@ def results_directory(matrix: Matrix, output: str | Path | None) -> Path:
     return Path(directory)
 
 
-def executor_for(options: RunOptions) -> Callable[[Matrix, RunOptions, Path], Executor]:
-    """What computes the cells: this process, or workers of dask, which keep logs in the directory.
+def executor_of(matrix: Matrix, options: RunOptions, directory: Path) -> Executor:
+    """What computes cells: this process, or workers of dask, which keep logs in the directory.
 
     A time limit needs a process that can be ended, so with one there is a worker at least.
     """
     limited = options.cell_timeout is not None or options.load_timeout is not None
     if options.workers is None and options.scheduler is None and not limited:
-        return LocalExecutor
+        return LocalExecutor(matrix)
     from bench.execution.dask_executor import DaskExecutor  # takes a second to import
 
-    return DaskExecutor
+    return DaskExecutor(matrix, options, directory)
 
 
 @contextmanager
@@ -214,10 +215,12 @@ def write_tables(store: RunStore, resamples: int) -> None:
         return
     compared: list[CellRecord] = []
 
-    def see(record: CellRecord) -> None:
-        if record.status == "done" and not record.control:
-            compared.append(record.model_copy(update=NOT_KEPT))
+    def records() -> Iterator[CellRecord]:
+        for record in map(store.record, store.ids()):
+            if record.status == "done" and not record.control:
+                compared.append(record.model_copy(update=NOT_KEPT))
+            yield record
 
-    store.write_tables(see)
+    store.write_frame("results", tidy_table(records()))
     agreement = agreement_table(compared, store.read, resamples=resamples)
     store.write_frame("agreement", agreement, made_of=digest)

@@ -58,17 +58,16 @@ def left_unchanged(
             was left besides is a note on it.
     """
     watched = {**_weights(subject), **(tensors or {})}
-    before, modes = _state(subject, watched, checksum), _modes()
-    left: list[str] = []
+    before, left = _state(subject, watched, checksum), list[str]()
     with modes_kept():
         try:
             yield left
         except BaseException as error:
-            left += _changes(before, _state(subject, watched, checksum), modes)
+            left += _changes(before, _state(subject, watched, checksum))
             if left:
                 error.add_note(f"{who} also left changed: {'; '.join(left)}")
             raise
-        left += _changes(before, _state(subject, watched, checksum), modes)
+        left += _changes(before, _state(subject, watched, checksum))
     if left:
         raise LeftBehindError(
             f"{who} left changed: {'; '.join(left)}. What comes after it would be computed with "
@@ -135,14 +134,19 @@ def _weights(subject: SubjectModel) -> dict[str, Tensor]:
 
 
 State = dict[tuple[str, str], object]
-"""(Kind of thing, where) -> what it is."""
+"""(Kind of thing, where) -> what it is; torch's modes are nowhere."""
 
 
 def _state(subject: SubjectModel, tensors: Mapping[str, Tensor], checksum: bool) -> State:
-    found: State = {}
+    found: State = {(mode, ""): value for mode, value in _modes().items()}
     for name, module in _modules(subject).items():
         found["train mode", name] = module.training
-        found["hooks", name] = [_hooked(vars(module).get(kind)) for kind in HOOKS]
+        hooked = [vars(module).get(kind) or () for kind in HOOKS]
+        found["hooks", name] = [
+            id(hook)
+            for kind in hooked
+            for hook in (kind.values() if isinstance(kind, dict) else kind)
+        ]
         found["weights", name] = [id(parameter) for parameter in module._parameters.values()]
     for name, tensor in tensors.items():
         version = -1 if tensor.is_inference() else tensor._version
@@ -151,12 +155,6 @@ def _state(subject: SubjectModel, tensors: Mapping[str, Tensor], checksum: bool)
         found["requires_grad", name] = tensor.requires_grad
         found["gradients", name] = tensor.is_leaf and tensor.grad is not None
     return found
-
-
-def _hooked(hooks: object) -> list[int]:
-    """What is hooked somewhere, by identity."""
-    values = hooks.values() if isinstance(hooks, dict) else hooks or ()
-    return [id(hook) for hook in values]  # type: ignore[attr-defined]
 
 
 def _checksum(tensor: Tensor) -> tuple[int, int]:
@@ -184,20 +182,17 @@ def _modes() -> dict[str, object]:
     }
 
 
-def _changes(before: State, after: State, modes: Mapping[str, object]) -> list[str]:
+def _changes(before: State, after: State) -> list[str]:
     """What is otherwise, in words and with its places."""
     places: dict[str, list[str]] = {}
-    for key in {**before, **after}:
-        if before.get(key) != after.get(key):
-            where = places.setdefault(key[0], [])
-            name = key[1].partition("#")[0]
-            if name not in where:
-                where.append(name)
+    for what, where in sorted({**before, **after}, key=lambda key: key[1] == ""):
+        was, now = before.get((what, where)), after.get((what, where))
+        if was != now:
+            named = places.setdefault(what if where else f"{what}: {now} instead of {was}", [])
+            named += [where.partition("#")[0]] if where else []
     words = []
-    for what, where in places.items():
-        more = f" and {len(where) - SHOWN} more" if len(where) > SHOWN else ""
-        words.append(f"{what} ({', '.join(where[:SHOWN])}{more})")
-    now = _modes()
-    words += [f"{name}: {now[name]} instead of {was}" for name, was in modes.items()
-              if now[name] != was]  # fmt: skip
+    for what, each in places.items():
+        names = list(dict.fromkeys(each))
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        words.append(f"{what} ({', '.join(names[:SHOWN])}{more})" if names else what)
     return words

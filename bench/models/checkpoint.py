@@ -1,15 +1,29 @@
-"""Whether the weights of a checkpoint are those of the model that its configuration describes."""
+"""What a checkpoint is: its digest, and whether its weights are those that its config.json says."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 LFS = b"version https://git-lfs"
 """How a file begins that stands for another one, which Git LFS keeps elsewhere."""
 SHOWN_KEYS = 4
+IDENTIFYING_FILES = (
+    "config.json",
+    "adapter_config.json",
+    "tokenizer*.json",
+    "tokenizer.model",
+    "vocab.*",
+    "merges.txt",
+    "special_tokens_map.json",
+    "*.safetensors",
+    "*.bin",
+)
+"""What a folder's digest covers: configuration, tokenizer and weights, in either format."""
 
 
 def check_whole(model: Any, report: Mapping[str, Any]) -> None:
@@ -77,3 +91,16 @@ def pointer_in(folder: Path) -> Path | None:
                 if file.read(len(LFS)) == LFS:
                     return path
     return None
+
+
+def folder_digest(folder: Path, known: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The sha256 over the files that identify a model; `known` has that of some by name."""
+    digest = hashlib.sha256()
+    paths = {path for pattern in IDENTIFYING_FILES for path in folder.glob(pattern)}
+    for path in sorted(paths):
+        content = known.get(path.name)
+        if content is None:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{path.name} {content}\n".encode())
+    return digest.hexdigest()

@@ -8,16 +8,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from bench.models import adapter
 from bench.models.bridge import DTYPES, read_bridge, reason_of, resolve_device
+from bench.models.checkpoint import folder_digest
 from bench.models.embedded import WEIGHTS_DIGEST, embedded_folder
 from bench.models.hub import HUB_ID, checked_files, hub_commit, hub_folder
 from bench.models.limits import limits_of
 from bench.models.planted.trained import is_trained, trained_digest
-from bench.models.tokenizer import bos_of, read_tokenizer
+from bench.models.tokenizer import bos_of, check_bos, read_tokenizer
 from tasks.errors import UserInputError, nearest
 from tasks.planted import planted_name
 from tasks.tokens import NO_LIMITS, Limits
@@ -27,19 +27,6 @@ if TYPE_CHECKING:
 
     from bench.models.memory import InMemory
     from bench.models.planted.circuit import Circuit
-
-# What a local folder's digest covers: configuration, tokenizer and weights, in either format.
-IDENTIFYING_FILES = (
-    "config.json",
-    adapter.CONFIG,
-    "tokenizer*.json",
-    "tokenizer.model",
-    "vocab.*",
-    "merges.txt",
-    "special_tokens_map.json",
-    "*.safetensors",
-    "*.bin",
-)
 
 
 @dataclass(frozen=True)
@@ -180,7 +167,7 @@ def load_model(
         bridge = read_bridge(name, base or folder, tokenizer, dtype, place, adapter=change)
     bos_id, bos_rule = bos_of(tokenizer, _stated_bos(name) if bos is None else bos, name)
     limits = limits_of(bridge.original_model.config)
-    _check_bos(name, bos_id, limits)
+    check_bos(name, bos_id, limits)
     from bench.models.packed import keep_freed_memory, pack_linear_layers
 
     layers = pack_linear_layers(bridge.original_model) if packed else 0
@@ -190,15 +177,6 @@ def load_model(
         *(name, bridge, tokenizer, bos_id, bos_rule, digest, content, dtype, place, layers, limits),
         circuits=circuits if bos_id == 0 else {},  # whose positions count the BOS
     )
-
-
-def _check_bos(name: str, bos_id: int | None, limits: Limits) -> None:
-    """Raises UserInputError for a BOS that the tokenizer has and the model has not."""
-    if bos_id is not None and limits.vocabulary is not None and bos_id >= limits.vocabulary:
-        raise UserInputError(
-            f'Model "{name}": the BOS of its tokenizer has the id {bos_id}, and the model has '
-            f'{limits.vocabulary} tokens: state another one, or "none", as its `bos`.'
-        )
 
 
 def load_tokenizer(name: str, cache_dir: Path | None = None) -> tuple[Any, int | None]:
@@ -260,7 +238,7 @@ def model_digest(name: str) -> str:
     if isinstance(source, str):
         return hub_commit(name, source)
     base = adapter.base_of(name, source)
-    own = _folder_digest(source)
+    own = folder_digest(source)
     return own if base is None else _joined(own, model_digest(base))
 
 
@@ -355,9 +333,9 @@ def _digests(name: str, folder: Path, base: Path | None = None) -> tuple[str, st
         UserInputError: if a file of the hub's is not what the hub sent.
     """
     if isinstance(_source(name), str):
-        return folder.name, _folder_digest(folder, checked_files(name, folder))
+        return folder.name, folder_digest(folder, checked_files(name, folder))
     if base is not None:
-        own = _folder_digest(folder)
+        own = folder_digest(folder)
         digest, content = _digests(str(adapter.base_of(name, folder)), base)
         return _joined(own, digest), _joined(own, content)
     digest = model_digest(name)
@@ -367,16 +345,3 @@ def _digests(name: str, folder: Path, base: Path | None = None) -> tuple[str, st
 def _joined(own: str, base: str) -> str:
     """The digest of an adapter with that of the model that it changes."""
     return hashlib.sha256(f"{own} {base}".encode()).hexdigest()
-
-
-def _folder_digest(folder: Path, known: Mapping[str, str] = MappingProxyType({})) -> str:
-    """The sha256 over the files that identify a model; `known` has that of some by name."""
-    digest = hashlib.sha256()
-    paths = {path for pattern in IDENTIFYING_FILES for path in folder.glob(pattern)}
-    for path in sorted(paths):
-        content = known.get(path.name)
-        if content is None:
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-        digest.update(f"{path.name} {content}\n".encode())
-    return digest.hexdigest()

@@ -6,6 +6,7 @@ from typing import Any
 
 from bench.models.bridge import quiet_transformers, reason_of
 from tasks.errors import UserInputError, nearest
+from tasks.tokens import Limits
 
 NO_BOS = "none"
 """What is stated where nothing shall stand in front of prompts."""
@@ -93,3 +94,12 @@ def _id_of(tokenizer: Any, token: str, name: str) -> int:
             f"{nearest(token, tokenizer.all_special_tokens)}"
         )
     return int(ids[token])
+
+
+def check_bos(name: str, bos_id: int | None, limits: Limits) -> None:
+    """Raises UserInputError for a BOS that the tokenizer has and the model has not."""
+    if bos_id is not None and limits.vocabulary is not None and bos_id >= limits.vocabulary:
+        raise UserInputError(
+            f'Model "{name}": the BOS of its tokenizer has the id {bos_id}, and the model has '
+            f'{limits.vocabulary} tokens: state another one, or "none", as its `bos`.'
+        )

@@ -1,7 +1,6 @@
 """The store: a run directory (`bench.store.layout`) with its cells and tables. Torch-free."""
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,6 @@ from bench.store.layout import (
     check_may_become_a_run,
     writing,
 )
-from bench.store.records import CellRecord
 from bench.store.run_record import FORMAT, PlannedRecord, RunRecord
 from bench.store.schema import cut
 from bench.store.tables import StoredTables
@@ -36,9 +34,6 @@ from tasks.errors import UserInputError, nearest
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-_FORMAT = re.compile(rb'\s*{\s*"format": (\d{1,9})\b')
-"""How every format of a run.json begins, sealed or not."""
 
 
 EVERYWHERE = Path("results")
@@ -106,7 +101,7 @@ class RunStore(CellStore):
         check_cells_folder(directory)
         try:
             run = RunRecord.model_validate(_parsed(file)).model_dump()
-        except (DamagedError, ValidationError, RecursionError) as error:
+        except (DamagedError, ValidationError) as error:
             raise CorruptRunError(
                 f"{file} {cut(str(error), MAX_WHAT)}. {WHAT_A_RUN_IS} The same `python -m bench "
                 "run` writes it anew; cells stay."
@@ -144,23 +139,6 @@ class RunStore(CellStore):
         """Return the tidy table: a row a cell x split x beta kind, one row a failed cell."""
         return tidy_table(self.record(cell_id) for cell_id in self.ids())
 
-    def write_tables(self, see: Callable[[CellRecord], object] | None = None) -> "DataFrame":
-        """Write the tidy table as results.parquet and results.csv, and return it.
-
-        Of the records, each is read once, given to `see`, and let go.
-        """
-
-        def records() -> Iterator[CellRecord]:
-            for cell_id in self.ids():
-                record = self.record(cell_id)
-                if see is not None:
-                    see(record)
-                yield record
-
-        table = tidy_table(records())
-        self.write_frame("results", table)
-        return table
-
     def write_frame(self, name: str, frame: "DataFrame", made_of: str = "") -> None:
         """Write `frame` as <name>.parquet and <name>.csv (`StoredTables.write`)."""
         with writing(self.directory):
@@ -168,20 +146,22 @@ class RunStore(CellStore):
 
 
 def _parsed(file: Path) -> dict[str, Any]:
-    """What a run.json says. Its format stands in front, so that any is known, sealed or not.
+    """What a run.json says.
 
     Raises:
-        UserInputError: for a run that another format of the suite wrote.
+        UserInputError: for a run that another format of the suite wrote, sealed or not.
         DamagedError: as `parse` and `read_sealed`.
     """
     content = read_file(file, MAX_JSON_BYTES)
-    stated = _FORMAT.match(content[:100])
-    if stated is not None and int(stated[1]) != FORMAT:
+    data = parse(content)
+    if (stated := data.get("format", FORMAT)) != FORMAT:
         raise UserInputError(
-            f"{file} has format {int(stated[1])}; this version of attribution-bench reads format "
+            f"{file} has format {str(stated)[:20]}; this version of attribution-bench reads format "
             f"{FORMAT}. Use the version that wrote it."
         )
-    return parse(unseal(content)[0])
+    unseal(content)
+    del data["sha256"]
+    return data
 
 
 def find_cell(text: str, results: Path | None = None) -> tuple[RunStore, str]:

@@ -2,9 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from pydantic import Field, ValidationError
+from typing import TYPE_CHECKING, Any
 
 from bench.store.files import (
     DamagedError,
@@ -15,26 +13,19 @@ from bench.store.files import (
     replace_file,
     seal,
 )
-from bench.store.schema import StrictRecord
 from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 TABLES_FILE = "tables.json"
+"""`made_of`: what the tables were made of; `files`: their digests by name."""
 FORMULAS = ("=", "+", "-", "@", "\t")
 REMEDY = "The same `python -m bench run` makes it anew from the cells."
 
 
 class CorruptTableError(UserInputError):
     """A table of a run, or the file that describes them, was altered; the message names it."""
-
-
-class Described(StrictRecord):
-    """What `tables.json` says: what the tables were made of, and the digests of their files."""
-
-    made_of: str = ""
-    files: dict[str, str] = Field(default_factory=dict)
 
 
 class StoredTables:
@@ -52,7 +43,7 @@ class StoredTables:
 
         Raises OSError as the disk does.
         """
-        files = self._described().files
+        files = self._described()["files"]
         self.forget()
         for ending, content in (
             ("parquet", frame.to_parquet(index=False)),
@@ -65,19 +56,14 @@ class StoredTables:
     def read(self, name: str) -> "DataFrame | None":
         """A table, None where there is none. Raises CorruptTableError where it was altered."""
         file = self.directory / f"{name}.parquet"
-        digest = self._described().files.get(file.name)
+        digest = self._described()["files"].get(file.name)
         if digest is None:
             return None
         if problem := _problem(file, digest):
             raise CorruptTableError(problem)
         from pandas import read_parquet
-        from pyarrow import ArrowException
 
-        try:
-            return read_parquet(file)
-        except (ArrowException, OSError, ValueError) as error:
-            problem = f"{file} is no Parquet file of the suite ({error}). {REMEDY}"
-            raise CorruptTableError(problem) from None
+        return read_parquet(file)
 
     def made_of(self) -> str:
         """What the tables were made of, "" where there are none or some are missing.
@@ -86,12 +72,12 @@ class StoredTables:
         """
         for reason in self.damaged().values():
             raise CorruptTableError(reason)
-        return self._described().made_of
+        return str(self._described()["made_of"])
 
     def damaged(self) -> dict[Path, str]:
         """The files that were altered or are missing, and a sentence on each."""
         try:
-            stated = self._described().files
+            stated = self._described()["files"]
         except CorruptTableError as error:
             return {self.file: str(error)}
         files = {self.directory / Path(name).name: digest for name, digest in stated.items()}
@@ -102,12 +88,12 @@ class StoredTables:
         """Take all tables for missing, so that they are made anew."""
         self.file.unlink(missing_ok=True)
 
-    def _described(self) -> Described:
+    def _described(self) -> dict[str, Any]:
         if not self.file.exists():
-            return Described()
+            return {"made_of": "", "files": {}}
         try:
-            return Described.model_validate(parse(read_sealed(self.file)[0]))
-        except (DamagedError, ValidationError) as error:
+            return parse(read_sealed(self.file)[0])
+        except DamagedError as error:
             raise CorruptTableError(f"{self.file} {error}. {REMEDY}") from None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,14 +43,6 @@ class Survey:
     def having(self, status: str) -> set[str]:
         """The ids of the sound cells with this status."""
         return {cell.id for cell in self.cells.values() if cell.status == status}
-
-    def without(self, removed: Iterable[Path]) -> Survey:
-        """What is left once these cells were removed."""
-        gone = set(removed)
-        problems = {path: why for path, why in self.problems.items() if path.parent not in gone}
-        names = {path.name for path in gone}
-        cells = {name: cell for name, cell in self.cells.items() if name not in names}
-        return Survey(cells, problems, self.foreign)
 
 
 @dataclass(frozen=True)

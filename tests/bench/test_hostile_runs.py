@@ -10,7 +10,6 @@ import pytest
 import yaml
 
 from bench.execution.run import run_matrix
-from bench.store.files import MAX_JSON_BYTES, dump, seal, unseal
 from bench.store.layout import CELL_FILE, RUN_FILE, TENSOR_FILE, only_writer, owner_of
 from bench.store.results import CorruptRunError, RunStore
 from bench.store.tables import CorruptTableError
@@ -30,7 +29,7 @@ def store(tmp_path: Path) -> RunStore:
     store = RunStore.create(tmp_path / "run", {"models": ["m"]})
     for name in ("a", "b"):
         store.write(done(name), TENSORS)
-    store.write_tables()
+    store.write_frame("results", store.table())
     return store
 
 
@@ -152,52 +151,10 @@ def test_what_is_no_file_of_the_suite_is_named_and_not_read(
         assert owner_of(run) == "another process"
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        {"format": 2, "config": {}, "cells": ["../../x"]},
-        {"format": 2, "config": {}, "cells": 3},
-        {"format": 2, "config": [], "cells": None},
-        {"format": 2, "config": {}, "more": 1},
-    ],
-)
-def test_a_run_file_of_another_kind_is_named(store: RunStore, content: object) -> None:
-    (store.directory / RUN_FILE).write_bytes(seal(dump(content)))
-    with pytest.raises(CorruptRunError, match=RUN_FILE):
-        RunStore.open(store.directory)
-    assert RunStore.create(store.directory, {}).ids() == ["a", "b"]
-
-
-@pytest.mark.parametrize("depth", [900, 20_000])
-def test_a_run_file_that_is_nested_deeply_is_named(store: RunStore, depth: int) -> None:
-    text = '{"format": 2, "cells": null, "config": {"a": ' + "[" * depth + "]" * depth + "}}"
-    (store.directory / RUN_FILE).write_bytes(seal(text))
-    with within(5, 100), pytest.raises(CorruptRunError, match=RUN_FILE):
-        RunStore.open(store.directory)
-
-
 def test_who_writes_is_said_without_escapes(store: RunStore) -> None:
     owner = {"process": 1, "host": "\x1b[2J\x07", "since": "now"}
     (store.directory / ".owner.json").write_text(json.dumps(owner))
     assert owner_of(store.directory) == "process 1 on \\x1b[2J\\x07 since now"
-
-
-def test_what_is_wrong_in_ten_thousand_places_is_said_briefly(store: RunStore) -> None:
-    body = json.loads(done("c").model_dump_json())
-    body["metrics"] = [{"split": number} for number in range(10_000)]
-    store.write(done("c"), TENSORS)
-    file = store.directory / "cells" / "c" / "cell.json"
-    tensors = unseal(file.read_bytes())[1]
-    file.write_bytes(seal(json.dumps(body), tensors))
-    (reason,) = survey(store).problems.values()
-    assert str(file) in reason
-    assert "validation errors for CellRecord" in reason
-    assert len(reason) < 1000
-    run = {**store.run, "cells": [None] * 10_000}
-    (store.directory / RUN_FILE).write_bytes(seal(json.dumps(run)))
-    with pytest.raises(UserInputError, match="validation errors for RunRecord") as raised:
-        RunStore.open(store.directory)
-    assert len(str(raised.value)) < 1500
 
 
 def test_a_run_of_somebody_else_with_a_link_is_not_run(
@@ -270,10 +227,3 @@ def test_a_report_is_not_written_through_links(store: RunStore, elsewhere: Path)
     with pytest.raises(UserInputError, match="tables is a symbolic link"):
         ReportFolder(report)
     assert untouched(elsewhere)
-
-
-def test_a_run_json_larger_than_any_matrix_is_not_parsed(store: RunStore) -> None:
-    with (store.directory / RUN_FILE).open("r+b") as stream:
-        stream.truncate(MAX_JSON_BYTES + 1)
-    with within(5, 50), pytest.raises(CorruptRunError, match="more than any file"):
-        RunStore.open(store.directory)

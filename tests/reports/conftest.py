@@ -310,7 +310,7 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for control in ("random", "shuffled[of=activ_patch]"):
             for draw in range(5):
                 store.write(*make_cell(task, control, draw=draw))
-    store.write_tables()
+    store.write_frame("results", store.table())
     methods = (*UNTRAINED, *TRAINED)
     agreement = pd.concat([make_agreement(task, methods) for task in ("ccc", "hostile")])
     store.write_frame("agreement", agreement)

@@ -251,14 +251,6 @@ def test_show_gives_the_record_as_json_too(
     assert record["seed"] == 0
 
 
-@pytest.mark.parametrize("method", ["activ_scalar", "shuffled"])
-def test_a_reproduced_cell_has_the_same_bits(
-    whole: Path, method: str, monkeypatch: pytest.MonkeyPatch, capsys: Shown
-) -> None:
-    assert command(monkeypatch, "reproduce", method, "-r", str(whole / "run")) == 0
-    assert "the same bits" in capsys.readouterr().out
-
-
 def test_a_cell_that_comes_out_otherwise_says_where(
     whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
 ) -> None:

@@ -175,17 +175,6 @@ def test_what_ends_the_process_is_a_failed_cell_and_the_others_go_on(
     assert len(outcome.computed) == 1
 
 
-def test_the_users_interrupt_ends_the_run(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*arguments: Any) -> Any:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(module, "compute_cell", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run_matrix(matrix_of(tiny_folder), tmp_path)
-
-
 @pytest.mark.parametrize(
     ("load", "kind"),
     [(broken, "RuntimeError"), (leaving, "EscapedError"), (wrong, "UserInputError")],

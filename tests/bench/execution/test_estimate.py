@@ -98,21 +98,6 @@ def test_presets_take_the_rows_that_the_docs_say() -> None:
         assert preset != "quick" or sum(of_tasks.values()) <= 0.4 * 45_600
 
 
-def test_what_costs_more_is_estimated_higher() -> None:
-    def rows(method: object, **changes: Any) -> float:
-        (found,) = estimated_rows(cells(methods=[method], **changes)).values()
-        return found
-
-    gaussian = {"name": "activ_patch", "corruption": "gaussian"}
-    assert rows("dla") < rows("activ_patch") / 1.5
-    assert rows(gaussian) > 2 * rows("activ_patch")
-    assert rows("activ_patch", sites=["attn_out"]) < rows("activ_patch")
-    assert rows("activ_patch", positions="last") < rows("activ_patch", positions=[-2, -1])
-    assert rows("activ_patch", positions=[-2, -1]) < rows("activ_patch")
-    assert rows("activ_scalar") < rows({"name": "activ_scalar", "epochs": 50})
-    assert rows("dla", prompts={"train": 8}) > rows("dla", prompts={"train": 2})
-
-
 def test_finished_cells_of_the_model_replace_what_was_measured_elsewhere() -> None:
     one, other = cells(methods=["dla", "activ_scalar"])
     (named,), (gpu,) = cells("the-same", methods=["dla"]), cells(methods=["dla"], device="cuda")
@@ -131,17 +116,6 @@ def test_finished_cells_of_the_model_replace_what_was_measured_elsewhere() -> No
     assert estimated_seconds([gpu], [record, finished(gpu, 3.0)]) == pytest.approx(3.0)
     assert estimated_seconds(cells("gpt2-xl")) is None
     assert estimated_seconds([]) == 0
-
-
-def test_a_stored_cell_that_does_not_say_what_it_counted_says_nothing() -> None:
-    (cell,) = cells("gpt2", methods=["dla"])
-    record = finished(cell, 10.0)
-    for said in ({}, {"passes": {}}, {"passes": [1]}, {"passes": {"forward_rows": "many"}}):
-        provenance = {**record.provenance, "passes": None, **said}
-        silent = record.model_copy(update={"provenance": provenance})
-        assert estimated_seconds([cell], [silent]) is None
-    foreign = {**record.settings, "method": {"name": "nobodys"}}
-    assert estimated_seconds([cell], [record.model_copy(update={"settings": foreign})]) is None
 
 
 def test_layers_are_those_of_a_configuration_or_any(tmp_path: Path, tiny_folder: Path) -> None:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from bench.execution.failure import kept, log_of
 from bench.execution.run import run_matrix
 from bench.store.cells import Cell
 from bench.store.records import CellError
@@ -118,17 +117,6 @@ def test_a_cell_too_large_to_be_read_again_is_a_failed_one(
     (failed,) = run_matrix(matrix, tmp_path).failed
     assert failed.error is not None
     assert "no more than 1000 can be stored" in failed.error.message
-
-
-def test_what_cannot_even_be_traced_is_shown_as_far_as_it_can(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def format_exception(error: BaseException) -> list[str]:
-        raise RecursionError
-
-    monkeypatch.setattr("traceback.format_exception", format_exception)
-    assert "ValueError: it" in log_of(ValueError("it"))
-    assert "RecursionError" in log_of(kept(ValueError("it")))
 
 
 def test_long_texts_keep_their_head_and_their_tail() -> None:

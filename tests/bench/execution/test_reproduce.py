@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from bench.execution.reproduce import _seconds, compare, compute_again, planned
+from bench.execution.reproduce import compare, compute_again, planned
 from bench.execution.run import run_matrix
 from bench.matrix.options import RunOptions
 from bench.matrix.yaml_file import parse
@@ -148,9 +148,3 @@ def test_a_time_limit_is_that_of_the_record_or_the_one_that_is_given(
     wait.unlink()
     assert command(monkeypatch, *command_line, "--cell-timeout", "100") == 1
     assert "now:  done" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("stated", ["soon", -1.0, True, 1e300, None, float("nan")])
-def test_a_time_limit_that_is_none_is_no_limit(stated: object) -> None:
-    """A record may be anybody's."""
-    assert _seconds(stated) is None

@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-import bench
 from bench.execution import cell_runner as opened
 from bench.execution.cell_runner import Watcher
 from bench.execution.run import Outcome, run_matrix
 from bench.matrix.cells import PlannedCell
-from bench.matrix.schema import Matrix
 from bench.store.cells import Cell
 from bench.store.records import CellRecord
 from bench.store.results import RunStore
@@ -215,14 +213,6 @@ def test_a_model_without_numbers_stops_before_any_cell(
     monkeypatch.setattr(SubjectModel, "logits", lambda *a, **k: real(*a, **k) * torch.nan)
     with pytest.raises(UserInputError, match="NaN or infinite logits for prompts"):
         run_matrix(small_matrix(tiny_folder), tmp_path / "run")
-
-
-def test_from_python_the_results_are_a_tidy_table(tiny_folder: Path, tmp_path: Path) -> None:
-    matrix: Matrix = small_matrix(tiny_folder, methods=["dla"], controls={"draws": 0})
-    table = bench.run(matrix.model_dump(), tmp_path / "run").table()
-    assert set(table["split"]) == {"train", "test", "shifted"}
-    assert set(table["beta_kind"]) == {"one", "price", "star"}
-    assert len(table) == 9
 
 
 def test_every_method_runs_in_a_matrix(tiny_folder: Path, tmp_path: Path) -> None:

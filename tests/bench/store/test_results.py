@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ from pydantic import ValidationError
 
 from bench.store.cells import CorruptCellError
 from bench.store.files import read_sealed, seal
-from bench.store.layout import CELL_FILE, RUN_FILE, TENSOR_FILE, NotWritableError
+from bench.store.layout import CELL_FILE, RUN_FILE, NotWritableError
 from bench.store.records import CellRecord
 from bench.store.results import CorruptRunError, RunStore
-from bench.store.run_record import check_cell_id
 from bench.store.schema import plain, strict_json
 from bench.store.tidy import COLUMNS, variant_labels
 from tasks.errors import UserInputError
@@ -128,7 +126,7 @@ def test_a_cell_comes_back_as_it_was_written(store: RunStore) -> None:
 
 def test_files_are_strict_json_and_nothing_temporary_stays(store: RunStore) -> None:
     store.write(done(), TENSORS)
-    store.write_tables()
+    store.write_frame("results", store.table())
     for file in (store.directory / RUN_FILE, store.cell_directory("a") / CELL_FILE):
         json.loads(file.read_text(), parse_constant=lambda name: pytest.fail(name))
     names = sorted(path.name for path in store.directory.iterdir())
@@ -171,7 +169,7 @@ def test_a_write_that_is_cut_short_keeps_what_was_there(
     with pytest.raises(NotWritableError, match=r"no space.*same command again"):
         store.write(done(), TENSORS)
     with pytest.raises(NotWritableError, match="no space"):
-        store.write_tables()
+        store.write_frame("results", store.table())
     assert store.record("a").status == "failed"
     assert sorted(path.name for path in store.directory.iterdir()) == ["cells", RUN_FILE]
 
@@ -186,42 +184,10 @@ def test_ids_never_leave_the_run_directory(store: RunStore, cell_id: str) -> Non
         done(cell_id)
 
 
-@given(st.from_regex(r"[A-Za-z0-9_=,-][A-Za-z0-9._=,-]{0,50}", fullmatch=True))
-def test_safe_ids_are_taken(cell_id: str) -> None:
-    assert check_cell_id(cell_id) == cell_id
-    assert (Path("cells") / cell_id).parent == Path("cells")
-
-
 def rewrite(file: Path, old: str, new: str) -> None:
     text = file.read_text()
     assert old in text
     file.write_text(text.replace(old, new))
-
-
-@pytest.mark.parametrize(
-    ("name", "change", "words"),
-    [
-        *((CELL_FILE, lambda old, new=new: new, CELL_FILE) for new in (b"", b'{"id": "a"', b"[1]")),
-        *((CELL_FILE, lambda old, new=new: new, CELL_FILE) for new in (b'{"a": NaN}', b"{}")),
-        (CELL_FILE, lambda old: old.replace(b'"star": -0.5', b'"star": -5'), "altered"),
-        *((TENSOR_FILE, lambda old, cut=cut: old[:cut], TENSOR_FILE) for cut in (0, 10, -1)),
-        (TENSOR_FILE, None, "is missing"),
-    ],
-)
-def test_a_file_that_was_changed_is_noticed(
-    store: RunStore, name: str, change: Callable[[bytes], bytes] | None, words: str
-) -> None:
-    store.write(done(), TENSORS)
-    file = store.cell_directory("a") / name
-    if change is None:
-        file.unlink()
-    else:
-        file.write_bytes(change(file.read_bytes()))
-    with pytest.raises(CorruptCellError, match=words) as raised:
-        store.read("a")
-    assert str(file) in str(raised.value)
-    with pytest.raises(UserInputError, match="holds no cell 'b'"):
-        store.read("b")
 
 
 def test_a_record_of_another_schema_or_place_is_noticed(store: RunStore) -> None:
@@ -281,7 +247,7 @@ def test_a_run_is_made_over_nothing_but_what_a_killed_one_left(tmp_path: Path, k
 
 def test_a_finished_run_that_lost_its_run_json_takes_its_cells_again(store: RunStore) -> None:
     store.write(done(), TENSORS)
-    store.write_tables()
+    store.write_frame("results", store.table())
     (store.directory / "report").mkdir()
     (store.directory / RUN_FILE).unlink()
     assert RunStore.create(store.directory, {}).ids() == ["a"]
@@ -297,7 +263,8 @@ def test_the_table_is_tidy(store: RunStore) -> None:
     store.write(failed("b"), {})
     not_meaningful = {"count": 0, "n_parameters": 9, "meaningful": False}
     store.write(done("c", minimality=not_meaningful, beta=None, metrics=[metric_row("test")]), {})
-    table = store.write_tables()
+    table = store.table()
+    store.write_frame("results", table)
     assert list(table.columns) == list(COLUMNS)
     assert table["cell"].tolist() == ["a", "a", "b", "c"]
     first, second, third, last = (table.iloc[row] for row in range(4))
@@ -320,7 +287,7 @@ def test_the_table_is_tidy(store: RunStore) -> None:
 )
 def test_no_text_is_a_formula_in_a_spreadsheet(store: RunStore, model: str, shown: str) -> None:
     store.write(done("a", model=model), TENSORS)
-    store.write_tables()
+    store.write_frame("results", store.table())
     table = pd.read_csv(store.directory / "results.csv")
     assert set(table["model"]) == {shown}
     assert table["E_0"][0] == -0.25
@@ -336,17 +303,13 @@ def test_what_no_column_can_hold_does_not_cost_the_table(store: RunStore) -> Non
     ):
         settings = {"method": {"name": "mine", **method}, "model": {"name": "m"}}
         store.write(done(cell, settings=settings), TENSORS)
-    table = store.write_tables().groupby("cell").first()
+    store.write_frame("results", store.table())
+    table = store.table().groupby("cell").first()
     assert table["method.epochs"].tolist()[:2] == ["3", "all"]
     assert pd.isna(table["method.epochs"].tolist()[2])
     assert table["method.form"].tolist()[:2] == ["paper", "7"]
     assert table["method.of"].tolist()[0] == "[1, 2]"
     assert len(pd.read_parquet(store.directory / "results.parquet")) == 6
-
-
-def test_an_empty_run_has_an_empty_table(store: RunStore) -> None:
-    assert store.table().empty
-    assert list(store.table().columns) == list(COLUMNS)
 
 
 def test_a_failed_cell_says_why() -> None:
@@ -381,7 +344,8 @@ def test_every_hyperparameter_is_a_column(store: RunStore) -> None:
     }
     store.write(done("a", settings=settings), {})
     store.write(done("b"), {})
-    table = store.write_tables()
+    table = store.table()
+    store.write_frame("results", table)
     for frame in (table, pd.read_parquet(store.directory / "results.parquet")):
         first, second = (frame[frame["cell"] == cell].iloc[0] for cell in ("a", "b"))
         assert first["prompts.train"] == 4

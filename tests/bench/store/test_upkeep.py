@@ -22,7 +22,6 @@ from bench.store.layout import (
     claim,
     is_busy,
     only_writer,
-    owner_of,
 )
 from bench.store.results import RunStore
 from bench.store.upkeep import look, survey, tidy
@@ -137,15 +136,6 @@ def test_an_altered_run_file_does_not_end_a_run(run: Path, tiny_folder: Path) ->
     assert (run / "set-aside" / "run.json").is_file()
     (said,) = told.sentences
     assert str(run / "run.json") in said
-
-
-def test_a_run_without_its_cells_is_computed_again(
-    finished: Path, run: Path, tiny_folder: Path
-) -> None:
-    shutil.rmtree(run / "cells")
-    assert RunStore.open(run).ids() == []
-    assert len(run_matrix(tiny_matrix(tiny_folder), run).computed) == 4
-    assert numbers(run) == numbers(finished)
 
 
 def test_kill_9_at_20_random_moments_loses_nothing(
@@ -296,35 +286,3 @@ def _run_or_busy(matrix: object, folder: Path) -> None:
         run_matrix(matrix, folder)  # type: ignore[arg-type]
     except BusyError:
         os._exit(3)
-
-
-def test_a_lock_of_a_killed_process_holds_nobody_up(run: Path) -> None:
-    process = multiprocessing.get_context("fork").Process(target=_lock_and_wait, args=(run,))
-    process.start()
-    while not is_busy(run):
-        time.sleep(0.01)
-    process.kill()
-    process.join()
-    assert not is_busy(run)
-    with only_writer(run):
-        assert str(os.getpid()) in owner_of(run)
-
-
-def _lock_and_wait(run: Path) -> None:
-    with only_writer(run):
-        time.sleep(60)
-
-
-def test_a_survey_tells_done_from_failed(run: Path) -> None:
-    store = RunStore.open(run)
-    record = store.record(store.ids()[0])
-    error = {"kind": "MemoryError", "message": "full"}
-    failed = record.model_validate(
-        {**record.model_dump(), "id": "other", "status": "failed", "error": error}
-    )
-    store.write(failed, {})
-    found = survey(store)
-    assert found.having("failed") == {"other"}
-    assert len(found.having("done")) == 4
-    assert found.cells["other"].error == failed.error
-    assert tidy(store, found) == []
