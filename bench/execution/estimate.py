@@ -205,15 +205,14 @@ def _pace(finished: Iterable[CellRecord]) -> dict[str, float]:
     """Seconds a row on each model, over all its finished cells."""
     spent: dict[str, tuple[float, float]] = {}
     for cell in finished:
-        if cell.status == "failed":
-            continue
         try:
             method = METHODS[cell.settings["method"]["name"]].load()
-        except (KeyError, UserInputError):  # of a plug-in that is not here
+            model, passes = _content(cell.settings["model"]), cell.provenance["passes"]
+            patched = passes["fit_forward_rows"] if method.runs_every_point else 0
+            rows = passes["forward_rows"] - (1 - PATCHED) * patched
+            rows += BACKWARD * passes["backward_rows"]
+        except (KeyError, UserInputError):  # it failed, is older, or of a plug-in that is not here
             continue
-        model, passes = _content(cell.settings["model"]), cell.provenance["passes"]
-        patched = passes["fit_forward_rows"] if method.runs_every_point else 0
-        rows = passes["forward_rows"] - (1 - PATCHED) * patched + BACKWARD * passes["backward_rows"]
         before = spent.get(model, (0.0, 0.0))
         spent[model] = before[0] + cell.seconds, before[1] + rows
     return {model: sum_of / rows for model, (sum_of, rows) in spent.items() if sum_of > 0 < rows}
