@@ -16,7 +16,7 @@ from bench.models.checkpoint import folder_digest
 from bench.models.embedded import WEIGHTS_DIGEST, embedded_folder
 from bench.models.hub import HUB_ID, checked_files, hub_commit, hub_folder
 from bench.models.limits import limits_of
-from bench.models.planted.trained import is_trained, trained_digest
+from bench.models.planted.trained import TRAINED_NAMES, is_trained, trained_digest
 from bench.models.tokenizer import bos_of, check_bos, read_tokenizer
 from tasks.errors import UserInputError, nearest
 from tasks.planted import planted_name
@@ -73,7 +73,10 @@ MODELS: dict[str, ModelEntry] = {
     "planted-distractors": ModelEntry(
         "planted: a sharp head selects, beside what is large and means nothing", None
     ),
-    "planted-lookup-trained": ModelEntry("that of lookup, trained, with ordinary norms", None),
+    **{
+        name: ModelEntry(f"planted, then trained with ordinary norms: {family}", None)
+        for name, family in TRAINED_NAMES.items()
+    },
 }
 PLANTED_VERSION = 1
 """Raised whenever the weights that are wired for a name change."""

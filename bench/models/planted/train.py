@@ -55,6 +55,10 @@ class Recipe:
     d_mlp: int = D_MLP
 
 
+RECIPES: Mapping[str, Recipe] = {"ioi": Recipe(steps=800, drawn=120)}
+"""Of the families that need another one than lookup."""
+
+
 @dataclass(frozen=True)
 class Pool:
     """Prompt pairs: all clean prompts, then all corrupted ones, with answers and foils twice."""
@@ -232,7 +236,7 @@ def main(arguments: Sequence[str]) -> None:
         raise SystemExit(
             "Give the name of a planted model and a file: planted-ioi-3 it.safetensors"
         )
-    recipe = Recipe()
+    recipe = RECIPES.get(family, Recipe())
     trainer = Trainer(name, recipe)
     for step in range(recipe.steps):
         loss = trainer.step(step / recipe.steps)

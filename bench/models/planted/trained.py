@@ -18,9 +18,14 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).with_name("weights")
 DIGESTS: Mapping[str, str] = {
+    "ioi-0": "072f88f1c1d9794429c076b7a5af8cf3cea04276d1837a0e77e8db0acec6e3e5",
     "lookup-0": "bbc651bda6fdd75a23b0f91bcf84e56c186b1a86ac16eb52a8dc1bc8d739f66c",
 }
 """Family and seed -> sha256 of the file of that name."""
+TRAINED_NAMES: Mapping[str, str] = {
+    f"planted-{stem.removesuffix('-0')}{TRAINED}": stem.split("-")[0] for stem in DIGESTS
+}
+"""Model -> its family."""
 
 
 def is_trained(name: str) -> bool:
@@ -36,7 +41,7 @@ def trained_digest(name: str) -> str:
     """
     digest = DIGESTS.get(_stem(name))
     if digest is None:
-        known = ", ".join(f"planted-{one.removesuffix('-0')}{TRAINED}" for one in DIGESTS)
+        known = ", ".join(TRAINED_NAMES)
         raise UserInputError(f'No weights of "{name}" were trained; there are {known}.')
     return digest
 
