@@ -7,7 +7,6 @@ wire format is not safe against a hostile scheduler or worker: connect to your o
 from __future__ import annotations
 
 import queue
-import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +14,6 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import dask
 from distributed import Client, Future, fire_and_forget, wait
@@ -23,22 +21,23 @@ from distributed.protocol.pickle import dumps
 
 from bench.evaluation.compute import Tensors, identity
 from bench.evaluation.provenance import machine
-from bench.execution.cell_queue import CellQueue, Model, needs
 from bench.execution.cell_runner import Watcher
-from bench.execution.dask_worker import compute_here, digest_here, leave
+from bench.execution.dask_worker import compute_here, leave
 from bench.execution.dask_workers import (
     LostError,
+    Model,
     NotThereError,
     NoWorkerError,
     Worker,
     Workers,
     last_lines,
     log_file,
+    needs,
 )
 from bench.execution.executor import Computed, Executor, ScoresOf
 from bench.execution.failure import CellTimeoutError, LoadTimeoutError, failure
 from bench.execution.local_cluster import local_cluster, shared_gpus
-from bench.execution.run_spec import RunSpec, plug_ins_of
+from bench.execution.run_spec import RunSpec
 from bench.matrix.cells import PlannedCell, expand
 from bench.matrix.options import LOAD_TIMEOUT, RunOptions
 from bench.matrix.schema import Matrix
@@ -46,14 +45,9 @@ from bench.models.bridge import device_kind
 from bench.models.load import model_digest, stated_of
 from bench.store.layout import LOGS
 from bench.store.records import CellRecord
-from tasks.errors import UserInputError
 
 CONNECT_SECONDS = 10
 FAREWELL_SECONDS = 5
-SETTLED_SECONDS = 60.0
-"""Before what `auto` means is decided, all workers that are there are heard, but not for longer."""
-ASKED_SECONDS = 3600.0
-"""A question to a worker may need a model that is fetched first."""
 LOST_WORKERS = 3
 """A cell that so many workers were lost with is not tried again."""
 NEWS_SECONDS = 0.5
@@ -89,8 +83,13 @@ class DaskExecutor(Executor):
     """Workers, each with a model of its own; results come back to this process."""
 
     def __init__(self, matrix: Matrix, options: RunOptions, directory: Path) -> None:
-        self.options = replace(options, load_timeout=options.load_timeout or LOAD_TIMEOUT)
         self.local = options.scheduler is None
+        cores = max(1, dask.system.CPU_COUNT // (options.workers or 1))
+        self.options = replace(
+            options,
+            load_timeout=options.load_timeout or LOAD_TIMEOUT,
+            threads=options.threads or (cores if self.local else None),
+        )
         self.logs = (directory / LOGS).resolve()
         self.contents: dict[str, str] = {}
         self.models: dict[str, tuple[str, dict[str, str]]] = {}
@@ -101,9 +100,11 @@ class DaskExecutor(Executor):
         self.hung: dict[tuple[Model, str], Exception] = {}
         self.results: deque[Computed] = deque()
         self.news: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        spec = self._spec(matrix)
+        spec = RunSpec.of(matrix, self.options, self.logs if self.local else None)
         with ExitStack() as stack:
-            address = options.scheduler or self._start(stack)
+            address = options.scheduler or stack.enter_context(
+                local_cluster(options.workers or 1, self.gpus)
+            )
             try:
                 self.client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
             except (OSError, TimeoutError, ValueError) as error:
@@ -115,42 +116,13 @@ class DaskExecutor(Executor):
             self.stack = stack.pop_all()
         self.workers = Workers(self.client, spec, options.patience)
 
-    def _spec(self, matrix: Matrix) -> RunSpec:
-        """What workers are told of the run; those on this machine share its cores."""
-        options, shared = self.options, None
-        if self.local:
-            shared = max(1, dask.system.CPU_COUNT // (options.workers or 1))
-        return RunSpec(
-            f"attribution-bench-{uuid4().hex}",
-            matrix,
-            [(path, Path(path).expanduser().read_bytes()) for path in matrix.plugins],
-            plug_ins_of(matrix),
-            options.cell_timeout,
-            options.load_timeout,
-            options.threads or shared,
-            self.logs if self.local else None,
-        )
-
-    def _start(self, stack: ExitStack) -> str:
-        """Starts workers on this machine; gives their scheduler's address."""
-        folder = stack.enter_context(
-            tempfile.TemporaryDirectory(prefix="attribution-bench-", ignore_cleanup_errors=True)
-        )
-        try:
-            cluster = local_cluster(self.options.workers or 1, self.gpus, folder)
-        except (RuntimeError, OSError) as error:
-            raise NoWorkerError(f"Worker processes do not start: {error}") from error
-        stack.callback(cluster.close, timeout=30)
-        return str(cluster.scheduler_address)
-
     def __exit__(self, *exception: object) -> None:
         """Takes back what is out, and tells all workers that the run is over."""
         with suppress(Exception):  # a scheduler that is gone must not hide why
             if self.client.status == "running":
                 self.client.cancel([task.future for task in self.tasks.values()], force=True)
                 able = [] if self.local else self.workers.able()
-                run = self.workers.spec.run
-                told = [self.workers.submit(worker, leave, run) for worker in able]
+                told = [self.workers.submit(worker, leave) for worker in able]
                 fire_and_forget(told)  # who is busy hears it after its cell
                 wait(told, timeout=FAREWELL_SECONDS)
         with suppress(OSError, TimeoutError):
@@ -158,81 +130,26 @@ class DaskExecutor(Executor):
 
     def expand(self, matrix: Matrix) -> list[PlannedCell]:
         """Of the workers' models, which need not be here, and their devices."""
-        return expand(matrix, self.model_digest, self.device, self.stated)
-
-    def model_digest(self, name: str) -> str:
-        """As a worker has it: this machine need not have the model."""
-        return self._model(name)[0]
-
-    def stated(self, name: str) -> Mapping[str, str]:
-        """As the worker has it that gave the digest."""
-        return self._model(name)[1]
+        return expand(matrix, lambda name: self._model(name)[0], self._device, self._stated)
 
     def _model(self, name: str) -> tuple[str, dict[str, str]]:
         """A model's digest and what its entry says."""
         if name not in self.models:
-            own = (model_digest(name), stated_of(name)) if self.local else None
-            self.models[name] = own or self._ask(name)
+            here = (model_digest(name), stated_of(name)) if self.local else None
+            self.models[name] = here or self.workers.digest(name)
         return self.models[name]
 
-    def _ask(self, model: str) -> tuple[str, dict[str, str]]:
-        """What a worker says of a model; another one is asked where that is lost, or lacks it.
+    def _stated(self, name: str) -> Mapping[str, str]:
+        return self._model(name)[1]
 
-        Raises:
-            UserInputError: if nobody has the model, with what each of them said.
-        """
-        said: dict[str, str] = {}
-
-        def not_asked() -> Worker | None:
-            able = [worker for worker in self.workers.able() if worker.id not in said]
-            if said and not self.workers.known.keys() - said.keys():
-                lines = "\n".join(said.values())
-                raise UserInputError(f'No worker has the model "{model}":\n{lines}')
-            return able[0] if able else None
-
-        while True:
-            worker = self.workers.until(not_asked, "is there")
-            future = self.workers.submit(worker, digest_here, self.workers.spec.run, model)
-            deadline = time.monotonic() + ASKED_SECONDS
-            while worker.there and future.status == "pending" and time.monotonic() < deadline:
-                self.workers.look()
-                time.sleep(0.05)
-            if future.status == "pending":
-                future.cancel(force=True)
-            try:
-                found: tuple[str, dict[str, str]] = self.workers.result(worker, future)
-                return found
-            except NotThereError:
-                continue
-            except (UserInputError, LostError) as error:
-                said[worker.id] = f"  {worker.called}: {error}"
-
-    def device(self, setting: str) -> str:
-        """The kind of device that a setting means, the same for all cells of the run.
-
-        `auto` is CUDA if a worker that is there has it, and else the CPU; a cell goes only to
-        workers with its kind of device.
-
-        Raises:
-            NoWorkerError: if no worker with this kind of device comes.
-        """
-        kind, decided = device_kind(setting), time.monotonic() + SETTLED_SECONDS
-
-        def has_it() -> str | None:
-            there = {kind for worker in self.workers.able() for kind in worker.kinds}
-            if kind != "auto":
-                return kind if kind in there else None
-            if self.local:
-                return "cuda" if self.gpus else "cpu"
-            known = self.workers.known.values()
-            if not all(worker.kinds for worker in known) and time.monotonic() < decided:
-                return None  # one of them may have a GPU
-            return next((one for one in ("cuda", "cpu") if one in there), None)
-
-        if setting not in self.devices:
-            wanted = "is there" if kind == "auto" else f"computes on {kind}"
-            self.devices[setting] = self.workers.until(has_it, wanted)
-        return self.devices[setting]
+    def _device(self, setting: str) -> str:
+        """The kind of device that a setting means, the same for all cells of the run."""
+        kind = device_kind(setting)
+        if kind == "auto" and self.local:
+            return "cuda" if self.gpus else "cpu"
+        if kind not in self.devices:
+            self.devices[kind] = self.workers.device(kind)
+        return self.devices[kind]
 
     def check(self, cells: Sequence[PlannedCell]) -> None:
         """Waits for a worker that can compute the first cell.
@@ -240,18 +157,15 @@ class DaskExecutor(Executor):
         Raises:
             NoWorkerError: if none comes, or all that are there have another version of the suite.
         """
-        kind = needs(cells[0])[1]
-
-        def able() -> bool | None:
-            return any(kind in worker.kinds for worker in self.workers.able()) or None
-
-        self.workers.until(able, f"computes on {kind}")
+        self.workers.device(needs(cells[0])[1])
 
     def compute(
         self, cells: Sequence[PlannedCell], scores_of: ScoresOf, watcher: Watcher
     ) -> Iterator[Computed]:
         """As results come in; a lost worker's cells go to another one."""
-        self.waiting, self.scores_of, self.watcher = CellQueue(cells), scores_of, watcher
+        self.waiting = {cell.id: cell for cell in cells}
+        self.unfinished = set(self.waiting)
+        self.scores_of, self.watcher = scores_of, watcher
         self.idle_since, told = time.monotonic(), 0
         self.client.subscribe_topic(
             self.workers.spec.run,
@@ -270,7 +184,7 @@ class DaskExecutor(Executor):
                     computed = self.results.popleft()
                     self._give()  # nobody waits while this one is stored
                     yield computed
-                    self.waiting.finished(computed[0])
+                    self.unfinished.discard(computed[0].id)  # others may start from it now
                 self._check_patience()
         except Exception as error:
             self.workers.check_scheduler(error)  # whatever dask says when it is gone
@@ -281,24 +195,28 @@ class DaskExecutor(Executor):
         if any(task.taken for task in self.tasks.values()):
             self.idle_since = time.monotonic()
         elif time.monotonic() - self.idle_since > self.options.patience:
-            kinds = {model[1] for model, cells in self.waiting.queues.items() if cells}
-            kinds |= {needs(task.cell)[1] for task in self.tasks.values()}
+            cells = [*self.waiting.values(), *(task.cell for task in self.tasks.values())]
+            kinds = {needs(cell)[1] for cell in cells}
             raise self.workers.nobody(f"computes on {' or '.join(sorted(kinds))}")
-
-    def _fits(self, worker: Worker) -> list[Model]:
-        """The models whose cells a worker should be given."""
-        return [
-            model
-            for model in self.waiting.queues
-            if model[1] in worker.kinds and not self.workers.lacks(worker, model)
-        ]
 
     def _give(self) -> None:
         """Gives a cell to everybody who has none; to those last who did not begin with theirs."""
         for worker in sorted(self.workers.able(), key=lambda worker: worker.stuck):
-            cell = None if worker.busy else self.waiting.take(self._fits(worker), worker.loaded)
+            cell = None if worker.busy else self._next(worker)
             if cell is not None:
+                del self.waiting[cell.id]
                 self._submit(cell, worker)
+
+    def _next(self, worker: Worker) -> PlannedCell | None:
+        """The first cell for a worker, of the model that it has loaded if there is one left."""
+        found = None
+        for cell in self.waiting.values():
+            model = needs(cell)
+            if cell.parent not in self.unfinished and self.workers.fits(worker, model):
+                if model == worker.loaded:
+                    return cell
+                found = found or cell
+        return found
 
     def _submit(self, cell: PlannedCell, worker: Worker) -> None:
         model, kind = needs(cell)
@@ -313,7 +231,7 @@ class DaskExecutor(Executor):
             self.results.append((cell, failure(cell, error, machine()), {}))
             return
         scores = None if cell.parent is None else self.scores_of(cell.parent)
-        arguments = (self.workers.spec.run, pickled, self.contents, scores)
+        arguments = (pickled, self.contents, scores)
         gpu = kind == "cuda" and worker.has_gpu_resource
         future = self.workers.submit(worker, compute_here, *arguments, gpu=gpu)
         worker.busy, worker.loaded = True, (model, kind)
@@ -375,7 +293,7 @@ class DaskExecutor(Executor):
         """Another worker gets the cell."""
         self._give_up(task)
         self.watcher.interrupted(task.cell, f"{task.worker.address}: {why}")
-        self.waiting.put_back(task.cell)
+        self.waiting = {task.cell.id: task.cell, **self.waiting}
 
     def _give_up(self, task: Task) -> None:
         """The worker has nothing to do with the cell any more."""
@@ -407,7 +325,7 @@ class DaskExecutor(Executor):
             elif not (task.worker.there and task.worker.running):
                 self._again(task, "it is gone, or dask paused it because its memory is full")
             elif time.monotonic() - task.since > STUCK_SECONDS:
-                free = next((one for one in idle if needs(task.cell) in self._fits(one)), None)
+                free = next((one for one in idle if self.workers.fits(one, needs(task.cell))), None)
                 if free is not None:
                     idle.remove(free)
                     task.worker.stuck = True

@@ -8,21 +8,24 @@ import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
 from distributed import Client, Future, KilledWorker
 
-from bench.execution.cell_queue import Model
-from bench.execution.dask_worker import UnknownRunError, prepare
-from bench.execution.run_spec import RunSpec, UnfitError
+from bench.execution.dask_worker import digest_here, prepare
+from bench.execution.run_spec import RunSpec, UnfitError, unfit
+from bench.matrix.cells import PlannedCell
 from tasks.errors import UserInputError
 
 LOOK_SECONDS = 1.0
 """How often the scheduler is asked who is there."""
 ANSWER_SECONDS = 60.0
 """A scheduler that does not answer, and a result that does not arrive, for so long is lost."""
+SETTLED_SECONDS = 60.0
+"""Before what `auto` means is decided, all workers that are there are heard, but not for longer."""
 LAST_LINES = 150
 """Of a worker's log: the stacks of a process that was ended are among them."""
 LOST = (
@@ -30,6 +33,13 @@ LOST = (
     "goes on."
 )
 T = TypeVar("T")
+Model = tuple[str, str]
+"""What a worker has in its memory: a model as tables call it, and the kind of its device."""
+
+
+def needs(cell: PlannedCell) -> Model:
+    """What a worker has to have loaded for a cell."""
+    return cell.model_label, cell.settings["model"]["device"]
 
 
 class NoWorkerError(UserInputError):
@@ -169,14 +179,14 @@ class Workers:
     def submit(
         self, worker: Worker, function: Callable[..., Any], *arguments: Any, gpu: bool = False
     ) -> Future:
-        """A task for one worker alone: who dies of it is known, and nothing waits behind it.
+        """A call, of the run and arguments, for one worker alone: who dies of it is known.
 
         It travels as bytes: a scheduler, or another worker, that cannot import the suite passes
         them on, and where the suite is missing, it is the call that fails and not the worker.
         """
         return self.client.submit(
             pickle.loads,
-            pickle.dumps(_Call(function, arguments)),
+            pickle.dumps(_Call(function, (self.spec, *arguments))),
             key=f"{self.spec.run}/{function.__name__}/{next(self.numbers)}",
             workers=[worker.address],
             allow_other_workers=False,
@@ -188,15 +198,12 @@ class Workers:
         """What a worker made of a task.
 
         Raises:
-            NotThereError: if it has to be asked anew, or turns out to be unfit for the run.
+            NotThereError: if it turns out to be unfit for the run.
             LostError: if it was lost.
             Exception: what the task raised.
         """
         try:
             return future.result(timeout=ANSWER_SECONDS)
-        except UnknownRunError as error:  # a new process stands for it
-            worker.kinds, worker.answer, worker.lacking = frozenset(), None, set()
-            raise NotThereError(str(error)) from error
         except (UnfitError, ImportError) as error:
             self._refuse(worker, error)
             raise NotThereError(str(error)) from error
@@ -208,7 +215,7 @@ class Workers:
     def _hear(self, worker: Worker) -> None:
         """Asks a worker whether it can take part, and hears what it says."""
         if worker.answer is None:
-            worker.answer = self.submit(worker, prepare, self.spec)
+            worker.answer = self.submit(worker, prepare)
         if worker.kinds or worker.answer.status == "pending":
             return
         try:
@@ -223,20 +230,66 @@ class Workers:
 
     def _refuse(self, worker: Worker, error: Exception) -> None:
         """A worker cannot take part; it is asked for nothing again, and is left running."""
-        why = str(error)
-        if not isinstance(error, UnfitError):
-            kind = "" if isinstance(error, UserInputError) else f"{type(error).__name__}: "
-            why = (
-                f"cannot take part: {kind}{error}. The same attribution-bench and its requirements "
-                "have to be installed there."
-            )
-        self.refusals[worker.id] = f"The worker {worker.called} {why}"
+        self.refusals[worker.id] = f"The worker {worker.called} {unfit(error)}"
         self.known.pop(worker.id, None)
         self.fit.discard(worker.id)
+
+    def fits(self, worker: Worker, model: Model) -> bool:
+        """Whether a worker should be given cells of a model."""
+        return model[1] in worker.kinds and not self.lacks(worker, model)
 
     def lacks(self, worker: Worker, model: Model) -> bool:
         """Whether a worker could not load a model that another one may have."""
         return model in worker.lacking and any(w.may_load(model) for w in self.known.values())
+
+    def device(self, kind: str) -> str:
+        """The kind of device that cells are computed on; waits for a worker that has it.
+
+        Args:
+            kind: "cpu", "cuda", "mps", or "auto": CUDA if a worker that is there has it, else CPU.
+
+        Raises:
+            NoWorkerError: if none comes.
+        """
+        decided = time.monotonic() + SETTLED_SECONDS
+
+        def had() -> str | None:
+            there = {kind for worker in self.able() for kind in worker.kinds}
+            if kind != "auto":
+                return kind if kind in there else None
+            if time.monotonic() < decided and not all(one.kinds for one in self.known.values()):
+                return None  # one of them may have a GPU
+            return next((one for one in ("cuda", "cpu") if one in there), None)
+
+        return self.until(had, "is there" if kind == "auto" else f"computes on {kind}")
+
+    def digest(self, model: str) -> tuple[str, dict[str, str]]:
+        """A model's digest and what its entry says, by the first worker that has the model.
+
+        Raises:
+            UserInputError: if nobody has it, with what each of them said.
+            NoWorkerError: if there is nobody to ask, or who is asked does not answer.
+        """
+        said: dict[str, str] = {}
+
+        def not_asked() -> Worker | None:
+            if said and not self.known.keys() - said.keys():
+                lines = "\n".join(said.values())
+                raise UserInputError(f'No worker has the model "{model}":\n{lines}')
+            return next((worker for worker in self.able() if worker.id not in said), None)
+
+        while True:
+            worker = self.until(not_asked, "is there")
+            future = self.submit(worker, digest_here, model)
+            heard = partial(_heard, worker, future)
+            self.until(heard, f'says what the model "{model}" is')
+            try:
+                found: tuple[str, dict[str, str]] = self.result(worker, future)
+                return found
+            except NotThereError:
+                continue
+            except (UserInputError, LostError) as error:
+                said[worker.id] = f"  {worker.called}: {error}"
 
     def until(self, found: Callable[[], T | None], what: str) -> T:
         """Waits, as long as patience lasts, until `found` gives something.
@@ -262,6 +315,13 @@ class Workers:
             f"No worker {what} within {self.patience:g} s (--patience). Workers that are there: "
             f"{there}. Finished cells are stored; the same command goes on.{said}"
         )
+
+
+def _heard(worker: Worker, future: Future) -> bool | None:
+    """True once a worker has answered, or never will."""
+    if not worker.there:
+        future.cancel(force=True)
+    return True if future.status != "pending" else None
 
 
 def log_file(logs: Path, worker: Worker) -> Path:

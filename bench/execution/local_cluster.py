@@ -5,7 +5,9 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
-from collections.abc import Collection, Sequence
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import dask
 from distributed import Nanny, Scheduler, SpecCluster, Worker
@@ -15,20 +17,34 @@ from tasks.errors import UserInputError
 START_SECONDS = 120
 
 
-def local_cluster(number: int, gpus: Sequence[str], folder: str) -> SpecCluster:
-    """A scheduler in this process and `number` workers, which listen on this machine only.
+@contextmanager
+def local_cluster(number: int, gpus: Sequence[str]) -> Iterator[str]:
+    """A scheduler in this process and `number` workers, in the block; gives its address.
 
-    A worker computes one cell at a time, without a limit on memory, spilling or sampling: a cell's
-    numbers and its time are those of one process. One that dies is started again.
+    They listen on this machine only. A worker computes one cell at a time, without a limit on
+    memory, spilling or sampling: a cell's numbers and its time are those of one process. One that
+    dies is started again.
 
     Args:
         number: of workers.
         gpus: as CUDA_VISIBLE_DEVICES names them, one for each of the first workers.
-        folder: for files of the workers, which goes when they go.
 
     Raises:
-        RuntimeError, OSError: if processes cannot be started.
+        UserInputError: if processes cannot be started.
     """
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        try:
+            cluster = _cluster(number, gpus, folder)
+        except (RuntimeError, OSError) as error:
+            raise UserInputError(f"Worker processes do not start: {error}") from error
+        try:
+            yield str(cluster.scheduler_address)
+        finally:
+            with suppress(TimeoutError):
+                cluster.close(timeout=30)
+
+
+def _cluster(number: int, gpus: Sequence[str], folder: str) -> SpecCluster:
     quiet = {"distributed.worker.profile.enabled": False, "distributed.nanny.pre-spawn-environ": {}}
     workers = {}
     for index in range(number):

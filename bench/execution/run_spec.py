@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from bench import __version__
 from bench.matrix.identity import NUMBERS_VERSION
+from bench.matrix.options import RunOptions
 from bench.matrix.schema import Matrix
 from methods import METHODS
 from tasks import TASKS
@@ -30,6 +32,17 @@ TABLES = {"method": METHODS, "task": TASKS}
 
 class UnfitError(UserInputError):
     """A worker cannot take part in the run; the message goes on from "The worker X"."""
+
+
+def unfit(error: Exception) -> UnfitError:
+    """Why a worker cannot take part, in words, where it cannot even run what it is asked for."""
+    if isinstance(error, UnfitError):
+        return error
+    kind = "" if isinstance(error, UserInputError) else f"{type(error).__name__}: "
+    return UnfitError(
+        f"cannot take part: {kind}{error}. The same attribution-bench and its requirements have to "
+        "be installed there."
+    )
 
 
 def code_on_disk(root: Path) -> dict[str, str]:
@@ -89,11 +102,9 @@ class RunSpec:
     Attributes:
         run: a name that no other run has; of the topic of its events too.
         matrix: what all cells share.
+        options: time limits, and the threads of each worker.
         plugins: (path, source) of each of the matrix's plug-in files.
         used: what the matrix uses of plug-ins (`plug_ins_of`).
-        cell_timeout: seconds that a cell may take.
-        load_timeout: seconds that loading a model and preparing tasks may take.
-        threads: of each worker; None leaves torch its default.
         logs: where workers of this machine keep what they print; None for workers elsewhere.
         version: of the suite, and of its numbers.
         code: the suite's files (`code_on_disk`).
@@ -101,14 +112,26 @@ class RunSpec:
 
     run: str
     matrix: Matrix
+    options: RunOptions
     plugins: Sequence[tuple[str, bytes]]
     used: Mapping[str, str]
-    cell_timeout: float | None
-    load_timeout: float | None
-    threads: int | None
     logs: Path | None
-    version: tuple[str, int] = (__version__, NUMBERS_VERSION)
-    code: Mapping[str, str] = field(default_factory=lambda: CODE)
+    version: tuple[str, int]
+    code: Mapping[str, str]
+
+    @staticmethod
+    def of(matrix: Matrix, options: RunOptions, logs: Path | None) -> RunSpec:
+        """What a run of this process is."""
+        return RunSpec(
+            f"attribution-bench-{uuid4().hex}",
+            matrix,
+            options,
+            [(path, Path(path).expanduser().read_bytes()) for path in matrix.plugins],
+            plug_ins_of(matrix),
+            logs,
+            (__version__, NUMBERS_VERSION),
+            CODE,
+        )
 
     def check_suite(self) -> None:
         """Raises UnfitError unless this process runs the suite that the run was started with."""
