@@ -131,6 +131,8 @@ def _run(spec: RunSpec) -> Iterator[WorkerRun]:
         here = RUNS[spec.run] if spec.run in RUNS else WorkerRun(spec)
         try:
             here.install()
+        except UnfitError:
+            raise
         except Exception as error:
             raise unfit(error) from error
         RUNS[spec.run] = here
