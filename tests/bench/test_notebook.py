@@ -48,13 +48,14 @@ def tokenizer(prompts: pd.DataFrame) -> Any:
 
 def test_scores_are_the_stored_ones_with_their_labels(run: Run) -> None:
     scores = run.scores("grad_scalar")
-    cell = next(one for one in run.results.cells if one.record.method == "grad_scalar")
-    assert cell.record.grid is not None
-    sites = [place.label for place in cell.record.grid.places]
-    np.testing.assert_array_equal(scores, cell.tensors["scores"])  # no training: every seed's
+    record = next(one for one in run.results.records if one.method == "grad_scalar")
+    assert record.grid is not None
+    sites = [place.label for place in record.grid.places]
+    stored = run.results.cell(record.id).tensors["scores"]
+    np.testing.assert_array_equal(scores, stored)  # no training: every seed's
     assert [*scores["site"].values] == sites
     assert set(sites) == {"attn_out", "z.0", "z.1", "z.2", "z.3"}
-    tokens = cell.record.prompts["train"][0].tokens
+    tokens = record.prompts["train"][0].tokens
     assert [*scores["token"].values] == [tokens[at] for at in scores["position"].values]
     assert scores.sel(site="z.2", layer=1).dims == ("position",)
 
@@ -147,7 +148,7 @@ def test_rows_that_the_model_cannot_take_are_left_out(
             controls={"draws": 0},
         )  # fmt: skip
         assert set(run.table()["status"]) == {"done"}
-        record = next(iter(run.results.cells)).record
+        record = run.results.records[0]
         lengths = {len(row.token_ids) for row in record.prompts["test"]}
         assert lengths == {6}
     numbers = prompts.assign(answer=4)
