@@ -55,7 +55,11 @@ class Recipe:
     d_mlp: int = D_MLP
 
 
-RECIPES: Mapping[str, Recipe] = {"ioi": Recipe(steps=800, drawn=120)}
+RECIPES: Mapping[str, Recipe] = {
+    "conflict": Recipe(steps=2000, drawn=120),
+    "induction": Recipe(steps=2000, drawn=120),
+    "ioi": Recipe(steps=800, drawn=120),
+}
 """Of the families that need another one than lookup."""
 
 

@@ -33,7 +33,12 @@ class Thresholds(NamedTuple):
     pair: float
 
 
-THRESHOLDS = {"lookup": Thresholds(0.5, 0.025, 0.025), "ioi": Thresholds(0.9, 0.05, 0.15)}
+THRESHOLDS = {
+    "lookup": Thresholds(0.5, 0.025, 0.025),
+    "induction": Thresholds(0.4, 0.03, 0.03),
+    "conflict": Thresholds(0.35, 0.05, 0.05),
+    "ioi": Thresholds(0.9, 0.05, 0.15),
+}
 
 
 @pytest.mark.parametrize(("name", "counterfactual"), CASES)
