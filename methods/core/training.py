@@ -102,14 +102,12 @@ def train(
                 steps += 1
             psi = float(torch.stack(values).mean())
             if not math.isfinite(psi):
-                raise _diverged(
-                    f"the objective is {psi} in epoch {epoch + 1} of {epochs}", learning_rate
-                )
+                what = f"the objective is {psi} in epoch {epoch + 1} of {epochs}"
+                raise _diverged(what, learning_rate)
             history.append(psi)
     if not all(bool(torch.isfinite(theta).all()) for theta in intervention.parameters()):
-        raise _diverged(
-            f"the last of {steps} steps made a parameter NaN or infinite", learning_rate
-        )
+        what = f"the last of {steps} steps made a parameter NaN or infinite"
+        raise _diverged(what, learning_rate)
     return Trace(steps, tuple(history))
 
 
