@@ -23,7 +23,7 @@ from methods.core.hooks import (
     layer_hooks,
 )
 from methods.core.memory import require_memory
-from methods.core.padding import Padded
+from methods.core.padding import Padded, check_padding
 from methods.core.points import Heads, Site
 from methods.core.prompts import Prompts
 from methods.core.sites import Sites, find_sites, heads_of, unheeded_hooks
@@ -59,6 +59,7 @@ class SubjectModel:
         passes: rows counted so far.
         goes_on_from_a_cache: whether a run over cached positions gives the same logits; None as
             long as nobody has tried (see `methods.core.prefix`).
+        heeds_padding: rows with padding were seen to give the same logits as alone.
         autocast: dtype of matrix products in a forward; None leaves them in the model's own.
     """
 
@@ -66,6 +67,7 @@ class SubjectModel:
     rows_per_forward: int = 32
     passes: Passes = field(default_factory=Passes)
     goes_on_from_a_cache: bool | None = None
+    heeds_padding: bool = False
     autocast: torch.dtype | None = None
 
     def __post_init__(self) -> None:
@@ -171,7 +173,12 @@ class SubjectModel:
             embedding_noise: added to the token embeddings of each row.
             past_key_values: a Hugging Face cache of the positions before `tokens`, which is filled.
             mask: False where a row has padding, left or right of its tokens.
+
+        Raises:
+            UserInputError: for padding that is not left out by this model.
         """
+        if mask is not None:
+            check_padding(self, tokens, mask)
         padded = None if mask is None else Padded.of(mask)
         with self._hooked(edit, embedding_noise), self.precision():
             output = self.bridge(
