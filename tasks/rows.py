@@ -56,7 +56,7 @@ def read_rows(path: Path, counterfactual: str | None = None) -> tuple[str, tuple
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
-            rows = tuple(_sound_rows(records(text_lines(file)), problems, counterfactual))
+            rows = tuple(_valid_rows(records(text_lines(file)), problems, counterfactual))
     except BadFileError as error:
         raise UserInputError(f"{where}: {str(error).removesuffix('.')}.") from None
     except OSError as error:
@@ -71,7 +71,7 @@ def read_rows(path: Path, counterfactual: str | None = None) -> tuple[str, tuple
     return digest, rows
 
 
-def _sound_rows(
+def _valid_rows(
     records: Iterable[tuple[int, object]], problems: "_Problems", counterfactual: str | None
 ) -> Iterator[Row]:
     """The rows of records (line, record); what is wrong with the others goes to `problems`."""

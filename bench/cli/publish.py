@@ -60,8 +60,9 @@ def verify(
     for line in lines:
         typer.echo(visible(line))
     cells, rows = len(published.cells), sum(len(cell.measured) for cell in published.cells)
-    said = f"{visible(str(file))}: {counted(cells, 'cell')}, {2 * rows} means"
-    typer.echo(f"{said}: {counted(len(lines), 'problem') if lines else 'all as the prompts give'}")
+    summary = f"{visible(str(file))}: {counted(cells, 'cell')}, {2 * rows} means"
+    found = counted(len(lines), "problem") if lines else "all as the prompts give"
+    typer.echo(f"{summary}: {found}")
     if lines:
         raise typer.Exit(1)
     if not recompute:

@@ -89,10 +89,10 @@ def rm(
                 remove(path)
             typer.echo(f"{'would remove' if dry_run else 'removed'} {visible(str(path))}")
         if dry_run:
-            said = [f"would set aside or make anew: {why}" for why in found.problems.values()]
+            sentences = [f"would set aside or make anew: {why}" for why in found.problems.values()]
         else:
-            said = tidy(store, found)
-        for sentence in said:
+            sentences = tidy(store, found)
+        for sentence in sentences:
             typer.echo(visible(sentence))
     typer.echo(f"{len(paths)} {'would be ' if dry_run else ''}removed")
 

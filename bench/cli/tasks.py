@@ -89,8 +89,8 @@ def _table(rows: DataFrame, width: int) -> Table:
         needed[first] = min(needed[first], LEAST_ROOM)
         while len(needed) > 2 and sum(needed.values()) + 2 * len(needed) > width:
             left_out.insert(0, needed.popitem()[0])
-        said = f"{', '.join(left_out)}: on a wider terminal, or in --output"
-        table = Table(box=None, padding=(0, 2, 0, 0), caption=said)
+        caption = f"{', '.join(left_out)}: on a wider terminal, or in --output"
+        table = Table(box=None, padding=(0, 2, 0, 0), caption=caption)
         room = width - 2 - sum(needed[name] + 2 for name in needed if name != first)
         cells[first] = [_broken(name, room) for name in cells[first]]
     for name in needed:

@@ -159,8 +159,8 @@ def _evaluate(
     star = fitted.beta.star
     scale = 1.0 if star is None else star
     at_prices = {record.price: record.beta for record in fitted.prices}
-    alone = cell.stages.verdicts_alone
-    own = [] if alone else [("one", 1.0), *([] if star is None else [("star", star)])]
+    verdicts_only = cell.stages.verdicts_alone
+    own = [] if verdicts_only else [("one", 1.0), *([] if star is None else [("star", star)])]
     metrics, responses = evaluate_splits(
         subject, task, intervention, objective, own, at_prices, fitted.known
     )
@@ -168,7 +168,7 @@ def _evaluate(
     searches = cell.stages.smallest_k
     minimality = (
         None
-        if alone
+        if verdicts_only
         else minimality_of(
             subject, task.train, intervention, scale, attribution.reach, search=searches
         )

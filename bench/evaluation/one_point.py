@@ -98,9 +98,9 @@ def cross_validated(
     errors = []
     for prompt, held_out in enumerate(response):
         target = np.delete(response, prompt, axis=0).mean(axis=0)
-        alone = means(target)
+        by_place = means(target)
         slope = within @ target / (within @ within) if within.any() else 0.0
-        guesses = (np.full_like(target, target.mean()), alone, alone + slope * within)
+        guesses = (np.full_like(target, target.mean()), by_place, by_place + slope * within)
         errors.append([float(((held_out - guess) ** 2).sum()) for guess in guesses])
     total, *of_fits = np.array(errors).T
     base, full = np.array(of_fits) / (total.mean() or np.nan)

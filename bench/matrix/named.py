@@ -127,7 +127,8 @@ class MethodGrid:
             UserInputError: for an unknown setting, and a value that it cannot have.
         """
         lengths = [len(self.choice.settings[name]) for name in self.lists]
-        return [self._method(places) for places in (_alone if alone else _all)(lengths)]
+        places_of = _one_departs if alone else _combinations
+        return [self._method(places) for places in places_of(lengths)]
 
     def _method(self, places: Sequence[int]) -> NamedMethod:
         given = self.choice.settings
@@ -138,12 +139,12 @@ class MethodGrid:
         return NamedMethod(label_of(self.choice.name, method), self.choice.name, method, departures)
 
 
-def _all(lengths: Sequence[int]) -> Iterable[tuple[int, ...]]:
+def _combinations(lengths: Sequence[int]) -> Iterable[tuple[int, ...]]:
     """The places of all combinations in lists of these lengths."""
     return product(*map(range, lengths))
 
 
-def _alone(lengths: Sequence[int]) -> Iterable[tuple[int, ...]]:
+def _one_departs(lengths: Sequence[int]) -> Iterable[tuple[int, ...]]:
     """Those with at most one place that is not 0, in the same order."""
     first = (0,) * len(lengths)
     yield first

@@ -131,7 +131,7 @@ class CellStore:
         """Read a cell. Raises UserInputError for none, CorruptCellError for an altered one."""
         record, digest = self._record(cell_id)
         file = self.cell_directory(cell_id) / TENSOR_FILE
-        with _sound(file):
+        with _checked_read(file):
             content = read_file(file)
             _check_digest(hashlib.sha256(content).hexdigest(), digest)
             tensors = load(content)
@@ -141,7 +141,7 @@ class CellStore:
         """`record`, with the tensors compared with their digest. Errors as for `read`."""
         record, digest = self._record(cell_id)
         file = self.cell_directory(cell_id) / TENSOR_FILE
-        with _sound(file):
+        with _checked_read(file):
             _check_digest(file_digest(file), digest)
         return record
 
@@ -151,7 +151,7 @@ class CellStore:
             raise UserInputError(f"{self.directory} holds no cell {cell_id!r}")
         if file.parent.is_symlink():
             _corrupt(file.parent, "is a symbolic link: it is not followed")
-        with _sound(file):
+        with _checked_read(file):
             text, digest = read_sealed(file)
             record = CellRecord.model_validate_json(text)
         if record.id != cell_id:
@@ -164,7 +164,7 @@ class CellStore:
 
 
 @contextmanager
-def _sound(file: Path) -> Iterator[None]:
+def _checked_read(file: Path) -> Iterator[None]:
     """Raises CorruptCellError for whatever is found to be wrong with `file` in the block."""
     try:
         yield
