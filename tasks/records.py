@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from tasks.errors import nearest
+from tasks.text import visible
 
 REQUIRED = ("clean", "corrupted", "answer", "foil")
 OPTIONAL = ("split", "entity")
@@ -26,6 +27,8 @@ FOREIGN = {
     **dict.fromkeys((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"), _COMPRESSED),
     b"PK\x03\x04": "a ZIP archive or a spreadsheet (.xlsx); save its table as CSV, in UTF-8",
     b"PAR1": "Parquet; save its table as CSV, in UTF-8",
+    b"ARROW1": "Arrow or Feather; save its table as CSV, in UTF-8",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet (.xls); save its table as CSV, in UTF-8",
     b"version https://git-lfs": "a pointer of Git LFS; `git lfs pull` fetches the file itself",
 }
 """How files begin that are no text in UTF-8, and what is to be done with them."""
@@ -78,6 +81,8 @@ def json_records(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, object
                 "it is one JSON value as a whole; it has to have an object in each line, without "
                 "brackets and commas around them (`jq -c '.[]'` writes a list so)"
             )
+        if not found and _delimiter(text)[1]:
+            raise BadFileError("it is a table; call it .csv or .tsv")
         found = True
         try:
             yield number, json.loads(text, object_pairs_hook=_without_repeats)
@@ -113,8 +118,10 @@ def csv_records(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, object]
 
     text = texts()
     first = next((line for line in text if line.strip()), "")
+    if first.lstrip().startswith("{"):
+        raise BadFileError("it is lines of JSON; call it .jsonl")
     kept, delimiter = _delimiter(first)
-    reader = csv.reader(_behind(kept, text), delimiter=delimiter, strict=True)
+    reader = csv.reader(_behind(kept, text), delimiter=delimiter or DELIMITERS[0], strict=True)
     header: list[str] = []
     try:
         for values in reader:
@@ -145,40 +152,43 @@ def _behind(first: list[str], rest: Iterator[str]) -> Iterator[str]:
 
 
 def _delimiter(line: str) -> tuple[list[str], str]:
-    """What divides the columns that the first line names; the line, unless it says only that."""
+    """What divides the columns that the first line names; the line, unless it says only that.
+
+    "" where it does not name them.
+    """
     said = line.strip('\n"')
     if said.lower().startswith("sep=") and len(said) == 5:  # as a spreadsheet writes it
         return [], said[-1]
     for delimiter in DELIMITERS:
         if {*REQUIRED} <= {_name(name) for name in said.split(delimiter)}:
             return [line], delimiter
-    return [line], DELIMITERS[0]
+    return [line], ""
 
 
 def _name(value: str) -> str:
-    return value.strip().strip('"').strip()
+    return value.strip().strip('"').strip().lower()
 
 
 def _check_header(header: list[str]) -> None:
     missing = [name for name in REQUIRED if name not in header]
     if missing:
-        shown = ", ".join(f'"{name[:40]}"' for name in header[:SHOWN_NAMES])
+        shown = ", ".join(f'"{visible(name[:40])}"' for name in header[:SHOWN_NAMES])
         raise BadFileError(
             f"its first line has no column {', '.join(missing)}, but {shown or 'nothing'}; it has "
             f"to name {', '.join(REQUIRED)}, and {' and '.join(OPTIONAL)} if wanted"
         )
-    if len(set(header)) < len(header):
-        raise BadFileError("its first line names a column twice")
     for name in header:
         if name not in REQUIRED + OPTIONAL:
             raise BadFileError(f"its first line has {unknown_column(name)}")
+        if header.count(name) > 1:
+            raise BadFileError(f'its first line names the column "{name}" twice')
 
 
 def unknown_column(name: str) -> str:
     """Say which column is not known, and which are."""
     if not name:
         return "a column without a name, as an index has or a delimiter at the end makes one"
-    return f'a column "{name[:80]}".{nearest(name, REQUIRED + OPTIONAL)}'
+    return f'a column "{visible(name[:80])}".{nearest(name, REQUIRED + OPTIONAL)}'
 
 
 def _record(header: list[str], values: list[str]) -> dict[str, str] | BadRowError:

@@ -169,7 +169,18 @@ def _check_spaces(text: Mapping[str, str]) -> None:
     """The space between prompt and answer belongs to the answer, in scripts that have one there.
 
     That is looked at between cased letters alone: digits, code and Chinese go on without a space.
+    White space around one prompt that is not around the other is a slip, such as a space behind a
+    comma, and a difference between the two that nobody meant.
     """
+    clean, corrupted = text["clean"], text["corrupted"]
+    for where, of_clean, of_corrupted in (
+        ("in front of", _blank_in_front(clean), _blank_in_front(corrupted)),
+        ("behind", _blank_in_front(clean[::-1]), _blank_in_front(corrupted[::-1])),
+    ):
+        if of_clean != of_corrupted:
+            raise BadRowError(
+                f"has other white space {where} clean than {where} corrupted; write both alike"
+            )
     for role in ("answer", "foil"):
         value = text[role]
         word = value.strip()
@@ -187,6 +198,10 @@ def _check_spaces(text: Mapping[str, str]) -> None:
                 raise BadRowError(f"has no space between {name} and {role}; {right}")
 
 
+def _blank_in_front(text: str) -> str:
+    return text[: len(text) - len(text.lstrip())]
+
+
 def _is_cased(character: str) -> bool:
     return character.lower() != character.upper()
 
@@ -195,7 +210,10 @@ def _text(name: str, value: object) -> str:
     """Check one value."""
     if not isinstance(value, str):
         shown = json.dumps(value)[:80]
-        raise BadRowError(f"has {shown} as {name}, which is not text; write it in quotes")
+        advice = "; write it in quotes" if isinstance(value, int | float) else ""
+        if value is None and name in OPTIONAL:
+            advice = "; leave it away in all rows, or say it in all"
+        raise BadRowError(f"has {shown} as {name}, which is not text{advice}")
     if not value.strip():
         raise BadRowError(f"has an empty {name}")
     if len(value) > MAX_TEXT:
@@ -220,6 +238,8 @@ def _unseen(character: str, before: str) -> str:
         return "which stands for what another program could not read"
     if kind == "Zs" and character != "\N{IDEOGRAPHIC SPACE}":
         return f"which is {name} and looks like a space; write a plain one"
+    if "\ufe00" <= character <= "\ufe0f" and before.isascii() and before not in _KEYCAPS:
+        return f"which is {name} and is not seen; leave it away"
     joiner = character in "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}" and not before.isascii()
     if kind in ("Zl", "Zp") or (
         kind == "Cf" and not joiner
@@ -228,6 +248,8 @@ def _unseen(character: str, before: str) -> str:
     return ""
 
 
+_KEYCAPS = "0123456789#*"
+"""Characters that are a symbol with a variation selector behind them."""
 _CONTROLS = frozenset(map(chr, (*range(9), *range(11, 32), 127, *range(128, 160))))
 """Control characters but tab and line feed."""
 _BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")

@@ -200,7 +200,7 @@ def test_what_is_no_jsonl_is_an_error(tmp_path: Path, text: bytes, message: str)
     [
         ("", "its first line has no column clean, corrupted, answer, foil"),
         ("clean,corrupted,answer\na,b,c", "its first line has no column foil"),
-        ("clean,corrupted,answer,foil,foil\n", "its first line names a column twice"),
+        ("clean,corrupted,answer,foil,foil\n", 'its first line names the column "foil" twice'),
         (
             "clean,corrupted,answer,foil\na,b, c\na,b, c, d, e",
             "row 1 (line 2) has 3 values for 4 columns; row 2 (line 3) has 5",

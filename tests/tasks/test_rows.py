@@ -32,7 +32,7 @@ def test_tables_of_every_kind_are_the_same_rows(tmp_path: Path) -> None:
         assert pairs_of(tmp_path, "\ufeff" + end.join(lines) + end) == EXPECTED
         again = [HEADER, ROW, "\ufeff" + HEADER.replace(",", ", "), OTHER]
         assert pairs_of(tmp_path, end.join(again)) == EXPECTED
-        spread = ["", HEADER.replace(",", '","').join('""'), ROW, ",,,", OTHER, ", ,,"]
+        spread = ["", HEADER.title().replace(",", '","').join('""'), ROW, ",,,", OTHER, ", ,,"]
         assert pairs_of(tmp_path, end.join(spread)) == EXPECTED
         for divider in ";\t|":
             text = end.join(lines).replace(",", divider)
@@ -74,6 +74,9 @@ def test_lines_of_json_may_end_in_any_way_too(tmp_path: Path) -> None:
             "It is\u3164red or,It is blue or, red, blue",
             "U+3164 in clean (place 6), which is HANGUL",
         ),
+        ("It is\ufe0f red or,It is blue or, red, blue", "VARIATION SELECTOR-16 and is not seen"),
+        ("It is red or, It is blue or, red, blue", "other white space in front of clean than in"),
+        ("It is red or,It is blue or\t, red, blue", "other white space behind clean than behind"),
         ("It is \u2800 or,It is blue or, red, blue", "BRAILLE PATTERN BLANK and is not seen"),
         (
             "It is,It was, caf\u00e9, cafe\u0301",
@@ -103,6 +106,7 @@ def test_what_nobody_sees_is_named(tmp_path: Path, row: str, named: str) -> None
         "法国的首都是,意大利的首都是,巴黎,罗马",
         "print(,write(,a,b",
         "می\u200cروم,می\u200cروی,آ,ب",
+        "It is 1\ufe0f\u20e3 or,It is \u2764\ufe0f or, red, blue",
         "a 👩\u200d💻 is,a 👨\u200d💻 is, good, bad",
         "法国\u3000首都,意大利\u3000首都,巴黎,罗马",
         'x\ty,x\tz," a"," b"',
@@ -122,6 +126,8 @@ WHOLE = '[{"clean": "a", "corrupted": "b", "answer": " c", "foil": " d"}]'
         (HEADER.encode("utf-32"), "UTF-16; save it as UTF-8"),
         (gzip.compress(HEADER.encode(), mtime=0), "compressed; unpack it first"),
         (b"PK\x03\x04\x14\x00", "a spreadsheet (.xlsx); save its table as CSV"),
+        (b"ARROW1\0\0", "Arrow or Feather; save its table as CSV"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "a spreadsheet (.xls); save its table as CSV"),
         (b"PAR1\x15\x04", "Parquet; save its table as CSV"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
     ],
@@ -144,7 +150,15 @@ def test_files_of_other_formats_are_named(tmp_path: Path, content: bytes, named:
             'row 1 (line 1) is not JSON: Extra data (column 63, at ",")',
         ),
         ("own.jsonl", '{"clean": 1' + "0" * 5000 + "}", "a number of thousands of digits"),
-        ("own.csv", HEADER.title(), 'no column clean, corrupted, answer, foil, but "Clean", "Cor'),
+        ("own.csv", f"\u200b{HEADER}", 'line has no column clean, but "\\u200bclean", "corrupted"'),
+        ("own.csv", f"|{HEADER.replace(',', '|')}|\n", "a column without a name"),
+        ("own.csv", WHOLE[1:-1], "it is lines of JSON; call it .jsonl"),
+        ("own.jsonl", f"{HEADER}\n{ROW}", "it is a table; call it .csv or .tsv"),
+        (
+            "own.jsonl",
+            WHOLE[1:-1].replace('" c"', "null"),
+            "has null as answer, which is not text.",
+        ),
         ("own.csv", f"{HEADER},notes\n{ROW},x", 'line has a column "notes". Known: '),
         ("own.csv", f",{HEADER}\n0,{ROW}", "a column without a name, as an index has"),
         (
