@@ -12,19 +12,12 @@ from matplotlib.text import Text
 
 from bench.store.layout import TENSOR_FILE
 from bench.store.results import RunStore
-from reports import palette, style
-from reports.figures import FIGURES, agreement, comparison, marks, sweep
+from reports import palette
+from reports.figures import agreement, comparison, marks, sweep
 from reports.load import Results, load
 from reports.text import number, token
 from tasks.errors import UserInputError
-from tests.reports.conftest import (
-    LAYERS,
-    MISSING,
-    SITES,
-    make_cell,
-    make_failure,
-    what_lacks,
-)
+from tests.reports.conftest import LAYERS, SITES, make_cell, make_failure
 
 MODEL = "smollm2-135m"
 
@@ -63,27 +56,6 @@ def assert_legible(figure: Figure) -> None:
             boxes.append((text.get_text(), box.padded(-1.0)))
     for (one, first), (other, second) in combinations(boxes, 2):
         assert not first.overlaps(second), (one, other)
-
-
-ROWS_ALIKE = {"comparison": {"methods": ["activ_patch[direction=denoising]", "dyn_scalar"]}}
-"""Of a figure with a row a method two of them, but in a column, where all are drawn."""
-
-
-@pytest.mark.parametrize("name", [name for name in FIGURES if name not in MISSING])
-def test_every_figure_is_legible_at_every_width(results: Results, name: str) -> None:
-    """As wide as it asks for, and as a column and a page of a paper are."""
-    scopes = [one for one in FIGURES[name].scopes(results) if what_lacks(name, one) is None]
-    assert scopes
-    for scope in scopes:
-        seen: set[float] = set()
-        for width in (None, *style.WIDTHS.values()):
-            if width in seen:
-                continue  # it asked for that
-            some = ROWS_ALIKE.get(name, {}) if width != min(style.WIDTHS.values()) else {}
-            figure = FIGURES[name].figure(results, width=width, **some, **scope)
-            assert width is None or figure.get_figwidth() == pytest.approx(width)
-            seen.add(figure.get_figwidth())
-            assert_legible(figure)
 
 
 @pytest.mark.parametrize("n_tokens", [3, 24, 300])

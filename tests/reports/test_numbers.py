@@ -1,4 +1,4 @@
-"""Every number that a figure of the suite draws or writes stands in its CSV."""
+"""Every figure of the suite: legible at every width, and what it draws or writes is in its CSV."""
 
 import re
 from collections.abc import Iterator
@@ -11,9 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
+from reports import style
 from reports.figures import FIGURES
 from reports.load import Results
 from reports.text import MINUS, number, significant
+from tests.reports.conftest import MISSING, what_lacks
+from tests.reports.test_figures import assert_legible
 
 DRAWN = {
     **{
@@ -30,6 +33,8 @@ DRAWN = {
 }
 """Which coordinates of its lines and points are numbers of the run."""
 DECIMAL = re.compile(rf"[{MINUS}-]?\d[\d,]*\.\d+")
+ROWS_ALIKE = {"comparison": {"methods": ["activ_patch[direction=denoising]", "dyn_scalar"]}}
+"""Of a figure with a row a method two of them, but in a column, where all are drawn."""
 FIXED = ("|θ| ≥ 0.01",)
 """What is no number of the run."""
 
@@ -76,12 +81,8 @@ def drawn(canvas: Figure, name: str) -> Iterator[float]:
             yield from np.ma.compressed(image.get_array())
 
 
-@pytest.mark.parametrize("name", DRAWN)
-def test_the_csv_has_every_number_of_the_figure(name: str, results: Results) -> None:
-    entry = FIGURES[name]
-    (scope, *_) = [one for one in entry.scopes(results) if one.get("task") in (None, "hostile")]
-    canvas = entry.figure(results, **scope)
-    known = values_of(entry.numbers(results, **scope))
+def assert_in_csv(canvas: Figure, name: str, numbers: pd.DataFrame) -> None:
+    known = values_of(numbers)
     texts = {
         write(value, digits)
         for value in known
@@ -95,3 +96,29 @@ def test_the_csv_has_every_number_of_the_figure(name: str, results: Results) -> 
     above = np.searchsorted(known, coordinates).clip(1, len(known) - 1)
     apart = np.minimum(abs(known[above] - coordinates), abs(known[above - 1] - coordinates))
     assert coordinates[apart > 1e-6 * (1 + abs(coordinates))].tolist() == []
+
+
+@pytest.mark.parametrize("name", [name for name in FIGURES if name not in MISSING])
+def test_every_figure_is_legible_at_every_width_and_its_csv_has_its_numbers(
+    results: Results, name: str
+) -> None:
+    """As wide as it asks for, and as a column and a page of a paper are."""
+    entry, compared = FIGURES[name], False
+    for scope in entry.scopes(results):
+        if what_lacks(name, scope) is not None:
+            continue
+        seen: set[float] = set()
+        for width in (None, *style.WIDTHS.values()):
+            if width in seen:
+                continue  # it asked for that
+            some = ROWS_ALIKE.get(name, {}) if width != min(style.WIDTHS.values()) else {}
+            figure = entry.figure(results, width=width, **some, **scope)
+            assert width is None or figure.get_figwidth() == pytest.approx(width)
+            seen.add(figure.get_figwidth())
+            assert_legible(figure)
+            if not compared and not some and scope.get("task") in (None, "hostile"):
+                compared, numbers = True, entry.numbers(results, **scope)
+                assert not numbers.empty
+                if name in DRAWN:
+                    assert_in_csv(figure, name, numbers)
+    assert compared

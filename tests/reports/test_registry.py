@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
 from bench.store.results import RunStore
 from reports.figures import FIGURES
@@ -24,15 +23,12 @@ def failures_only(small_store: RunStore) -> Results:
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_a_figure_draws_what_its_data_says_or_says_what_is_missing(
-    name: str, results: Results, failures_only: Results
-) -> None:
+def test_a_figure_says_what_it_lacks(name: str, results: Results, failures_only: Results) -> None:
+    """What lacks nothing is drawn in `test_numbers.py`."""
     entry = FIGURES[name]
-    for scope in entry.scopes(results)[:1]:
+    for scope in entry.scopes(results):
         reason = what_lacks(name, scope)
         if reason is None:
-            assert isinstance(entry.figure(results, **scope), Figure)
-            assert not entry.numbers(results, **scope).empty
             continue
         for make in (entry.figure, entry.numbers):
             with pytest.raises(UserInputError, match=reason):
