@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bench.evaluation.split import Split
+from bench.matrix.cells import PlannedCell
 from bench.matrix.named import NamedTask
-from bench.matrix.schema import Matrix, PromptCounts
 from bench.models.load import LoadedModel
 from bench.store.records import GridRecord, PromptRecord
 from methods.core.points import HEAD_SITES, PointGrid, make_grid
@@ -71,18 +71,21 @@ class PreparedTask:
 
 
 def prepare_task(
-    named: NamedTask,
-    prompts: PromptCounts,
-    matrix: Matrix,
-    model: LoadedModel,
-    subject: SubjectModel,
+    named: NamedTask, cell: PlannedCell, model: LoadedModel, subject: SubjectModel
 ) -> PreparedTask:
     """Encodes a task for a model and measures the unsteered model on every split.
+
+    Args:
+        named: the task: the cell's own, or another one that it is taken to.
+        cell: says how many prompts there are, and which intervention points.
+        model: to encode it for.
+        subject: the same model, to measure.
 
     Raises:
         UserInputError: for prompts that break a rule on tokens, too few of them, positions outside
             the prompts, or a model whose logits are not numbers.
     """
+    prompts, settings = cell.prompts, cell.settings
     encoded = encode(
         named.task,
         model.tokenizer,
@@ -92,14 +95,14 @@ def prepare_task(
         limits=model.limits,
     )
     train = encoded.batches["train"]
-    _check_positions(named, matrix.positions, encoded.lengths)
+    _check_positions(named, settings["positions"], encoded.lengths)
     grid = make_grid(
-        matrix.sites,
-        matrix.positions,
+        settings["sites"],
+        settings["positions"],
         n_layers=subject.n_layers,
         n_positions=train.n_positions,
         has_bos=train.has_bos,
-        keep_final_residual=matrix.keep_final_residual,
+        keep_final_residual=settings["keep_final_residual"],
         heads=subject.heads,
     )
     splits = {

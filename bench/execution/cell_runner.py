@@ -22,7 +22,7 @@ from bench.execution.failure import failure, kept
 from bench.execution.unchanged import left_unchanged, seeded
 from bench.matrix.cells import PlannedCell
 from bench.matrix.named import NamedTask
-from bench.matrix.schema import Matrix, ModelChoice, PromptCounts
+from bench.matrix.schema import ModelChoice, PromptCounts
 from bench.models.load import STATED, LoadedModel, load_model, stated_of
 from bench.store.records import CellRecord
 from methods.core.objective import Objective
@@ -75,7 +75,6 @@ class CellRunner:
     """Computes cells in this process.
 
     Attributes:
-        matrix: what all cells share.
         watcher: is told what is going on.
         contents: digest of a model -> what it has to hold (`LoadedModel.content`), where known.
         choice: the model of the latest cell, as the matrix names it.
@@ -87,7 +86,6 @@ class CellRunner:
         left: what the latest cell left otherwise of the model, or of what methods are given.
     """
 
-    matrix: Matrix
     watcher: Watcher = field(default_factory=Watcher)
     contents: dict[str, str] = field(default_factory=dict)
     choice: ModelChoice | None = None
@@ -124,7 +122,7 @@ class CellRunner:
             assert self.opened is not None
             assert self.choice is not None
             model, subject = self.opened
-            prepare = partial(prepare_task, named, cell.prompts, self.matrix, model, subject)
+            prepare = partial(prepare_task, named, cell, model, subject)
             setting = cell.settings["rows_per_forward"]
             # The same for every task, whatever was computed before it.
             subject.rows_per_forward = PREPARING_ROWS if setting == "auto" else setting

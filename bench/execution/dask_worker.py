@@ -40,7 +40,7 @@ class WorkerRun(Watcher):
 
     def __init__(self, spec: RunSpec) -> None:
         self.spec = spec
-        self.runner = CellRunner(spec.matrix, self)
+        self.runner = CellRunner(self)
         self.asked = time.monotonic()
 
     def install(self) -> None:

@@ -49,8 +49,8 @@ class Executor(AbstractContextManager["Executor"], Protocol):
 class LocalExecutor(Executor):
     """Computes cells in this process, one after the other."""
 
-    def __init__(self, matrix: Matrix) -> None:
-        self.runner = CellRunner(matrix)
+    def __init__(self) -> None:
+        self.runner = CellRunner()
         self.contents = self.runner.contents
 
     def __exit__(self, *exception: object) -> None:

@@ -131,7 +131,7 @@ def executor_of(matrix: Matrix, options: RunOptions, directory: Path) -> Executo
     """
     limited = options.cell_timeout is not None or options.load_timeout is not None
     if options.workers is None and options.scheduler is None and not limited:
-        return LocalExecutor(matrix)
+        return LocalExecutor()
     from bench.execution.dask_executor import DaskExecutor  # takes a second to import
 
     return DaskExecutor(matrix, options, directory)

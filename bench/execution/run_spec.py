@@ -6,7 +6,7 @@ That is the suite's code and the packages of its plug-ins.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,19 +70,18 @@ def differing(one: Mapping[str, str], other: Mapping[str, str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def plug_ins_of(matrix: Matrix) -> dict[str, str]:
-    """The version of each plug-in whose name stands in a matrix.
+def plug_ins(names: Collection[str] | None = None) -> dict[str, str]:
+    """The version of each plug-in in the tables, or of those alone that are called by `names`.
 
     Returns:
         'method "my_norm"' -> its package's name, version and a digest of the package's files
         (`Entry.version`), those of plug-in files too.
     """
-    names = {*_texts(matrix.model_dump(include={"tasks", "transfer", "methods"}))}
     return {
         f'{kind} "{name}"': entry.version
         for kind, table in TABLES.items()
         for name, entry in table.items()
-        if entry.version and name in names
+        if entry.version and (names is None or name in names)
     }
 
 
@@ -101,17 +100,15 @@ class RunSpec:
 
     Attributes:
         run: a name that no other run has; of the topic of its events too.
-        matrix: what all cells share.
         options: time limits, and the threads of each worker.
         plugins: (path, source) of each of the matrix's plug-in files.
-        used: what the matrix uses of plug-ins (`plug_ins_of`).
+        used: what the matrix uses of plug-ins (`plug_ins`).
         logs: where workers of this machine keep what they print; None for workers elsewhere.
         version: of the suite, and of its numbers.
         code: the suite's files (`code_on_disk`).
     """
 
     run: str
-    matrix: Matrix
     options: RunOptions
     plugins: Sequence[tuple[str, bytes]]
     used: Mapping[str, str]
@@ -124,10 +121,9 @@ class RunSpec:
         """What a run of this process is."""
         return RunSpec(
             f"attribution-bench-{uuid4().hex}",
-            matrix,
             options,
             [(path, Path(path).expanduser().read_bytes()) for path in matrix.plugins],
-            plug_ins_of(matrix),
+            plug_ins({*_texts(matrix.model_dump(include={"tasks", "transfer", "methods"}))}),
             logs,
             (__version__, NUMBERS_VERSION),
             CODE,
@@ -150,7 +146,7 @@ class RunSpec:
 
     def check_plug_ins(self) -> None:
         """Raises UnfitError unless what the matrix uses of packages is the same here."""
-        here = plug_ins_of(self.matrix)
+        here = plug_ins()
         for what, wanted in self.used.items():
             mine, theirs = (text.partition(", files ")[0] for text in (here.get(what, ""), wanted))
             if not mine:

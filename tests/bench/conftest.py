@@ -21,4 +21,4 @@ def prepared(tiny: LoadedModel, tiny_folder: Path) -> tuple[SubjectModel, Prepar
     matrix = small_matrix(tiny_folder)
     cell = expand(matrix, lambda name: "digest", lambda device: "cpu")[0]
     subject = SubjectModel(tiny.bridge)
-    return subject, prepare_task(cell.task, cell.prompts, matrix, tiny, subject)
+    return subject, prepare_task(cell.task, cell, tiny, subject)

@@ -27,7 +27,7 @@ def test_steps_until_it_is_activ_scalar(smollm2: LoadedModel) -> None:
     )
     (cell,) = expand(matrix, lambda model: "digest", lambda device: "cpu")
     subject = SubjectModel(smollm2.bridge)
-    task = prepare_task(cell.task, cell.prompts, matrix, smollm2, subject)
+    task = prepare_task(cell.task, cell, smollm2, subject)
 
     def scores_of(method: Method) -> Float[Tensor, "place layer position"]:
         setting = Setting(Objective(), 0)

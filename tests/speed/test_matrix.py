@@ -56,8 +56,8 @@ def measured(benchmark: Any) -> Callable[..., float]:
 def test_planning_storing_and_resuming(
     matrix: Matrix, directory: Path, measured: Callable[..., float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    executor = Trivial(matrix)
-    monkeypatch.setattr("bench.execution.run.executor_for", lambda _: lambda *rest: executor)
+    executor = Trivial()
+    monkeypatch.setattr("bench.execution.run.executor_of", lambda *_: executor)
 
     def all_three() -> None:
         assert len(run_matrix(matrix, directory).computed) == N_CELLS

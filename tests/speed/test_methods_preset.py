@@ -28,7 +28,7 @@ def test_agreement_with_patching(smollm2: LoadedModel) -> None:
         and getattr(cell.method.method, "path", "") != "activations"
     ]
     subject = SubjectModel(smollm2.bridge)
-    task = prepare_task(cells[0].task, cells[0].prompts, matrix, smollm2, subject)
+    task = prepare_task(cells[0].task, cells[0], smollm2, subject)
     prompts, grid = task.train.prompts, task.grid
     live = points_that_could_matter(prompts, grid)
     exact, taus = None, {}

@@ -26,7 +26,7 @@ def test_e_0_at_a_price_is_that_of_a_dense_grid(name: str, smollm2: LoadedModel)
     matrix = small_matrix("smollm2-135m", methods=[name], prompts=prompts, controls={"draws": 0})
     (cell,) = expand(matrix, lambda model: "digest", lambda device: "cpu")
     subject = SubjectModel(smollm2.bridge)
-    task = prepare_task(cell.task, cell.prompts, matrix, smollm2, subject)
+    task = prepare_task(cell.task, cell, smollm2, subject)
     found = cell.method.method.fit(subject, task.train.prompts, task.grid, Setting(Objective(), 0))
     trained = type(cell.method.method).trained
     of = found.intervention or StaticScaling.from_scores(task.grid, found.scores)

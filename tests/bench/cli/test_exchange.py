@@ -147,7 +147,7 @@ def test_faithfulness_on_smollm2_is_that_of_the_loop(
     matrix = small_matrix("smollm2-135m", **changes)
     (cell,) = expand(matrix, lambda name: "d", lambda device: "cpu")
     subject = SubjectModel(smollm2.bridge)
-    task = prepare_task(cell.task, cell.prompts, matrix, smollm2, subject)
+    task = prepare_task(cell.task, cell, smollm2, subject)
     scores = cell.method.method.fit(subject, task.train.prompts, task.grid, setting()).scores
     record, _ = measure_circuits(subject, task, scores, Circuit(draws=0), 0)
     prompts = task.prompt_records["test"]

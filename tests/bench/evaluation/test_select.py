@@ -35,7 +35,7 @@ def compute(tiny: LoadedModel, tiny_folder: Path) -> Compute:
         asked = {"prompts": {"train": 3, "test": 6, "shifted": 0}, "controls": {"draws": 0}}
         matrix = small_matrix(tiny_folder, **{**asked, "smallest_k": False, **keys})
         (cell,) = expand(matrix, lambda name: "digest", lambda device: "cpu")
-        task = prepare_task(cell.task, cell.prompts, matrix, tiny, subject)
+        task = prepare_task(cell.task, cell, tiny, subject)
         task = change(task) if change else task
         objective = Objective(**cell.objective.model_dump())
         return cell, *compute_cell(cell, tiny, subject, task, objective, None)

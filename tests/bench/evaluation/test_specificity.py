@@ -36,7 +36,7 @@ def other(prepared: Prepared, tiny: LoadedModel, tiny_folder: Path) -> PreparedT
     """A task whose prompts have another length."""
     matrix = small_matrix(tiny_folder, tasks=["ccc"])
     cell = expand(matrix, lambda name: "digest", lambda device: "cpu")[0]
-    task = prepare_task(cell.task, cell.prompts, matrix, tiny, prepared[0])
+    task = prepare_task(cell.task, cell, tiny, prepared[0])
     assert task.grid.n_positions != prepared[1].grid.n_positions
     return task
 

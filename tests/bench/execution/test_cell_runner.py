@@ -130,18 +130,18 @@ def test_another_model_than_was_planned_is_refused(tiny_folder: Path) -> None:
     """Its folder was changed between planning and loading, or is another one on a worker."""
     matrix = matrix_of(tiny_folder)
     cell = expand(matrix, lambda name: "what it was", lambda device: "cpu")[0]
-    place = module.CellRunner(matrix)
+    place = module.CellRunner()
     for _ in range(2):
         with pytest.raises(OtherModelError, match="was planned with what it was"):
             place.open(cell)
     stated = {**cell.settings["model"], "digest": model_digest(str(tiny_folder)), "bos": "<s>"}
     cell = replace(cell, settings={**cell.settings, "model": stated})
     with pytest.raises(OtherModelError, match=r"entry \{\}, but was planned with \{.bos.: .<s>"):
-        module.CellRunner(matrix).open(cell)
+        module.CellRunner().open(cell)
     pinned = matrix_of(tiny_folder, models=[{"name": str(tiny_folder), "digest": "another"}])
     cell = expand(pinned, model_digest, lambda device: "cpu")[0]
     with pytest.raises(OtherModelError, match="asks for the digest another"):
-        module.CellRunner(pinned).open(cell)
+        module.CellRunner().open(cell)
 
 
 def broken(name: str, **how: Any) -> Any:

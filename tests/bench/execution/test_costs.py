@@ -61,7 +61,7 @@ def opens(
         folder = tmp_path_factory.mktemp("runs") / str(number)
         matrix = trivial_matrix(tiny_folder, number)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("bench.execution.run.executor_of", lambda matrix, *_: Trivial(matrix))
+            patch.setattr("bench.execution.run.executor_of", lambda *_: Trivial())
             actions: dict[str, Callable[[], object]] = {
                 "run": lambda: run_matrix(matrix, folder),  # noqa: B023
                 "resume": lambda: run_matrix(matrix, folder),  # noqa: B023
