@@ -16,7 +16,7 @@ from bench.execution.run import run_matrix
 from bench.matrix.yaml_file import parse
 from bench.models.load import load_limits, load_tokenizer
 from bench.models.memory import InMemory, held
-from bench.models.tokenizer import bos_of
+from bench.models.tokenizer import bos_of, check_bos
 from bench.notebook import Run
 from bench.plugins import install
 from bench.steering import bridge_around
@@ -103,7 +103,9 @@ def _named(model: Any, tokenizer: Any) -> Iterator[Named]:
         memory = InMemory(bridge, tokenizer, type(bridge.original_model).__name__)
         with held(memory) as name:
             choice = {"name": name, "dtype": memory.dtype, "device": memory.device, "packed": False}
-            yield choice, tokenizer, bos_of(tokenizer)[0], memory.limits
+            bos_id, _ = bos_of(tokenizer, None, name)
+            check_bos(name, bos_id, memory.limits)
+            yield choice, tokenizer, bos_id, memory.limits
 
 
 @contextmanager

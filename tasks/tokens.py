@@ -93,13 +93,16 @@ def token_strings(tokenizer: Tokenizer, ids: Iterable[int]) -> dict[int, str]:
 
     The start of a word is a space, also of a tokenizer that leaves it away in front of a text
     (SentencePiece, where the bare start of a word would be no text at all): so a token is what it
-    adds behind itself.
+    adds behind itself. A part of a character, of which several tokens are one, is called as the
+    tokenizer calls it.
     """
     found = {}
     for token in {int(token) for token in ids}:
         alone, twice = tokenizer.decode([token]), tokenizer.decode([token, token])
         text = twice.removeprefix(alone) if twice.startswith(alone) else alone
-        found[token] = text or alone or _piece(tokenizer, token)
+        text = text or alone
+        broken = not text or "\N{REPLACEMENT CHARACTER}" in text
+        found[token] = _piece(tokenizer, token) if broken else text
     return found
 
 

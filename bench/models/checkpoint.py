@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -81,6 +82,46 @@ def few(keys: Iterable[str]) -> str:
     names = sorted(keys)
     more = len(names) - SHOWN_KEYS
     return ", ".join(names[:SHOWN_KEYS]) + (f" and {more} more" if more > 0 else "")
+
+
+def check_numbers(folder: Path) -> None:
+    """Raises ValueError for weights that are whole numbers, of which no setting says a scale."""
+    from safetensors import safe_open
+
+    if "quant" in (folder / "config.json").read_text("utf-8"):
+        return
+    whole = []
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "numpy") as file:
+            keys = file.keys()
+            weights = [key for key in keys if key.endswith("weight")]
+            whole += [key for key in weights if file.get_slice(key).get_dtype()[0] in "IU"]
+    if whole:
+        raise ValueError(
+            "weights are whole numbers, as quantising makes them, and its config.json has no "
+            f"quantization_config that says of what: {few(whole)}"
+        )
+
+
+def damaged_in(folder: Path) -> str:
+    """Which file of a folder is not what its name says, and why; "" where none is seen."""
+    from safetensors import SafetensorError, safe_open
+
+    for pattern in ("config.json", "tokenizer*.json", "*.index.json"):
+        for path in sorted(folder.glob(pattern)):
+            try:
+                value = json.loads(path.read_text("utf-8"))
+            except (OSError, ValueError, RecursionError) as error:
+                return f"{path} is not JSON in UTF-8: {error}."
+            if not isinstance(value, dict):
+                return f"{path} is not an object of JSON."
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, "numpy"):
+                pass
+        except (OSError, SafetensorError) as error:
+            return f"{path} is damaged or cut off: {error}."
+    return ""
 
 
 def pointer_in(folder: Path) -> Path | None:

@@ -1,8 +1,29 @@
-"""The prompts that a model takes, as its configuration says."""
+"""A model's configuration, and the prompts that it takes."""
 
+from pathlib import Path
 from typing import Any
 
+from bench.models.bridge import reason_of
+from tasks.errors import UserInputError
 from tasks.tokens import Limits
+
+
+def limits_in(name: str, folder: Path) -> Limits:
+    """Return what the configuration in a folder says, without its weights.
+
+    Raises:
+        UserInputError: if there is none that transformers can read.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        return limits_of(config)
+    except Exception as error:  # of whatever checks this kind of configuration
+        reason = reason_of(error, folder)
+        raise UserInputError(
+            f'Model "{name}": config.json of {folder} cannot be read: {reason}'
+        ) from error
 
 
 def limits_of(config: Any) -> Limits:

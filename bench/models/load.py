@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.models import adapter
-from bench.models.bridge import DTYPES, read_bridge, reason_of, resolve_device
+from bench.models.bridge import DTYPES, read_bridge, resolve_device
 from bench.models.checkpoint import folder_digest
 from bench.models.embedded import WEIGHTS_DIGEST, embedded_folder
 from bench.models.hub import HUB_ID, checked_files, hub_commit, hub_folder
-from bench.models.limits import limits_of
+from bench.models.limits import limits_in, limits_of
 from bench.models.planted.trained import TRAINED_NAMES, is_trained, trained_digest
 from bench.models.tokenizer import bos_of, check_bos, read_tokenizer
 from tasks.errors import UserInputError, nearest
@@ -198,18 +198,8 @@ def load_limits(name: str, cache_dir: Path | None = None) -> Limits:
     """Return what prompts a model takes, by its configuration alone; planted ones take any."""
     if planted_name(name):
         return NO_LIMITS
-    from transformers import AutoConfig
-
     folder = _folder(name, cache_dir, weights=False)
-    source = _base_folder(name, folder, cache_dir) or folder
-    try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # of whatever checks this kind of configuration
-        reason = reason_of(error, source)
-        raise UserInputError(
-            f'Model "{name}": config.json of {source} cannot be read: {reason}'
-        ) from error
-    return limits_of(config)
+    return limits_in(name, _base_folder(name, folder, cache_dir) or folder)
 
 
 def _tokenizer_in(name: str, folder: Path, base: Path | None) -> Any:

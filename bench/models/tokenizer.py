@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.models.bridge import quiet_transformers, reason_of
+from bench.models.limits import limits_in
 from tasks.errors import UserInputError, nearest
 from tasks.tokens import Limits
 
 NO_BOS = "none"
 """What is stated where nothing shall stand in front of prompts."""
-TOKENIZERS = ("tokenizer*", "vocab*", "merges.txt", "*.model", "*.tiktoken", "tekken.json")
+TOKENIZERS = ("tokenizer[!_]*", "vocab*", "merges.txt", "*.model", "*.tiktoken", "tekken.json")
 """Files of which a tokenizer has one at least."""
 SEPARATORS = ("<|endoftext|>", "<|end_of_text|>", "<|begin_of_text|>")
 """Tokens that stood between documents in pretraining."""
@@ -26,7 +27,8 @@ def read_tokenizer(name: str, folder: Path) -> Any:
     """Read the tokenizer of model `name` from a folder.
 
     Raises:
-        UserInputError: the folder has none that transformers can read.
+        UserInputError: the folder has none that transformers can read, or a configuration that it
+            cannot read, of which a tokenizer takes its class.
     """
     from transformers import AutoTokenizer
 
@@ -36,6 +38,8 @@ def read_tokenizer(name: str, folder: Path) -> Any:
                 folder, trust_remote_code=False, local_files_only=True
             )
     except Exception as error:  # of whatever library reads this kind of tokenizer
+        if (folder / "config.json").is_file():
+            limits_in(name, folder)
         reason = reason_of(error, folder)
         if not any(path for pattern in TOKENIZERS for path in folder.glob(pattern)):
             reason = "there is none. `save_pretrained` of the tokenizer writes it."
@@ -59,29 +63,49 @@ def bos_of(tokenizer: Any, stated: str | None = None, name: str = "it") -> tuple
         name: of the model, for messages.
 
     Raises:
-        UserInputError: for a stated one that the tokenizer does not have.
+        UserInputError: for a stated one that the tokenizer does not have, and a tokenizer that adds
+            several where none is stated.
     """
     if stated is not None:
         if stated.casefold() == NO_BOS:
             return None, "stated: none"
         return _id_of(tokenizer, stated, name), "stated for this model"
-    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
-    full = tokenizer("a")["input_ids"]
-    if full[:1] != plain[:1]:
-        return int(full[0]), "the tokenizer adds it"
-    of_chats = False
-    for rule in ("bos_token", "eos_token"):
-        token = getattr(tokenizer, rule)
-        if token is None:
-            continue
+    candidates = [
+        (token, f"tokenizer.{rule}")
+        for rule in ("bos_token", "eos_token")
+        if (token := getattr(tokenizer, rule)) is not None
+    ]
+    if added := _added(tokenizer, name):
+        candidates.insert(0, (added, "the tokenizer adds it"))
+    known = tokenizer.get_vocab()
+    for token, rule in candidates:
         if not CHAT_TURN.fullmatch(token.strip("<>[]|\uff5c ")):
-            return int(tokenizer.convert_tokens_to_ids(token)), f"tokenizer.{rule}"
-        of_chats = True
-        known = tokenizer.get_vocab()
+            return int(tokenizer.convert_tokens_to_ids(token)), rule
         for separator in SEPARATORS:
             if separator in known:
                 return int(known[separator]), "end of text"
-    return None, "the tokenizer has none" + (" but those of chats" if of_chats else "")
+    return None, "the tokenizer has none" + (" but those of chats" if candidates else "")
+
+
+def _added(tokenizer: Any, name: str) -> str:
+    """Return the token that a tokenizer puts in front of a text itself; "" where it puts none.
+
+    Raises:
+        UserInputError: if it puts several there.
+    """
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    full = tokenizer("a")["input_ids"]
+    if full[:1] == plain[:1]:
+        return ""
+    starts = (at for at in range(1, len(full)) if full[at : at + len(plain)] == plain)
+    tokens = tokenizer.convert_ids_to_tokens(full[: next(starts, 1)])
+    if len({*tokens}) > 1:
+        raise UserInputError(
+            f'Model "{name}": its tokenizer puts several tokens in front of every text '
+            f"({' '.join(tokens)}), and the suite puts one at most: state one of them, or "
+            f'"{NO_BOS}", as its `bos`.'
+        )
+    return str(tokens[0])
 
 
 def _id_of(tokenizer: Any, token: str, name: str) -> int:

@@ -40,6 +40,21 @@ def test_every_token_is_shown_with_the_start_of_its_word() -> None:
     assert batch.aligned(4).lengths.tolist() == [3]
 
 
+def test_parts_of_a_character_are_told_apart() -> None:
+    """Alone they decode to the mark of what cannot be read."""
+    tokenizer = FastTokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer.model = models.BPE({piece: at for at, piece in enumerate(alphabet)}, [])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    ids = fast.encode(" 🎉a", add_special_tokens=False)
+    shown = token_strings(fast, ids)
+    assert (shown[ids[0]], shown[ids[-1]]) == (" ", "a")
+    assert len({*shown.values()}) == len(ids) == 6
+    assert "\ufffd" not in shown.values()
+
+
 def test_what_decodes_to_nothing_is_called_by_its_name_or_id() -> None:
     class Mute(WordTokenizer):
         def decode(self, token_ids: list[int]) -> str:

@@ -66,6 +66,10 @@ BIAS = {"model__layers__0__self_attn__q_proj__bias": torch.ones(32)}
 SCALE = {"model__layers__0__mlp__up_proj__weight_scale_inv": torch.ones(1)}
 
 
+WHOLE = {"model__layers__0__mlp__up_proj__weight": torch.ones(64, 32, dtype=torch.int8)}
+CODE = {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.M"}}
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -91,6 +95,17 @@ SCALE = {"model__layers__0__mlp__up_proj__weight_scale_inv": torch.ones(1)}
             holds_file("pytorch_model.bin", b"very much other text"),
             "holds other things than tensors, or is dama",
         ),
+        (holds_file("pytorch_model.bin", b""), "a file of weights holds other things than"),
+        (holds(**WHOLE), "weights are whole numbers, as quantising makes them, and its config.js"),
+        (holds_file("model.safetensors", b""), "model.safetensors is damaged or cut off: "),
+        (holds_file("config.json", b"{"), "config.json is not JSON in UTF-8: Expecting property"),
+        (holds_file("config.json", b"[]"), "config.json is not an object of JSON"),
+        (holds_file("tokenizer.json", b"{"), "tokenizer.json is not JSON in UTF-8: Expecting"),
+        (says(num_hidden_layers="3"), 'm": config.json of {folder} cannot be read: '),
+        (says(hidden_act="gleu"), 'its config.json says "gleu", which transformers does not know'),
+        (says(**CODE), "it needs code that comes with it (auto_map), which the suite never runs"),
+        (says(model_type="t5"), "has no causal language model for a T5Config, and that is what"),
+        (has_no("tokenizer.json"), "tokenizer cannot be read from {folder}: there is none."),
     ],
 )
 def test_what_does_not_belong_together_is_named(

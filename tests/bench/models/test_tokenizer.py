@@ -31,14 +31,27 @@ def test_bos_rules() -> None:
 def test_a_tokenizer_that_adds_its_own_bos_keeps_it() -> None:
     from tokenizers.processors import TemplateProcessing
 
-    tokenizer = tiny_tokenizer(["a"])
-    five = tokenizer.convert_ids_to_tokens(5)
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single=[five, "$A"], special_tokens=[(five, 5)]
-    )
-    assert bos_of(tokenizer) == (5, "the tokenizer adds it")
-    assert bos_of(tokenizer, BOS) == (0, "stated for this model")
-    assert bos_of(tokenizer, "None") == (None, "stated: none")
+    tokenizer = tiny_tokenizer(["a <|im_start|>"], size=8)
+    tokenizer.add_tokens(["<|im_start|>"], special_tokens=True)
+    five, six, turn = (*tokenizer.convert_ids_to_tokens([5, 6]), "<|im_start|>")
+
+    def puts(*tokens: str) -> None:
+        named = [(token, tokenizer.convert_tokens_to_ids(token)) for token in (five, six, turn)]
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single=[*tokens, "$A", turn], special_tokens=named
+        )
+
+    for tokens in ((five,), (five, five)):
+        puts(*tokens)
+        assert bos_of(tokenizer) == (5, "the tokenizer adds it")
+        assert bos_of(tokenizer, BOS) == (0, "stated for this model")
+        assert bos_of(tokenizer, "None") == (None, "stated: none")
+    puts(turn)  # as TransformerLens has a tokenizer of chats do
+    assert bos_of(tokenizer) == (0, "end of text")
+    puts(five, six)
+    assert bos_of(tokenizer, six) == (6, "stated for this model")
+    with pytest.raises(UserInputError, match=f'"mine".*several tokens.*{five} {six}.*"none"'):
+        bos_of(tokenizer, None, "mine")
 
 
 def test_a_bos_that_the_tokenizer_lacks_is_refused() -> None:
