@@ -43,6 +43,12 @@ def small_matrix(folder: Path | str, **changes: object) -> Matrix:
     )
 
 
+def brief_matrix(folder: Path | str, **changes: object) -> Matrix:
+    """That matrix with half the forwards: for what is about neither prices nor the smallest k."""
+    prices = {"at": [], "curve": False}
+    return small_matrix(folder, **{"prices": prices, "smallest_k": False, **changes})
+
+
 def steps(work: Callable[[], object]) -> int:
     """How many calls and lines of Python some work takes."""
     count = 0

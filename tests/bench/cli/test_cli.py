@@ -13,7 +13,7 @@ from methods import METHODS
 from methods.grad_scalar import GradScalar
 from reports.figures import FIGURES
 from tasks import TASKS
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 ROOT = Path(__file__).parents[3]
 Shown = pytest.CaptureFixture[str]
@@ -29,7 +29,7 @@ def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 @pytest.fixture
 def matrix_file(tiny_folder: Path, tmp_path: Path) -> Path:
-    matrix = small_matrix(tiny_folder, output=str(tmp_path / "results"))
+    matrix = brief_matrix(tiny_folder, output=str(tmp_path / "results"))
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump(matrix.model_dump()))
     return file
@@ -105,16 +105,23 @@ def test_a_mistake_is_one_paragraph_and_exit_code_2(
     assert all(word in shown.err for word in words), shown.err
 
 
-@pytest.mark.parametrize("arguments", [["report", "tests"], ["run", "tests"], ["run", "quikc"]])
-def test_what_is_not_there_is_said_without_a_traceback(arguments: list[str]) -> None:
-    """As its user has it: in a process of its own."""
+def test_what_is_not_there_is_said_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: Shown
+) -> None:
+    """The first one as its user has it: in a process of its own."""
     run = subprocess.run(
-        [sys.executable, "-m", "bench", *arguments],
+        [sys.executable, "-m", "bench", "run", "quikc"],
         cwd=ROOT, env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True,
     )  # fmt: skip
     assert run.returncode == 2
     assert run.stderr.startswith("Error: ")
     assert "Traceback" not in run.stdout + run.stderr
+    monkeypatch.chdir(ROOT)
+    for asked in ("report", "run"):
+        assert command(monkeypatch, asked, "tests") == 2
+        shown = capsys.readouterr()
+        assert shown.err.startswith("Error: ")
+        assert "Traceback" not in shown.out + shown.err
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,11 @@ from methods.controls import Random
 from tasks.text import counted
 from tests.bench.cli.test_cli import command
 from tests.bench.store.test_results import failed
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 
 def test_what_only_leaves_out_is_not_said_to_be_done(tiny_folder: Path, tmp_path: Path) -> None:
-    matrix = small_matrix(tiny_folder)
+    matrix = brief_matrix(tiny_folder)
 
     def said(*methods: str, reuse: Path | None = None, place: str = "run") -> list[str]:
         only = tuple(f"method={method}" for method in methods)
@@ -47,7 +47,7 @@ def test_one_cell_that_failed_is_one_cell(
         raise ValueError("x" * 1_000_000)
 
     monkeypatch.setattr(Random, "fit", fit)
-    matrix = small_matrix(tiny_folder, output=str(tmp_path / "run"))
+    matrix = brief_matrix(tiny_folder, output=str(tmp_path / "run"))
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(matrix.model_dump()))
     assert command(monkeypatch, "run", str(tmp_path / "mine.yaml")) == 1
     shown = capsys.readouterr().out

@@ -19,14 +19,14 @@ from methods.grad_scalar import GradScalar
 from tasks.errors import UserInputError
 from tasks.text import visible
 from tests.bench.cli.test_cli import command
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 
 @pytest.fixture(scope="module")
 def whole(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of four cells, and its matrix beside it."""
     folder = tmp_path_factory.mktemp("commands")
-    matrix = small_matrix(tiny_folder, output=str(folder / "run"))
+    matrix = brief_matrix(tiny_folder, output=str(folder / "run"))
     (folder / "mine.yaml").write_text(yaml.safe_dump(matrix.model_dump()))
     run_matrix(matrix)
     return folder
@@ -106,7 +106,7 @@ def test_finished_cells_of_another_run_are_taken_over(
 ) -> None:
     moved = shutil.copytree(tiny_folder, tmp_path / "same-model")
     options = RunOptions(reuse=(whole / "run",))
-    matrix = small_matrix(moved, methods=["grad_scalar", "dla"])
+    matrix = brief_matrix(moved, methods=["grad_scalar", "dla"])
     outcome = run_matrix(matrix, tmp_path / "run", options=options)
     reused = {outcome.store.record(name).method for name in outcome.reused}
     assert reused == {"grad_scalar", "random", "shuffled[of=grad_scalar]"}
@@ -120,7 +120,7 @@ def test_rm_removes_what_it_is_told_and_no_more(
     folder: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
 ) -> None:
     run = folder / "run"
-    run_matrix(small_matrix(tiny_folder, methods=["grad_scalar"]), run)
+    run_matrix(brief_matrix(tiny_folder, methods=["grad_scalar"]), run)
     assert command(monkeypatch, "status", str(run)) == 0
     assert "1 cell of earlier matrices" in capsys.readouterr().out
     assert command(monkeypatch, "rm", str(run)) == 2
@@ -143,7 +143,7 @@ def test_rm_keeps_what_the_matrix_needs_under_whatever_name(
     moved, run = shutil.copytree(tiny_folder, folder / "same-model"), str(folder / "run")
     methods = ["grad_scalar", "dla"]  # and no activ_scalar
     some = RunOptions(only=("method=random",))
-    outcome = run_matrix(small_matrix(moved, methods=methods), run, options=some)
+    outcome = run_matrix(brief_matrix(moved, methods=methods), run, options=some)
     assert (len(outcome.reused), len(outcome.computed)) == (1, 0)
     assert command(monkeypatch, "status", run) == 0
     shown = capsys.readouterr().out
@@ -153,7 +153,7 @@ def test_rm_keeps_what_the_matrix_needs_under_whatever_name(
     assert "2 cells of earlier matrices lie here too" in shown  # activ_scalar, and random's old one
     assert command(monkeypatch, "rm", run, "--stale") == 0
     assert "2 removed" in capsys.readouterr().out
-    outcome = run_matrix(small_matrix(moved, methods=methods), run)
+    outcome = run_matrix(brief_matrix(moved, methods=methods), run)
     assert (len(outcome.known), len(outcome.reused), len(outcome.computed)) == (1, 2, 2)
     assert command(monkeypatch, "rm", run, "--stale") == 0
     assert len(RunStore.open(run).stored()) == 5
@@ -163,11 +163,11 @@ def test_rm_reads_the_run_when_it_is_its_only_writer(
     folder: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
 ) -> None:
     """A run that ends while the lock is waited for has given the directory another matrix."""
-    run_matrix(small_matrix(tiny_folder, methods=["grad_scalar"]), folder / "run")
+    run_matrix(brief_matrix(tiny_folder, methods=["grad_scalar"]), folder / "run")
 
     @contextmanager
     def after_another(directory: Path) -> Iterator[None]:
-        run_matrix(small_matrix(tiny_folder), directory)
+        run_matrix(brief_matrix(tiny_folder), directory)
         with only_writer(directory):
             yield
 
@@ -180,7 +180,7 @@ def test_rm_sets_damage_aside_and_says_so_once(
     folder: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
 ) -> None:
     run = folder / "run"
-    run_matrix(small_matrix(tiny_folder, methods=["grad_scalar"]), run)
+    run_matrix(brief_matrix(tiny_folder, methods=["grad_scalar"]), run)
     damaged = find_cell("random", run)[1]
     (run / "cells" / damaged / CELL_FILE).write_text("{")
     stale = find_cell("activ_scalar", run)[1]

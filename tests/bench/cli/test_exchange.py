@@ -21,20 +21,19 @@ from bench.store.results import RunStore
 from methods.core.subject import SubjectModel
 from tests.bench.cli.test_cli import command
 from tests.methods.small import setting
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 Shown = pytest.CaptureFixture[str]
 SETTINGS: dict[str, Any] = {
     "sites": ["z", "mlp_out"],
     "circuit": {"draws": 0},
     "controls": {"draws": 0},
-    "smallest_k": False,
 }
 
 
 @pytest.fixture(scope="module")
 def store(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunStore:
-    matrix = small_matrix(tiny_folder, methods=["attr_patch"], **SETTINGS)
+    matrix = brief_matrix(tiny_folder, methods=["attr_patch"], **SETTINGS)
     with pytest.MonkeyPatch.context() as patched:  # a random model's two runs may be near
         patched.setattr(circuit, "LEAST_GAP", 0)
         return run_matrix(matrix, tmp_path_factory.mktemp("exchange") / "run").store
@@ -137,14 +136,13 @@ def test_cpr_and_cmd_of_an_exported_file_are_the_cells_own(
         assert area == pytest.approx(stored, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["ioi", "ccc"])
 def test_faithfulness_on_smollm2_is_that_of_the_loop(
-    name: str, smollm2: Any, monkeypatch: pytest.MonkeyPatch
+    smollm2: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(circuit, "SHARES", (0.001, 0.2, 0.5, 1.0))
-    changes = {**SETTINGS, "tasks": [name], "methods": ["attr_patch"]}
+    changes = {**SETTINGS, "methods": ["attr_patch"]}
     changes["prompts"] = {"train": 1, "test": 2, "shifted": 0}
-    matrix = small_matrix("smollm2-135m", **changes)
+    matrix = brief_matrix("smollm2-135m", **changes)
     (cell,) = expand(matrix, lambda name: "d", lambda device: "cpu")
     subject = SubjectModel(smollm2.bridge)
     task = prepare_task(cell.task, cell, smollm2, subject)
@@ -175,7 +173,7 @@ def test_scores_that_come_back_are_the_same_circuits(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(circuit, "LEAST_GAP", 0)
     methods = [{"name": "file_scores", "path": str(exported)}]
-    matrix = small_matrix(tiny_folder, methods=methods, **SETTINGS)
+    matrix = brief_matrix(tiny_folder, methods=methods, **SETTINGS)
     again = run_matrix(matrix, tmp_path / "again").store
     before, after = record_of(store), record_of(again)
     assert after.status == "done"
@@ -199,7 +197,7 @@ def test_a_moved_file_is_the_same_cell_and_an_edited_one_another(
 ) -> None:
     def id_of(path: Path) -> str:
         method = {"name": "file_scores", "path": str(path)}
-        matrix = small_matrix("m", methods=[method], **SETTINGS)
+        matrix = brief_matrix("m", methods=[method], **SETTINGS)
         return expand(matrix, lambda name: "d", lambda device: "cpu")[0].id
 
     (tmp_path / "moved").mkdir()
@@ -217,7 +215,7 @@ def test_what_has_no_node_is_named_and_a_file_that_is_there_stays(
     capsys: Shown,
 ) -> None:  # fmt: skip
     changes = {**SETTINGS, "sites": ["q", "z", "resid_post"], "circuit": None}
-    matrix = small_matrix(tiny_folder, methods=["grad_scalar"], **changes)
+    matrix = brief_matrix(tiny_folder, methods=["grad_scalar"], **changes)
     place = ["grad_scalar", "-r", str(run_matrix(matrix, tmp_path / "run").store.directory)]
     out = ["-o", str(tmp_path / "out.json")]
     assert command(monkeypatch, "export-scores", *place, *out) == 0

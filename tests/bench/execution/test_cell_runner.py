@@ -18,12 +18,12 @@ from bench.matrix.schema import Matrix
 from bench.models.load import model_digest
 from bench.store.cells import Cell
 from tasks.errors import UserInputError
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 
 def matrix_of(folder: Path, **changes: Any) -> Matrix:
     changes = {"methods": ["grad_scalar"], "controls": {"draws": 0}, **changes}
-    matrix: Matrix = small_matrix(folder, **changes)
+    matrix: Matrix = brief_matrix(folder, **changes)
     return matrix
 
 

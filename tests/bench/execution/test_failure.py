@@ -9,7 +9,7 @@ from bench.store.cells import Cell
 from bench.store.records import CellError
 from bench.store.schema import MAX_LOG, MAX_TEXT, cut
 from tasks.errors import message_of
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 PLUGIN = r'''
 import torch
@@ -85,7 +85,7 @@ def cells(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     folder = tmp_path_factory.mktemp("bad")
     (folder / "bad.py").write_text(PLUGIN)
     bad = {"name": "bad", "how": [*FAILURES]}
-    matrix = small_matrix(
+    matrix = brief_matrix(
         tiny_folder,
         methods=[bad, "dla"],
         controls={"draws": 0},
@@ -113,7 +113,7 @@ def test_a_cell_too_large_to_be_read_again_is_a_failed_one(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.store.cells.MAX_BYTES", 1000)
-    matrix = small_matrix(tiny_folder, methods=["dla"], controls={"draws": 0})
+    matrix = brief_matrix(tiny_folder, methods=["dla"], controls={"draws": 0})
     (failed,) = run_matrix(matrix, tmp_path).failed
     assert failed.error is not None
     assert "no more than 1000 can be stored" in failed.error.message

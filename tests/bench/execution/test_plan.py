@@ -10,7 +10,7 @@ from bench.execution.run import run_matrix
 from bench.matrix.options import RunOptions
 from tests.bench.cli.test_cli import command
 from tests.bench.cli.test_commands import fails
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 Shown = pytest.CaptureFixture[str]
 
@@ -19,7 +19,7 @@ Shown = pytest.CaptureFixture[str]
 def done(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of four cells."""
     folder = tmp_path_factory.mktemp("plan") / "run"
-    run_matrix(small_matrix(tiny_folder), folder)
+    run_matrix(brief_matrix(tiny_folder), folder)
     return folder
 
 
@@ -63,7 +63,7 @@ def test_the_estimate_is_of_what_is_left(
 ) -> None:
     """What another run has is neither counted nor forgotten: it says how long the rest takes."""
     file = tmp_path / "more.yaml"
-    matrix = small_matrix(tiny_folder, methods=["grad_scalar", "dla"], output=str(tmp_path / "new"))
+    matrix = brief_matrix(tiny_folder, methods=["grad_scalar", "dla"], output=str(tmp_path / "new"))
     file.write_text(yaml.safe_dump(matrix.model_dump()))
     assert command(monkeypatch, "plan", str(file)) == 0
     assert "would run  5, an unknown time" in capsys.readouterr().out
@@ -76,7 +76,7 @@ def test_the_estimate_is_of_what_is_left(
 def test_a_failed_cell_of_one_run_does_not_hide_the_done_one_of_another(
     done: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    matrix = small_matrix(tiny_folder)
+    matrix = brief_matrix(tiny_folder)
     with monkeypatch.context() as patch:
         fails(patch, "not here")
         run_matrix(matrix, tmp_path / "failed")
@@ -91,6 +91,6 @@ def test_cells_under_the_names_of_an_earlier_matrix_are_known_again(
     """The model's folder was called otherwise when they were computed."""
     link = tmp_path / "called-otherwise"
     link.symlink_to(tiny_folder)
-    first = run_matrix(small_matrix(link), tmp_path / "run")
-    again = run_matrix(small_matrix(tiny_folder), tmp_path / "run")
+    first = run_matrix(brief_matrix(link), tmp_path / "run")
+    again = run_matrix(brief_matrix(tiny_folder), tmp_path / "run")
     assert (len(first.computed), len(again.reused), again.computed) == (4, 4, [])

@@ -10,12 +10,12 @@ from bench.evaluation.provenance import machine
 from bench.execution.failure import failure
 from bench.execution.progress import CellCounts, TerminalProgress
 from bench.matrix.cells import PlannedCell, expand
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 
 @pytest.fixture
 def cells(tiny_folder: Path) -> list[PlannedCell]:
-    return expand(small_matrix(tiny_folder), lambda name: name, lambda device: device)
+    return expand(brief_matrix(tiny_folder), lambda name: name, lambda device: device)
 
 
 def shown(cells: list[PlannedCell], *, terminal: bool) -> str:

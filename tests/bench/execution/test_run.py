@@ -18,7 +18,7 @@ from methods.core.points import Site
 from methods.core.subject import SubjectModel
 from methods.grad_scalar import GradScalar
 from tasks.errors import UserInputError
-from tests.small import small_matrix, task_texts
+from tests.small import brief_matrix, small_matrix, task_texts
 from tests.tiny import save_tiny
 
 LABELS = {"grad_scalar", "activ_scalar[epochs=3]", "random", "shuffled[of=grad_scalar]"}
@@ -175,7 +175,7 @@ def broken(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
 def test_a_failed_cell_is_a_result_and_the_others_go_on(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    matrix = small_matrix(tiny_folder)
+    matrix = brief_matrix(tiny_folder)
     with monkeypatch.context() as patch:
         broken(patch, RuntimeError("no gradient today"))
         outcome = run_matrix(matrix, tmp_path / "run")
@@ -195,7 +195,7 @@ def test_a_failed_cell_is_a_result_and_the_others_go_on(
 
 def test_a_parallel_block_has_no_resid_mid_and_says_so(tmp_path: Path) -> None:
     folder = save_tiny(tmp_path / "model", "gpt_neox", task_texts())
-    matrix = small_matrix(folder, sites=["resid_mid"], controls={"draws": 0})
+    matrix = brief_matrix(folder, sites=["resid_mid"], controls={"draws": 0})
     outcome = run_matrix(matrix, tmp_path / "run")
     assert len(outcome.failed) == 2
     assert all("run in parallel" in r.error.message for r in outcome.failed)  # type: ignore[union-attr]
@@ -203,7 +203,7 @@ def test_a_parallel_block_has_no_resid_mid_and_says_so(tmp_path: Path) -> None:
 
 def test_no_directory_is_an_error(tiny_folder: Path) -> None:
     with pytest.raises(UserInputError, match="output"):
-        run_matrix(small_matrix(tiny_folder))
+        run_matrix(brief_matrix(tiny_folder))
 
 
 def test_a_model_without_numbers_stops_before_any_cell(
@@ -212,7 +212,7 @@ def test_a_model_without_numbers_stops_before_any_cell(
     real = SubjectModel.logits
     monkeypatch.setattr(SubjectModel, "logits", lambda *a, **k: real(*a, **k) * torch.nan)
     with pytest.raises(UserInputError, match="NaN or infinite logits for prompts"):
-        run_matrix(small_matrix(tiny_folder), tmp_path / "run")
+        run_matrix(brief_matrix(tiny_folder), tmp_path / "run")
 
 
 def test_every_method_runs_in_a_matrix(tiny_folder: Path, tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_a_task_that_cannot_be_had_fails_its_cells_and_the_others_go_on(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
     tasks = [{"name": "ccc"}, {"name": "ioi"}]
-    matrix = small_matrix(
+    matrix = brief_matrix(
         tiny_folder, tasks=tasks, controls={"draws": 0}, positions=[20]
     )  # ccc has 24 tokens, ioi 12
     outcome = run_matrix(matrix, tmp_path / "run")
@@ -261,7 +261,7 @@ def test_a_task_that_cannot_be_had_fails_its_cells_and_the_others_go_on(
 def test_excluded_points_are_nan_wherever_scores_are_stored(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
-    matrix = small_matrix(
+    matrix = brief_matrix(
         tiny_folder, methods=["dla", "steer_vec"], sites=["resid_post"], controls={"draws": 0}
     )
     store = run_matrix(matrix, tmp_path / "run").store

@@ -15,7 +15,7 @@ from methods.core.points import PointGrid, Site
 from methods.core.static_scaling import StaticScaling
 from tasks.errors import UserInputError
 from tests.bench.cli.test_cli import command
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 OWN = '''
 from dataclasses import dataclass, replace
@@ -45,7 +45,7 @@ def store(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunSto
     folder = tmp_path_factory.mktemp("own")
     (folder / "own.py").write_text(OWN)
     trained = [{"name": name, "epochs": 2} for name in ("own", "activ_scalar", "dyn_scalar")]
-    matrix = small_matrix(
+    matrix = brief_matrix(
         tiny_folder, methods=["grad_scalar", "steer_vec", *trained],
         plugins=[str(folder / "own.py")], controls={"draws": 0},
     )  # fmt: skip

@@ -26,13 +26,13 @@ from bench.store.layout import (
 from bench.store.results import RunStore
 from bench.store.upkeep import look, survey, tidy
 from tasks.errors import UserInputError
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 
 def tiny_matrix(folder: Path, **changes: object) -> Matrix:
     """A matrix of four cells that takes as little as it can."""
     prompts = {"train": 1, "test": 2, "shifted": 0}
-    return small_matrix(folder, prompts=prompts, agreement={"resamples": 2}, **changes)
+    return brief_matrix(folder, prompts=prompts, agreement={"resamples": 2}, **changes)
 
 
 @pytest.fixture(scope="module")
