@@ -51,14 +51,19 @@ def tasks(
     from bench.models.load import load_model
 
     console = Console()
-    rows = []
+    rows, failed = [], []
     for name in model or ["smollm2-135m"]:
-        for row in measure(
-            load_model(name), chosen or every_variety(), n_prompts=prompts, seed=seed
-        ):
+        try:
+            loaded = load_model(name)
+        except UserInputError as error:
+            failed.append(str(error))  # what the others gave is shown all the same
+            continue
+        for row in measure(loaded, chosen or every_variety(), n_prompts=prompts, seed=seed):
             rows.append(row)
             done = visible(f"{row.model}: {row.task}")
             console.print(done, style="dim", markup=False, highlight=False)
+    if not rows:
+        raise UserInputError("\n".join(failed))
     frame = as_frame(rows)
     for table in terminal_tables(frame, console.width):
         console.print(table)
@@ -69,6 +74,8 @@ def tasks(
     if output is not None:
         _write(frame, output)
         console.print(f"table: {output}", soft_wrap=True, markup=False, highlight=False)
+    if failed:
+        raise UserInputError("\n".join(failed))
 
 
 def terminal_tables(frame: DataFrame, width: int) -> Iterator[Table]:

@@ -114,6 +114,21 @@ def test_the_command_prints_and_writes_the_table(tiny_folder: Path, tmp_path: Pa
     assert lines[3].startswith("| docstring | 2 | ")
 
 
+def test_a_model_that_cannot_be_loaded_costs_the_others_nothing(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{}")
+    path = tmp_path / "table.csv"
+    names = [str(tmp_path / "broken"), str(tiny_folder)]
+    chosen = [option for name in names for option in ("--model", name)]
+    said = CliRunner().invoke(app, ["tasks", *chosen, "--task", "ioi", "-o", str(path)])
+    assert isinstance(said.exception, UserInputError)
+    assert "broken" in str(said.exception)
+    assert str(tiny_folder) in path.read_text("utf-8")
+    assert "table: " in said.output
+
+
 @pytest.mark.parametrize("width", [30, 45, 60, 80, 100, 160])
 def test_names_and_numbers_stay_whole_in_a_narrow_terminal(width: int) -> None:
     """Names break behind their parts; columns that have no room are named under the table."""
