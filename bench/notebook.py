@@ -42,6 +42,9 @@ ANSWERS = (
 )
 """Columns of the leaderboard that answer the two questions; `table("leaderboard")` has all."""
 
+LEFT = "<style>.bench-run th, .bench-run td {text-align: left !important}</style>"
+"""Notebooks set cells to the right; these hold words."""
+
 
 class Run:
     """A stored run, as it was when it was opened.
@@ -165,28 +168,30 @@ class Run:
 
     def __repr__(self) -> str:
         """Return where it is and what it has, in one line."""
-        return f"Run({str(self.directory)!r}: {self._summary()})"
+        pairs = "; ".join(" · ".join(pair) for pair in self.results.pairs())
+        return f"Run({str(self.directory)!r}: {self._counts()}: {visible(pairs)})"
 
-    def _summary(self) -> str:
+    def _counts(self) -> str:
         done = sum(one.status == "done" for one in self.results.records)
         without = sum(one.counts for one in self.results.missing)
-        pairs = "; ".join(" · ".join(pair) for pair in self.results.pairs())
         missing = f", {without} without a result" if without else ""
-        return visible(f"{counted(done, 'cell')} done{missing}: {pairs}")
+        return f"{counted(done, 'cell')} done{missing}"
 
     def _repr_html_(self) -> str:
         """Return the leaderboards, for a notebook."""
         return "".join(self._parts())
 
     def _parts(self) -> Iterator[str]:
-        yield f"<p><b>{html.escape(visible(str(self.directory)))}</b>: "
-        yield f"{html.escape(self._summary())}</p>"
+        yield LEFT
+        yield f"<p><b>{html.escape(visible(str(self.directory)))}</b>: {self._counts()}</p>"
         for model, task in self.results.pairs():
             frame = formatted(leaderboard(self.results, model, task))
-            asked = ("method", "kind", "E₀ test (B)", "F test", STEERS, AREA, KNOWS_WHERE)
+            asked = ("method", "kind", "E₀ test (B)", STEERS, AREA, KNOWS_WHERE)
             shown = frame[[name for name in asked if name in frame.columns]]
+            whole = [name for name in shown.columns if name not in (STEERS, KNOWS_WHERE)]
+            unbroken = {name: shown[name].astype(str).str.replace(" ", "\u00a0") for name in whole}
             yield f"<p>{html.escape(visible(f'{model} · {task}'))}</p>"
-            yield shown.to_html(index=False, border=0, justify="left")
+            yield shown.assign(**unbroken).to_html(index=False, border=0, classes="bench-run")
 
 
 def _let_notebooks_show_figures() -> None:

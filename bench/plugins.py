@@ -196,7 +196,7 @@ def install(files: Iterable[str | Path] = ()) -> None:
             _add(kind, point.name, _entry_of_package(kind, point, origin), origin)
     for file in files:
         path = Path(file).expanduser()
-        origin = f'the file "{path}"'
+        origin = f'the file "{path.resolve()}"'  # the same by whichever path it is named
         try:
             source = path.read_bytes()
         except OSError as error:

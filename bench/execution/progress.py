@@ -5,8 +5,10 @@ from __future__ import annotations
 import html
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 from rich.console import Console
@@ -19,6 +21,9 @@ from bench.matrix.cells import PlannedCell
 from bench.store.records import CellRecord
 from bench.text import in_words
 from tasks.text import counted, visible
+
+MOST_NOTES = 10
+"""Different things that went wrong, in a notebook; `status` has all."""
 
 
 class CellCounts:
@@ -60,11 +65,13 @@ class CellCounts:
             return None
         return (now - self.start) / self.rows_done * max(0.0, self.rows_left)
 
-    def in_words(self, now: float) -> str:
-        """`12 of 90 done, 1 failed, 2 running, about 5 min left`."""
+    def in_words(self, now: float, ended: bool = False) -> str:
+        """`12 of 90 done, 1 failed, 2 running, about 5 min left`; at the end how long it took."""
         parts = [f"{self.done} of {self.total} done"]
         parts += [f"{self.failed} failed"] if self.failed else []
         parts += [f"{len(self.running)} running"] if self.running else []
+        if ended:
+            return f"{', '.join(parts)} in {in_words(now - self.start)}"
         left = self.seconds_left(now)
         if left is not None and self.done + self.failed < self.total:
             parts.append(f"{in_words(left)} left")
@@ -105,14 +112,7 @@ class TerminalProgress(Watcher):
 
     def planned(self, cells: list[PlannedCell], done: int, seconds: float | None) -> None:
         """Opens the bar."""
-        there = counted(
-            done,
-            "cell is done already and stays as it is",
-            "cells are done already and stay as they are",
-        )
-        known = f"{there}; " if done else ""
-        estimate = f", which takes {in_words(seconds)}" if cells else ""
-        self.console.print(f"{known}{counted(len(cells), 'cell')} to compute{estimate}.")
+        self.console.print(_to_compute(cells, done, seconds))
         self.counts = CellCounts(cells, time.monotonic())
         if cells:
             self.task = self.bar.add_task("", total=len(cells), counts="")
@@ -159,6 +159,17 @@ class TerminalProgress(Watcher):
         return self.counts.in_words(time.monotonic())
 
 
+def _to_compute(cells: list[PlannedCell], done: int, seconds: float | None) -> str:
+    there = counted(
+        done,
+        "cell is done already and stays as it is",
+        "cells are done already and stay as they are",
+    )
+    known = f"{there}; " if done else ""
+    estimate = f", which takes {in_words(seconds)}" if cells else ""
+    return f"{known}{counted(len(cells), 'cell')} to compute{estimate}."
+
+
 def _name(cell: PlannedCell) -> str:
     draw = f" draw {cell.method.method.draw}" if hasattr(cell.method.method, "draw") else ""
     varied = "".join(f" {name}={value:g}" for name, value in cell.varied.items())
@@ -173,48 +184,97 @@ def progress() -> Iterator[Watcher]:
         from IPython.core.getipython import get_ipython
 
         if getattr(get_ipython(), "kernel", None) is not None:
-            from IPython.display import HTML, display
+            from IPython.display import display
 
-            yield NotebookProgress(display(HTML(""), display_id=True), HTML)
+            with warnings.catch_warnings():  # that it has no bar of its own to show
+                warnings.filterwarnings("ignore", message="IProgress")
+                import_module("tqdm.auto")
+            watcher = NotebookProgress(display({"text/plain": ""}, raw=True, display_id=True))
+            try:
+                yield watcher
+            finally:
+                watcher.close()
             return
     yield Watcher()
 
 
 class NotebookProgress(Watcher):
-    """Writes the state of a run over what a display showed before.
+    """Writes the state of a run over what a display showed before, and below it what went wrong.
+
+    What is kept in the notebook is the last state: no line a cell, and the same as plain text.
 
     Args:
         handle: of IPython's `display`, with `update`.
-        kind: makes what it shows of HTML.
     """
 
-    def __init__(self, handle: Any, kind: Any) -> None:
-        self.handle, self.kind = handle, kind
+    def __init__(self, handle: Any) -> None:
+        self.handle = handle
         self.counts = CellCounts([], time.monotonic())
+        self.plan = ""
+        self.notes: dict[str, int] = {}
+
+    def set_aside(self, sentences: list[str]) -> None:
+        """Names what was damaged and where it is now."""
+        for sentence in sentences:
+            self._note(sentence)
 
     def planned(self, cells: list[PlannedCell], done: int, seconds: float | None) -> None:
         """Starts to count."""
         self.counts = CellCounts(cells, time.monotonic())
-        if cells:
-            self._show("")
+        self.plan = _to_compute(cells, done, seconds)
+        self._show()
 
     def loading(self, model: str) -> None:
         """Names the model."""
         self._show(f"loading {model}")
 
     def starting(self, cell: PlannedCell) -> None:
-        """Names the cell."""
+        """Names the cell, or one of those that are running."""
         self.counts.starts(cell)
-        self._show(f"{cell.task.label} {cell.method.label}")
+        self._show(_name(cell))
+
+    def interrupted(self, cell: PlannedCell, why: str) -> None:
+        """Says that another worker will compute it."""
+        self.counts.waits(cell)
+        self._note(f"{_name(cell)} waits again: {why}")
+
+    def refused(self, why: str) -> None:
+        """Names who cannot take part, and why; the others go on."""
+        self._note(why)
 
     def finished(self, cell: PlannedCell, record: CellRecord) -> None:
-        """Moves the bar on."""
+        """Moves the bar on, and says why a cell failed."""
         self.counts.ends(cell, failed=record.error is not None)
-        self._show("")
+        if record.error is not None:
+            self._note(f"failed: {cell.method.label}: {record.error.line}")
+        self._show()
 
-    def _show(self, now: str) -> None:
-        counts = self.counts
-        ended = counts.done + counts.failed
-        words = html.escape(f"{counts.in_words(time.monotonic())}  {now}".strip())
-        bar = f'<progress value="{ended}" max="{max(counts.total, 1)}"></progress>'
-        self.handle.update(self.kind(f"{bar} {words}"))
+    def close(self) -> None:
+        """Shows the end, also of a run that was interrupted: nothing is running any more."""
+        self.counts.running.clear()
+        self._show(ended=True)
+
+    def _note(self, sentence: str) -> None:
+        self.notes[sentence] = self.notes.get(sentence, 0) + 1
+        self._show()
+
+    def _show(self, now: str = "", ended: bool = False) -> None:
+        counts, lines, bar = self.counts, [], ""
+        if not (ended and counts.total):
+            lines.append(self.plan)
+        if counts.total:
+            value = counts.done + counts.failed
+            bar = f'<progress value="{value}" max="{counts.total}"></progress> '
+            lines.append(f"{counts.in_words(time.monotonic(), ended)}  {now}".strip())
+        at_bar = len(lines) - 1
+        lines += [
+            note + (f" ({times} times)" if times > 1 else "")
+            for note, times in [*self.notes.items()][:MOST_NOTES]
+        ]
+        if len(self.notes) > MOST_NOTES:
+            lines.append(f"and {len(self.notes) - MOST_NOTES} more")
+        seen = [visible(line) for line in lines]
+        markup = [html.escape(line) for line in seen]
+        markup[at_bar] = bar + markup[at_bar]
+        data = {"text/plain": "\n".join(seen), "text/html": "<br>".join(markup)}
+        self.handle.update(data, raw=True)

@@ -10,8 +10,10 @@ import pytest
 import torch
 
 import bench
+from bench.evaluation.provenance import machine
+from bench.execution.failure import failure
 from bench.execution.progress import NotebookProgress
-from bench.execution.run import run_matrix
+from bench.matrix.cells import expand
 from bench.models.load import load_model
 from bench.models.memory import InMemory, held
 from bench.notebook import Run
@@ -171,14 +173,39 @@ def test_the_checksum_follows_weights_configuration_and_tokenizer(tokenizer: Any
         assert load_model(memory.name).digest != planned, "a changed weight is noticed"
 
 
-def test_progress_in_a_notebook_writes_over_one_line(tiny_folder: Path, tmp_path: Path) -> None:
+def test_progress_in_a_notebook_ends_with_what_was_done_and_what_failed(tiny_folder: Path) -> None:
+    shown: list[dict[str, str]] = []
+
+    class Handle:
+        def update(self, data: dict[str, str], raw: bool) -> None:
+            assert raw
+            shown.append(data)
+
+    matrix = small_matrix(tiny_folder, seeds=[0, 1], methods=["grad_scalar"], controls={"draws": 0})
+    cells = expand(matrix, lambda name: name, lambda device: device)
+    progress = NotebookProgress(Handle())
+    progress.planned(cells, 2, 5.0)
+    progress.refused("tcp://10.0.0.1:1: no <suite>\x1b[31m")
+    for cell in cells:
+        progress.starting(cell)
+        progress.finished(cell, failure(cell, RuntimeError("no luck"), machine()))
+    progress.close()
+    assert "2 cells are done already" in shown[0]["text/plain"]
+    assert any("ioi grad_scalar seed 0" in data["text/plain"] for data in shown)
+    assert shown[-1]["text/plain"].startswith("0 of 2 done, 2 failed in about 1 s\ntcp://")
+    assert shown[-1]["text/html"].startswith('<progress value="2" max="2"></progress> 0 of 2')
+    assert "no &lt;suite&gt;\\x1b[31m<br>failed: " in shown[-1]["text/html"]
+    assert "(2 times)" in shown[-1]["text/plain"]  # one line a reason and method
+
+
+def test_a_run_with_nothing_to_do_says_so_in_a_notebook() -> None:
     shown: list[str] = []
 
     class Handle:
-        def update(self, html: str) -> None:
-            shown.append(html)
+        def update(self, data: dict[str, str], raw: bool) -> None:
+            shown.append(data["text/plain"])
 
-    matrix = small_matrix(tiny_folder, methods=["grad_scalar"])
-    run_matrix(matrix, tmp_path / "run", NotebookProgress(Handle(), str))
-    assert shown[-1].startswith('<progress value="3" max="3"></progress> 3 of 3 done')
-    assert any("ioi grad_scalar" in line for line in shown)
+    progress = NotebookProgress(Handle())
+    progress.planned([], 4, None)
+    progress.close()
+    assert shown[-1] == "4 cells are done already and stay as they are; 0 cells to compute."

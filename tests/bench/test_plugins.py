@@ -237,6 +237,15 @@ def test_broken_files_are_named(code: str, words: str, tmp_path: Path) -> None:
         install([tmp_path / "mine.py"])
 
 
+def test_a_file_may_be_named_by_another_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text("METHODS = {'mine': int}")
+    monkeypatch.chdir(tmp_path)
+    install(["mine.py", tmp_path / "mine.py"])
+    assert METHODS["mine"].origin == f'the file "{tmp_path / "mine.py"}"'
+
+
 def test_a_file_that_is_not_there_is_said() -> None:
     with pytest.raises(PluginError, match=r"nowhere.py cannot be read"):
         install(["nowhere.py"])
