@@ -14,18 +14,16 @@ from torch import Tensor
 
 from bench.evaluation.response import Response
 from bench.evaluation.split import Split, respond
+from bench.matrix.stages import FEW_PROMPTS
 from methods.core.intervention import Intervention
 from methods.core.objective import Objective
 from methods.core.subject import SubjectModel
 
-STEPS_PER_DECADE = 2
-STEPS = range(-4, 5)
-"""|beta| = 10^(k/2) for these k: 0.01 to 100."""
-ALWAYS = (10 ** (min(STEPS) / STEPS_PER_DECADE), 1.0)
+DECADES = 2
+"""Below and above 1 in which |beta| is looked for: 0.01 to 100."""
+ALWAYS = (10.0**-DECADES, 1.0)
 """|beta| that run on every prompt where none has before: the smallest, which the others have to
 beat, and 1, at which every result is reported."""
-NEAR = 10**0.25
-"""Ratio of the strengths that run beside the best one of the grid: half a step."""
 MOST_TIPS = 2
 """Parabolas that are followed."""
 TOLERANCE = 0.005
@@ -61,9 +59,9 @@ def tune_beta(
 ) -> BetaTuning:
     """Finds the beta that maximises E_m + lambda_f F on the train prompts.
 
-    Both signs of |beta| = 10^(k/2), k = -4 .. 4, then half a step to either side of the best, then
-    the tips of parabolas in log |beta| around the best. Ties go to the smallest |beta|, then to the
-    positive sign.
+    Both signs of |beta| = 10^(k/2), k = -4 .. 4, or of 10^(k/4), k = -8 .. 8, on at most
+    `FEW_PROMPTS` prompts; then half a step to either side of the best, then the tips of parabolas
+    in log |beta| around the best. Ties go to the smallest |beta|, then to the positive sign.
 
     Args:
         subject: the model.
@@ -78,9 +76,11 @@ def tune_beta(
         search.keep(known.select(known.beta[known.beta != 0]))
     always = ALWAYS if not search.values else (1.0,)
     search.run(always)
-    sizes = [10 ** (step / STEPS_PER_DECADE) for step in STEPS]
+    a_decade = 4 if len(train.prompts) <= FEW_PROMPTS else 2
+    steps = range(-DECADES * a_decade, DECADES * a_decade + 1)
+    sizes = [10 ** (step / a_decade) for step in steps]
     search.run_while_best([size for size in sizes if size not in always])
-    search.refine()
+    search.refine(10 ** (0.5 / a_decade))
     curve = sorted({**dict.fromkeys(search.given_up, math.nan), **search.values}.items())
     return BetaTuning(
         search.best,
@@ -143,14 +143,13 @@ class _Search:
             beta = _both_signs(sizes)
             self.keep(Response.stack([part.select(beta) for part in parts]))
 
-    def refine(self) -> None:
-        """Runs what lies near the best strength, and the tips of parabolas around it."""
+    def refine(self, near: float) -> None:
+        """Runs the best strength times and over `near`, and the tips of parabolas around it."""
         coarse = self.best
         if not math.isfinite(self.values[coarse]):
             return
-        smallest, largest = (10 ** (step / STEPS_PER_DECADE) for step in (STEPS[0], STEPS[-1]))
-        beside = (abs(coarse) / NEAR, abs(coarse) * NEAR)
-        self.run([size for size in beside if smallest < size < largest])
+        beside = (abs(coarse) / near, abs(coarse) * near)
+        self.run([size for size in beside if 10.0**-DECADES < size < 10.0**DECADES])
         for _ in range(MOST_TIPS):
             tip = self._tip()
             if tip is None:

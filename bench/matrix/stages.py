@@ -43,6 +43,10 @@ Price = Annotated[Weight, Field(gt=0)]
 """A divergence in nats: -F of Eq. 7."""
 
 
+FEW_PROMPTS = 3
+"""Train prompts up to which beta* is looked for at four strengths a decade, else at two: a curve of
+few prompts is jagged, and its strengths cost little."""
+
 PRICE_CURVE = tuple(0.03 * 100 ** (step / 6) for step in range(7))
 """Prices on train of the price curve: 0.03 to 3 nats."""
 
