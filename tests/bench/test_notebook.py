@@ -19,7 +19,7 @@ from bench.models.memory import InMemory, held
 from bench.notebook import Run
 from bench.steering import steered
 from tasks.errors import UserInputError
-from tests.small import small_matrix
+from tests.small import brief_matrix
 from tests.tiny import tiny_bridge, tiny_model, tiny_tokenizer
 
 WORDS = ["sky", "snow", "grass", "coal", "rose", "sun"]
@@ -29,7 +29,7 @@ COLOURS = [" blue", " white", " green", " black", " red", " gold"]
 @pytest.fixture(scope="module")
 def run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("notebook") / "run"
-    matrix = small_matrix(tiny_folder, seeds=[0, 1], sites=["attn_out", "z"])
+    matrix = brief_matrix(tiny_folder, seeds=[0, 1], sites=["attn_out", "z"])
     return bench.run(matrix.model_dump(), folder)
 
 
@@ -181,7 +181,7 @@ def test_progress_in_a_notebook_ends_with_what_was_done_and_what_failed(tiny_fol
             assert raw
             shown.append(data)
 
-    matrix = small_matrix(tiny_folder, seeds=[0, 1], methods=["grad_scalar"], controls={"draws": 0})
+    matrix = brief_matrix(tiny_folder, seeds=[0, 1], methods=["grad_scalar"], controls={"draws": 0})
     cells = expand(matrix, lambda name: name, lambda device: device)
     progress = NotebookProgress(Handle())
     progress.planned(cells, 2, 5.0)

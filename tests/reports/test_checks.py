@@ -10,14 +10,14 @@ from reports.present import CHECKS, formatted
 from reports.tables.checks import sanity, specificity
 from reports.tables.leaderboard import leaderboard
 from reports.text import MISSING
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 TRAINED = "activ_scalar[epochs=1]"
 
 
 @pytest.fixture(scope="module")
 def results(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Results:
-    matrix = small_matrix(
+    matrix = brief_matrix(
         tiny_folder,
         tasks=["ioi", "ccc"],
         methods=["grad_scalar", {"name": "activ_scalar", "epochs": 1}],
@@ -26,7 +26,6 @@ def results(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Resu
         seeds=[0, 1],
         sanity={"depths": 2},
         specificity={"prompts": 2, "windows": 2},
-        smallest_k=False,
     )
     outcome = run_matrix(matrix, tmp_path_factory.mktemp("runs") / "run")
     assert not outcome.failed

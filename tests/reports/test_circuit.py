@@ -12,19 +12,18 @@ from reports.figures.circuit import KINDS, data
 from reports.load import Results, load
 from reports.tables.circuit import AREAS, circuits, table
 from tests.reports.test_figures import assert_legible
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 
 @pytest.fixture(scope="module")
 def results(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Results:
-    matrix = small_matrix(
+    matrix = brief_matrix(
         tiny_folder,
         methods=["grad_scalar", "attr_patch"],
         controls={"draws": 2, "shuffles": 0},
         prompts={"train": 2, "test": 6, "shifted": 0},
         sites=["z", "mlp_out"],
         circuit={"draws": 30},
-        smallest_k=False,
     )
     with pytest.MonkeyPatch.context() as patched:  # a random model's two runs may be near
         patched.setattr(circuit, "LEAST_GAP", 0)

@@ -34,7 +34,7 @@ def test_e_0_at_a_price_is_that_of_a_dense_grid(name: str, smollm2: LoadedModel)
     search = PriceSearch(subject, task.train, of, both_signs=not trained)
     chosen = search.at(PRICE)
     rows = subject.passes.forward - before
-    expected = dense_e_0(subject, task, of, PRICE, ratio=1.08, both_signs=not trained)
+    (expected,) = dense_e_0(subject, task, of, [PRICE], ratio=1.08, both_signs=not trained)
     limit, _ = search.limit(PRICE)
     signs = torch.tensor([limit, -limit])
     paid = -float(faithfulness(*respond(subject, task.train, of, signs).kl.T))

@@ -37,11 +37,11 @@ def test_e_0_at_a_price_is_that_of_a_dense_grid(prepared: Prepared, seed: int) -
     subject, task = prepared
     steering = scaling(task, seed)
     search = PriceSearch(subject, task.train, steering)
-    for price in PRICES:
+    for price, dense in zip(PRICES, dense_e_0(subject, task, steering, PRICES), strict=True):
         found = search.at(price)
         assert found.paid <= price
         assert task.train.unsteered_e_0 <= found.E_0
-        assert abs(found.E_0 - dense_e_0(subject, task, steering, price)) <= 0.03
+        assert abs(found.E_0 - dense) <= 0.03
         response = respond(subject, task.train, steering, torch.tensor([found.beta, -found.beta]))
         e_0 = float(effectiveness(response.ld[:, 0], response.ld[:, 1], 0.0))
         assert pytest.approx(e_0, abs=1e-5) == found.E_0

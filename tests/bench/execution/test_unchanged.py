@@ -13,7 +13,7 @@ from bench.execution.run import run_matrix
 from bench.execution.unchanged import _checksum, seeded
 from bench.store.cells import Cell
 from methods.grad_scalar import GradScalar
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 CHANGES = {
     "hook": ("bridge.blocks[0].mlp.register_forward_hook(lambda m, i, o: None)",
@@ -82,11 +82,12 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Run:
     folder = tmp_path_factory.mktemp("left")
     statements = {name: statement for name, (statement, _) in CHANGES.items()} | UNDONE
     names = write_plugin(folder / "theirs.py", statements)
-    matrix = small_matrix(
+    matrix = brief_matrix(
         tiny_folder,
         methods=["grad_scalar", *names],
         plugins=[str(folder / "theirs.py")],
         controls={"draws": 0},
+        prompts={"train": 1, "test": 1, "shifted": 0},
     )
     store = run_matrix(matrix, folder / "run").store
     cells = [store.read(name) for name in store.ids()]
@@ -124,7 +125,7 @@ def test_what_a_fit_leaves_that_breaks_is_noted_and_undone(
         torch.set_default_dtype(torch.float64)
         raise ValueError("in the middle")
 
-    matrix = small_matrix(tiny_folder, methods=["grad_scalar", "dla"], controls={"draws": 0})
+    matrix = brief_matrix(tiny_folder, methods=["grad_scalar", "dla"], controls={"draws": 0})
     expected = run_matrix(matrix, tmp_path / "clean").store
     monkeypatch.setattr(GradScalar, "fit", breaks)
     outcome = run_matrix(matrix, tmp_path / "run")

@@ -1,6 +1,7 @@
 """Suites: presets run one after the other, their reports, and a first page of claims."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from matplotlib.image import imread
 from typer.testing import CliRunner
 
 from bench.cli.app import app
-from bench.matrix.config import load_suite
+from bench.matrix import config
+from bench.matrix.config import load_suite, read_file
 from tasks.errors import UserInputError
 
 
@@ -32,7 +34,22 @@ def test_a_suite_has_a_directory_for_each_choice_of_models_and_size() -> None:
 
 
 @pytest.fixture(scope="module")
-def suite(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def few_prompts() -> Iterator[None]:
+    """Presets as they stand, but with one draw of as few prompts as there can be."""
+
+    def few(file: Path) -> dict[str, object]:
+        data = read_file(file)
+        return data | (
+            {"prompts": {"train": 1, "test": 1, "shifted": 0}} if "tasks" in data else {}
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config, "read_file", few)
+        yield
+
+
+@pytest.fixture(scope="module")
+def suite(few_prompts: None, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results of a suite of two presets on a tiny model."""
     folder = tmp_path_factory.mktemp("suite")
     (folder / "mine.yaml").write_text("presets: [fig8, fig3]")
@@ -40,9 +57,9 @@ def suite(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     arguments += ["--output", str(folder / "results")]
     first = CliRunner().invoke(app, arguments)
     assert first.exit_code == 0, first.output
-    assert "2 presets. 8 cells to compute" in first.output
+    assert "2 presets. 4 cells to compute" in first.output
     again = CliRunner().invoke(app, arguments)
-    assert "8 cells are done already; 0 cells to compute." in again.output
+    assert "4 cells are done already; 0 cells to compute." in again.output
     return folder / "results"
 
 
@@ -82,7 +99,7 @@ def test_a_damaged_run_in_a_suite_is_mended_by_the_same_command(
     mended = CliRunner().invoke(app, arguments)
     assert mended.exit_code == 0, mended.output
     again = CliRunner().invoke(app, arguments)
-    assert "8 cells are done already; 0 cells to compute." in again.output
+    assert "4 cells are done already; 0 cells to compute." in again.output
 
 
 def test_only_some_cells_of_a_suite(suite: Path, tiny_folder: Path) -> None:
@@ -95,6 +112,7 @@ def test_only_some_cells_of_a_suite(suite: Path, tiny_folder: Path) -> None:
     assert 'no cell has the method "dlaa"' in str(wrong.exception)
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_the_last_lines_say_how_to_see_what_failed(
     suite: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
