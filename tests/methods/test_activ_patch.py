@@ -161,8 +161,9 @@ def test_the_same_prefix_scores_zero_and_is_not_run(architecture: str, direction
     assert model.passes.backward == 0
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("method", [ActivPatch, AttrPatch])
+@pytest.mark.parametrize(
+    ("architecture", "method"), in_turn(ARCHITECTURES, [ActivPatch, AttrPatch])
+)
 def test_identical_prompts_score_exactly_zero(method: Any, architecture: str) -> None:
     """Also against their mean: of three equal floats it is that float only if taken with care."""
     model, some = subject(architecture), prompts().take([0, 0, 0])

@@ -56,8 +56,9 @@ def linear_behind_attention(architecture: str) -> SubjectModel:
         return SubjectModel(boot_bridge(model, tiny_tokenizer(), "linear"), 500)
 
 
-@pytest.mark.parametrize("direction", ["noising", "denoising"])
-@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+@pytest.mark.parametrize(
+    ("architecture", "direction"), [("gpt2", "noising"), ("llama", "denoising")]
+)
 def test_the_fix_is_activation_patching_where_the_rest_is_linear(
     architecture: str, direction: Any
 ) -> None:

@@ -67,8 +67,7 @@ def test_the_slope_of_the_function_of_scalars_is_grad_scalar() -> None:
         assert largest_difference(found[0], of_prompt[grid.included]) < 1e-5
 
 
-@pytest.mark.parametrize("function", ["scalars", "patches"])
-@pytest.mark.parametrize("group", ["layer", "position"])
+@pytest.mark.parametrize(("function", "group"), [("scalars", "layer"), ("patches", "position")])
 def test_scores_add_up_to_the_change_of_all_groups(function: Any, group: Any) -> None:
     model = subject("gpt2")
     grid = grid_of(model, ["z", "mlp_out"])

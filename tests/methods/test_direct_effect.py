@@ -13,7 +13,7 @@ from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 from methods.direct_effect import DirectEffect
 from methods.dla import DLA
-from tests.methods.small import grid_of, largest_difference, prompts, setting, subject
+from tests.methods.small import grid_of, in_turn, largest_difference, prompts, setting, subject
 
 
 class Held:
@@ -59,8 +59,10 @@ def by_holding(model: SubjectModel, some: Prompts, grid: PointGrid, contrast: Co
     return scores
 
 
-@pytest.mark.parametrize("direction", ["noising", "denoising"])
-@pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox", "gemma2"])
+@pytest.mark.parametrize(
+    ("architecture", "direction"),
+    in_turn(["gpt2", "gpt_neox", "gemma2"], ["noising", "denoising"]),
+)
 def test_is_a_patch_with_every_later_layer_held(architecture: str, direction: Any) -> None:
     model, some = subject(architecture), prompts()
     grid = grid_of(model, ["z", "attn_out", "mlp_out"], [4, 6])

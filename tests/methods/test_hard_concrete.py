@@ -14,7 +14,7 @@ from methods.core.paths import Between
 from methods.core.points import Site
 from methods.core.subject import SubjectModel
 from methods.hard_concrete import HardConcrete, UniformGates
-from tests.methods.small import grid_of, largest_difference, prompts, setting, subject
+from tests.methods.small import grid_of, in_turn, largest_difference, prompts, setting, subject
 from tests.tiny import tiny_model, tiny_tokenizer
 
 
@@ -84,8 +84,9 @@ def planted() -> SubjectModel:
         return SubjectModel(boot_bridge(model, tiny_tokenizer(), "planted"), 500)
 
 
-@pytest.mark.parametrize("kind", [HardConcrete, UniformGates])
-@pytest.mark.parametrize("towards", ["corrupted", "zero", "optimal"])
+@pytest.mark.parametrize(
+    ("towards", "kind"), in_turn(["corrupted", "zero", "optimal"], [HardConcrete, UniformGates])
+)
 def test_it_keeps_what_was_planted_and_shuts_the_rest(towards: Any, kind: Any) -> None:
     model, some = planted(), prompts(4)
     grid = grid_of(model, ["mlp_out"], "last")

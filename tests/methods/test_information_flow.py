@@ -11,7 +11,16 @@ from methods.core.attention_output import UnknownAttentionOutputError
 from methods.core.points import Site
 from methods.core.subject import SubjectModel
 from methods.information_flow import InformationFlow
-from tests.methods.small import N_LAYERS, N_POSITIONS, cache_of, grid_of, prompts, setting, subject
+from tests.methods.small import (
+    N_LAYERS,
+    N_POSITIONS,
+    cache_of,
+    grid_of,
+    in_turn,
+    prompts,
+    setting,
+    subject,
+)
 
 Node = tuple[Any, ...]
 
@@ -70,8 +79,9 @@ def followed(model: SubjectModel, prompt: int, threshold: float) -> set[Node]:
     return on
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
-@pytest.mark.parametrize("threshold", [0.02, 0.06, 0.15, 0.4])
+@pytest.mark.parametrize(
+    ("threshold", "architecture"), in_turn([0.02, 0.06, 0.15, 0.4], ["gpt2", "llama"])
+)
 def test_points_over_a_threshold_are_those_on_a_route(architecture: str, threshold: float) -> None:
     model = subject(architecture)
     sites = ["v", "z", "attn_out", "resid_mid", "mlp_out", "resid_post"]
