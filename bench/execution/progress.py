@@ -25,6 +25,9 @@ from tasks.text import counted, visible
 MOST_NOTES = 10
 """Different things that went wrong, in a notebook; `status` has all."""
 
+LOOKING = "looking at models and prompts"
+"""What a run does before it loads a model."""
+
 
 class CellCounts:
     """Counts the cells of a run. Times are seconds of one clock, whichever.
@@ -115,10 +118,12 @@ class TerminalProgress(Watcher):
         self.console.print(_to_compute(cells, done, seconds))
         self.counts = CellCounts(cells, time.monotonic())
         if cells:
-            self.task = self.bar.add_task("", total=len(cells), counts="")
+            self.task = self.bar.add_task(LOOKING, total=len(cells), counts="")
 
     def loading(self, model: str) -> None:
-        """Names the model."""
+        """Names the model, in a log file on a line."""
+        if not self.console.is_terminal:
+            self.console.print(f"  loading {visible(model)}", markup=False, soft_wrap=True)
         self._describe(f"loading {visible(model)}")
 
     def starting(self, cell: PlannedCell) -> None:
@@ -222,7 +227,7 @@ class NotebookProgress(Watcher):
         """Starts to count."""
         self.counts = CellCounts(cells, time.monotonic())
         self.plan = _to_compute(cells, done, seconds)
-        self._show()
+        self._show(LOOKING if cells else "")
 
     def loading(self, model: str) -> None:
         """Names the model."""

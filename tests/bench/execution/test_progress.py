@@ -36,10 +36,11 @@ def shown(cells: list[PlannedCell], *, terminal: bool) -> str:
 def test_a_log_file_has_a_line_a_cell_and_no_control_characters(cells: list[PlannedCell]) -> None:
     text = shown(cells, terminal=False)
     lines = text.splitlines()
-    assert len(lines) == 2 + len(cells)
+    assert len(lines) == 3 + len(cells)
     assert lines[0] == "4 cells to compute, which takes about 5 s."
-    assert "waits again: tcp://10.0.0.1:1: it \\x1b[31mdied  (0 of 4 done)" in lines[1]
-    assert lines[2].endswith("failed: RuntimeError: no\\x07good  (0 of 4 done, 1 failed)")
+    assert lines[1] == "  loading tiny"
+    assert "waits again: tcp://10.0.0.1:1: it \\x1b[31mdied  (0 of 4 done)" in lines[2]
+    assert lines[3].endswith("failed: RuntimeError: no\\x07good  (0 of 4 done, 1 failed)")
     assert lines[-1].endswith("(0 of 4 done, 4 failed)")
     assert not set(text) & {"\r", "\x1b", "\x07"}
 
