@@ -127,7 +127,18 @@ def _kept(prompts: DataFrame, output: Path) -> Path:
     """The prompts as a task's file, beside the results.
 
     Left away are cells without a value, and numbers in columns that are no part of a prompt.
+
+    Raises:
+        UserInputError: for what is no DataFrame, or has a column twice.
     """
+    columns = getattr(prompts, "columns", None)
+    if columns is None:
+        raise UserInputError(
+            f"prompts: a pandas DataFrame is needed, and this is {type(prompts).__name__}; "
+            "DataFrame(...) makes one of a list of rows."
+        )
+    if twice := [str(name) for name in columns[columns.duplicated()]]:
+        raise UserInputError(f'prompts: the column "{twice[0]}" is there twice.')
     rows = [
         {
             str(key): value

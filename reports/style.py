@@ -130,10 +130,10 @@ def token_label(text: str) -> str:
 
 
 def width_of(text: str, size: float, *, bold: bool = False) -> float:
-    """Return the width in inches of `text` set in the figures' font at `size` points."""
+    """Return the width in inches of `text`, as far as it is drawable, at `size` points."""
     how: dict[str, Any] = {"weight": "bold" if bold else "normal", "size": size}
     font = FontProperties(family=list(families()), **how)
-    width, _, _ = TextToPath().get_text_width_height_descent(text, font, ismath=False)
+    width, _, _ = TextToPath().get_text_width_height_descent(drawable(text), font, ismath=False)
     return HINTING * float(width) / 72
 
 
@@ -148,9 +148,9 @@ def fit(text: str, width: float, size: float, *, bold: bool = False) -> str:
 
 
 def wrap(text: str, width: float, size: float) -> list[str]:
-    """Return `text` in lines of at most `width` inches, broken between words."""
+    """Return `text`, drawable, in lines of at most `width` inches, broken between words."""
     lines: list[str] = []
-    for word in text.split():
+    for word in drawable(text).split():
         longer = f"{lines[-1]} {word}" if lines else word
         if lines and width_of(longer, size) <= width:
             lines[-1] = longer

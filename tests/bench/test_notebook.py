@@ -153,9 +153,14 @@ def test_rows_that_the_model_cannot_take_are_left_out(
         record = run.results.records[0]
         lengths = {len(row.token_ids) for row in record.prompts["test"]}
         assert lengths == {6}
-    numbers = prompts.assign(answer=4)
-    with pytest.raises(UserInputError, match="has 4 as answer, which is not text"):
-        bench.compare(["grad_scalar"], model, numbers, tokenizer=tokenizer, output=tmp_path / "n")
+    for wrong, words in (
+        (prompts.assign(answer=4), "has 4 as answer, which is not text"),
+        (pd.concat([prompts, prompts["foil"]], axis=1), 'the column "foil" is there twice'),
+        (prompts.to_dict("records"), "DataFrame is needed, and this is list"),
+    ):
+        output: Any = {"tokenizer": tokenizer, "output": tmp_path / "n"}
+        with pytest.raises(UserInputError, match=words):
+            bench.compare(["grad_scalar"], model, wrong, **output)
 
 
 def test_the_checksum_follows_weights_configuration_and_tokenizer(tokenizer: Any) -> None:

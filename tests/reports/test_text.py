@@ -105,6 +105,15 @@ def test_glyphs_that_no_font_has_are_short_and_marked() -> None:
 
 
 @pytest.mark.usefixtures("no_further_fonts")
+def test_what_no_font_has_is_measured_as_it_is_drawn() -> None:
+    """Names of tasks are anybody's: matplotlib warns of each glyph that it lacks."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert style.width_of("中文", 10) == style.width_of(drawable("中文"), 10)
+        assert style.wrap("own 中文 prompts", 0.01, 10) == ["own", "\\u4e2d…", "prompts"]
+
+
+@pytest.mark.usefixtures("no_further_fonts")
 def test_a_font_that_has_them_is_used_where_it_is_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
