@@ -49,6 +49,8 @@ def test_the_documented_method_runs_in_a_matrix(
             "models": [{"name": str(tiny_folder), "device": "cpu"}],
             "prompts": {"train": 2, "test": 2, "shifted": 2},
             "controls": {"draws": 1},
+            "prices": {"at": [0.3], "curve": False},
+            "localisation": {"k": []},
         },
         "the page",
     )

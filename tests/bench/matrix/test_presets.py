@@ -53,10 +53,13 @@ SMALLER: dict[str, dict[str, Any]] = {
 
 def smaller(name: str, folder: Path) -> Matrix:
     """The preset on a tiny model: as it stands, but for its size."""
-    data = of_size(read_file(find_file(name)), "small", name) | SMALLER.get(name, {})
+    preset: dict[str, Any] = of_size(read_file(find_file(name)), "small", name)
+    several = isinstance(preset["prompts"].get("seed"), list)
+    data = preset | SMALLER.get(name, {})
     data |= {"models": [{"name": str(folder), "device": "cpu"}], "sweep": {"points": 5}}
     if "prompts" not in SMALLER.get(name, {}):
-        data["prompts"] = {"train": 2, "test": 2, "shifted": 2, "seed": [0, 1]}
+        seeds = [0, 1] if several else 0
+        data["prompts"] = {"train": 2, "test": 2, "shifted": 2, "seed": seeds}
     matrix = parse(data, name)
     methods = [_quick(choice.model_dump()) for choice in matrix.methods]
     return parse({**data, "methods": methods}, name)
