@@ -15,7 +15,7 @@ from reports.registry import Scope
 from reports.tables import agreement
 from reports.tables.leaderboard import leaderboard
 from reports.text import TIMES, interval, known, number
-from tasks.text import visible
+from tasks.text import counted, visible
 
 ANSWER = "answer"
 """The figure that stands before any table."""
@@ -173,7 +173,7 @@ def _facts(records: list[CellRecord]) -> dict[str, str]:
             if (counts := [len(one.prompts[split]) for one in asked if split in one.prompts])
         ),
         "points": f"{', '.join(grid.sites)} {TIMES} {grid.n_layers} layers {TIMES} "
-        f"{len(grid.positions)} positions, {len(grid.excluded)} left out",
+        f"{counted(len(grid.positions), 'position')}, {len(grid.excluded)} left out",
     }
     if reasons := dict.fromkeys(reason for one in asked for reason in one.dropped):
         facts["dropped prompts"] = "; ".join(

@@ -105,6 +105,7 @@ def new_method(
     typer.echo(f"wrote {visible(str(file))}")
     typer.echo(f"check it:  python -m bench check {name} --plugin {file}")
     typer.echo(f"run it:    python -m bench run MATRIX.yaml --plugin {file}")
+    typer.echo(f"           with {name} among the methods of MATRIX.yaml")
 
 
 def _taken(name: str, title: str, template: str) -> str | None:
