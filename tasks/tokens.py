@@ -53,6 +53,15 @@ def token_pair(
     corrupted = tokenizer.encode(pair.corrupted, add_special_tokens=False)
     if len(clean) != len(corrupted):
         raise RejectedError("clean and corrupted prompt differ in length")
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    written = str(getattr(tokenizer, "unk_token", None)) in pair.clean + pair.corrupted
+    if not written and any(
+        one != other and unknown in (one, other)
+        for one, other in zip(clean, corrupted, strict=True)
+    ):
+        raise RejectedError(
+            "the tokenizer does not know a word in which clean and corrupted prompt differ"
+        )
     length = len(behind_bos(clean, bos_id))
     if limits.context is not None and length > limits.context:
         raise RejectedError(
@@ -67,7 +76,7 @@ def token_pair(
         token = tokens.pop()
         if tokens or token is None:
             raise RejectedError(f"the {role} is not one token{_of_space(tokenizer, pair, text)}")
-        if token == getattr(tokenizer, "unk_token_id", None):
+        if token == unknown:
             raise RejectedError(f"the tokenizer does not know the {role}")
         continuations[role] = token
     answer, foil = continuations["answer"], continuations["foil"]

@@ -86,20 +86,30 @@ def test_a_token_beyond_the_models_embedding_is_rejected(role: str) -> None:
         token_pair(tokenizer, pair(**{role: own}), BOS, limits)
 
 
-@pytest.mark.parametrize("role", ["answer", "foil"])
-def test_an_answer_that_the_tokenizer_does_not_know_is_rejected(role: str) -> None:
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"answer": " mauve"}, "the answer"),
+        ({"foil": " mauve"}, "the foil"),
+        ({"clean": "It is mauve"}, "a word in which clean and corrupted prompt differ"),
+        ({"corrupted": "It is mauve"}, "a word in which clean and corrupted prompt differ"),
+    ],
+)
+def test_what_the_tokenizer_does_not_know_is_rejected(changes: dict[str, str], named: str) -> None:
     """It would be the token that stands for every unknown word."""
 
     class Lacking(WordTokenizer):
-        unk_token_id = 99
+        unk_token, unk_token_id = "<unk>", 99
 
         def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
             found = super().encode(text, add_special_tokens=add_special_tokens)
-            return [99 if self.decode([token]) == " mauve" else token for token in found]
+            return [99 if self.decode([token]).strip() == "mauve" else token for token in found]
 
     token_pair(Lacking(), pair())
-    with pytest.raises(RejectedError, match=f"the tokenizer does not know the {role}"):
-        token_pair(Lacking(), pair(**{role: " mauve"}))
+    both = {"clean": "mauve is red", "corrupted": "mauve is blue"}
+    token_pair(Lacking(), pair(**both))
+    with pytest.raises(RejectedError, match=f"^the tokenizer does not know {named}$"):
+        token_pair(Lacking(), pair(**changes))
 
 
 def test_rows_that_are_too_long_are_dropped_and_counted() -> None:
