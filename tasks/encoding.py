@@ -53,7 +53,8 @@ def encode(
     - the model takes them: prompts fit into its context, BOS included, and it has an embedding for
       every token (`limits`);
     - the clean prompt has the common length, unless the task's setting `lengths` is "several";
-    - the corrupted prompt has as many tokens as the clean one, and not all the same.
+    - the corrupted prompt has as many tokens as the clean one, not all the same, and none that
+      stands for unknown words where they differ.
 
     Raises `UserInputError` for sizes that are not sizes, and where a split has fewer pairs than
     asked for: the message says how many there are and why others were dropped.

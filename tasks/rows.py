@@ -241,11 +241,17 @@ def _unseen(character: str, before: str) -> str:
     if "\ufe00" <= character <= "\ufe0f" and before.isascii() and before not in _KEYCAPS:
         return f"which is {name} and is not seen; leave it away"
     joiner = character in "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}" and not before.isascii()
+    joiner |= _is_tag(character) and (_is_tag(before) or before == "\N{WAVING BLACK FLAG}")
     if kind in ("Zl", "Zp") or (
         kind == "Cf" and not joiner
     ):  # joiners are spelling in some scripts
         return f"which is {name} and is not seen; leave it away"
     return ""
+
+
+def _is_tag(character: str) -> bool:
+    """Whether it spells the name of a country's part behind a flag, and is nothing elsewhere."""
+    return "\U000e0020" <= character <= "\U000e007f"
 
 
 _KEYCAPS = "0123456789#*"
