@@ -22,8 +22,7 @@ from tests.methods.small import (
     setting,
     subject,
 )
-from tests.small import small_matrix, task_texts
-from tests.tiny import save_tiny
+from tests.small import brief_matrix
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "gemma3"])
@@ -57,13 +56,18 @@ def test_a_whole_step_from_the_corrupted_mean_is_the_clean_mean() -> None:
     assert largest_difference(steered, model.unsteered_logits(some.corrupted)) < 1e-4
 
 
-def test_its_strength_is_tuned_and_its_scores_are_shuffled(tmp_path: Path) -> None:
-    folder = save_tiny(tmp_path / "tiny", "llama", task_texts())
-    both = small_matrix(folder, methods=["diff_means", "dla"])
+def test_its_strength_is_tuned_and_its_scores_are_shuffled(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    both = brief_matrix(tiny_folder, methods=["diff_means", "dla"])
     labels = {cell.method.label for cell in expand(both, lambda name: "", lambda device: "cpu")}
     assert {"shuffled[of=dla]", "shuffled[of=diff_means]"} <= labels
-    matrix = small_matrix(
-        folder, methods=["diff_means"], positions="last", sweep={"points": 3}, controls={"draws": 0}
+    matrix = brief_matrix(
+        tiny_folder,
+        methods=["diff_means"],
+        positions="last",
+        sweep={"points": 3},
+        controls={"draws": 0},
     )
     outcome = run_matrix(matrix, tmp_path / "run")
     assert not outcome.failed

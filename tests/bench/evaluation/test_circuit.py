@@ -14,7 +14,7 @@ from bench.matrix.cells import expand
 from bench.matrix.stages import Circuit
 from methods.core.circuits import CircuitRuns, node_scores
 from methods.core.subject import SubjectModel
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 Prepared = tuple[SubjectModel, PreparedTask]
 
@@ -84,11 +84,11 @@ def test_random_circuits_are_drawn_once_a_task_and_counted_in_every_cell(
 
 def test_circuits_are_off_unless_asked_for_and_ids_stay(tiny_folder: Path, tmp_path: Path) -> None:
     def ids(**changes: object) -> list[str]:
-        matrix = small_matrix(tiny_folder, methods=["grad_scalar"], **changes)
+        matrix = brief_matrix(tiny_folder, methods=["grad_scalar"], **changes)
         return [cell.id for cell in expand(matrix, lambda name: "d", lambda device: "cpu")]
 
     assert set(ids()).isdisjoint(ids(circuit={}))
-    matrix = small_matrix(
+    matrix = brief_matrix(
         tiny_folder, methods=["grad_scalar"], circuit={"draws": 2}, controls={"draws": 2}
     )
     outcome = run_matrix(matrix, tmp_path / "run")
@@ -97,12 +97,12 @@ def test_circuits_are_off_unless_asked_for_and_ids_stay(tiny_folder: Path, tmp_p
         record = outcome.store.record(cell_id)
         assert record.circuit is not None
         assert record.circuit.draws == (0 if record.control and record.draw else 2)
-    plain = run_matrix(small_matrix(tiny_folder, methods=["dla"]), tmp_path / "plain")
+    plain = run_matrix(brief_matrix(tiny_folder, methods=["dla"]), tmp_path / "plain")
     assert all(plain.store.record(name).circuit is None for name in plain.store.ids())
 
 
 def test_sites_without_nodes_fail_in_words(tiny_folder: Path, tmp_path: Path) -> None:
-    matrix = small_matrix(
+    matrix = brief_matrix(
         tiny_folder,
         methods=["grad_scalar"],
         sites=["resid_post"],

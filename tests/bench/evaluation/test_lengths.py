@@ -14,14 +14,14 @@ from bench.plugins import PluginEntry
 from methods import METHODS
 from tasks.errors import UserInputError
 from tasks.ioi import IOI
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 DYNAMIC = {"name": "dyn_scalar", "epochs": 3}
 
 
 @pytest.fixture(scope="module")
 def outcome(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    matrix = small_matrix(
+    matrix = brief_matrix(
         tiny_folder,
         tasks=["ioi_varied"],
         methods=[DYNAMIC, "grad_scalar"],
@@ -69,7 +69,7 @@ def test_somebodys_broken_method_is_not_the_reason_of_a_cell(
     """All methods are looked at for those that work at any length."""
     broken = PluginEntry("nowhere:Mine", "broken", "the package bad 1.5")
     monkeypatch.setitem(METHODS, "broken", broken)
-    matrix = small_matrix(
+    matrix = brief_matrix(
         tiny_folder, tasks=["ioi_varied"], methods=["grad_scalar"], controls={"draws": 0}
     )
     outcome = run_matrix(matrix, tmp_path / "run")
@@ -79,14 +79,14 @@ def test_somebodys_broken_method_is_not_the_reason_of_a_cell(
 def test_positions_are_counted_from_the_end(tiny_folder: Path, tmp_path: Path) -> None:
     changes = {"tasks": ["ioi_varied"], "methods": [DYNAMIC], "controls": {"draws": 0}}
     with pytest.raises(UserInputError, match="positions: 3 is another word in every prompt"):
-        run_matrix(small_matrix(tiny_folder, positions=[3, -1], **changes), tmp_path / "counted")
-    outcome = run_matrix(small_matrix(tiny_folder, positions=[-2, -1], **changes), tmp_path / "end")
+        run_matrix(brief_matrix(tiny_folder, positions=[3, -1], **changes), tmp_path / "counted")
+    outcome = run_matrix(brief_matrix(tiny_folder, positions=[-2, -1], **changes), tmp_path / "end")
     assert len(outcome.computed) == 1
 
 
 def test_trained_on_a_mixture_and_taken_to_its_tasks(tiny_folder: Path, tmp_path: Path) -> None:
     """The paper's Fig. 6: each task's test prompts, whatever was trained on."""
-    matrix = small_matrix(
+    matrix = brief_matrix(
         tiny_folder,
         tasks=["ccc", "ioi", "mixture"],
         transfer=["ccc", "ioi"],
@@ -122,7 +122,7 @@ def test_an_edited_file_is_computed_again(tiny_folder: Path, tmp_path: Path) -> 
     rows = [asdict(pair) for pair in pairs]
     path = tmp_path / "own.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
-    matrix = small_matrix(
+    matrix = brief_matrix(
         tiny_folder, tasks=[str(path)], methods=["grad_scalar"], controls={"draws": 0}
     )
     first = run_matrix(matrix, tmp_path / "run")

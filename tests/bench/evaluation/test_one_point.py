@@ -19,7 +19,7 @@ from methods.core.subject import SubjectModel
 from reports.load import load
 from reports.tables.one_point import table
 from tasks.errors import UserInputError
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 Prepared = tuple[SubjectModel, PreparedTask]
 
@@ -106,12 +106,12 @@ def test_it_is_off_unless_asked_for_and_stands_in_the_table(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
     def ids(**changes: object) -> list[str]:
-        matrix = small_matrix(tiny_folder, methods=["grad_scalar"], **changes)
+        matrix = brief_matrix(tiny_folder, methods=["grad_scalar"], **changes)
         return [cell.id for cell in expand(matrix, lambda name: "d", lambda device: "cpu")]
 
     assert set(ids()).isdisjoint(ids(one_point={}))
-    changes = {"methods": ["grad_scalar"], "smallest_k": False, "controls": {"draws": 2}}
-    outcome = run_matrix(small_matrix(tiny_folder, one_point={}, **changes), tmp_path / "run")
+    changes = {"methods": ["grad_scalar"], "controls": {"draws": 2}}
+    outcome = run_matrix(brief_matrix(tiny_folder, one_point={}, **changes), tmp_path / "run")
     assert not outcome.failed
     records = [outcome.store.record(name) for name in outcome.store.ids()]
     measured = [record for record in records if record.one_point is not None]

@@ -27,7 +27,7 @@ from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 from methods.grad_scalar import GradScalar
 from methods.method import Attribution, Method, Setting
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 Prepared = tuple[SubjectModel, PreparedTask]
 AROUND = Setting(Objective(), seed=3)
@@ -175,7 +175,7 @@ def test_what_runs_every_point_is_fitted_at_some_positions(prepared: Prepared) -
 
 
 def planned(**changes: object) -> dict[bool, set[str]]:
-    matrix = small_matrix("m", **{"methods": ["grad_scalar", "activ_scalar"], **changes})
+    matrix = brief_matrix("m", **{"methods": ["grad_scalar", "activ_scalar"], **changes})
     found: dict[bool, set[str]] = {True: set(), False: set()}
     for cell in expand(matrix, lambda name: "d", lambda device: "cpu"):
         found[type(cell.method.method).control].add(cell.id)
@@ -213,7 +213,7 @@ def test_controls_of_the_preset_are_those_of_a_run_without_checks() -> None:
 def test_a_run_stores_what_it_checked_and_shuffles_the_scores_of_what_was(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
-    matrix = small_matrix(
+    matrix = brief_matrix(
         tiny_folder,
         methods=["grad_scalar"],
         tasks=["ioi"],

@@ -21,7 +21,7 @@ from methods.core.objective import Objective
 from methods.core.static_scaling import StaticScaling
 from methods.core.steering_vectors import SteeringVectors
 from methods.core.subject import SubjectModel
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 Prepared = tuple[SubjectModel, PreparedTask]
 TRAINED = [{"name": name, "epochs": 2} for name in ("activ_scalar", "steer_vec", "dyn_scalar")]
@@ -29,7 +29,7 @@ TRAINED = [{"name": name, "epochs": 2} for name in ("activ_scalar", "steer_vec",
 
 @pytest.fixture(scope="module")
 def cells(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cell]:
-    matrix = small_matrix(
+    matrix = brief_matrix(
         tiny_folder, methods=["grad_scalar", *TRAINED], sparsity={"points": 4}, positions="last"
     )
     outcome = run_matrix(matrix, tmp_path_factory.mktemp("runs") / "run")
@@ -140,7 +140,7 @@ def test_sizes_and_area() -> None:
 
 def test_off_costs_nothing_and_leaves_cells_what_they_were(tiny_folder: Path) -> None:
     def plan(**changes: object) -> list[tuple[str, float]]:
-        matrix = small_matrix(tiny_folder, **changes)
+        matrix = brief_matrix(tiny_folder, **changes)
         found = expand(matrix, lambda name: "digest", lambda device: "cpu")
         return [*estimated_rows(found).items()]
 

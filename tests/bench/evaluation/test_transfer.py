@@ -17,7 +17,7 @@ from methods.core.hidden_scaling import HiddenScaling
 from methods.core.objective import Objective
 from methods.core.static_scaling import StaticScaling
 from methods.core.subject import SubjectModel
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 METHODS = [{"name": "dyn_scalar", "epochs": 2}, {"name": "activ_scalar", "epochs": 2}, "dla"]
 SETTINGS = {
@@ -30,7 +30,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def cells(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cell]:
-    matrix = small_matrix(tiny_folder, **SETTINGS)
+    matrix = brief_matrix(tiny_folder, **SETTINGS)
     store = run_matrix(matrix, tmp_path_factory.mktemp("runs") / "run").store
     found = [store.read(cell_id) for cell_id in store.ids()]
     return {cell.record.settings["method"]["name"]: cell for cell in found}
@@ -90,7 +90,7 @@ def test_at_home_the_numbers_are_those_of_the_test_split(
 
 def test_where_it_is_taken_is_part_of_what_a_cell_is() -> None:
     def ids(**changes: object) -> dict[str, str]:
-        matrix = small_matrix("x", **{**SETTINGS, **changes})
+        matrix = brief_matrix("x", **{**SETTINGS, **changes})
         cells = expand(matrix, lambda name: "digest", lambda device: "cpu")
         return {cell.method.name: cell.id for cell in cells}
 

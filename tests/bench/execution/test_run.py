@@ -216,8 +216,9 @@ def test_a_model_without_numbers_stops_before_any_cell(
 
 
 def test_every_method_runs_in_a_matrix(tiny_folder: Path, tmp_path: Path) -> None:
+    short = {"epochs": 2, "steps": 3, "samples": 4}
     names: list[dict[str, object]] = [
-        {"name": name, **({"epochs": 2} if hasattr(entry.load(), "epochs") else {})}
+        {"name": name, **{key: n for key, n in short.items() if hasattr(entry.load(), key)}}
         for name, entry in METHODS.items()
         if not entry.load().control and Site.ATTN_OUT in entry.load().sites
     ]
@@ -227,7 +228,10 @@ def test_every_method_runs_in_a_matrix(tiny_folder: Path, tmp_path: Path) -> Non
         {"name": "dla", "form": "strict"},
     ]
     sites = ["attn_out", "resid_mid", "mlp_out", "resid_post"]
-    few = {"sites": sites, "positions": [-2, -1], "controls": {"draws": 0}}
+    few: dict[str, object] = {
+        **{"sites": sites, "positions": [-2, -1], "controls": {"draws": 0}},
+        "prompts": {"train": 2, "test": 2, "shifted": 0},
+    }
     outcome = run_matrix(small_matrix(tiny_folder, methods=names, **few), tmp_path / "run")
     assert not outcome.failed
     notes = {note for i in outcome.store.ids() for note in outcome.store.record(i).notes}
