@@ -9,45 +9,42 @@ from __future__ import annotations
 import queue
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, Future, fire_and_forget, wait
+from distributed import Future, fire_and_forget, wait
 from distributed.protocol.pickle import dumps
 
-from bench.evaluation.compute import Tensors, identity
+from bench.evaluation.compute import identity
 from bench.evaluation.provenance import machine
 from bench.execution.cell_runner import Watcher
-from bench.execution.dask_worker import compute_here, leave
-from bench.execution.dask_workers import (
-    LostError,
+from bench.execution.dask_cluster import (
+    ANSWER_SECONDS,
+    DIED,
+    FAREWELL_SECONDS,
     Model,
-    NotThereError,
-    NoWorkerError,
     Worker,
     Workers,
-    last_lines,
-    log_file,
+    connected,
     needs,
 )
+from bench.execution.dask_worker import compute_here, leave, log_name
 from bench.execution.executor import Computed, Executor, ScoresOf
 from bench.execution.failure import CellTimeoutError, LoadTimeoutError, failure
-from bench.execution.local_cluster import local_cluster, shared_gpus
-from bench.execution.run_spec import RunSpec
+from bench.execution.run_spec import RunSpec, UnfitError
 from bench.matrix.cells import PlannedCell, expand
 from bench.matrix.options import LOAD_TIMEOUT, RunOptions
 from bench.matrix.schema import Matrix
-from bench.models.bridge import device_kind
+from bench.models.bridge import device_kind, shared_gpus
 from bench.models.load import model_digest, stated_of
 from bench.store.layout import LOGS
 from bench.store.records import CellRecord
 
-CONNECT_SECONDS = 10
-FAREWELL_SECONDS = 5
 LOST_WORKERS = 3
 """A cell that so many workers were lost with is not tried again."""
 NEWS_SECONDS = 0.5
@@ -55,28 +52,29 @@ STUCK_SECONDS = 10.0
 """A worker that has not begun with its cell for so long has something else to do."""
 OVER = 0.9
 """Of a limit: who was lost after it was over it. That a cell was begun is heard a little late."""
+LAST_LINES = 150
+"""Of a worker's log: the stacks of a process that was ended are among them."""
 
 
 class WorkerDiedError(RuntimeError):
     """The processes that computed a cell died."""
 
 
-@dataclass(eq=False)
+@dataclass
 class Task:
     """A cell at a worker.
 
     Attributes:
-        taken: the worker has begun with it (it may have had a cell of another run before).
-        computing: its model is there, and the cell's time runs.
-        since: when the last of these was, by the clock here.
+        since: when it was given, or the worker said the latest of it, by the clock here.
+        state: "taken" once the worker has begun with it (it may have had something else to do),
+            "starting" once its model is there, and the cell's own time runs.
     """
 
     cell: PlannedCell
     worker: Worker
     future: Future
     since: float
-    taken: bool = False
-    computing: bool = False
+    state: str = ""
 
 
 class DaskExecutor(Executor):
@@ -92,35 +90,23 @@ class DaskExecutor(Executor):
         )
         self.logs = (directory / LOGS).resolve()
         self.contents: dict[str, str] = {}
-        self.models: dict[str, tuple[str, dict[str, str]]] = {}
-        self.devices: dict[str, str] = {}
-        self.gpus = shared_gpus({model.device for model in matrix.models}) if self.local else []
-        self.tasks: dict[str, Task] = {}
+        self.tasks: dict[Worker, Task] = {}
         self.losses: dict[str, list[str]] = {}
         self.hung: dict[tuple[Model, str], Exception] = {}
         self.results: deque[Computed] = deque()
         self.news: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.gpus = shared_gpus({model.device for model in matrix.models}) if self.local else []
         spec = RunSpec.of(matrix, self.options, self.logs if self.local else None)
-        with ExitStack() as stack:
-            address = options.scheduler or stack.enter_context(
-                local_cluster(options.workers or 1, self.gpus)
-            )
-            try:
-                self.client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-            except (OSError, TimeoutError, ValueError) as error:
-                raise NoWorkerError(
-                    f"No dask scheduler answers at {address}: {error}. The address is what "
-                    '`dask scheduler` prints, such as "tcp://10.0.0.1:8786".'
-                ) from error
-            stack.callback(self.client.close, timeout=FAREWELL_SECONDS)
-            self.stack = stack.pop_all()
-        self.workers = Workers(self.client, spec, options.patience)
+        self.stack = ExitStack()
+        client = self.stack.enter_context(connected(options, self.gpus))
+        self.workers = Workers(client, spec, options.patience)
 
     def __exit__(self, *exception: object) -> None:
         """Takes back what is out, and tells all workers that the run is over."""
+        client = self.workers.client
         with suppress(Exception):  # a scheduler that is gone must not hide why
-            if self.client.status == "running":
-                self.client.cancel([task.future for task in self.tasks.values()], force=True)
+            if client.status == "running":
+                client.cancel([task.future for task in self.tasks.values()], force=True)
                 able = [] if self.local else self.workers.able()
                 told = [self.workers.submit(worker, leave) for worker in able]
                 fire_and_forget(told)  # who is busy hears it after its cell
@@ -130,26 +116,24 @@ class DaskExecutor(Executor):
 
     def expand(self, matrix: Matrix) -> list[PlannedCell]:
         """Of the workers' models, which need not be here, and their devices."""
-        return expand(matrix, lambda name: self._model(name)[0], self._device, self._stated)
 
-    def _model(self, name: str) -> tuple[str, dict[str, str]]:
-        """A model's digest and what its entry says."""
-        if name not in self.models:
+        @cache
+        def model(name: str) -> tuple[str, dict[str, str]]:
             here = (model_digest(name), stated_of(name)) if self.local else None
-            self.models[name] = here or self.workers.digest(name)
-        return self.models[name]
+            return here or self.workers.digest(name)
 
-    def _stated(self, name: str) -> Mapping[str, str]:
-        return self._model(name)[1]
+        @cache
+        def device(kind: str) -> str:
+            if kind == "auto" and self.local:
+                return "cuda" if self.gpus else "cpu"
+            return self.workers.device(kind)
 
-    def _device(self, setting: str) -> str:
-        """The kind of device that a setting means, the same for all cells of the run."""
-        kind = device_kind(setting)
-        if kind == "auto" and self.local:
-            return "cuda" if self.gpus else "cpu"
-        if kind not in self.devices:
-            self.devices[kind] = self.workers.device(kind)
-        return self.devices[kind]
+        return expand(
+            matrix,
+            lambda name: model(name)[0],
+            lambda setting: device(device_kind(setting)),
+            lambda name: model(name)[1],
+        )
 
     def check(self, cells: Sequence[PlannedCell]) -> None:
         """Waits for a worker that can compute the first cell.
@@ -166,20 +150,16 @@ class DaskExecutor(Executor):
         self.waiting = {cell.id: cell for cell in cells}
         self.unfinished = set(self.waiting)
         self.scores_of, self.watcher = scores_of, watcher
-        self.idle_since, told = time.monotonic(), 0
-        self.client.subscribe_topic(
+        self.idle_since = time.monotonic()
+        self.workers.client.subscribe_topic(
             self.workers.spec.run,
             lambda event: self.news.put({**event[1], "at": time.monotonic()}),
         )
         try:
             while self.waiting or self.tasks:
-                self.workers.look()
-                for refusal in list(self.workers.refusals.values())[told:]:
-                    self.watcher.refused(refusal)
-                told = len(self.workers.refusals)
-                self._notice_losses()
+                self._look()
                 self._give()
-                self._hear_news()
+                self._hear()
                 while self.results:
                     computed = self.results.popleft()
                     self._give()  # nobody waits while this one is stored
@@ -190,21 +170,36 @@ class DaskExecutor(Executor):
             self.workers.check_scheduler(error)  # whatever dask says when it is gone
             raise
 
+    def _look(self) -> None:
+        """Sees who is gone, who was refused, and who does not begin while another one is idle."""
+        for worker in self.workers.look():
+            if task := self.tasks.get(worker):
+                (self._lost if task.state else self._again)(task, "it died")
+        while self.workers.untold:
+            self.watcher.refused(self.workers.untold.popleft())
+        idle = [worker for worker in self.workers.able() if worker not in self.tasks]
+        for task in list(self.tasks.values()):
+            waited = not task.state and time.monotonic() - task.since > STUCK_SECONDS
+            fit = (one for one in idle if waited and self.workers.fits(one, needs(task.cell)))
+            if (free := next(fit, None)) is not None:
+                idle.remove(free)
+                self._again(task, "it is busy with something else, or its memory is full")
+                self._submit(task.cell, free)
+
     def _check_patience(self) -> None:
         """Raises NoWorkerError if for too long nobody has computed."""
-        if any(task.taken for task in self.tasks.values()):
+        if any(task.state for task in self.tasks.values()):
             self.idle_since = time.monotonic()
         elif time.monotonic() - self.idle_since > self.options.patience:
             cells = [*self.waiting.values(), *(task.cell for task in self.tasks.values())]
             kinds = {needs(cell)[1] for cell in cells}
-            raise self.workers.nobody(f"computes on {' or '.join(sorted(kinds))}")
+            raise self.workers.nobody(f"computes on {' or '.join(sorted(kinds))}", self.tasks)
 
     def _give(self) -> None:
-        """Gives a cell to everybody who has none; to those last who did not begin with theirs."""
-        for worker in sorted(self.workers.able(), key=lambda worker: worker.stuck):
-            cell = None if worker.busy else self._next(worker)
+        """Gives a cell to everybody who has none."""
+        for worker in self.workers.able():
+            cell = None if worker in self.tasks else self._next(worker)
             if cell is not None:
-                del self.waiting[cell.id]
                 self._submit(cell, worker)
 
     def _next(self, worker: Worker) -> PlannedCell | None:
@@ -219,6 +214,7 @@ class DaskExecutor(Executor):
         return found
 
     def _submit(self, cell: PlannedCell, worker: Worker) -> None:
+        del self.waiting[cell.id]
         model, kind = needs(cell)
         choice = cell.model
         if choice.device == "auto":  # which may mean another kind there
@@ -234,20 +230,18 @@ class DaskExecutor(Executor):
         arguments = (pickled, self.contents, scores)
         gpu = kind == "cuda" and worker.has_gpu_resource
         future = self.workers.submit(worker, compute_here, *arguments, gpu=gpu)
-        worker.busy, worker.loaded = True, (model, kind)
-        task = self.tasks[cell.id] = Task(cell, worker, future, time.monotonic())
-        future.add_done_callback(lambda done: self.news.put(task))
+        worker.loaded = model, kind
+        self.tasks[worker] = Task(cell, worker, future, time.monotonic())
+        future.add_done_callback(self.news.put)
 
-    def _hear_news(self) -> None:
-        """What workers said meanwhile, and what came back."""
+    def _hear(self) -> None:
+        """Waits a little until a worker says something of its cell, or a cell comes back."""
         with suppress(queue.Empty):
             news = self.news.get(timeout=NEWS_SECONDS)
-            while True:
-                if isinstance(news, Task):
-                    self._back(news)
-                else:
-                    self._note(news)
-                news = self.news.get_nowait()
+            if not isinstance(news, Future):
+                self._note(news)
+            for task in [task for task in self.tasks.values() if task.future is news]:
+                self._back(task)
 
     def _note(self, event: dict[str, Any]) -> None:
         """What a worker said of its cell."""
@@ -257,106 +251,88 @@ class DaskExecutor(Executor):
         for task in self.tasks.values():
             if task.worker.address != event["worker"]:
                 continue
-            with log_file(self.logs, task.worker).open("a", encoding="utf-8") as file:
+            self.logs.mkdir(parents=True, exist_ok=True)
+            with self._log(task.worker).open("a", encoding="utf-8") as file:
                 file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {what} {text}\n")
             if text == task.cell.id:
-                task.taken, task.computing = True, what == "starting"
-                task.worker.stuck, task.since = False, event["at"]
-                if task.computing:
+                task.state, task.since = what, event["at"]
+                if what == "starting":
                     self.watcher.starting(task.cell)
+
+    def _log(self, worker: Worker) -> Path:
+        """What a worker prints, where it is on this machine, and says."""
+        return self.logs / log_name(worker.name)
 
     def _back(self, task: Task) -> None:
         """A cell came back, or the news that it will not."""
-        if self.tasks.get(task.cell.id) is not task:
-            return  # it was given up before
+        worker, model = task.worker, needs(task.cell)
         try:
-            text, tensors, has_model = self.workers.result(task.worker, task.future)
+            text, tensors, has_model = task.future.result(timeout=ANSWER_SECONDS)
             record = CellRecord.model_validate_json(text)
-        except NotThereError as error:
+        except (UnfitError, ImportError) as error:
+            self.workers.refuse(worker, error)
             self._again(task, str(error))
-        except LostError as error:
-            self._lost(task, str(error))
-        except NoWorkerError:
-            raise
+        except DIED as error:
+            self.workers.check_scheduler(error)
+            self._lost(task, "dask gave it up" if task.future.cancelled() else "it died")
         except Exception as error:
             self._failed(task, error)
         else:
             if not has_model:
-                task.worker.lacking.add(needs(task.cell))
-            if self.workers.lacks(task.worker, needs(task.cell)):
+                worker.lacking.add(model)
+            if not self.workers.fits(worker, model):
                 why = record.error.message if record.error else ""
                 self._again(task, f"it cannot load the model: {why}")
             else:
-                self._done(task, record, tensors)
+                record = record.model_copy(update=identity(task.cell))
+                self._over(task, (task.cell, record, tensors))
+
+    def _over(self, task: Task, result: Computed | None = None) -> None:
+        """The worker has nothing to do with the cell any more."""
+        task.future.cancel(force=True)
+        del self.tasks[task.worker]
+        if result is not None:
+            self.idle_since = time.monotonic()  # a cell may be taken and done between two looks
+            self.results.append(result)
 
     def _again(self, task: Task, why: str) -> None:
         """Another worker gets the cell."""
-        self._give_up(task)
+        self._over(task)
         self.watcher.interrupted(task.cell, f"{task.worker.address}: {why}")
         self.waiting = {task.cell.id: task.cell, **self.waiting}
 
-    def _give_up(self, task: Task) -> None:
-        """The worker has nothing to do with the cell any more."""
-        task.future.cancel(force=True)
-        del self.tasks[task.cell.id]
-        task.worker.busy = False
-
-    def _done(self, task: Task, record: CellRecord, tensors: Tensors) -> None:
-        self._give_up(task)
-        self.idle_since = time.monotonic()  # a cell may be taken and done between two looks
-        record = record.model_copy(update=identity(task.cell))
-        self.results.append((task.cell, record, tensors))
-
     def _failed(self, task: Task, error: Exception, *log: str) -> None:
         """A failed record with more in its log than the exception."""
-        here = {**machine(), "worker": task.worker.address}
-        for name in ("cell_timeout", "load_timeout"):  # those that there are
-            if (seconds := getattr(self.options, name)) is not None:
-                here[name] = seconds
-        self._done(task, failure(task.cell, error, here, *log), {})
-
-    def _notice_losses(self) -> None:
-        """Cells whose worker is gone, or does not begin with them while another one is idle."""
-        idle = [worker for worker in self.workers.able() if not worker.busy]
-        for task in list(self.tasks.values()):
-            if task.taken:
-                if not task.worker.there:
-                    self._lost(task, "it died")
-            elif not (task.worker.there and task.worker.running):
-                self._again(task, "it is gone, or dask paused it because its memory is full")
-            elif time.monotonic() - task.since > STUCK_SECONDS:
-                free = next((one for one in idle if self.workers.fits(one, needs(task.cell))), None)
-                if free is not None:
-                    idle.remove(free)
-                    task.worker.stuck = True
-                    self._again(task, "it is busy with something else")
+        limits = {name: getattr(self.options, name) for name in ("cell_timeout", "load_timeout")}
+        given = {name: seconds for name, seconds in limits.items() if seconds is not None}
+        here = {**machine(), "worker": task.worker.address, **given}
+        self._over(task, (task.cell, failure(task.cell, error, here, *log), {}))
 
     def _lost(self, task: Task, why: str) -> None:
         """A worker was lost with a cell that it had begun; another one tries, but not for ever."""
-        said = last_lines(log_file(self.logs, task.worker), task.worker)
-        if (error := self._timeout(task)) is not None:
+        kind: type[CellTimeoutError | LoadTimeoutError] = LoadTimeoutError
+        limit = self.options.load_timeout
+        if task.state == "starting":
+            kind, limit = CellTimeoutError, self.options.cell_timeout
+        log = self._log(task.worker)
+        lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
+        said = "\n".join([f"The last lines of {task.worker.name}:", *lines[-LAST_LINES:]])
+        losses = self.losses.setdefault(task.cell.id, [])
+        losses.append(f"{task.worker.address}: {why}\n{said}")
+        error: Exception
+        if limit is not None and time.monotonic() - task.since >= OVER * limit:
+            error = kind(
+                f"took longer than the limit of {limit:g} s; its worker was ended. Give more with "
+                f"{kind.flag}"
+            )
             if isinstance(error, LoadTimeoutError):
                 self.hung[needs(task.cell), task.cell.task.label] = error
             self._failed(task, error, said)
-            return
-        losses = self.losses.setdefault(task.cell.id, [])
-        losses.append(f"{task.worker.address}: {why}\n{said}")
-        if len(losses) < LOST_WORKERS:
+        elif len(losses) < LOST_WORKERS:
             self._again(task, why)
-            return
-        error = WorkerDiedError(
-            f"{len(losses)} workers in turn were lost with this cell (the last one: {why}): it "
-            "makes its process crash, or takes more memory than there is"
-        )
-        self._failed(task, error, *losses)
-
-    def _timeout(self, task: Task) -> Exception | None:
-        """The limit at which a lost worker ended itself; None if it was lost before."""
-        kind = CellTimeoutError if task.computing else LoadTimeoutError
-        limit = self.options.cell_timeout if task.computing else self.options.load_timeout
-        if limit is None or time.monotonic() - task.since < OVER * limit:
-            return None
-        return kind(
-            f"took longer than the limit of {limit:g} s; its worker was ended. Give more with "
-            f"{kind.flag}"
-        )
+        else:
+            error = WorkerDiedError(
+                f"{len(losses)} workers in turn were lost with this cell (the last one: {why}): it "
+                "makes its process crash, or takes more memory than there is"
+            )
+            self._failed(task, error, *losses)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import faulthandler
 import logging
 import os
+import re
 import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from distributed import get_worker
@@ -26,118 +27,96 @@ from bench.models.load import model_digest, stated_of
 from bench.plugins import install, install_source, uninstall
 
 DEFAULT_THREADS = torch.get_num_threads()
-SILENT_SECONDS = 3600.0
-"""A run that asks for nothing for so long is taken for dead when the next one comes."""
+LOGGERS = [logging.getLogger(name) for name in ("bench", "methods")]
 SENT_SECONDS = 0.05
 """News are on their way by then, so that a method that keeps the GIL cannot hold them back."""
 
 
-class WorkerRun(Watcher):
-    """One run on this worker: its plug-ins, and the model that its cells share."""
+class WorkerRun(Watcher, logging.Handler):
+    """A run on this worker: the model that its cells share, and what it is told of them.
 
-    installed: ClassVar[WorkerRun | None] = None
-    """Whose plug-ins are in the tables, which a process has once."""
+    It is told what is logged as a warning, too.
+    """
 
     def __init__(self, spec: RunSpec) -> None:
-        self.spec = spec
+        super().__init__(logging.WARNING)
+        self.spec, self.worker = spec, get_worker()
         self.runner = CellRunner(self)
-        self.asked = time.monotonic()
 
-    def install(self) -> None:
-        """Puts the plug-ins of this machine's packages, and of the run's files, into the tables.
+    def tell(self, what: str, text: str) -> None:
+        """Sends an event to the one who started the run."""
+        event = {"what": what, "text": text, "worker": self.worker.address}
+        self.worker.log_event(self.spec.run, event)
 
-        Raises:
-            UnfitError: if they are not those of the run.
-            Exception: if one is broken here.
-        """
-        if WorkerRun.installed is self:
-            return
-        WorkerRun.installed = None
-        uninstall()
-        install()
-        for path, source in self.spec.plugins:
-            install_source(source, path, f'the file "{path}"')
-        self.spec.check_plug_ins()
-        WorkerRun.installed = self
+    def emit(self, record: logging.LogRecord) -> None:
+        """Sends a warning."""
+        self.tell("log", f"{record.levelname} {record.name}: {record.getMessage()}")
 
     def loading(self, model: str) -> None:
-        """Tells the one who started the run."""
+        """Says so."""
         self.tell("loading", model)
 
     def starting(self, cell: PlannedCell) -> None:
-        """Tells the one who started the run; from here on the cell's own limit counts."""
+        """Says so; from here on the cell's own limit counts."""
         self.tell("starting", cell.id)
         time.sleep(SENT_SECONDS)
         limit(self.spec.options.cell_timeout)
 
-    def tell(self, what: str, text: str) -> None:
-        """Sends an event to the one who started the run."""
-        event = {"what": what, "text": text, "worker": get_worker().address}
-        get_worker().log_event(self.spec.run, event)
-
-    @contextmanager
-    def warning(self) -> Iterator[None]:
-        """Sends what is logged as a warning to a run that does not keep this worker's messages."""
-        handler = logging.Handler(logging.WARNING)
-        handler.emit = lambda record: self.tell(  # type: ignore[method-assign]
-            "log", f"{record.levelname} {record.name}: {record.getMessage()}"
-        )
-        loggers = [logging.getLogger(name) for name in ("bench", "methods") if not self.spec.logs]
-        for logger in loggers:
-            logger.addHandler(handler)
-        try:
-            yield
-        finally:
-            for logger in loggers:
-                logger.removeHandler(handler)
-
-
-def _print_to(file: Path) -> None:
-    """What this process prints goes to a file from here on."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for stream in (1, 2):
-        os.dup2(descriptor, stream)
-    os.close(descriptor)
-
-
-def limit(seconds: float | None) -> None:
-    """Ends this process after so many seconds, with its stacks, unless it is set anew.
-
-    That works in the middle of a call that never returns, and while the GIL is held.
-    """
-    faulthandler.cancel_dump_traceback_later()
-    if seconds is not None:
-        faulthandler.dump_traceback_later(min(seconds, threading.TIMEOUT_MAX), exit=True, file=2)
-
 
 RUNS: dict[str, WorkerRun] = {}
-"""The runs that this process has had cells of, by name."""
+"""The runs that this process had cells of last, by name, the latest at the end."""
+KEPT_RUNS = 2
+"""So many keep their model here: runs that take turns need not load it again each time."""
+installed: WorkerRun | None = None
+"""Whose plug-ins are in the tables, which a process has once."""
 LOCK = threading.Lock()
 """One run computes at a time: hooks, plug-ins and the number of threads are the process's."""
 
 
 @contextmanager
 def _run(spec: RunSpec) -> Iterator[WorkerRun]:
-    """A run, with its own plug-ins in the tables, for as long as the block takes.
+    """A run with its plug-ins in the tables: those of this machine's packages, and its files.
 
     Raises:
         UnfitError: if this process has other plug-ins than the run, or one is broken here.
     """
     with LOCK:
-        now = time.monotonic()
-        for silent in [name for name, run in RUNS.items() if now - run.asked > SILENT_SECONDS]:
-            RUNS.pop(silent).runner.leave()
-        here = RUNS[spec.run] if spec.run in RUNS else WorkerRun(spec)
-        try:
-            here.install()
-        except UnfitError:
-            raise
-        except Exception as error:
-            raise unfit(error) from error
+        here = RUNS.pop(spec.run, None) or WorkerRun(spec)
+        _install(here)
         RUNS[spec.run] = here
-        yield here
-        here.asked = time.monotonic()
+        for name in list(RUNS)[:-KEPT_RUNS]:
+            RUNS.pop(name).runner.leave()
+        for logger in LOGGERS:
+            logger.addHandler(here)
+        try:
+            yield here
+        finally:
+            for logger in LOGGERS:
+                logger.removeHandler(here)
+
+
+def _install(run: WorkerRun) -> None:
+    """Puts a run's plug-ins into the tables, in place of another run's."""
+    global installed
+    if installed is run:
+        return
+    installed = None
+    uninstall()
+    try:
+        install()
+        for path, source in run.spec.plugins:
+            install_source(source, path, f'the file "{path}"')
+    except Exception as error:
+        raise unfit(error) from error
+    run.spec.check_plug_ins()
+    installed = run
+
+
+def leave(spec: RunSpec) -> None:
+    """The run is over: gives its model back."""
+    with LOCK:
+        if spec.run in RUNS:
+            RUNS.pop(spec.run).runner.leave()
 
 
 def prepare(spec: RunSpec) -> list[str]:
@@ -184,13 +163,12 @@ def compute_here(
         here.tell("taken", cell.id)
         torch.set_num_threads(spec.options.threads or DEFAULT_THREADS)
         if spec.logs is not None:
-            _print_to(spec.logs / f"{get_worker().name}.log")
+            _print_to(spec.logs / log_name(str(get_worker().name)))
         limit(spec.options.load_timeout)
         runner = here.runner
         try:
-            with here.warning():
-                runner.contents.update(contents)
-                record, tensors = runner.compute(cell, parent_scores)
+            runner.contents.update(contents)
+            record, tensors = runner.compute(cell, parent_scores)
         finally:
             limit(None)
         place = {"worker": get_worker().address, "host": socket.gethostname()}
@@ -199,8 +177,25 @@ def compute_here(
         return record.model_dump_json().encode(), tensors, not missing
 
 
-def leave(spec: RunSpec) -> None:
-    """The run is over: gives its model back."""
-    with LOCK:
-        if spec.run in RUNS:
-            RUNS.pop(spec.run).runner.leave()
+def limit(seconds: float | None) -> None:
+    """Ends this process after so many seconds, with its stacks, unless it is set anew.
+
+    That works in the middle of a call that never returns, and while the GIL is held.
+    """
+    faulthandler.cancel_dump_traceback_later()
+    if seconds is not None:
+        faulthandler.dump_traceback_later(min(seconds, threading.TIMEOUT_MAX), exit=True, file=2)
+
+
+def log_name(worker: str) -> str:
+    """What the log of a worker is called; dask calls one without a name by its address."""
+    return f"{re.sub(r'[^A-Za-z0-9._]+', '-', worker).strip('-.') or 'worker'}.log"
+
+
+def _print_to(file: Path) -> None:
+    """What this process prints goes to a file from here on."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    os.close(descriptor)

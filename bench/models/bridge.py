@@ -2,9 +2,10 @@
 
 import copy
 import io
+import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from pickle import UnpicklingError
@@ -53,6 +54,29 @@ def resolve_device(device: str) -> str:
     if kind == "mps" and not torch.backends.mps.is_available():
         raise UserInputError('Device "mps" is not there: torch sees no Apple GPU here.')
     return device
+
+
+def shared_gpus(devices: Collection[str]) -> list[str]:
+    """The GPUs that are shared out among workers, as CUDA_VISIBLE_DEVICES names them.
+
+    Args:
+        devices: those of a matrix's models.
+
+    Raises:
+        UserInputError: if one is a GPU by its number, which all would compute on.
+    """
+    import torch
+
+    numbered = sorted(device for device in devices if device.startswith("cuda:"))
+    if numbered:
+        raise UserInputError(
+            f'--workers shares the GPUs out, one a worker, so device "{numbered[0]}" cannot be '
+            'had: write "cuda". To use some of the GPUs, name them in CUDA_VISIBLE_DEVICES.'
+        )
+    if not {"auto", "cuda"}.intersection(devices) or not torch.cuda.is_available():
+        return []
+    numbers = ",".join(map(str, range(torch.cuda.device_count())))
+    return (os.environ.get("CUDA_VISIBLE_DEVICES") or numbers).split(",")
 
 
 def read_bridge(

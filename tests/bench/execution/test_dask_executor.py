@@ -13,8 +13,8 @@ import pytest
 from distributed import Client, LocalCluster
 
 from bench.execution.cell_runner import Watcher
-from bench.execution.dask_workers import NoWorkerError, Worker, log_file
-from bench.execution.local_cluster import shared_gpus
+from bench.execution.dask_cluster import NoWorkerError
+from bench.execution.dask_worker import log_name
 from bench.execution.run import Outcome, run_matrix
 from bench.matrix.cells import PlannedCell
 from bench.matrix.options import RunOptions
@@ -162,8 +162,7 @@ def test_workers_of_a_cluster_give_the_numbers_of_one_process(
     logs = list((tmp_path / "run" / "logs").iterdir())
     assert {file.name for file in logs} <= {"0.log", "1.log"}
     assert sum(file.read_text().count("starting") for file in logs) == len(outcome.computed)
-    nameless = Worker("tcp://127.0.0.1:1", "id", "tcp://127.0.0.1:1", has_gpu_resource=False)
-    assert log_file(tmp_path, nameless).name == "tcp-127.0.0.1-1.log"
+    assert log_name("tcp://127.0.0.1:1") == "tcp-127.0.0.1-1.log"
 
 
 class Late(Noting):
@@ -183,7 +182,7 @@ class Late(Noting):
 def test_a_worker_that_comes_late_is_given_cells(
     tiny_folder: Path, tmp_path: Path, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.execution.dask_workers.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("bench.execution.dask_cluster.LOOK_SECONDS", 0.1)
     matrix = small_matrix(
         tiny_folder, methods=["grad_scalar"], seeds=list(range(24)), controls={"draws": 0}
     )
@@ -367,7 +366,7 @@ def test_what_kills_or_hangs_is_a_result_with_its_log(
 def test_no_scheduler_and_no_worker_are_one_sentence(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.execution.dask_executor.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("bench.execution.dask_cluster.CONNECT_SECONDS", 1)
     with pytest.raises(NoWorkerError, match="No dask scheduler answers"):
         run_matrix(
             small_matrix(tiny_folder),
@@ -404,9 +403,3 @@ def test_a_scheduler_that_is_lost_ends_the_run_and_finished_cells_stay(
             run_matrix(matrix, tmp_path / "run", noting, RunOptions(scheduler=address))
     assert len(noting.started) == 2
     assert len(RunStore.open(tmp_path / "run").ids()) == 1
-
-
-def test_a_gpu_by_its_number_cannot_be_shared_out() -> None:
-    with pytest.raises(UserInputError, match='"cuda:1" cannot be had: write "cuda"'):
-        shared_gpus({"cuda:1", "cpu"})
-    assert shared_gpus({"cpu"}) == []

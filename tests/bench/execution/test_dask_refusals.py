@@ -13,7 +13,7 @@ import pytest
 from distributed import Client, Future
 
 from bench.execution.cell_runner import Watcher
-from bench.execution.dask_workers import NoWorkerError
+from bench.execution.dask_cluster import NoWorkerError
 from bench.execution.run import Outcome, run_matrix
 from bench.execution.run_spec import PACKAGES
 from bench.matrix.cells import PlannedCell

@@ -17,7 +17,7 @@ import transformers
 from filelock import FileLock
 
 from bench.models import embedded
-from bench.models.bridge import resolve_device
+from bench.models.bridge import resolve_device, shared_gpus
 from bench.models.load import (
     LoadedModel,
     load_model,
@@ -358,6 +358,17 @@ def test_wrong_names(name: str, message: str) -> None:
 def test_wrong_dtypes_and_devices(settings: dict[str, str], message: str) -> None:
     with pytest.raises(UserInputError, match=message):
         load_model("smollm2-135m", **settings)
+
+
+def test_gpus_are_shared_out_as_the_environment_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserInputError, match='"cuda:1" cannot be had: write "cuda"'):
+        shared_gpus({"cuda:1", "cpu"})
+    assert shared_gpus({"cpu"}) == []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for named, expected in (("", ["0", "1"]), ("3,5", ["3", "5"])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+        assert shared_gpus({"auto", "cpu"}) == expected
 
 
 def test_auto_takes_cuda_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
