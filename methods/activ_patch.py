@@ -12,7 +12,7 @@ from torch import Tensor
 
 from methods.contrasted import ContrastedMethod
 from methods.core.corruption import Contrast
-from methods.core.patches import reachable_patches
+from methods.core.patches import Patches, reachable_patches
 from methods.core.points import PointGrid
 from methods.core.resumed import CannotResumeError, ResumedRun
 from methods.core.stacked import StackedRun
@@ -45,10 +45,13 @@ class ActivPatch(ContrastedMethod):
 
 @torch.no_grad()
 def patch_scores(
-    subject: SubjectModel, grid: PointGrid, contrast: Contrast
+    subject: SubjectModel, grid: PointGrid, contrast: Contrast, patches: Patches | None = None
 ) -> Float[Tensor, "prompt place layer position"]:
-    """sign (LD(receiver) - LD(receiver with one activation replaced)) for every point."""
-    patches = reachable_patches(subject, grid, contrast)
+    """sign (LD(receiver) - LD(receiver with one activation replaced)) for every point.
+
+    `patches` are the reachable ones, where they are known already.
+    """
+    patches = reachable_patches(subject, grid, contrast) if patches is None else patches
     scores = torch.zeros((len(contrast.receiver.prompts), *grid.shape), device=subject.device)
     if len(patches):
         run = _patched_run(subject, grid, contrast)

@@ -99,10 +99,8 @@ class Captum(Method):
         """A sample each by gradient; else half a forward with backward for every forward."""
         if self.algorithm in BY_GRADIENT:
             return self.n_samples
-        if self.algorithm == "kernel_shap":
-            return 1 + self.n_samples // 2
         groups = n_layers * n_sites if self.group == "layer" else AFFORDABLE
-        return 1 + self.n_samples * (groups + 1) // 2
+        return 1 + self._forwards(groups) // 2
 
     @torch.inference_mode(False)  # activations made within inference_mode could not be derived by
     def fit(
@@ -147,8 +145,8 @@ class Captum(Method):
             )
 
     def _forwards(self, n_groups: int) -> int:
-        each = self.algorithm == "kernel_shap"
-        return self.n_samples if each else self.n_samples * (n_groups + 1)
+        by_sets = self.algorithm == "kernel_shap"
+        return self.n_samples if by_sets else self.n_samples * n_groups + 1
 
     def _attribute(
         self, function: GroupFunction, rows: Int[Tensor, " prompt"], n_groups: int

@@ -50,8 +50,8 @@ class CoAx(ContrastedMethod):
         Raises:
             UserInputError: if no point is left beside S.
         """
-        alone = patch_scores(subject, grid, contrast)
         patches = reachable_patches(subject, grid, contrast)
+        alone = patch_scores(subject, grid, contrast, patches)
         strength = alone.mean(dim=0).cpu().masked_fill(~grid.included, -torch.inf)
         order = strength.flatten().argsort(descending=True, stable=True)
         strongest = torch.zeros(grid.shape, dtype=torch.bool)

@@ -121,3 +121,16 @@ def test_every_equality_of_the_page_of_methods_names_its_test() -> None:
     assert len(named) == len(rows) > 20
     for file, name in named:
         assert f"def {name}(" in (ROOT / "tests" / "methods" / file).read_text("utf-8")
+
+
+def test_every_method_names_what_its_numbers_are_derived_from_a_second_time() -> None:
+    page = (ROOT / "docs" / "methods.md").read_text("utf-8")
+    _, _, table = page.partition("## What each is checked against\n")
+    table, _, _ = table.partition("\n## ")
+    rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| `")]
+    assert {row[0].strip("|` ") for row in rows} == set(methods.METHODS)
+    for row in rows:
+        for file, name in re.findall(r"`([\w/]+\.py)::(\w+)`", " ".join(row)):
+            assert f"def {name}(" in (ROOT / "tests" / "methods" / file).read_text("utf-8")
+        assert "test_embedded_" in row[4] or row[3] == "no model is run"
+        assert "::test_" in row[2]

@@ -134,12 +134,17 @@ class DynamicScaling(Intervention):
         """The same with other gates, on a grid of the same places, and with a W_O."""
         return DynamicScaling(grid, gates, output)
 
-    def on(self, grid: PointGrid) -> DynamicScaling:
-        """The same gates at the positions of another grid."""
+    def on(self, grid: PointGrid) -> DynamicScaling | None:
+        """The same gates at the positions of another grid; None if kept at chosen points alone."""
+        if not torch.equal(self.included.cpu(), self.grid.included):
+            return None
         return self.remade(grid, self.gates.detach(), self.output)
 
     def masked(self, keep: Tensor) -> DynamicScaling:
-        """The entries of the gates times `keep`."""
+        """The entries of the gates times `keep`, at the same points."""
         full = torch.zeros_like(self.entries())
         full[self._taken(full).expand_as(full)] = keep
-        return self.remade(self.grid, self.gates.detach() * full, self.output)
+        kept = self.remade(self.grid, self.gates.detach() * full, self.output)
+        kept.included.copy_(self.included)
+        kept.acts.copy_(self.acts)
+        return kept

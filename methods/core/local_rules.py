@@ -20,9 +20,12 @@ from methods.core.norm import Norm
 from methods.core.subject import SubjectModel
 from tasks.errors import UserInputError
 
+SAME = 0.02
+"""Relative difference that rounding explains between a norm and what it is read as."""
 
-class UnknownMLPError(UserInputError):
-    """A layer's MLP is not f(x) or f(gate) u as the rules read it."""
+
+class UnknownPartError(UserInputError):
+    """An MLP is not f(x) or f(gate) u, or a norm not weight times x over its scale, as read."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,11 @@ def local_rules(subject: SubjectModel, rules: Rules) -> Iterator[None]:
 
     Raises:
         UserInputError: if the model has no hooks where a rule acts.
-        UnknownMLPError: in a forward, if an MLP is not what the rules take it for.
+        UnknownPartError: in a forward, if an MLP or a norm is not what the rules take it for.
     """
-    with torch.inference_mode(False):  # a norm's weights take part in what is differentiated
-        hooks = list(_hooks(subject, rules))
+    hooks = list(_hooks(subject, rules))
     names = {name for name, _ in hooks}
-    missing = names.difference(subject.hook_names)
+    missing = names.difference(subject.points_by_name)
     if rules.scores != 1 or rules.temperature != 1:
         missing |= names & set(subject.unheeded_hooks)
     if missing:
@@ -92,13 +94,13 @@ def _hooks(subject: SubjectModel, rules: Rules) -> Iterator[tuple[str, HookFunct
             yield from _softmax(f"{name}.attn", rules.temperature)
         if rules.hold_activations or rules.gate != "ordinary":
             if not hasattr(block, "mlp"):
-                raise UnknownMLPError(
+                raise UnknownPartError(
                     f"rules: layer {layer} of {subject.bridge.cfg.architecture} has no MLP that "
                     "the rules know how to read."
                 )
             yield from _mlp(f"{name}.mlp", block.mlp, rules)
     if rules.hold_norms:
-        for name in sorted(subject.hook_names):
+        for name in sorted(subject.points_by_name):
             if name.endswith(".hook_scale"):
                 yield from _norm(subject, name.removesuffix(".hook_scale"))
 
@@ -120,12 +122,20 @@ def _pair(
 
 
 def _norm(subject: SubjectModel, name: str) -> Iterator[tuple[str, HookFunction]]:
-    norm = Norm.of(attrgetter(name)(subject.bridge))
-    return _pair(
-        f"{name}.hook_in",
-        f"{name}.hook_out",
-        lambda x, y: norm.linear(x.float(), x.detach().float()),
-    )
+    bridged = attrgetter(name)(subject.bridge)
+
+    def held(x: Tensor, y: Tensor) -> Tensor:
+        norm, x = Norm.of(bridged, x.shape[-1]), x.float()
+        surrogate = norm.linear(x, x.detach())
+        found = (surrogate + norm.bias).detach()
+        if (found - y.detach()).norm() > SAME * y.detach().norm():
+            raise UnknownPartError(
+                f"rules: {name} is not a weight times x over its scale, as the rules read it, so "
+                "its gradients would be wrong."
+            )
+        return surrogate
+
+    return _pair(f"{name}.hook_in", f"{name}.hook_out", held)
 
 
 def _softmax(name: str, temperature: float) -> Iterator[tuple[str, HookFunction]]:
@@ -153,7 +163,7 @@ def _mlp(name: str, mlp: Any, rules: Rules) -> Iterator[tuple[str, HookFunction]
         gate = gates.pop()
         activated = None if function is None else function(gate)
         if activated is None or not torch.allclose(activated * u, y, rtol=1e-2, atol=1e-4):
-            raise UnknownMLPError(
+            raise UnknownPartError(
                 f"rules: {name} is not an activation of a gate times what it gates, as the rules "
                 "read it, so its gradients would be wrong."
             )

@@ -29,12 +29,18 @@ class Norm:
     eps: float
 
     @staticmethod
-    def of(bridged: Any) -> Norm:
-        """Reads the parameters of one of the bridge's norms."""
+    def of(bridged: Any, width: int | None = None) -> Norm:
+        """Reads the parameters of one of the bridge's norms.
+
+        Args:
+            bridged: the norm.
+            width: of what it is given; needed of one without weight that is not of the stream.
+        """
         norm = bridged.original_component
         stored, bias = getattr(norm, "weight", None), getattr(norm, "bias", None)
         if stored is None:
-            weight = torch.ones(int(bridged.config.d_model), device=bridged.config.device)
+            width = int(bridged.config.d_model) if width is None else width
+            weight = torch.ones(width, device=bridged.config.device)
         else:
             weight = stored.detach().float() + float(getattr(bridged, "uses_weight_offset", False))
         return Norm(

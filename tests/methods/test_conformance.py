@@ -15,6 +15,7 @@ from bench.conformance.check import NotConformingError, run_checks
 from bench.conformance.method_case import Case
 from bench.conformance.methods import CHECKS
 from bench.conformance.small import grid_on, left_as_found, tiny_subject
+from bench.models.tiny import ARCHITECTURES
 from methods import METHODS
 from methods.core.channel_scaling import ChannelScaling
 from methods.core.dynamic_scaling import DynamicScaling
@@ -44,6 +45,7 @@ def test_it_conforms_and_theta_has_the_documented_number_of_parameters(
     found = list(run_checks(lambda: case, CHECKS))
     assert [outcome for outcome in found if outcome.problem] == []
     assert len(found) == len(CHECKS)
+    assert tuple(case.fits) == ARCHITECTURES
     _, grid, _ = fit = case.fits["gpt2"]
     # Queries, keys and (weighted) values are as wide as a head; all else as the stream.
     widths = torch.tensor([8 if place.site in NARROW_SITES else 32 for place in grid.places])

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from methods import METHODS
 from methods.core.objective import Objective
+from methods.local_rules import RULES
+from methods.path_gradients import PathGradients
 from tests.methods.plain_model import (
     LAST,
     WIDE,
@@ -303,7 +305,9 @@ def test_methods_that_patch_point_by_point(real: Setup) -> None:
 
 
 def test_every_method_that_runs_a_model_is_tried_on_this_one() -> None:
+    """With every path and all rules."""
     files = Path(__file__).parent.glob("test_embedded_*.py")
     text = "".join(file.read_text(encoding="utf-8") for file in files)
     asked = [name for name in METHODS if name not in WITHOUT_A_MODEL]
-    assert [name for name in asked if f'"{name}"' not in text] == []
+    paths = get_args(get_type_hints(PathGradients)["path"])
+    assert [name for name in (*asked, *paths, *RULES) if f'"{name}"' not in text] == []

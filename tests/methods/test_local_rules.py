@@ -6,20 +6,20 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers.models.llama import modeling_llama
 
 from bench.models.load import load_model
+from bench.models.tiny import ARCHITECTURES, tiny_bridge, tiny_model
 from methods.atp_star import AtPStar
 from methods.attr_patch import AttrPatch
-from methods.core.local_rules import local_rules
+from methods.core.local_rules import Rules, local_rules
 from methods.core.points import Site
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 from methods.local_rules import RULES, LocalRules
 from tasks.errors import UserInputError
 from tests.architectures.tiny import save_architecture, tiny_config
+from tests.methods.plain_rules import rewritten
 from tests.methods.small import grid_of, largest_difference, prompts, setting, subject
-from tests.tiny import ARCHITECTURES, tiny_bridge, tiny_model
 
 
 @pytest.mark.parametrize("direction", ["noising", "denoising"])
@@ -56,58 +56,43 @@ def test_relevance_of_a_model_without_biases_is_conserved(settings: Any) -> None
     assert largest_difference(ordinary[:, 0, 0].sum(dim=-1), ld) > 0.1
 
 
-class Softened(torch.autograd.Function):
-    """A softmax with the derivative of one at temperature 2."""
+@pytest.mark.parametrize("model_type", ["olmo", "nanochat"])
+def test_norms_without_weights_are_held_too(
+    tmp_path: Path, model_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the stream and, in NanoChat, of queries and keys: as by a norm that is written anew."""
+    save_architecture(tmp_path, tiny_config(model_type))
+    model = SubjectModel(load_model(str(tmp_path), device="cpu", packed=False).bridge)
+    some, grid = prompts(), grid_of(model, ["resid_post"])
 
-    @staticmethod
-    def forward(ctx: Any, scores: Tensor) -> Tensor:
-        ctx.save_for_backward(torch.softmax(scores / 2, dim=-1))
-        return torch.softmax(scores, dim=-1)
+    def held(self: Any, x: Tensor) -> Tensor:
+        x = x - x.mean(dim=-1, keepdim=True) if model_type == "olmo" else x
+        eps = getattr(self, "eps", 1e-5)
+        return x / x.square().mean(dim=-1, keepdim=True).add(eps).sqrt().detach()
 
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (p,) = ctx.saved_tensors
-        return p * (gradient - (gradient * p).sum(dim=-1, keepdim=True))
+    def scores() -> Tensor:
+        return AttrPatch("zero").fit(model, some, grid, setting()).scores
+
+    ordinary = scores()
+    with local_rules(model, Rules(hold_norms=True)):
+        ours = scores()
+    monkeypatch.setattr(type(model.bridge.ln_final.original_component), "forward", held)
+    theirs = scores()
+    assert largest_difference(ours, ordinary) > 0.05
+    assert largest_difference(ours, theirs) < 1e-4
 
 
-def part(x: Tensor, share: float) -> Tensor:
-    return share * x + ((1 - share) * x).detach()
+def test_a_norm_that_is_not_what_it_is_read_as_is_said() -> None:
+    model = SubjectModel(tiny_bridge("llama", n_layers=2), 500)
+    norm = model.bridge.blocks[1].ln2.original_component
+    norm.register_forward_hook(lambda module, given, output: 2 * output)
+    with pytest.raises(UserInputError, match="ln2 is not a weight times x"):
+        LocalRules().fit(model, prompts(), grid_of(model, ["mlp_out"]), setting())
 
 
-def plain_gradients(name: str, some: Prompts, monkeypatch: pytest.MonkeyPatch) -> Tensor:
+def plain_gradients(name: str, some: Prompts) -> Tensor:
     """Gradients at mlp_out of a Hugging Face Llama whose modules are written anew by the papers."""
-    model = tiny_model("llama")
-    lrp, gate = name in ("attn_lrp", "gim"), 0.5
-
-    def norm(self: Any, x: Tensor) -> Tensor:
-        scale = x.square().mean(dim=-1, keepdim=True).add(self.variance_epsilon).sqrt().detach()
-        return self.weight * x / scale
-
-    def mlp(self: Any, x: Tensor) -> Tensor:
-        g = self.gate_proj(x)
-        f = torch.nn.functional.silu(g)
-        if name != "gim":
-            f = g * (f / g).detach()
-        if name == "cp_lrp":
-            return self.down_proj(f.detach() * self.up_proj(x))
-        return self.down_proj(part(f * self.up_proj(x), gate))
-
-    def attention(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Any, **_: Any) -> Any:
-        k, v = (modeling_llama.repeat_kv(of, module.num_key_value_groups) for of in (k, v))
-        if lrp:
-            q, k, v = part(q, 0.25), part(k, 0.25), v
-        elif name == "cp_lrp":
-            q, k = q.detach(), k.detach()
-        scores = q @ k.mT * module.scaling + torch.full((q.shape[2], q.shape[2]), -1e9).triu(1)
-        pattern = Softened.apply(scores) if name == "gim" else torch.softmax(scores, dim=-1)
-        if lrp:  # half to the pattern is in the quarter of q and k; half to the values
-            v = part(v, 0.5)
-        return (pattern @ v).transpose(1, 2).contiguous(), pattern
-
-    monkeypatch.setattr(modeling_llama.LlamaRMSNorm, "forward", norm)
-    monkeypatch.setattr(modeling_llama.LlamaMLP, "forward", mlp)
-    monkeypatch.setattr(modeling_llama, "eager_attention_forward", attention)
-    kept: list[Tensor] = []
+    model, kept = tiny_model("llama"), list[Tensor]()
 
     def keep(module: Any, given: Any, output: Tensor) -> Tensor:
         kept.append(output.detach().requires_grad_() if not kept else output)
@@ -115,21 +100,20 @@ def plain_gradients(name: str, some: Prompts, monkeypatch: pytest.MonkeyPatch) -
 
     for layer in model.model.layers:
         layer.mlp.register_forward_hook(keep)
-    ld = some.logit_difference(model(some.tokens).logits[:, -1])
-    return torch.stack(torch.autograd.grad(ld.sum(), kept), dim=1)
+    with rewritten(name):
+        ld = some.logit_difference(model(some.tokens).logits[:, -1])
+        return torch.stack(torch.autograd.grad(ld.sum(), kept), dim=1)
 
 
 @pytest.mark.parametrize("name", ["relp", "attn_lrp", "cp_lrp", "gim"])
-def test_gradients_are_those_of_modules_written_by_the_papers(
-    name: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gradients_are_those_of_modules_written_by_the_papers(name: Any) -> None:
     model, some = subject("llama"), prompts()
     grid = grid_of(model, ["mlp_out"])
     found = LocalRules("zero", rules=name).fit(model, some, grid, setting()).prompt_scores
     assert found is not None
     points = [(Site.MLP_OUT, layer) for layer in range(model.n_layers)]
     h = torch.stack([*model.activations(some.tokens, points).values()], dim=1)
-    theirs = (h * plain_gradients(name, some, monkeypatch)).sum(dim=-1)
+    theirs = (h * plain_gradients(name, some)).sum(dim=-1)
     assert theirs.abs().max() > 0.1
     assert largest_difference(found[:, 0], theirs) < 1e-4
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from bench.models.tiny import ARCHITECTURES
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.patches import PatchedRows
-from methods.core.points import WIDE_SITES, PointGrid, Site
+from methods.core.points import HEAD_SITES, PointGrid, Site
 from methods.core.static_scaling import StaticScaling
 from methods.core.steering_vectors import SteeringVectors
 from methods.core.subject import SubjectModel
@@ -26,11 +27,10 @@ from tests.methods.small import (
     prompts,
     subject,
 )
-from tests.tiny import ARCHITECTURES
 
 KINDS = (StaticScaling, SteeringVectors, DynamicScaling)
 D_MODEL = 32
-WIDE = tuple(site for site in Site if site in WIDE_SITES)
+WIDE = tuple(site for site in Site if site not in HEAD_SITES)
 
 
 def parameters(intervention: Any) -> Any:
@@ -188,6 +188,22 @@ def test_the_largest_units_are_kept(kind: Any, k: int) -> None:
     np.testing.assert_array_equal(kept, expected)
     magnitudes = intervention.magnitudes().numpy()
     np.testing.assert_allclose(sorted(magnitudes, reverse=True), ranked, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_acts_at_chosen_points_acts_there_alone_when_its_largest_are_kept(kind: Any) -> None:
+    grid, beta = a_grid(), torch.ones(4)
+    keep = torch.rand(grid.shape, generator=torch.Generator().manual_seed(1)) < 0.5
+    chosen = make(kind, grid).at_points(keep)
+    every = chosen.keep_largest(chosen.magnitudes().numel())
+    h = torch.randn((4, N_POSITIONS, D_MODEL), generator=torch.Generator().manual_seed(4))
+    differs = False
+    for site, layer in grid.site_layers:
+        edited = chosen.at(beta)(site, layer, h)
+        assert torch.equal(every.at(beta)(site, layer, h), edited)
+        differs |= not torch.equal(make(kind, grid).at(beta)(site, layer, h), edited)
+    assert differs
+    assert chosen.on(grid) is None  # points are of this length alone
 
 
 def test_scores_become_scalars_of_size_one() -> None:
