@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from methods.core.attention_output import heads_outputs
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.hidden_scaling import HiddenScaling
 from methods.core.intervention import behind
@@ -77,7 +78,7 @@ class DynScalar(TrainedMethod):
     def untrained(self, subject: SubjectModel, grid: PointGrid, setting: Setting) -> DynamicScaling:
         """The gates before training; of hidden units u has length 1 on average, w is near 0."""
         n_places, width = len(grid.places), max(grid.widths(subject.d_model))
-        output = subject.head_output if Site.O in grid.sites else None
+        output = heads_outputs(subject) if Site.O in grid.sites else None
         units = self.hidden or self.rank
         if units is None:
             start = self.initial((n_places, grid.n_layers, width), setting)

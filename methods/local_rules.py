@@ -104,7 +104,7 @@ def graddrop(
     total = torch.zeros_like(ordinary)
     for layer in range(grid.n_layers):
         added = (f"blocks.{layer}.hook_attn_out", f"blocks.{layer}.hook_mlp_out")
-        if any(name not in subject.hook_names for name in added):
+        if any(name not in subject.points_by_name for name in added):
             raise UserInputError(
                 f"drop: GradDrop leaves out what attention and MLP add, and layer {layer} of "
                 f"{subject.bridge.cfg.architecture} has not both."

@@ -1,1 +1,1 @@
-"""The tests; a package so that `tests.tiny` means this folder wherever pytest is started."""
+"""The tests; a package so that `tests.small` means this folder wherever pytest is started."""

@@ -73,8 +73,8 @@ def gpt2_tokenizer() -> Any:
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny Llama whose tokenizer knows every word of the tasks."""
+    from bench.models.tiny import save_tiny
     from tests.small import task_texts
-    from tests.tiny import save_tiny
 
     return save_tiny(tmp_path_factory.mktemp("models") / "tiny", "llama", task_texts())
 

@@ -51,7 +51,7 @@ def noted(subject: SubjectModel, *names: str) -> Iterator[dict[str, ByLayer]]:
         for layer, of_layer in enumerate(layers)
     ]
     for name, _ in hooks:
-        if name not in subject.hook_names:
+        if name not in subject.points_by_name:
             raise _unknown(subject, name)
     found: dict[str, ByLayer] = {}
     with subject.attached(hooks):
@@ -136,7 +136,7 @@ def pattern_gradients(subject: SubjectModel, contrast: Contrast) -> ByLayer:
             raise _unknown(subject, name)
     with torch.inference_mode(False), torch.enable_grad(), subject.attached(hooks):
         for rows in subject.chunks(len(receiver.prompts)):
-            chunk = receiver.prompts.take(range(*rows.indices(len(receiver.prompts))))
+            chunk = receiver.prompts.take(rows)
             noise = None if receiver.noise is None else receiver.noise[rows].clone()
             ld = chunk.logit_difference(subject.logits(chunk.tokens, None, noise)).sum()
             found = torch.autograd.grad(

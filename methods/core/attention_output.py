@@ -101,3 +101,8 @@ class AttentionOutput:
                 f"(off by {error:.2g} of its largest entry), so their scores would be wrong. "
                 "The site attn_out works."
             )
+
+
+def heads_outputs(subject: SubjectModel) -> Float[Tensor, "layer head d_head d_model"]:
+    """W_O of every head: o = z W_O, to which the output bias does not belong."""
+    return torch.stack([AttentionOutput.of(subject, at).weight for at in range(subject.n_layers)])

@@ -77,14 +77,6 @@ class FinalNorm:
         difference = self.unembedding[answers] - self.unembedding[foils]
         return self.norm.adjoint(self.logit_scale * difference[:, None], residual)
 
-    def constant(
-        self, answers: Int[Tensor, " prompt"], foils: Int[Tensor, " prompt"]
-    ) -> Float[Tensor, " prompt"]:
-        """What the norm's bias and the unembedding's bias give to the logit difference."""
-        difference = self.unembedding[answers] - self.unembedding[foils]
-        biases = self.unembedding_bias[answers] - self.unembedding_bias[foils]
-        return self.logit_scale * (difference @ self.norm.bias + biases)
-
     def logit_difference(
         self,
         residual: Float[Tensor, "row *position d_model"],

@@ -122,6 +122,16 @@ def attached(
             point.fwd_hooks = [one for one in point.fwd_hooks if one is not handle]
 
 
+def in_full(function: HookFunction, device: torch.device) -> HookFunction:
+    """An edit that is worked out in its own precision, whatever the forward around it has."""
+
+    def edit(h: Tensor, hook: Any) -> Tensor | None:
+        with torch.autocast(device.type, enabled=False):
+            return function(h, hook)
+
+    return edit
+
+
 class Recorder:
     """An edit that changes nothing and keeps what it sees."""
 
@@ -155,3 +165,10 @@ class GradientTaps:
             h = self.edit(site, layer, h)
         self.offsets[site, layer] = torch.zeros_like(h, requires_grad=True)
         return h + self.offsets[site, layer]
+
+    def gradients(self, output: Float[Tensor, ""]) -> Activations:
+        """Those of `output`, by a backward; 0 where it does not depend on the activation."""
+        found = torch.autograd.grad(
+            output, list(self.offsets.values()), allow_unused=True, materialize_grads=True
+        )
+        return dict(zip(self.offsets, found, strict=True))

@@ -50,8 +50,6 @@ SHARED_SITES = frozenset({Site.K, Site.V})
 """Those with one a key-value head, which later positions read."""
 NARROW_SITES = HEAD_SITES - {Site.O}
 """Those whose activations are as wide as a head."""
-WIDE_SITES = ALL_SITES - HEAD_SITES
-"""Sites with one activation of width d_model."""
 POSITION_WORDS = ("all", "every", "last")
 
 Positions = str | Sequence[int]

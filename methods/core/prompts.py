@@ -60,8 +60,10 @@ class Prompts:
             return None
         return (~self.mask).sum(dim=1) + int(self.has_bos)
 
-    def take(self, indices: Sequence[int] | Int[Tensor, " chosen"]) -> Prompts:
+    def take(self, indices: Sequence[int] | Int[Tensor, " chosen"] | slice) -> Prompts:
         """The prompts at `indices`, in that order."""
+        if isinstance(indices, slice):
+            indices = range(*indices.indices(len(self)))
         index = torch.as_tensor(indices, dtype=torch.int64, device=self.tokens.device)
         return Prompts(
             self.tokens[index],

@@ -7,7 +7,7 @@ the module gives is none of these, so it is looked at: resid_pre + attn_out + ml
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from methods.core.hooks import attached
 from methods.core.points import HEAD_SITES, Heads, Site
+from tasks.errors import UserInputError
 
 if TYPE_CHECKING:
     from methods.core.subject import SubjectModel
@@ -57,6 +58,16 @@ class Sites:
     offered: frozenset[Site]
     missing: dict[Site, str]
     silent: frozenset[str]
+
+    def check(self, wanted: Collection[Site]) -> None:
+        """Looks whether these sites are among them.
+
+        Raises:
+            UserInputError: for those that are not; says why, and in which layers.
+        """
+        if why := [self.missing[site] for site in Site if site in wanted and site in self.missing]:
+            offered = ", ".join(site for site in Site if site in self.offered)
+            raise UserInputError(f"sites: {'; '.join(why)}; it has {offered or 'no site'}.")
 
 
 def heads_of(bridge: Any) -> Heads | None:
@@ -126,7 +137,7 @@ def _hook_names(subject: SubjectModel) -> dict[str, tuple[Any, int]]:
         for layer in range(subject.n_layers)
         for key, hook in HOOKS.items()
     }
-    return {name: key for name, key in names.items() if name in subject.hook_names}
+    return {name: key for name, key in names.items() if name in subject.points_by_name}
 
 
 def _in_words(site: Site, why: dict[str, list[int]], architecture: str) -> str:
@@ -267,7 +278,7 @@ def unheeded_hooks(subject: SubjectModel) -> frozenset[str]:
         hooks.append((f"{name}.hook_attn_scores", shrink))
         hooks.append((f"{name}.hook_pattern", look_at_pattern(layer)))
         hooks.append((f"{name}.hook_z", look_at_z(layer)))
-    there = [(name, function) for name, function in hooks if name in subject.hook_names]
+    there = [(name, function) for name, function in hooks if name in subject.points_by_name]
     tokens = torch.tensor([[11, 12]], device=subject.device)
     with attached(subject.points_by_name, there), subject.precision():
         subject.bridge(tokens, logits_to_keep=1, use_cache=False)

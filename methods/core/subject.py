@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from methods.core.hooks import (
     Recorder,
     SiteLayer,
     attached,
+    in_full,
     layer_hooks,
 )
 from methods.core.memory import require_memory
@@ -75,7 +76,7 @@ class SubjectModel:
 
     @cached_property
     def points_by_name(self) -> dict[str, HookPoint]:
-        """The bridge's hook points by name and alias."""
+        """Where the bridge can be hooked, by name and alias."""
         return dict(self.bridge.hook_dict)
 
     @property
@@ -119,11 +120,6 @@ class SubjectModel:
         """The attention heads, if every layer's values and weighted values can be hooked."""
         return heads_of(self.bridge)
 
-    @property
-    def head_output(self) -> Float[Tensor, "layer head d_head d_model"]:
-        """W_O of every head, fp32: o = z W_O, to which the output bias does not belong."""
-        return torch.stack([block.attn.W_O.detach().float() for block in self.bridge.blocks])
-
     @cached_property
     def _found(self) -> Sites:
         return find_sites(self)
@@ -149,13 +145,7 @@ class SubjectModel:
         Raises:
             UserInputError: for those that it has not; says why, and in which layers.
         """
-        wanted = set(sites)
-        missing = [site for site in Site if site in wanted - self.sites]
-        if missing:
-            raise UserInputError(
-                f"sites: {'; '.join(self._found.missing[site] for site in missing)}; "
-                f"it has {', '.join(site for site in Site if site in self.sites) or 'no site'}."
-            )
+        self._found.check(set(sites))
 
     def logits(
         self,
@@ -306,20 +296,13 @@ class SubjectModel:
         parts: dict[SiteLayer, list[tuple[Tensor, Tensor]]] = {point: [] for point in points}
         with torch.inference_mode(False), torch.enable_grad():
             for rows in self.chunks(len(prompts)):
-                chunk = prompts.take(range(*rows.indices(len(prompts))))
+                chunk = prompts.take(rows)
                 noise = None if embedding_noise is None else embedding_noise[rows].clone()
                 taps = GradientTaps(points, None if edit_of is None else edit_of(rows))
                 ld = chunk.logit_difference(self.logits(chunk.tokens, taps, noise, mask=chunk.mask))
-                order = list(taps.offsets)
-                gradients = torch.autograd.grad(
-                    ld.sum(),
-                    [taps.offsets[point] for point in order],
-                    allow_unused=True,
-                    materialize_grads=True,
-                )
-                self.passes.backward += len(chunk)
-                for point, gradient in zip(order, gradients, strict=True):
+                for point, gradient in taps.gradients(ld.sum()).items():
                     parts[point].append((taps.seen[point], gradient))
+                self.passes.backward += len(chunk)
         return {
             point: (torch.cat([h for h, _ in pairs]), torch.cat([g for _, g in pairs]))
             for point, pairs in parts.items()
@@ -340,8 +323,7 @@ class SubjectModel:
             "fewer sites or fewer train prompts",
         )
 
-    @contextmanager
-    def _hooked(self, edit: Edit | None, noise: Tensor | None) -> Iterator[None]:
+    def _hooked(self, edit: Edit | None, noise: Tensor | None) -> AbstractContextManager[None]:
         """Hooks for one forward; the bridge removes exactly these when the block ends."""
         # The last position's states are a slice, which torch would multiply row by row.
         hooks: list[tuple[str, HookFunction]] = [
@@ -353,35 +335,16 @@ class SubjectModel:
         if edit is not None:
             self.check_sites(site for site, _ in edit.points)
             hooks += [
-                (name, self._in_full(function))
+                (name, function if self.autocast is None else in_full(function, self.device))
                 for layer in range(self.n_layers)
                 for name, function in layer_hooks(edit, layer, self._called_hooks)
             ]
-        with attached(self.points_by_name, hooks):
-            yield
-
-    def _in_full(self, function: HookFunction) -> HookFunction:
-        """An edit is worked out in its own precision, whatever the forward around it has."""
-        if self.autocast is None:
-            return function
-
-        def edit(h: Tensor, hook: Any) -> Tensor | None:
-            with torch.autocast(self.device.type, enabled=False):
-                return function(h, hook)
-
-        return edit
-
-    @property
-    def hook_names(self) -> Collection[str]:
-        """Where the bridge can be hooked, aliases included."""
-        return self.points_by_name.keys()
+        return attached(self.points_by_name, hooks)
 
     def attached(self, hooks: Iterable[tuple[str, HookFunction]]) -> AbstractContextManager[None]:
         """Hooks of a caller's own in the forwards of a block, called before those of an edit."""
         return attached(self.points_by_name, hooks)
 
-    @contextmanager
-    def edited_layer(self, edit: Edit, layer: int) -> Iterator[None]:
+    def edited_layer(self, edit: Edit, layer: int) -> AbstractContextManager[None]:
         """The edit's hooks of one layer, for callers that drive a block themselves."""
-        with attached(self.points_by_name, layer_hooks(edit, layer, self._called_hooks)):
-            yield
+        return attached(self.points_by_name, layer_hooks(edit, layer, self._called_hooks))

@@ -38,7 +38,7 @@ def subset_effects(
         for rows in subject.chunks(len(receiver.prompts)):
             noise = None if receiver.noise is None else receiver.noise[rows]
             logits = subject.logits(receiver.prompts.tokens[rows], edit.of_rows(rows), noise)
-            chunk = receiver.prompts.take(range(*rows.indices(len(receiver.prompts))))
+            chunk = receiver.prompts.take(rows)
             parts.append(chunk.logit_difference(logits))
         effects.append(contrast.sign * (unpatched - torch.cat(parts)).mean())
     return torch.stack(effects)

@@ -16,11 +16,11 @@ from bench.execution.progress import NotebookProgress
 from bench.matrix.cells import expand
 from bench.models.load import load_model
 from bench.models.memory import InMemory, held
+from bench.models.tiny import tiny_bridge, tiny_model, tiny_tokenizer
 from bench.notebook import Run
 from bench.steering import steered
 from tasks.errors import UserInputError
 from tests.small import brief_matrix
-from tests.tiny import tiny_bridge, tiny_model, tiny_tokenizer
 
 WORDS = ["sky", "snow", "grass", "coal", "rose", "sun"]
 COLOURS = [" blue", " white", " green", " black", " red", " gold"]

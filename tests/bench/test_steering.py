@@ -18,6 +18,7 @@ from bench.models.tiny import ARCHITECTURES, tiny_model, tiny_tokenizer
 from bench.steering import intervention_of, load_intervention, save_intervention, steered
 from bench.store.cells import Cell
 from bench.store.results import RunStore, find_cell
+from methods.core.attention_output import heads_outputs
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.hidden_scaling import HiddenScaling
 from methods.core.intervention import Intervention
@@ -57,8 +58,8 @@ def made(kind: str, subject: SubjectModel) -> Intervention:
     if kind == "hidden":
         outer = torch.randn((*grid.shape[:2], 2), generator=generator)
         wide = gates[:, :, None].repeat(1, 1, 2, 1)
-        return HiddenScaling(grid, wide, outer, subject.head_output, activation="tanh")
-    return DynamicScaling(grid, gates, subject.head_output)
+        return HiddenScaling(grid, wide, outer, heads_outputs(subject), activation="tanh")
+    return DynamicScaling(grid, gates, heads_outputs(subject))
 
 
 def subject_of(model: Any) -> SubjectModel:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.conformance.small import tiny_prompts
+from bench.models.tiny import tiny_bridge
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.intervention import Intervention
 from methods.core.objective import Objective
@@ -18,7 +19,6 @@ from methods.core.steering_vectors import SteeringVectors
 from methods.core.subject import SubjectModel
 from methods.core.training import gradients_of, initial
 from methods.method import Setting
-from tests.tiny import tiny_bridge
 
 SERIAL = ("gpt2", "llama", "qwen2", "gemma2", "gemma3")
 """The architectures whose attention and MLP follow each other: those that have resid_mid."""

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformer_lens import patching
 
+from bench.models.tiny import ARCHITECTURES
 from methods.activ_patch import ActivPatch
 from methods.attr_patch import AttrPatch
 from methods.core.points import Site
@@ -28,7 +29,6 @@ from tests.methods.small import (
     setting,
     subject,
 )
-from tests.tiny import ARCHITECTURES
 
 DIRECTIONS = ("noising", "denoising")
 # resid_post of a layer is resid_pre of the next one.

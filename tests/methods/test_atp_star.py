@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from bench.models.bridge import boot_bridge, quiet_transformers
+from bench.models.tiny import tiny_model, tiny_tokenizer
 from methods.activ_patch import ActivPatch
 from methods.atp_star import AtPStar
 from methods.attr_patch import AttrPatch
@@ -13,7 +14,6 @@ from methods.core.attention import key_effect, query_effect
 from methods.core.subject import SubjectModel
 from methods.local_rules import LocalRules
 from tests.methods.small import grid_of, largest_difference, prompts, setting, subject
-from tests.tiny import tiny_model, tiny_tokenizer
 
 
 @pytest.mark.parametrize("n_kv_heads", [4, 2])

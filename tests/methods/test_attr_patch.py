@@ -9,6 +9,7 @@ import torch
 from transformer_lens.tools.analysis.attribution_patching import cache_activation_and_gradient
 
 from bench.models.bridge import boot_bridge, quiet_transformers
+from bench.models.tiny import ARCHITECTURES, D_HEAD, D_MODEL, N_HEADS, tiny_model, tiny_tokenizer
 from methods.activ_patch import ActivPatch
 from methods.attr_patch import AttrPatch
 from methods.core.points import Site
@@ -25,7 +26,6 @@ from tests.methods.small import (
     setting,
     subject,
 )
-from tests.tiny import ARCHITECTURES, D_HEAD, D_MODEL, N_HEADS, tiny_model, tiny_tokenizer
 
 DIRECTIONS = ("noising", "denoising")
 LIFT = 100.0

@@ -5,12 +5,12 @@ from typing import Any
 import torch
 
 from bench.models.bridge import boot_bridge, quiet_transformers
+from bench.models.tiny import D_HEAD, tiny_model, tiny_tokenizer
 from methods.causal_head_gating import CausalHeadGating
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 from methods.grad_scalar import GradScalar
 from tests.methods.small import grid_of, prompts, setting, subject
-from tests.tiny import D_HEAD, tiny_model, tiny_tokenizer
 
 
 def planted() -> tuple[SubjectModel, Prompts]:

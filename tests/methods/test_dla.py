@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from bench.models.tiny import ARCHITECTURES
 from methods.core.final_norm import FinalNorm, UnknownFinalNormError
 from methods.core.points import Site
 from methods.core.prompts import Prompts
@@ -21,7 +22,6 @@ from tests.methods.small import (
     setting,
     subject,
 )
-from tests.tiny import ARCHITECTURES
 
 WRITERS = ("attn_out", "mlp_out")
 

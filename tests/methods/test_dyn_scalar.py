@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from bench.matrix.cells import expand
+from bench.models.tiny import tiny_model
+from methods.core.attention_output import heads_outputs
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.hidden_scaling import HiddenScaling
 from methods.core.objective import Objective
@@ -24,7 +26,6 @@ from tests.methods.small import (
     subject,
 )
 from tests.small import small_matrix
-from tests.tiny import tiny_model
 
 UNITS = 3
 
@@ -88,7 +89,7 @@ def test_a_linear_layer_and_full_rank_are_equation_10() -> None:
     """g = sum of w_n u_n; gates of any layers are of a rank no larger than their number."""
     model, some = subject("gpt2"), prompts()
     grid = grid_of(model, ["o", "mlp_out"])
-    output, beta = model.head_output, torch.tensor([1.0, -1.0, 0.5])
+    output, beta = heads_outputs(model), torch.tensor([1.0, -1.0, 0.5])
     deep = scaling(grid, "linear", output, size=0.5)
     flat = DynamicScaling(grid, (deep.outer[..., None] * deep.gates).sum(dim=2), output)
     one = HiddenScaling(

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from bench.models.tiny import ARCHITECTURES
 from methods.core.points import Site
 from methods.core.prompts import Prompts
 from methods.core.static_scaling import StaticScaling
@@ -20,7 +21,6 @@ from tests.methods.small import (
     setting,
     subject,
 )
-from tests.tiny import ARCHITECTURES
 
 STEP = 1e-2
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from bench.models.bridge import boot_bridge, quiet_transformers
+from bench.models.tiny import tiny_model, tiny_tokenizer
 from methods.core.corruption import contrasts
 from methods.core.gates import open_probability, sample, sample_uniform
 from methods.core.patches import PatchedRows
@@ -15,7 +16,6 @@ from methods.core.points import Site
 from methods.core.subject import SubjectModel
 from methods.hard_concrete import HardConcrete, UniformGates
 from tests.methods.small import grid_of, in_turn, largest_difference, prompts, setting, subject
-from tests.tiny import tiny_model, tiny_tokenizer
 
 
 @pytest.mark.parametrize("log_alpha", [-2.0, 0.0, 3.0])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformer_lens import patching
 
+from bench.models.tiny import ARCHITECTURES
 from methods.activ_patch import ActivPatch
 from methods.activ_scalar import ActivScalar
 from methods.attr_patch import AttrPatch
@@ -34,7 +35,6 @@ from tests.methods.small import (
     setting,
     subject,
 )
-from tests.tiny import ARCHITECTURES
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 each_kind = pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma3"])

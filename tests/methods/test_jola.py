@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from bench.models.tiny import D_HEAD, tiny_model
 from methods.core.channel_scaling import ChannelScaling
 from methods.core.gated_editing import GatedEditing
 from methods.core.objective import Objective
@@ -23,7 +24,6 @@ from tests.methods.small import (
     subject,
 )
 from tests.methods.test_attr_patch import linear
-from tests.tiny import D_HEAD, tiny_model
 
 BETA = torch.tensor([1.0, -1.0, 0.5])
 

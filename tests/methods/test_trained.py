@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from bench.models.tiny import ARCHITECTURES
 from methods.activ_scalar import ActivScalar
 from methods.channel_scalar import ChannelScalar
 from methods.core import memory
@@ -28,7 +29,6 @@ from tests.methods.small import (
     setting,
     subject,
 )
-from tests.tiny import ARCHITECTURES
 
 METHODS = (ActivScalar, SteerVec, DynScalar, ChannelScalar, JoLA)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.models.tiny import tiny_bridge
 from methods import METHODS
 from methods.activ_patch import ActivPatch
 from methods.core.corruption import contrasts
@@ -24,7 +25,6 @@ from methods.core.stacked import StackedRun
 from methods.core.subject import SubjectModel
 from methods.method import Setting
 from tests.speed.conftest import REGRESSION, Comparison, random_prompts
-from tests.tiny import tiny_bridge
 
 SIZES: dict[str, Any] = {
     "hidden_size": 256,

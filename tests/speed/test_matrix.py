@@ -12,11 +12,11 @@ import pytest
 
 from bench.execution.run import run_matrix
 from bench.matrix.schema import Matrix
+from bench.models.tiny import save_tiny
 from bench.store.results import RunStore
 from reports.load import load
 from tests.small import task_texts
 from tests.speed.conftest import REGRESSION
-from tests.tiny import save_tiny
 from tests.trivial import Trivial, trivial_matrix
 
 N_CELLS = 10_000

@@ -17,7 +17,7 @@ from methods.method import Setting
 from methods.steer_vec import SteerVec
 from bench.evaluation.rows import rows_at_hand
 from tests.speed.conftest import random_prompts
-from tests.tiny import tiny_tokenizer
+from bench.models.tiny import tiny_tokenizer
 
 config = GPT2Config(
     n_layer=48, n_embd=1600, n_head=25, n_positions=64, vocab_size=50257,

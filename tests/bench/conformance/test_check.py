@@ -13,10 +13,10 @@ from bench.conformance import tasks as of_tasks
 from bench.conformance.check import needs, run_checks
 from bench.models import load as models
 from bench.models.load import ModelEntry
+from bench.models.tiny import save_tiny
 from tasks import TASKS
 from tests.bench.cli.test_cli import command
 from tests.small import task_texts
-from tests.tiny import save_tiny
 
 Shown = pytest.CaptureFixture[str]
 

@@ -8,10 +8,10 @@ import torch
 
 from bench.evaluation import rows as module
 from bench.evaluation.rows import bytes_per_row, rows_at_hand, sharing, used_rows, within_memory
+from bench.models.tiny import tiny_bridge
 from bench.store.records import CellRecord
 from methods.core.memory import is_out_of_memory
 from methods.core.subject import SubjectModel
-from tests.tiny import tiny_bridge
 
 
 def subject(rows: int = 32) -> SubjectModel:

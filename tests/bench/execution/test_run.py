@@ -10,6 +10,7 @@ from bench.execution import cell_runner as opened
 from bench.execution.cell_runner import Watcher
 from bench.execution.run import Outcome, run_matrix
 from bench.matrix.cells import PlannedCell
+from bench.models.tiny import save_tiny
 from bench.store.cells import Cell
 from bench.store.records import CellRecord
 from bench.store.results import RunStore
@@ -19,7 +20,6 @@ from methods.core.subject import SubjectModel
 from methods.grad_scalar import GradScalar
 from tasks.errors import UserInputError
 from tests.small import brief_matrix, small_matrix, task_texts
-from tests.tiny import save_tiny
 
 LABELS = {"grad_scalar", "activ_scalar[epochs=3]", "random", "shuffled[of=grad_scalar]"}
 

@@ -18,12 +18,12 @@ from bench.matrix.config import (
 )
 from bench.matrix.schema import Matrix
 from bench.matrix.yaml_file import parse
+from bench.models.tiny import save_tiny
 from reports.figures import FIGURES
 from reports.load import load
 from reports.style import TINY
 from tests.reports.test_figures import assert_legible, texts
 from tests.small import task_texts
-from tests.tiny import save_tiny
 
 PAPER = tuple(load_suite("paper").matrices)
 SMALLER: dict[str, dict[str, Any]] = {

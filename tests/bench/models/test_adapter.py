@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from bench.cli.app import app
 from bench.execution.run import run_matrix
 from bench.models.load import load_model, model_digest
+from bench.models.tiny import save_tiny, tiny_model
 from tasks.errors import UserInputError
 from tests.small import small_matrix
-from tests.tiny import save_tiny, tiny_model
 
 IDS = torch.tensor([[0, 5, 9, 11, 3]])
 

@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from bench.models.bridge import first_line
 from bench.models.load import load_model
+from bench.models.tiny import save_tiny
 from tasks.errors import UserInputError
 from tests.bench.models.test_adapter import save_adapter
-from tests.tiny import save_tiny
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 123\n"
 Change = Callable[[Path], object]

@@ -18,9 +18,9 @@ from bench.execution.run import run_matrix
 from bench.matrix.cells import expand
 from bench.models.hub import TIMEOUT_SECONDS
 from bench.models.load import load_model, load_tokenizer, model_digest
+from bench.models.tiny import save_tiny
 from tasks.errors import UserInputError
 from tests.small import brief_matrix, task_texts
-from tests.tiny import save_tiny
 
 COMMIT = "c0ffee" * 6 + "beef"
 HUB_ID = "someone/tiny"

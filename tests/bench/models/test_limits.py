@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 from bench.cli.app import app
 from bench.execution.run import run_matrix
 from bench.models.load import load_model
+from bench.models.tiny import save_tiny
 from tasks.errors import UserInputError
 from tests.small import small_matrix, task_texts
-from tests.tiny import save_tiny
 
 
 @pytest.fixture(scope="module")

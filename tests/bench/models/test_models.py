@@ -24,8 +24,8 @@ from bench.models.load import (
     load_tokenizer,
     model_digest,
 )
+from bench.models.tiny import BOS, save_tiny
 from tasks.errors import UserInputError
-from tests.tiny import BOS, save_tiny
 
 PROMPT = "The capital of Japan is"
 

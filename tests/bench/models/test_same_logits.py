@@ -10,8 +10,8 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from bench.models.load import load_model
 from bench.models.same_logits import BridgeError
+from bench.models.tiny import save_tiny
 from tests.architectures.tiny import save_architecture, tiny_config
-from tests.tiny import save_tiny
 
 GROUPED_FALCON: dict[str, Any] = {
     "num_kv_heads": 2,

@@ -7,10 +7,10 @@ import pytest
 
 from bench.execution.run import run_matrix
 from bench.models.load import MODELS, load_model, stated_of
+from bench.models.tiny import BOS, tiny_tokenizer
 from bench.models.tokenizer import bos_of
 from tasks.errors import UserInputError
 from tests.small import small_matrix
-from tests.tiny import BOS, tiny_tokenizer
 
 
 def test_bos_rules() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from bench.models.tiny import ARCHITECTURES
 from methods.activ_patch import ActivPatch
 from methods.attr_patch import AttrPatch
 from methods.core.corruption import NOISE_DRAWS, contrasts
@@ -20,7 +21,6 @@ from tests.methods.small import (
     prompts,
     subject,
 )
-from tests.tiny import ARCHITECTURES
 
 
 def found(kind: Any, direction: Any = "noising", seed: int = 0, some: Any = None) -> Any:

@@ -2,11 +2,18 @@
 
 import pytest
 import torch
+from torch import Tensor
 
+from bench.models.tiny import ARCHITECTURES
 from methods.core.final_norm import FinalNorm, UnknownFinalNormError
 from methods.core.points import Site
 from tests.methods.small import cache_of, largest_difference, prompts, subject
-from tests.tiny import ARCHITECTURES
+
+
+def constant(norm: FinalNorm, answers: Tensor, foils: Tensor) -> Tensor:
+    """What the biases of norm and unembedding give to the logit difference."""
+    logits = norm.norm.bias @ norm.unembedding.T + norm.unembedding_bias
+    return norm.logit_scale * (logits[answers] - logits[foils])
 
 
 @pytest.mark.parametrize("size", [3.0, 1e-3])
@@ -29,7 +36,7 @@ def test_linear_map_and_constant_are_the_models_norm_and_unembedding(
     rows = torch.arange(3)
     expected = logits[rows, :, some.answers] - logits[rows, :, some.foils]
     found = (x * norm.directions(some.answers, some.foils, x)).sum(dim=-1)
-    found = found + norm.constant(some.answers, some.foils)[:, None]
+    found = found + constant(norm, some.answers, some.foils)[:, None]
     assert expected.std() > 0.5
     assert largest_difference(found, expected) < 1e-4
 
@@ -55,11 +62,11 @@ def test_what_the_norm_is(architecture: str, centred: bool, has_bias: bool) -> N
 
 def test_unembedding_bias_counts() -> None:
     norm = FinalNorm.of(subject())
-    answers, foils = torch.tensor([3]), torch.tensor([5])
-    before = norm.constant(answers, foils)
+    residual, ids = torch.ones(1, 32), (torch.tensor([3]), torch.tensor([5]))
+    before = norm.logit_difference(residual, *ids)
     norm.unembedding_bias[3] += 2
     norm.unembedding_bias[5] -= 1
-    assert float(norm.constant(answers, foils) - before) == pytest.approx(3, abs=1e-5)
+    assert float(norm.logit_difference(residual, *ids) - before) == pytest.approx(3, abs=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -106,7 +113,7 @@ def test_a_scale_behind_the_unembedding_is_part_of_the_map(
         ) * float(logits.abs().max())
         linear = (residual * norm.directions(*ids, residual[:, None])[:, 0]).sum(dim=-1)
         assert largest_difference(
-            linear + norm.constant(*ids), some.logit_difference(before)
+            linear + constant(norm, *ids), some.logit_difference(before)
         ) < 0.02 * float(before.abs().max())
 
 

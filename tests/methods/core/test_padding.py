@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from bench.conformance.small import grid_on
+from bench.models.tiny import ARCHITECTURES
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.objective import Objective
 from methods.core.points import Site
@@ -18,7 +19,6 @@ from tasks.batch import PADDING
 from tasks.encoding import encode
 from tasks.ioi_varied import IOIVaried
 from tests.methods.small import largest_difference, subject
-from tests.tiny import ARCHITECTURES
 
 LENGTHS = (9, 5, 7, 9)
 BOS = 0

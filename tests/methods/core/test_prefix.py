@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from bench.models.tiny import ARCHITECTURES, tiny_bridge
 from methods.core import prefix as module
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.prefix import Prefix
@@ -13,7 +14,6 @@ from methods.core.static_scaling import StaticScaling
 from methods.core.steering_vectors import SteeringVectors
 from methods.core.subject import SubjectModel
 from tests.methods.small import grid_of, largest_difference, make, prompts, subject
-from tests.tiny import ARCHITECTURES, tiny_bridge
 
 SITES = ["z", "attn_out", "mlp_out", "resid_post"]
 ROWS = torch.tensor([2, 0, 0, 1])

@@ -5,6 +5,7 @@ import logging
 import pytest
 import torch
 
+from bench.models.tiny import ARCHITECTURES, tiny_bridge
 from methods.activ_patch import patch_scores
 from methods.core.corruption import Corruption, Direction, contrasts
 from methods.core.patches import reachable_patches
@@ -14,7 +15,6 @@ from methods.core.resumed import CannotResumeError, ResumedRun
 from methods.core.stacked import StackedRun
 from methods.core.subject import SubjectModel
 from tests.methods.small import FIRST_DIFFERENCE, N_POSITIONS, grid_of, in_turn, prompts
-from tests.tiny import ARCHITECTURES, tiny_bridge
 
 
 def all_points(subject: SubjectModel, positions: str = "every") -> PointGrid:

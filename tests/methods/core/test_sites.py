@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+from bench.models.tiny import ARCHITECTURES, tiny_bridge
 from methods.core.points import Site
 from methods.core.subject import SubjectModel
 from tasks.errors import UserInputError
 from tests.methods.small import prompts, subject
-from tests.tiny import ARCHITECTURES, tiny_bridge
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

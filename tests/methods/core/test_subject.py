@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from bench.models.tiny import ARCHITECTURES, tiny_bridge
 from methods.core import memory
 from methods.core.memory import NotEnoughMemoryError
 from methods.core.points import Site
@@ -22,7 +23,6 @@ from tests.methods.small import (
     prompts,
     subject,
 )
-from tests.tiny import ARCHITECTURES, tiny_bridge
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

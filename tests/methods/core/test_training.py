@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.models.tiny import tiny_bridge
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.objective import Objective
 from methods.core.points import PointGrid
@@ -23,7 +24,6 @@ from tests.methods.small import (
     prompts,
     subject,
 )
-from tests.tiny import tiny_bridge
 
 OBJECTIVE = Objective(margin=2.0, lambda_f=0.7, lambda_m=0.05)
 KINDS = (StaticScaling, SteeringVectors, DynamicScaling)
