@@ -34,7 +34,8 @@ DRAWN = {
 """Which coordinates of its lines and points are numbers of the run."""
 DECIMAL = re.compile(rf"[{MINUS}-]?\d[\d,]*\.\d+")
 ROWS_ALIKE = {"comparison": {"methods": ["activ_patch[direction=denoising]", "dyn_scalar"]}}
-"""Of a figure with a row a method two of them, but in a column, where all are drawn."""
+"""Of a figure with a row a method two of them, but in a column once, where all are drawn."""
+COLUMN = style.WIDTHS["column"]
 FIXED = ("|θ| ≥ 0.01",)
 """What is no number of the run."""
 
@@ -107,16 +108,16 @@ def test_every_figure_is_legible_at_every_width_and_its_csv_has_its_numbers(
     for scope in entry.scopes(results):
         if what_lacks(name, scope) is not None:
             continue
-        seen: set[float] = set()
+        hostile, seen = scope.get("task") in (None, "hostile"), set[float]()
         for width in (None, *style.WIDTHS.values()):
             if width in seen:
                 continue  # it asked for that
-            some = ROWS_ALIKE.get(name, {}) if width != min(style.WIDTHS.values()) else {}
+            some = {} if hostile and width == COLUMN else ROWS_ALIKE.get(name, {})
             figure = entry.figure(results, width=width, **some, **scope)
             assert width is None or figure.get_figwidth() == pytest.approx(width)
             seen.add(figure.get_figwidth())
             assert_legible(figure)
-            if not compared and not some and scope.get("task") in (None, "hostile"):
+            if hostile and not compared and not some:
                 compared, numbers = True, entry.numbers(results, **scope)
                 assert not numbers.empty
                 if name in DRAWN:
