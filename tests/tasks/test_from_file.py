@@ -170,7 +170,8 @@ def test_bad_rows_are_all_named_up_to_a_limit(tmp_path: Path) -> None:
             b'{"clean": "e", "corrupted": "b", "answer": " c", "foil": " d"}',
             "row 2 (line 2) has no split, as others have",
         ),
-        (b'{"a":' * 18_000, "row 1 (line 1) is not JSON: it is nested too deeply"),
+        # Nested too deeply for Python 3.13, and not for 3.14, which misses its end.
+        (b'{"a":' * 18_000, "row 1 (line 1) is not JSON: "),
         (b'{"clean": "a", "clean": "b"}', 'row 1 (line 1) has the column "clean" twice'),
         (
             b'{"clean": "\\ud800", "corrupted": "b", "answer": " c", "foil": " d"}',
