@@ -2,6 +2,7 @@
 
 import re
 from contextlib import chdir
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from bench.cli.app import app
 from methods.core.points import Site
 from reports import write
 from reports.figures import FIGURES
+from reports.text import MISSING
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -86,7 +88,11 @@ def test_the_table_of_claims_has_every_claim_and_its_verdict() -> None:
     rows = [re.split(r"(?<!\\) \| ", line.strip("| ")) for line in lines]
     claims = [(claim.text, claim.quantity.replace("|", r"\|")) for claim in CLAIMS]
     assert [(text, measured) for text, measured, *_ in rows] == claims
-    assert {verdict for *_, verdict in rows} <= {"holds", "does not hold", "cannot be said"}
+    verdicts = {"holds", "does not hold", "cannot be said"}
+    assert {own for _, _, _, _, own, _, _ in rows} <= verdicts
+    for claim, (*_, there) in zip(CLAIMS, rows, strict=True):
+        twice = not claim.no_price and "at_price" in signature(claim.measure).parameters
+        assert there in (verdicts if twice else {MISSING}), claim.name
 
 
 def test_its_table_of_results_is_that_of_the_published_page() -> None:
