@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.evaluation.response import Response
 from bench.evaluation.split import Split, respond
-from bench.matrix.stages import FEW_PROMPTS
+from bench.matrix.stages import strengths_a_decade
 from methods.core.intervention import Intervention
 from methods.core.objective import Objective
 from methods.core.subject import SubjectModel
@@ -59,8 +59,8 @@ def tune_beta(
 ) -> BetaTuning:
     """Finds the beta that maximises E_m + lambda_f F on the train prompts.
 
-    Both signs of |beta| = 10^(k/2), k = -4 .. 4, or of 10^(k/4), k = -8 .. 8, on at most
-    `FEW_PROMPTS` prompts; then half a step to either side of the best, then the tips of parabolas
+    Both signs of |beta| = 10^(k/2), k = -4 .. 4, or on few prompts (`strengths_a_decade`) of
+    10^(k/4), k = -8 .. 8; then half a step to either side of the best, then the tips of parabolas
     in log |beta| around the best. Ties go to the smallest |beta|, then to the positive sign.
 
     Args:
@@ -76,7 +76,7 @@ def tune_beta(
         search.keep(known.select(known.beta[known.beta != 0]))
     always = ALWAYS if not search.values else (1.0,)
     search.run(always)
-    a_decade = 4 if len(train.prompts) <= FEW_PROMPTS else 2
+    a_decade = strengths_a_decade(len(train.prompts))
     steps = range(-DECADES * a_decade, DECADES * a_decade + 1)
     sizes = [10 ** (step / a_decade) for step in steps]
     search.run_while_best([size for size in sizes if size not in always])

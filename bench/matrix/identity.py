@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from bench.matrix.named import NamedMethod, NamedTask
 from bench.matrix.schema import Matrix, ModelChoice, ObjectiveWeights, PromptCounts
-from bench.matrix.stages import FEW_PROMPTS, Stages
+from bench.matrix.stages import Stages, strengths_a_decade
 from bench.models.load import stated_of
 from methods import METHODS
 from methods.core.points import parse_sites
@@ -106,7 +106,7 @@ def settings_of(
         **({"brief": True} if matrix.controls.brief and type(method.method).control else {}),
         "rows_per_forward": rows_setting(matrix.rows_per_forward, model),
         **({"select": _tried(matrix)} if matrix.select and type(method.method).trained else {}),
-        **({"strengths_a_decade": 4} if _tuned_on_few(matrix, asked, method) else {}),
+        **_tuning(matrix, asked, method),
         "prompts": asked.prompts.model_dump(),
         "objective": asked.objective.model_dump(),
         **({"transfer": taken_to} if taken_to else {}),
@@ -115,10 +115,11 @@ def settings_of(
     }
 
 
-def _tuned_on_few(matrix: Matrix, asked: Asked, method: NamedMethod) -> bool:
-    """Whether beta* is looked for on few prompts, and so at more strengths."""
+def _tuning(matrix: Matrix, asked: Asked, method: NamedMethod) -> dict[str, int]:
+    """How finely beta* is looked for, where it is and at other than two strengths a decade."""
     tuned = not type(method.method).trained or matrix.sparsity.points > 0
-    return tuned and asked.prompts.train <= FEW_PROMPTS
+    a_decade = strengths_a_decade(asked.prompts.train)
+    return {"strengths_a_decade": a_decade} if tuned and a_decade != 2 else {}
 
 
 def _checks(stages: Stages, elsewhere: Sequence[NamedTask]) -> dict[str, Any]:

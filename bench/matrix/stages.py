@@ -44,11 +44,17 @@ Price = Annotated[Weight, Field(gt=0)]
 
 
 FEW_PROMPTS = 3
-"""Train prompts up to which beta* is looked for at four strengths a decade, else at two: a curve of
-few prompts is jagged, and its strengths cost little."""
 
 PRICE_CURVE = tuple(0.03 * 100 ** (step / 6) for step in range(7))
 """Prices on train of the price curve: 0.03 to 3 nats."""
+
+
+def strengths_a_decade(n_prompts: int) -> int:
+    """At how many |beta| a decade beta* is looked for, on so many train prompts.
+
+    A curve of few prompts is jagged, and a strength costs little there.
+    """
+    return 4 if n_prompts <= FEW_PROMPTS else 2
 
 
 class Prices(_Strict):
