@@ -47,7 +47,7 @@ class PathGradients(ContrastedMethod):
         steps: of the path; `clean_corrupted` has one, whatever this says.
         rule: where in a step g is taken: in its middle, at its end (as public code of EAP-IG does),
             or at both ends. None: the middle; for `conductance`, whose activations are known at the
-            ends alone, both ends.
+            ends alone, and `clean_corrupted` both ends.
         over_prompts: the score of a point on a prompt is the signed number, or its magnitude, which
             does not cancel between prompts.
     """
@@ -70,6 +70,11 @@ class PathGradients(ContrastedMethod):
             )
         if self.path == "conductance" and self.rule == "middle":
             raise UserInputError('rule: the path "conductance" takes "trapezoid" or "end".')
+        if self.path == "clean_corrupted" and self.rule is not None:
+            raise UserInputError(
+                f'rule: the path "clean_corrupted" has one step, with g at both of its ends; leave '
+                f'"{self.rule}" out.'
+            )
 
     @property
     def signed(self) -> bool:

@@ -145,6 +145,7 @@ def test_magnitudes_do_not_cancel_between_prompts() -> None:
         ({"corruption": "zero"}, "needs a corrupted run"),
         ({"direction": "denoising"}, "the same from both runs"),
         ({"path": "conductance", "rule": "middle"}, "takes"),
+        ({"path": "clean_corrupted", "rule": "end"}, 'leave "end" out'),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: Any, words: str) -> None:
