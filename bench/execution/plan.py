@@ -67,8 +67,8 @@ class Plan:
         again = set() if options.retry_failed else failed
         to_do = chosen - done
         missing = [cell for cell in cells if cell.id in to_do]
-        own = [directory] if is_run(directory) else []
-        elsewhere = sources(missing, [*own, *options.reuse])
+        runs = [RunStore(directory, {}), *map(RunStore.open, options.reuse)]
+        elsewhere = sources(missing, runs)
         again -= set(elsewhere)
         tried_before = again & chosen
         return Plan(
@@ -94,25 +94,13 @@ def outlook(plans: Iterable[Plan]) -> tuple[int, float | None]:
     return len(left), estimated_seconds(left, known)
 
 
-def is_run(directory: Path) -> bool:
-    """Whether a run is there and its run.json is sound; what is wrong is said elsewhere."""
-    try:
-        RunStore.open(directory)
-    except UserInputError:
-        return False
-    return True
-
-
-def sources(cells: Iterable[PlannedCell], runs: Sequence[Path]) -> dict[str, Source]:
+def sources(cells: Iterable[PlannedCell], runs: Iterable[RunStore]) -> dict[str, Source]:
     """Where runs have the cells, finished and sound, by their id here.
 
     The first run that has a cell done is taken; one in which it failed, or is damaged, is not.
-
-    Raises:
-        UserInputError: for a directory that is no run.
     """
     known: dict[str, list[tuple[RunStore, str]]] = {}
-    for store in map(RunStore.open, runs):
+    for store in runs:
         for cell_id in sorted(store.stored()):
             known.setdefault(content_of(cell_id), []).append((store, cell_id))
     found: dict[str, Source] = {}

@@ -115,8 +115,6 @@ def expand(
     methods = _methods(matrix, grids)
     unasked = matrix.specificity.tasks if matrix.specificity else []
     listed = {"tasks": matrix.tasks, "transfer": matrix.transfer, "specificity: tasks": unasked}
-    for key, choices in listed.items():
-        _check_unique(key, [f"{choice.name}{choice.settings or ''}" for choice in choices])
     named = named_tasks([choice for choices in listed.values() for choice in choices])
     first, second = len(matrix.tasks), len(matrix.tasks) + len(matrix.transfer)
     tasks, transfer, elsewhere = named[:first], named[first:second], named[second:]

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bench.store.schema import strict_json
-from tasks.errors import UserInputError
 
 TEMPORARY = ".writing-"
 """How names of what is being written begin; what bears one when nobody writes was abandoned."""
@@ -176,16 +175,8 @@ def set_aside(directory: Path, path: Path, reason: str, *, keep: bool = False) -
 
     Returns:
         where it is now.
-
-    Raises:
-        UserInputError: if `set-aside/` leads somewhere else.
     """
     folder = directory / SET_ASIDE
-    if folder.is_symlink() or (folder / REASONS).is_symlink():
-        raise UserInputError(
-            f"{folder} is a symbolic link, or {REASONS} in it is one: nothing is moved or written "
-            "to where it leads. Remove it and give the same command again."
-        )
     folder.mkdir(exist_ok=True)
     name = (
         path.name

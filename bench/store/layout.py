@@ -17,9 +17,10 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import BaseFileLock, FileLock, Timeout
+from filelock import FileLock, Timeout
 
 from bench.store.files import (
+    REASONS,
     SET_ASIDE,
     TEMPORARY,
     DamagedError,
@@ -64,7 +65,7 @@ def check_may_become_a_run(directory: Path) -> None:
     It may be new, empty, a run, hold nothing but what a killed run left behind, or be a run that
     lost its run.json: tables and a report could be anybody's, so only beside cells are they ours.
     """
-    check_cells_folder(directory)
+    check_links(directory)
     if not directory.exists() or (directory / RUN_FILE).exists():
         return
     ours = {CELLS, LOGS, SET_ASIDE, LOCK_FILE, OWNER_FILE, TABLES_FILE}
@@ -79,13 +80,14 @@ def check_may_become_a_run(directory: Path) -> None:
         )
 
 
-def check_cells_folder(directory: Path) -> None:
-    """Raises UserInputError where the cells would be somewhere else than in the run."""
-    if (directory / CELLS).is_symlink():
-        raise UserInputError(
-            f"{directory / CELLS} is a symbolic link: cells are neither read nor written where it "
-            "leads. A run is moved as a whole; its own directory may be a link."
-        )
+def check_links(directory: Path) -> None:
+    """Raises UserInputError where a part of a run would be somewhere else than in the run."""
+    for name in (CELLS, SET_ASIDE, f"{SET_ASIDE}/{REASONS}", LOCK_FILE):
+        if (directory / name).is_symlink():
+            raise UserInputError(
+                f"{directory / name} is a symbolic link: nothing is read or written where it "
+                "leads. Remove it. A run is moved as a whole; its own directory may be a link."
+            )
 
 
 @contextmanager
@@ -143,7 +145,7 @@ def only_writer(directory: Path) -> Iterator[None]:
         BusyError: if another process writes it; says which.
         NotWritableError: if nothing can be written there.
     """
-    lock = _lock(directory, PATIENCE_SECONDS)
+    lock = FileLock(directory / LOCK_FILE, timeout=PATIENCE_SECONDS)
     with writing(directory):
         try:
             lock.acquire()
@@ -164,25 +166,15 @@ def only_writer(directory: Path) -> Iterator[None]:
         lock.release()
 
 
-def _lock(directory: Path, patience: float) -> BaseFileLock:
-    """Raises UserInputError where the lock would be made or emptied somewhere else."""
-    file = directory / LOCK_FILE
-    if file.is_symlink():
-        raise UserInputError(f"{file} is a symbolic link, which no lock is. Remove it.")
-    return FileLock(file, timeout=patience)
-
-
 def is_busy(directory: Path) -> bool:
     """Whether a process is writing the run now."""
-    lock = _lock(directory, 0)
     try:
-        lock.acquire()
+        with FileLock(directory / LOCK_FILE, timeout=0):
+            return False
     except Timeout:
         return True
     except OSError:  # nobody can write here
         return False
-    lock.release()
-    return False
 
 
 def owner_of(directory: Path) -> str:

@@ -22,8 +22,7 @@ from bench.store.layout import (
     CELLS,
     RUN_FILE,
     WHAT_A_RUN_IS,
-    check_cells_folder,
-    check_may_become_a_run,
+    check_links,
     writing,
 )
 from bench.store.run_record import FORMAT, PlannedRecord, RunRecord
@@ -65,8 +64,7 @@ class RunStore(CellStore):
 
         Cells that are there stay (they carry their own settings). The configuration becomes the
         new one, and `plan` the cells that belong to it (all that are there if None). A damaged
-        run.json is kept in set-aside/. Raises UserInputError where `directory` is a file or holds
-        anything else.
+        run.json is kept in set-aside/. That nothing else lies there is for `layout.claim` to say.
         """
         directory = Path(directory)
         try:
@@ -74,7 +72,6 @@ class RunStore(CellStore):
                 cls.open(directory)  # refuses a run of a newer format
         except CorruptRunError as error:
             set_aside(directory, directory / RUN_FILE, str(error), keep=True)
-        check_may_become_a_run(directory)
         run = RunRecord(
             suite_version=suite_version,
             config=dict(config),
@@ -98,7 +95,7 @@ class RunStore(CellStore):
         if not file.exists():
             what = "does not exist" if not directory.exists() else "is not a results directory"
             raise UserInputError(f"{directory} {what}. {WHAT_A_RUN_IS}")
-        check_cells_folder(directory)
+        check_links(directory)
         try:
             run = RunRecord.model_validate(_parsed(file)).model_dump()
         except (DamagedError, ValidationError) as error:

@@ -15,7 +15,7 @@ from bench.store.layout import (
     OF_A_RUN,
     RUN_FILE,
     TENSOR_FILE,
-    check_cells_folder,
+    check_links,
     writing,
 )
 from bench.store.records import CellRecord
@@ -89,7 +89,7 @@ class CellStates:
 
 def look(directory: Path) -> tuple[RunStore, Survey]:
     """A run and everything in it, though its run.json or its cells/ may be damaged or missing."""
-    check_cells_folder(directory)
+    check_links(directory)
     problem = ""
     store = RunStore(directory, {})  # its cells are sound or not by themselves
     if (directory / RUN_FILE).exists():

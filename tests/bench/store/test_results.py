@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from bench.store.cells import CorruptCellError
 from bench.store.files import read_sealed, seal
-from bench.store.layout import CELL_FILE, RUN_FILE, NotWritableError
+from bench.store.layout import CELL_FILE, RUN_FILE, NotWritableError, claim
 from bench.store.records import CellRecord
 from bench.store.results import CorruptRunError, RunStore
 from bench.store.schema import plain, strict_json
@@ -229,33 +229,29 @@ def test_a_damaged_run_file_is_kept_aside_and_written_anew(store: RunStore) -> N
     assert "tony" in (store.directory / "set-aside" / RUN_FILE).read_text()
 
 
-@pytest.mark.parametrize("kind", ["file", "full", "killed"])
-def test_a_run_is_made_over_nothing_but_what_a_killed_one_left(tmp_path: Path, kind: str) -> None:
-    directory = tmp_path / "here"
+@pytest.mark.parametrize("kind", ["file", "full", "killed", "lost its run.json", "lost its cells"])
+def test_a_run_is_made_over_nothing_but_what_a_killed_one_left(store: RunStore, kind: str) -> None:
+    directory = store.directory
+    if kind in ("file", "full", "killed"):
+        directory = directory / kind
     if kind == "file":
         directory.write_text("mine")
-    else:
+    elif kind in ("full", "killed"):
         (directory / "cells").mkdir(parents=True)
         name = "thesis.tex" if kind == "full" else ".writing-12-run.json"
         (directory / name).write_text("{")
-    if kind == "killed":
-        assert RunStore.create(directory, {}).ids() == []
     else:
-        with pytest.raises(UserInputError, match="nothing is written there"):
-            RunStore.create(directory, {})
-
-
-def test_a_finished_run_that_lost_its_run_json_takes_its_cells_again(store: RunStore) -> None:
-    store.write(done(), TENSORS)
-    store.write_frame("results", store.table())
-    (store.directory / "report").mkdir()
-    (store.directory / RUN_FILE).unlink()
-    assert RunStore.create(store.directory, {}).ids() == ["a"]
-    (store.directory / "cells" / "a").rename(store.directory / "set-aside")
-    (store.directory / RUN_FILE).unlink()
-    (store.directory / "cells").rmdir()
-    with pytest.raises(UserInputError, match="nothing is written there"):
-        RunStore.create(store.directory, {})
+        store.write_frame("results", store.table())
+        (directory / "report").mkdir()
+        (directory / RUN_FILE).unlink()
+        if kind == "lost its cells":
+            (directory / "cells").rmdir()
+    if kind in ("killed", "lost its run.json"):
+        with claim(directory):
+            pass
+    else:
+        with pytest.raises(UserInputError, match="nothing is written there"), claim(directory):
+            pass
 
 
 def test_the_table_is_tidy(store: RunStore) -> None:
