@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -50,13 +50,16 @@ class Words:
 
 
 class TaskCase:
-    """A task with its default settings."""
+    """A task, with its default settings and a tokenizer of words where no others are given."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(
+        self, name: str, settings: Mapping[str, Any] | None = None, tokenizer: Any = None
+    ) -> None:
+        self.name, self.settings = name, settings or {}
+        self.tokenizer = tokenizer or Words()
         self.entry = lookup(TASKS, name, "task")
         self.kind: type[Any] = self.entry.load()
-        self.task: Task = configure(self.kind, {}, f'task "{name}"')
+        self.task: Task = configure(self.kind, self.settings, f'task "{name}"')
         self.several = bool(getattr(self.task, "parts", ())) or (
             getattr(self.task, "lengths", "one") == "several"
         )
@@ -94,7 +97,7 @@ class TaskCase:
             self.few(split)  # or the search for usable ones would not end either
         sizes = {split: size for split, size in SIZES.items() if split != "shifted"}
         sizes = SIZES if self.has_shifted else sizes
-        return encode(self.task, Words(), sizes, BOS, 0)
+        return encode(self.task, self.tokenizer, sizes, BOS, 0)
 
 
 def check_entry(case: TaskCase) -> None:
@@ -106,7 +109,7 @@ def check_entry(case: TaskCase) -> None:
 
 def check_dataclass(case: TaskCase) -> None:
     """it is a frozen dataclass whose settings have defaults"""
-    other = TaskCase(case.name).task
+    other = TaskCase(case.name, case.settings).task
     check_frozen(case.task, other)
     require(hash(case.task) == hash(other), "two with the same settings have to be equal")
 

@@ -14,7 +14,6 @@ from bench.conformance.check import needs, run_checks
 from bench.models import load as models
 from bench.models.load import ModelEntry
 from bench.models.tiny import save_tiny
-from tasks import TASKS
 from tests.bench.cli.test_cli import command
 from tests.small import task_texts
 
@@ -25,17 +24,6 @@ Shown = pytest.CaptureFixture[str]
 def nothing_stays() -> Iterator[None]:
     yield
     plugins.uninstall()
-
-
-OWN = [name for name in TASKS if name != "file"]
-"""A file is no task before it is there."""
-
-
-@pytest.mark.parametrize("name", OWN)
-def test_the_suites_own_tasks_conform(name: str) -> None:
-    found = list(run_checks(lambda: of_tasks.TaskCase(name), of_tasks.CHECKS))
-    assert [outcome for outcome in found if outcome.problem] == []
-    assert len(found) == len(of_tasks.CHECKS)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox", "gemma3"])
