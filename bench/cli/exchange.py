@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import typer
@@ -21,30 +20,18 @@ if TYPE_CHECKING:
     from bench.store.cells import Cell
 
 
-class Format(StrEnum):
-    """Formats of score files."""
-
-    MIB = "mib"
-
-
-class OverPositions(StrEnum):
-    """How the scores of a node's points become one, as in `bench.matrix.schema.Circuit`."""
-
-    SUM = "sum"
-    SUM_OF_SIZES = "sum_of_sizes"
-
-
 def export_scores(
     cell: CellArgument,
     format: Annotated[
-        Format, typer.Option(help="Whose format: that of the benchmark MIB.")
-    ] = Format.MIB,
+        Literal["mib"], typer.Option(help="Whose format: that of the benchmark MIB.")
+    ] = "mib",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The file; CELL'S-ID.json by default.")
     ] = None,
     over_positions: Annotated[
-        OverPositions, typer.Option(help="Of the scores of a node, or of their sizes.")
-    ] = OverPositions.SUM,
+        Literal["sum", "sum_of_sizes"],
+        typer.Option(help="Of the scores of a node, or of their sizes."),
+    ] = "sum",
     results: ResultsOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
@@ -59,7 +46,7 @@ def export_scores(
     if file.exists() and not force:
         raise UserInputError(f"{file} is there already and stays as it is; --force replaces it.")
     stored = store.read(cell_id)
-    nodes = nodes_of(stored, sizes=over_positions is OverPositions.SUM_OF_SIZES)
+    scores, left_out = nodes_of(stored, sizes=over_positions == "sum_of_sizes")
     shape = model_of(stored.record, "cpu").bridge.cfg
     cfg: dict[str, int | bool] = {
         "n_layers": int(shape.n_layers),
@@ -67,34 +54,22 @@ def export_scores(
         "parallel_attn_mlp": bool(shape.parallel_attn_mlp),
         "d_model": int(shape.d_model),
     }
-    content = score_file(cfg, nodes.scores)
+    content = score_file(cfg, scores)
     try:
         replace_file(file, json.dumps(content, indent=1).encode())
     except OSError as error:
         raise UserInputError(f"{file} cannot be written ({error.strerror}).") from None
-    typer.echo(f"wrote {visible(str(file))}: {counted(len(nodes.scores), 'node')} with a score")
+    typer.echo(f"wrote {visible(str(file))}: {counted(len(scores), 'node')} with a score")
     without = sum("score" not in node for node in content["nodes"].values()) - 1
     if without:
         typer.echo(
             f"{counted(without, 'node')} of the model without one: the cell has no such site"
         )
-    if nodes.left_out:
-        typer.echo(f"left out, as the format has no node for them: {', '.join(nodes.left_out)}")
+    if left_out:
+        typer.echo(f"left out, as the format has no node for them: {', '.join(left_out)}")
 
 
-class Nodes(NamedTuple):
-    """Scores of a cell's heads and MLPs.
-
-    Attributes:
-        scores: node -> score.
-        left_out: places of the cell that the format has no node for.
-    """
-
-    scores: dict[str, float]
-    left_out: list[str]
-
-
-def nodes_of(cell: Cell, *, sizes: bool = False) -> Nodes:
+def nodes_of(cell: Cell, *, sizes: bool = False) -> tuple[dict[str, float], list[str]]:
     """Scores of nodes: those of their points, summed over positions.
 
     Heads come from z or o (from z where a cell has both), MLPs from mlp_out.
@@ -102,6 +77,9 @@ def nodes_of(cell: Cell, *, sizes: bool = False) -> Nodes:
     Args:
         cell: a finished cell.
         sizes: sum |score|, so that positions of opposite sign do not cancel.
+
+    Returns:
+        The score of each node, and the sites of the cell that the format has no node for.
 
     Raises:
         UserInputError: for a cell without scores, or without a site that has nodes.
@@ -129,4 +107,4 @@ def nodes_of(cell: Cell, *, sizes: bool = False) -> Nodes:
             f"{record.id} has scores at {', '.join(left_out)}; the format has nodes for heads (z "
             "or o) and mlp_out alone."
         )
-    return Nodes(scores, left_out)
+    return scores, left_out

@@ -88,7 +88,7 @@ def compute_cell(
     setting = Setting(objective, cell.seed, parent_scores)
     method, setting, selected = _selected(cell, subject, task, setting, clock)
     with clock("fit"):
-        fitted = _fit(method, subject, task, setting)
+        fitted = _Fitted(*fit(method, subject, task.train.prompts, task.grid, setting))
     fit_passes = Passes(subject.passes.forward, subject.passes.backward)
     search = PriceSearch(subject, task.train, fitted.intervention, not trained)
     with clock("price"):
@@ -262,11 +262,6 @@ def _selected(
         return select(method, subject, task, setting, stages.select, stages.main_price)
 
 
-def _fit(method: Method, subject: SubjectModel, task: PreparedTask, setting: Setting) -> _Fitted:
-    """What the method found on train, and what is plugged into the model."""
-    return _Fitted(*fit(method, subject, task.train.prompts, task.grid, setting))
-
-
 def _tuned(fitted: _Fitted, subject: SubjectModel, train: Split, objective: Objective) -> _Fitted:
     """The same with beta*, and the responses that it was found on."""
     tuning = tune_beta(subject, train, fitted.intervention, objective, fitted.known)
@@ -287,19 +282,9 @@ def _costs(subject: SubjectModel, fit: Passes) -> dict[str, Any]:
 
 def identity(cell: PlannedCell) -> dict[str, Any]:
     """What a record says of a cell before anything is computed."""
-    method = cell.method.method
-    return {
-        "id": cell.id,
-        "model": cell.model_label,
-        "task": cell.task.label,
-        "method": cell.method.label,
-        "trained": type(method).trained,
-        "control": type(method).control,
-        "signed": method.signed,
-        "draw": method.number_of_draw,
-        "seed": cell.seed,
-        "settings": cell.settings,
-    }
+    planned = cell.planned._asdict()
+    del planned["varied"]
+    return {**planned, "signed": cell.method.method.signed, "settings": cell.settings}
 
 
 def _check_sites(cell: PlannedCell, grid: PointGrid) -> None:

@@ -289,20 +289,20 @@ class Workers:
             UserInputError: if nobody has it, with what each of them said.
             NoWorkerError: if there is nobody to ask.
         """
-        said: dict[str, str] = {}
+        answers: dict[str, str] = {}
 
         def answer() -> tuple[str, dict[str, str]] | None:
             for worker in self.able():
-                if worker.id in said:
+                if worker.id in answers:
                     continue
                 future = self.submit(worker, digest_here, model)
                 try:
                     found: tuple[str, dict[str, str]] = future.result(timeout=self.patience)
                     return found
                 except (UserInputError, *DIED) as error:
-                    said[worker.id] = f"  {worker.called}: {error}"
-            if said and not self.known.keys() - said.keys():
-                lines = "\n".join(said.values())
+                    answers[worker.id] = f"  {worker.called}: {error}"
+            if answers and not self.known.keys() - answers.keys():
+                lines = "\n".join(answers.values())
                 raise UserInputError(f'No worker has the model "{model}":\n{lines}')
             return None
 
@@ -334,8 +334,8 @@ class Workers:
             waits = ", has not begun with its cell: it is busy, or its memory is full"
             words.append(f"{worker.called} ({kinds}{waits if worker in busy else ''})")
         there = ", ".join(words) or "none"
-        said = "".join(f"\n{refusal}" for refusal in self.refusals.values())
+        refused = "".join(f"\n{refusal}" for refusal in self.refusals.values())
         return NoWorkerError(
             f"No worker {what} within {self.patience:g} s (--patience). Workers that are there: "
-            f"{there}. Finished cells are stored; the same command goes on.{said}"
+            f"{there}. Finished cells are stored; the same command goes on.{refused}"
         )

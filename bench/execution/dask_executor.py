@@ -316,9 +316,9 @@ class DaskExecutor(Executor):
             kind, limit = CellTimeoutError, self.options.cell_timeout
         log = self._log(task.worker)
         lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
-        said = "\n".join([f"The last lines of {task.worker.name}:", *lines[-LAST_LINES:]])
+        last = "\n".join([f"The last lines of {task.worker.name}:", *lines[-LAST_LINES:]])
         losses = self.losses.setdefault(task.cell.id, [])
-        losses.append(f"{task.worker.address}: {why}\n{said}")
+        losses.append(f"{task.worker.address}: {why}\n{last}")
         error: Exception
         if limit is not None and time.monotonic() - task.since >= OVER * limit:
             error = kind(
@@ -327,7 +327,7 @@ class DaskExecutor(Executor):
             )
             if isinstance(error, LoadTimeoutError):
                 self.hung[needs(task.cell), task.cell.task.label] = error
-            self._failed(task, error, said)
+            self._failed(task, error, last)
         elif len(losses) < LOST_WORKERS:
             self._again(task, why)
         else:

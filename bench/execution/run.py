@@ -159,9 +159,9 @@ def _contents(records: Iterable[CellRecord]) -> dict[str, str]:
     """What the models of finished cells held, by digest."""
     known: dict[str, str] = {}
     for record in records:
-        said = record.provenance
-        if record.status == "done" and said.get("model_content"):
-            known.setdefault(str(said.get("model_digest")), str(said["model_content"]))
+        about = record.provenance
+        if record.status == "done" and about.get("model_content"):
+            known.setdefault(str(about.get("model_digest")), str(about["model_content"]))
     return known
 
 

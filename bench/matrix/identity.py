@@ -133,14 +133,14 @@ def _checks(stages: Stages, elsewhere: Sequence[NamedTask]) -> dict[str, Any]:
     return found
 
 
-def rows_setting(said: int | str, model: Mapping[str, Any]) -> int | str:
+def rows_setting(setting: int | str, model: Mapping[str, Any]) -> int | str:
     """Rows of a forward as a part of what a cell is: what the matrix says, "auto" in fp32.
 
     In half precision numbers depend on the rows of a forward, so there they are fixed, and do not
     follow the memory at hand.
     """
-    if said != "auto" or not {model["dtype"], model["autocast"]}.intersection(HALF):
-        return said
+    if setting != "auto" or not {model["dtype"], model["autocast"]}.intersection(HALF):
+        return setting
     return ROWS_IN_HALF.get(model["device"], ROWS_IN_HALF["cuda"])
 
 

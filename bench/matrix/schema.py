@@ -195,19 +195,7 @@ class Matrix(_Strict):
     @property
     def stages(self) -> Stages:
         """What is measured of every fitted intervention."""
-        return Stages(
-            self.sweep,
-            self.sparsity,
-            self.prices,
-            self.localisation,
-            self.retrained,
-            self.circuit,
-            self.smallest_k,
-            self.sanity,
-            self.specificity,
-            select=self.select,
-            one_point=self.one_point,
-        )
+        return Stages(**{key: value for key, value in self if key in Stages._fields})
 
     @model_validator(mode="before")
     @classmethod
