@@ -14,7 +14,7 @@ from tasks import TASKS
 from tasks.errors import UserInputError
 from tests.bench.cli.test_cli import command
 from tests.bench.test_plugins import METHOD, nothing_stays, package
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 __all__ = ["nothing_stays"]
 
@@ -159,7 +159,7 @@ def test_a_cell_of_a_package_that_is_gone_names_it(
     with monkeypatch.context() as inner:
         package(tmp_path, "their-package", {"methods": "mine = their_package:Mine"}, inner,
                 METHOD.format(strength=1.0))  # fmt: skip
-        matrix = small_matrix(tiny_folder, methods=["mine"], controls={"draws": 0})
+        matrix = brief_matrix(tiny_folder, methods=["mine"], controls={"draws": 0})
         run_matrix(matrix, tmp_path / "run")
     plugins.uninstall()
     sys.modules.pop("their_package", None)

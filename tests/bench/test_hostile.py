@@ -21,7 +21,7 @@ from bench.store.layout import CELL_FILE, TENSOR_FILE
 from bench.store.results import RunStore
 from bench.store.upkeep import survey
 from tasks.errors import UserInputError
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def test_a_line_of_100_megabytes_is_not_read(tmp_path: Path) -> None:
 
 def test_more_cells_than_can_be_are_refused_before_they_are_made() -> None:
     many = list(range(2000))
-    matrix = small_matrix("m", seeds=many, prompts={"train": [*range(1, 2000)], "seed": many})
+    matrix = brief_matrix("m", seeds=many, prompts={"train": [*range(1, 2000)], "seed": many})
     with within(20, 100), pytest.raises(UserInputError, match="more than 1000000"):
         expand(matrix, lambda name: "", lambda device: "cpu")
 
@@ -82,7 +82,7 @@ def test_a_methods_grid_is_counted_before_it_is_unrolled(grid: str, tmp_path: Pa
     """Three lists of 400 values: 64 million methods, or 1198 that vary one setting."""
     values = [*range(1, 401)]
     settings: dict[str, object] = {"epochs": values, "batch_size": values, "learning_rate": values}
-    matrix = small_matrix("m", methods=[{"name": "activ_scalar", **settings}], grid=grid)
+    matrix = brief_matrix("m", methods=[{"name": "activ_scalar", **settings}], grid=grid)
     with within(10, 100):
         if grid == "alone":
             cells = expand(matrix, lambda name: "", lambda device: "cpu")
@@ -135,7 +135,7 @@ def test_any_file_is_a_matrix_or_a_sentence(content: bytes, tmp_path: Path) -> N
 
 @pytest.fixture(scope="module")
 def run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunStore:
-    matrix = small_matrix(tiny_folder, methods=["grad_scalar"], controls={"draws": 0})
+    matrix = brief_matrix(tiny_folder, methods=["grad_scalar"], controls={"draws": 0})
     return run_matrix(matrix, tmp_path_factory.mktemp("hostile") / "run").store
 
 
@@ -171,7 +171,7 @@ def test_a_model_of_a_hostile_name_writes_nothing_elsewhere(
     evil = tmp_path / "a\x1b[31m $(touch x) ..;<script>'\"=cmd"
     evil.symlink_to(tiny_folder)
     outcome = run_matrix(
-        small_matrix(evil, methods=["grad_scalar"], controls={"draws": 0}), tmp_path / "run"
+        brief_matrix(evil, methods=["grad_scalar"], controls={"draws": 0}), tmp_path / "run"
     )
     assert len(outcome.computed) == 1
     assert {path.name for path in tmp_path.iterdir()} == {evil.name, "run"}

@@ -20,7 +20,7 @@ from tasks.errors import UserInputError
 from tests.bench.cli.test_cli import command
 from tests.bench.store.test_results import TENSORS, done
 from tests.bench.test_hostile import within
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_a_run_of_somebody_else_with_a_link_is_not_run(
     store: RunStore, elsewhere: Path, tiny_folder: Path
 ) -> None:
     (store.directory / "cells" / "stray").symlink_to(elsewhere)
-    matrix = small_matrix(tiny_folder, methods=["grad_scalar"], controls={"draws": 0})
+    matrix = brief_matrix(tiny_folder, methods=["grad_scalar"], controls={"draws": 0})
     outcome = run_matrix(matrix, store.directory)
     assert len(outcome.computed) == 1
     assert untouched(elsewhere)
@@ -168,7 +168,7 @@ def test_foreign_names_are_shown_without_escapes(
         for odd in (False, True)
     ]  # fmt: skip
     prompts.write_text("\n".join(rows))
-    matrix = small_matrix(
+    matrix = brief_matrix(
         evil, tasks=["ioi", str(prompts)], methods=["grad_scalar"], controls={"draws": 0},
         output=str(tmp_path / "d\x1b[2J"),
     )  # fmt: skip

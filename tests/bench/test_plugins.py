@@ -19,7 +19,7 @@ from methods import METHODS
 from tasks import TASKS
 from tasks.errors import UserInputError
 from tests.bench.cli.test_cli import command
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 METHOD = '''
 from dataclasses import dataclass
@@ -82,7 +82,7 @@ SMALL = ModelEntry("a small one", None, None, Path({str(tiny_folder)!r}))
     install()
     install()
     assert METHODS["mine"].summary == "from the package their-package 1.5"
-    matrix = small_matrix(
+    matrix = brief_matrix(
         tiny_folder, models=["small-one"], tasks=["theirs"], methods=["mine"],
         controls={"draws": 0},
     )  # fmt: skip
@@ -113,7 +113,7 @@ def test_a_packages_code_is_part_of_what_a_cell_is(
         file.write_text(text)
         plugins.uninstall()
         install()
-        matrix = small_matrix("x", methods=["mine", "dla"], controls={"draws": 0})
+        matrix = brief_matrix("x", methods=["mine", "dla"], controls={"draws": 0})
         ids.append([cell.id for cell in expand(matrix, lambda name: "", lambda device: "cpu")])
     mine = [one for one, _ in ids]
     assert mine[0] == mine[2] == mine[3]
@@ -136,7 +136,7 @@ def test_a_files_method_is_known_by_its_code(tiny_folder: Path, tmp_path: Path) 
     file, ids = tmp_path / "mine.py", set()
     for strength in (1.0, 2.0, 1.0):
         file.write_text(METHOD.format(strength=strength) + 'METHODS = {"mine": Mine}\n')
-        matrix = small_matrix(
+        matrix = brief_matrix(
             tiny_folder, methods=["mine"], plugins=[str(file)], controls={"draws": 0}
         )
         run_matrix(matrix, tmp_path / "run")
@@ -163,7 +163,7 @@ def test_a_models_bos_and_code_are_part_of_what_a_cell_is(
         return float(outcome.store.read(cell).tensors["scores"].sum())
 
     def run(model: str, place: str, *reuse: str) -> Outcome:
-        matrix = small_matrix(
+        matrix = brief_matrix(
             tiny_folder, models=[model], methods=["grad_scalar"], plugins=[str(file)],
             controls={"draws": 0},
         )  # fmt: skip
@@ -267,7 +267,7 @@ def test_a_new_method_passes_its_checks_and_runs(
     assert command(monkeypatch, "check", "my_method", "--plugin", "my_method.py") == 0
     shown = capsys.readouterr().out
     assert shown.count("passed  ") == len(CHECKS)
-    matrix = small_matrix(
+    matrix = brief_matrix(
         tiny_folder, methods=["my_method", "grad_scalar"], plugins=["my_method.py"],
         sites=["attn_out", "z"], controls={"draws": 0},
     )  # fmt: skip

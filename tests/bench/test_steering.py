@@ -28,7 +28,7 @@ from methods.core.steering_vectors import SteeringVectors
 from methods.core.subject import SubjectModel
 from tasks.errors import UserInputError
 from tests.bench.cli.test_cli import command
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 LENGTH = 7
 MADE = ("static", "vectors", "dynamic", "hidden")
@@ -249,7 +249,7 @@ def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
 def run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunStore:
     trained = [{"name": name, "epochs": 3} for name in ("activ_scalar", "steer_vec", "dyn_scalar")]
     methods = ["grad_scalar", *trained]
-    matrix = small_matrix(tiny_folder, methods=methods, controls={"draws": 0})
+    matrix = brief_matrix(tiny_folder, methods=methods, controls={"draws": 0})
     return run_matrix(matrix, tmp_path_factory.mktemp("steering") / "run").store
 
 
@@ -266,7 +266,7 @@ def run_at_heads(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
         trained.append({"name": "dyn_scalar", "epochs": 3, richer: 2})
         trained += [{"name": "jola", "epochs": 3}] if name == "mixed" else []
         untrained = [one for one in methods if one == "grad_scalar"]
-        matrix = small_matrix(
+        matrix = brief_matrix(
             tiny_folder, methods=[*trained, *untrained], sites=sites, controls={"draws": 0}
         )
         assert not run_matrix(matrix, folder / name).failed
@@ -357,7 +357,7 @@ def test_gates_of_prompts_of_several_lengths_name_their_bos(
 ) -> None:
     """Which stands behind the padding of the shorter ones."""
     dynamic = {"name": "dyn_scalar", "epochs": 1}
-    matrix = small_matrix(
+    matrix = brief_matrix(
         tiny_folder, tasks=["ioi_varied"], methods=[dynamic], controls={"draws": 0}
     )
     store = run_matrix(matrix, tmp_path / "run").store

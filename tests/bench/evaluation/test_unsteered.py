@@ -23,7 +23,7 @@ from tasks.build import build_task
 from tasks.errors import UserInputError
 from tasks.ioi import IOI
 from tasks.ioi_varied import IOIVaried
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def tiny(tiny_folder: Path) -> LoadedModel:
 
 def test_numbers_are_those_of_a_run(tiny: LoadedModel, tiny_folder: Path, tmp_path: Path) -> None:
     (row,) = measure(tiny, [("ioi", IOI())], n_prompts=6)
-    matrix = small_matrix(
+    matrix = brief_matrix(
         tiny_folder,
         methods=["grad_scalar"],
         controls={"draws": 0},

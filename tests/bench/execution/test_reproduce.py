@@ -14,7 +14,7 @@ from bench.matrix.yaml_file import parse
 from bench.store.results import RunStore, find_cell
 from tests.bench.cli.test_cli import command
 from tests.bench.cli.test_commands import fails
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 Shown = pytest.CaptureFixture[str]
 
@@ -23,7 +23,7 @@ Shown = pytest.CaptureFixture[str]
 def whole(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with two threads, and its matrix beside it."""
     folder = tmp_path_factory.mktemp("reproduce")
-    matrix = small_matrix(tiny_folder, output=str(folder / "run"))
+    matrix = brief_matrix(tiny_folder, output=str(folder / "run"))
     (folder / "first.yaml").write_text(yaml.safe_dump(matrix.model_dump()))
     run_matrix(matrix, options=RunOptions(threads=2))
     return folder
@@ -61,7 +61,7 @@ def test_it_is_on_the_kind_of_device_that_it_was_on(
 ) -> None:
     """Though "auto" means another one here."""
     store, cell_id = find_cell("random", whole / "run")
-    matrix = small_matrix(tiny_folder, models=[{"name": str(tiny_folder), "device": "auto"}])
+    matrix = brief_matrix(tiny_folder, models=[{"name": str(tiny_folder), "device": "auto"}])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     cell = planned(matrix, store, store.record(cell_id))
@@ -71,7 +71,7 @@ def test_it_is_on_the_kind_of_device_that_it_was_on(
 def test_a_cell_of_an_earlier_matrix_needs_that_matrix(
     tiny_folder: Path, whole: Path, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
 ) -> None:
-    run_matrix(small_matrix(tiny_folder, methods=["grad_scalar"]), run)
+    run_matrix(brief_matrix(tiny_folder, methods=["grad_scalar"]), run)
     place = ["activ_scalar", "-r", str(run)]
     assert command(monkeypatch, "reproduce", *place) == 2
     assert "--matrix FILE" in capsys.readouterr().err
@@ -85,7 +85,7 @@ def test_of_a_failed_cell_the_failure_is_compared(
     place = ["-r", str(tmp_path / "run")]
     with monkeypatch.context() as patch:
         fails(patch, "no \x1b[31mgradient today")
-        run_matrix(small_matrix(tiny_folder), tmp_path / "run")
+        run_matrix(brief_matrix(tiny_folder), tmp_path / "run")
         for name in ("grad_scalar-0", "shuffled"):  # the second one for want of its parent
             assert command(patch, "reproduce", name, *place) == 0
             assert "the same failure" in capsys.readouterr().out
@@ -135,7 +135,7 @@ def test_a_time_limit_is_that_of_the_record_or_the_one_that_is_given(
     wait, file, run = tmp_path / "wait", tmp_path / "theirs.py", tmp_path / "run"
     wait.touch()
     file.write_text(SLOW.format(wait=str(wait)))
-    matrix = small_matrix(tiny_folder, methods=["slow"], controls={"draws": 0}, plugins=[str(file)])
+    matrix = brief_matrix(tiny_folder, methods=["slow"], controls={"draws": 0}, plugins=[str(file)])
     (failed,) = run_matrix(matrix, run, options=RunOptions(cell_timeout=0.5)).failed
     limits = {key: failed.provenance[key] for key in ("cell_timeout", "load_timeout")}
     assert limits == {"cell_timeout": 0.5, "load_timeout": 3600.0}

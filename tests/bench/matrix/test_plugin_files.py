@@ -15,7 +15,7 @@ from bench.matrix.config import UntrustedPluginError, trusted
 from bench.store.results import RunStore
 from tests.bench.cli.test_cli import command
 from tests.bench.test_plugins import METHOD
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 Shown = pytest.CaptureFixture[str]
 
@@ -53,7 +53,7 @@ def test_a_plug_in_that_a_matrix_names_is_run_once_the_user_names_it_too(
     evil: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
 ) -> None:
     file = tmp_path / "theirs.yaml"
-    matrix = small_matrix(tiny_folder, methods=["mine"], plugins=[str(evil)], output="results/x")
+    matrix = brief_matrix(tiny_folder, methods=["mine"], plugins=[str(evil)], output="results/x")
     file.write_text(yaml.safe_dump(matrix.model_dump()))
     monkeypatch.chdir(tmp_path)
     for name in ("run", "plan"):
@@ -75,7 +75,7 @@ def test_a_plug_in_that_a_run_names_is_not_run_by_those_who_look(
     """As if the run had come from another machine, where the file lay elsewhere."""
     run = tmp_path / "run"
     changes = {"methods": ["mine"], "controls": {"draws": 0}, "plugins": [str(evil)]}
-    run_matrix(small_matrix(tiny_folder, **changes), run)
+    run_matrix(brief_matrix(tiny_folder, **changes), run)
     assert was_run(evil)
     forget()
     place = ["mine", "--results", str(run)]

@@ -14,7 +14,7 @@ from bench.execution.run import run_matrix
 from bench.models.load import load_model, model_digest
 from bench.models.tiny import save_tiny, tiny_model
 from tasks.errors import UserInputError
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 IDS = torch.tensor([[0, 5, 9, 11, 3]])
 
@@ -120,7 +120,7 @@ def test_a_checkpoint_whose_package_is_missing_says_how_to_install_it(
     assert isinstance(said.exception, UserInputError)
     assert "python -m pip install 'bitsandbytes>=" in str(said.exception)
     models = [{"name": str(folder), "device": "cpu"} for folder in (base, tiny_folder)]
-    matrix = small_matrix(base, models=models, methods=["grad_scalar"], controls={"draws": 0})
+    matrix = brief_matrix(base, models=models, methods=["grad_scalar"], controls={"draws": 0})
     outcome = run_matrix(matrix, tmp_path / "run")
     ((failed,), (done,)) = outcome.failed, outcome.computed
     assert failed.error is not None

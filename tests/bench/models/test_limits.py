@@ -11,7 +11,7 @@ from bench.execution.run import run_matrix
 from bench.models.load import load_model
 from bench.models.tiny import save_tiny
 from tasks.errors import UserInputError
-from tests.small import small_matrix, task_texts
+from tests.small import brief_matrix, task_texts
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def test_prompts_longer_than_the_context_are_dropped_with_both_numbers(
     said = CliRunner().invoke(app, ["tasks", "--model", str(short), "--task", "ioi"])
     assert said.exit_code == 0
     assert "12 tokens (BOS included), and the model's context is 8 (217)" in said.output
-    matrix = small_matrix(
+    matrix = brief_matrix(
         short, tasks=["ioi", "ccc"], methods=["grad_scalar"], controls={"draws": 0}
     )
     failed = run_matrix(matrix, tmp_path / "run").failed

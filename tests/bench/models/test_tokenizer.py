@@ -10,7 +10,7 @@ from bench.models.load import MODELS, load_model, stated_of
 from bench.models.tiny import BOS, tiny_tokenizer
 from bench.models.tokenizer import bos_of
 from tasks.errors import UserInputError
-from tests.small import small_matrix
+from tests.small import brief_matrix
 
 
 def test_bos_rules() -> None:
@@ -97,7 +97,7 @@ def test_a_matrix_says_which_bos_or_none(tiny_folder: Path, tmp_path: Path) -> N
     ids, first_tokens = set(), []
     for bos in (None, "none", " the"):
         choice = {"name": str(tiny_folder), "device": "cpu", **({"bos": bos} if bos else {})}
-        matrix = small_matrix(
+        matrix = brief_matrix(
             tiny_folder, models=[choice], methods=["grad_scalar"], controls={"draws": 0}
         )
         outcome = run_matrix(matrix, tmp_path / str(bos))
