@@ -20,12 +20,13 @@ from reports import palette
 from reports.load import Results
 from reports.payload import blocks
 from reports.present import missing, strings
-from reports.sections import MOST_ROWS, Drawn, Pictures, section_of
+from reports.sections import MOST_ROWS, Drawn, pictures, section_of
 from reports.tables.change import Changes
 from reports.text import number
 from tasks.text import visible
 
 EARLY = "document.documentElement.className = 'js';"
+PAGE = Path(__file__).parent / "templates" / "page"
 SCRIPT = ("document", "numbers", "choice", "board", "maps", "sweep", "start")
 
 
@@ -34,16 +35,18 @@ def page(results: Results, drawn: Sequence[Drawn], changes: Changes | None = Non
 
     `drawn`: the figures, in the order in which they are shown; `changes`: against another run.
     """
-    pictures = Pictures(drawn)
-    first = [pictures.show(one) for one in drawn if one.first]
+    shown, without_picture = pictures(drawn)
     rest = [one for one in drawn if not one.first]
     across = [one for one in rest if "task" not in one.scope]
-    sections = [section_of(results, *pair, rest, pictures) for pair in results.pairs()]
+    sections = [section_of(results, *pair, rest, shown) for pair in results.pairs()]
     data, without = blocks(results)
     left_out = [f"the {part} of {count} methods" for part, count in without.items()]
-    left_out += [f"{pictures.left_out} figures"] if pictures.left_out else []
+    left_out += [f"{without_picture} figures"] if without_picture else []
     absent = missing(results)
-    script = _script()
+    parts = [(PAGE / f"{name}.js").read_text("utf-8") for name in SCRIPT]
+    script = (
+        '"use strict";\n(() => {\n' + "\n".join(parts) + "})();\n"
+    )  # shares nothing with others
     done = [record for record in results.records if record.status == "done"]
     return str(
         environment()
@@ -62,9 +65,9 @@ def page(results: Results, drawn: Sequence[Drawn], changes: Changes | None = Non
             seconds=number(sum(record.seconds for record in done), 0),
             provenance=_provenance(done),
             sections=sections,
-            first=first,
-            overall=[pictures.show(one) for one in across if one.svg],
-            not_overall=[pictures.show(one) for one in across if not one.svg],
+            first=[shown[one.stem] for one in drawn if one.first],
+            overall=[shown[one.stem] for one in across if one.svg],
+            not_overall=[shown[one.stem] for one in across if not one.svg],
             blocks=data,
             changes=_changes(changes),
             palette=palette.current(),
@@ -101,13 +104,6 @@ def _changes(changes: Changes | None) -> dict[str, Any] | None:
         "rows": shown.head(MOST_ROWS).to_numpy().tolist(),
         "more": max(0, len(shown) - MOST_ROWS),
     }
-
-
-def _script() -> str:
-    """The parts of the page's script as one, which shares nothing with other scripts."""
-    folder = Path(__file__).parent / "templates" / "page"
-    parts = "\n".join((folder / f"{name}.js").read_text("utf-8") for name in SCRIPT)
-    return f'"use strict";\n(() => {{\n{parts}}})();\n'
 
 
 def _allowed(script: str) -> str:

@@ -1,6 +1,7 @@
 """The cells of each method, where one method ran with several settings, seeds or draws."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from bench.store.records import CellRecord
 from bench.store.tidy import variant_labels
@@ -35,29 +36,23 @@ def missing_by_label(results: Results, model: str, task: str) -> dict[str, list[
     for one in results.missing:
         if (one.model, one.task) != (model, task) or not one.counts or one.method is None:
             continue
-        if one.cell in labels:  # it failed
-            label = labels[one.cell]
-        else:
-            alike = {labels[record.id] for record in records if _is_of(one, record)}
-            label = alike.pop() if len(alike) == 1 else _own_label(one)
+        varied = {key: value for key, value in one.varied.items() if key != OTHER_DRAW}
+        alike = {
+            labels[record.id]
+            for record in records
+            if (record.method, record.status) == (one.method, "done") and _has(record, varied)
+        }
+        label = labels.get(one.cell)  # it failed
+        if label is None and len(alike) == 1:
+            (label,) = alike
+        elif label is None:
+            values = [f"{key.rpartition('.')[2]}={value:g}" for key, value in varied.items()]
+            label = " · ".join(filter(None, (one.method, ", ".join(values))))
         found.setdefault(label, []).append(one)
     return found
 
 
-def _varied(one: Missing) -> dict[str, object]:
-    return {key: value for key, value in one.varied.items() if key != OTHER_DRAW}
-
-
-def _is_of(one: Missing, record: CellRecord) -> bool:
-    if record.method != one.method or record.status != "done":
-        return False
-    parts = {key: key.partition(".")[::2] for key in _varied(one)}
-    return all(
-        (record.settings.get(part) or {}).get(name) == one.varied[key]
-        for key, (part, name) in parts.items()
-    )
-
-
-def _own_label(one: Missing) -> str:
-    varied = ", ".join(f"{key.rpartition('.')[2]}={v:g}" for key, v in _varied(one).items())
-    return f"{one.method} · {varied}" if varied else str(one.method)
+def _has(record: CellRecord, varied: dict[str, Any]) -> bool:
+    """Whether a cell has these values of a matrix's grids, such as `objective.lambda_f`."""
+    parts = ((*key.partition(".")[::2], value) for key, value in varied.items())
+    return all((record.settings.get(part) or {}).get(key) == value for part, key, value in parts)

@@ -215,14 +215,7 @@ def of_pair(make: Callable[..., T]) -> Callable[..., T]:
 
     The two are then keywords that may be None; errors as `Results.one`.
     """
-
-    @wraps(make)
-    def made(
-        results: Results, *, model: str | None = None, task: str | None = None, **options: Any
-    ) -> T:
-        return make(results, *results.one(model, task), **options)
-
-    return _shown_with_keywords(made)
+    return _by_keyword(make, lambda results, model, task: (results, *results.one(model, task)))
 
 
 def of_part(make: Callable[..., T]) -> Callable[..., T]:
@@ -230,40 +223,45 @@ def of_part(make: Callable[..., T]) -> Callable[..., T]:
 
     The two are then keywords that may be None; errors as `Results.of`.
     """
+    return _by_keyword(make, lambda results, model, task: (results.narrowed(model, task),))
+
+
+def of_pairs(make: Callable[..., Iterable[Mapping[str, Any]]]) -> Callable[..., DataFrame]:
+    """Let `make(results, model, task)`, the rows of one model and task, be a table over many.
+
+    Its first columns are the model and the task, which are keywords that narrow it; errors as
+    `Results.of`.
+    """
+
+    @wraps(make)
+    def table(results: Results, model: str | None, task: str | None) -> DataFrame:
+        return frame_of(
+            {"model": pair[0], "task": pair[1], **row}
+            for pair in results.pairs_of(model, task)
+            for row in make(results, *pair)
+        )
+
+    return _by_keyword(table, lambda results, model, task: (results, model, task))
+
+
+def _by_keyword(
+    make: Callable[..., T], told: Callable[[Results, str | None, str | None], tuple[Any, ...]]
+) -> Callable[..., T]:
+    """Let a function take `model` and `task` by keyword, and say so; `told` is what it is given."""
 
     @wraps(make)
     def made(
         results: Results, *, model: str | None = None, task: str | None = None, **options: Any
     ) -> T:
-        return make(results.narrowed(model, task), **options)
+        return make(*told(results, model, task), **options)
 
-    return _shown_with_keywords(made)
-
-
-def of_pairs(
-    make: Callable[..., Iterable[Mapping[str, Any]]],
-) -> Callable[..., DataFrame]:
-    """Let `make(results, model, task)`, the rows of one model and task, be a table over many.
-
-    Model and task are then keywords that narrow it; errors as `Results.of`.
-    """
-
-    @wraps(make)
-    def table(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
-        pairs = results.pairs_of(model, task)
-        return frame_of(row for pair in pairs for row in make(results, *pair))
-
-    return _shown_with_keywords(table)
-
-
-def _shown_with_keywords(made: Callable[..., T]) -> Callable[..., T]:
-    """Let a wrapped function say that it is called with `model` and `task` by keyword."""
-    first, *others = signature(made).parameters.values()
+    first, *others = signature(make).parameters.values()
     how: Any = {"kind": Parameter.KEYWORD_ONLY}
     named = [Parameter(name, default=None, **how) for name in ("model", "task")]
     named += [one.replace(**how) for one in others if one.name not in ("model", "task")]
-    shown = signature(made).replace(parameters=[first, *named])
-    made.__signature__ = shown  # type: ignore[attr-defined]
+    made.__signature__ = signature(make).replace(  # type: ignore[attr-defined]
+        parameters=[first, *named]
+    )
     return made
 
 

@@ -1,6 +1,6 @@
 """What a run has no result for, cell by cell: nothing that was planned is passed over."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from pandas import DataFrame
@@ -72,6 +72,8 @@ class Missing(StrictRecord):
 def read(store: RunStore) -> tuple[tuple[CellRecord, ...], tuple[Missing, ...]]:
     """Return the sound records of a run, failed ones too, and all that it has no result for.
 
+    The latter in the order of `STATUSES`.
+
     Every stored cell is looked at, its tensors included: a cell counts as done only where all that
     it stored is as it was written.
     """
@@ -96,6 +98,7 @@ def read(store: RunStore) -> tuple[tuple[CellRecord, ...], tuple[Missing, ...]]:
             missing.append(Missing.of(cell_id, FAILED, record.error.line, known or record))
     for cell_id in sorted(store.stored().difference(stored)):
         missing.append(Missing.of(cell_id, LEFT_OUT, LEFT_OVER, _record(store, cell_id)))
+    missing.sort(key=lambda one: STATUSES.index(one.status))
     return tuple(records), tuple(missing)
 
 
@@ -104,14 +107,6 @@ def _record(store: RunStore, cell_id: str) -> CellRecord | None:
         return store.record(cell_id)
     except CorruptCellError:
         return None
-
-
-def by_status(missing: Iterable[Missing]) -> Iterator[tuple[str, list[Missing]]]:
-    """Yield every status that occurs with its cells, in the order of `STATUSES`."""
-    cells = list(missing)
-    for status in STATUSES:
-        if found := [one for one in cells if one.status == status]:
-            yield status, found
 
 
 def table(results: "Results", *, model: str | None = None, task: str | None = None) -> DataFrame:
@@ -126,8 +121,7 @@ def table(results: "Results", *, model: str | None = None, task: str | None = No
     results.check(model=model, task=task)
     rows = [
         {name: getattr(one, name) for name in COLUMNS}
-        for _, cells in by_status(results.missing)
-        for one in cells
+        for one in results.missing
         if model in (None, one.model) and task in (None, one.task)
     ]
     return DataFrame(rows, columns=list(COLUMNS), dtype=object)
@@ -139,13 +133,14 @@ def grouped(missing: Iterable[Missing]) -> list[dict[str, Any]]:
     Keys: status, model, task, method, n_cells, reason, and cell, the id where it is one alone.
     """
     groups: dict[tuple[Any, ...], list[Missing]] = {}
-    for status, cells in by_status(missing):
-        for one in cells:
-            key = (status, one.model, one.task, one.method, one.reason)
-            groups.setdefault(key, []).append(one)
-    names = ("status", "model", "task", "method", "n_cells", "reason", "cell")
+    for one in missing:
+        key = (one.status, one.model, one.task, one.method, one.reason)
+        groups.setdefault(key, []).append(one)
     return [
-        dict(zip(names, (*key[:4], len(cells), key[4], cells[0].cell), strict=True))
-        | ({"cell": None} if len(cells) > 1 else {})
-        for key, cells in groups.items()
+        {
+            **{"status": status, "model": model, "task": task, "method": method},
+            **{"n_cells": len(cells), "reason": reason},
+            "cell": cells[0].cell if len(cells) == 1 else None,
+        }
+        for (status, model, task, method, reason), cells in groups.items()
     ]

@@ -9,18 +9,20 @@ says what it leaves out.
 
 import base64
 import json
-from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
+from jinja2.utils import htmlsafe_json_dumps
 from numpy.typing import NDArray
 
 from bench.store.cells import Tensors
 from bench.store.records import CellRecord
 from reports.labels import group_cells
 from reports.load import Results, splits_of
-from reports.scores import ScoreMap, maps_of
+from reports.scores import maps_of
 from reports.tables.leaderboard import leaderboard
 from reports.text import token
 from tasks.text import visible
@@ -43,7 +45,8 @@ def blocks(results: Results, budget: int = BUDGET) -> tuple[list[str], dict[str,
     """
     made = [_block(results, model, task) for model, task in results.pairs()]
     left_out = _shrink(made, budget)
-    return [_safe(block) for block in made], left_out
+    how: dict[str, Any] = {"ensure_ascii": False, "separators": (",", ":"), "allow_nan": False}
+    return [str(htmlsafe_json_dumps(block, **how)) for block in made], left_out
 
 
 def _shrink(made: list[dict[str, Any]], budget: int) -> dict[str, int]:
@@ -72,18 +75,10 @@ def _size(part: object) -> int:
     return len(json.dumps(part, ensure_ascii=False, separators=(",", ":")).encode())
 
 
-def _safe(block: dict[str, Any]) -> str:
-    """JSON in which nothing can end a script element or open a comment."""
-    text = json.dumps(block, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for sign in ("<", ">", "&", "\u2028", "\u2029"):
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return text
-
-
 def _block(results: Results, model: str, task: str) -> dict[str, Any]:
     records = results.of(model, task)
     splits = splits_of([record for record in records if record.status == "done"])
-    strings, prompts, asked = Numbered(), Numbered(), Numbered()
+    strings, prompts, asked = (defaultdict[Any, int](count().__next__) for _ in range(3))
     groups = group_cells(records)
     order = [label for label in leaderboard(results, model, task)["method"] if label in groups]
     entries = []
@@ -92,36 +87,22 @@ def _block(results: Results, model: str, task: str) -> dict[str, Any]:
         # methods need not have the same prompts: how many train prompts there are may vary
         record = next((one for one in groups[label] if one.status == "done"), None)
         numbers = tuple(
-            (split, tuple(prompts.index((p.clean, p.answer, p.foil)) for p in of[:SHOWN_PROMPTS]))
+            (split, tuple(prompts[p.clean, p.answer, p.foil] for p in of[:SHOWN_PROMPTS]))
             for split in splits
             if record and (of := record.prompts.get(split)) is not None
         )
-        entry["asked"] = asked.index(numbers) if record else None
+        entry["asked"] = asked[numbers] if record else None
         entries.append(entry)
     names = ("clean", "answer", "foil")
     return {
         "model": visible(model),
         "task": visible(task),
         "splits": splits,
-        "prompts": [dict(zip(names, map(visible, one), strict=True)) for one in prompts.known],
-        "asked": [{split: list(of) for split, of in one} for one in asked.known],
+        "prompts": [dict(zip(names, map(visible, one), strict=True)) for one in prompts],
+        "asked": [{split: list(of) for split, of in one} for one in asked],
         "methods": entries,
-        "strings": strings.known,
+        "strings": list(strings),
     }
-
-
-class Numbered:
-    """Values by number, each once."""
-
-    def __init__(self) -> None:
-        self._index: dict[Hashable, int] = {}
-
-    @property
-    def known(self) -> list[Any]:
-        return list(self._index)
-
-    def index(self, value: Hashable) -> int:
-        return self._index.setdefault(value, len(self._index))
 
 
 def _entry(
@@ -129,7 +110,7 @@ def _entry(
     label: str,
     group: Sequence[CellRecord],
     splits: Sequence[str],
-    strings: Numbered,
+    strings: dict[Any, int],
 ) -> dict[str, Any]:
     """Return what the page has of one method, whose cells are `group`.
 
@@ -170,21 +151,22 @@ def _scores(results: Results, cells: Sequence[tuple[CellRecord, Tensors]]) -> di
     if len(cells) > 1:
         parts.append(f"averaged over {len(cells)} {'draws' if record.control else 'seeds'}")
     return {
-        "maps": [_map(one, scale) for one in maps_of(record, mean)],
+        "maps": [
+            {
+                **{"title": visible(one.title), "layers": len(one.values), "columns": one.columns},
+                "scale": scale,
+                "values": _encode(
+                    np.where(np.isfinite(one.values), one.values / scale, np.nan), "<f2"
+                ),
+            }
+            for one in maps_of(record, mean)
+        ],
         "maps_of": ", ".join(parts),
     }
 
 
-def _map(one: ScoreMap, scale: float) -> dict[str, Any]:
-    values = np.where(np.isfinite(one.values), one.values / scale, np.nan)
-    return {
-        **{"title": visible(one.title), "layers": len(one.values), "columns": one.columns},
-        **{"scale": scale, "values": _encode(values, "<f2")},
-    }
-
-
 def _sweep(
-    record: CellRecord, tensors: Tensors, split: str, strings: Numbered
+    record: CellRecord, tensors: Tensors, split: str, strings: dict[Any, int]
 ) -> dict[str, Any] | None:
     """Of the displayed prompts: (prompt, beta) each, and the likeliest tokens."""
     beta, prompts = (tensors.get(f"sweep.{split}.{name}") for name in ("beta", "prompt"))
@@ -196,7 +178,7 @@ def _sweep(
     if ids is not None and p is not None and ids.ndim == 3:
         ids = ids[..., :SHOWN_TOKENS]
         names = {int(one): record.top_tokens.get(str(one), f"#{one}") for one in np.unique(ids)}
-        numbers = {one: strings.index(token(name, 24)) for one, name in names.items()}
+        numbers = {one: strings[token(name, 24)] for one, name in names.items()}
         found["top"] = _encode(np.vectorize(numbers.__getitem__)(ids), "<u4")
         found["top_p"] = _encode(p[..., :SHOWN_TOKENS], "<f4")
         found["n_top"] = int(ids.shape[-1])

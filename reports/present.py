@@ -77,7 +77,10 @@ def _line(row: dict[str, Any], splits: list[str]) -> dict[str, str]:
     line[f"F {main}"] = _spread(row, f"F_{main}")
     area, ends = row.get("localisation"), _interval(row, "localisation_prompts")
     line[AREA] = MISSING if area is None else f"{number(area, 2)} {ends}"
-    line[COUNT] = _count(row)
+    line[COUNT] = MISSING
+    if row["n_cells"]:
+        meaningful = row["minimality_meaningful"]
+        line[COUNT] = _spread(row, "minimality_count", 0) if meaningful else NOT_MEANINGFUL
     line["of parameters"] = number(row["n_parameters"], 0)
     line["smallest k"] = _spread(row, "smallest_k", 0)
     line["β*"] = "trained" if row["trained"] and row["n_cells"] else _beta_star(row)
@@ -123,12 +126,6 @@ def _beta_star(row: dict[str, Any]) -> str:
         return significant(row["beta_star"])
     low, high = (significant(row[f"beta_star_{end}"]) for end in ("low", "high"))
     return f"varies [{low}, {high}]"
-
-
-def _count(row: dict[str, Any]) -> str:
-    if not row["n_cells"]:
-        return MISSING
-    return _spread(row, "minimality_count", 0) if row["minimality_meaningful"] else NOT_MEANINGFUL
 
 
 def _unsteered(rows: list[dict[str, Any]], splits: list[str]) -> dict[str, str]:

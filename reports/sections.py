@@ -54,33 +54,29 @@ class Drawn:
     narrow: bytes = b""
 
 
-class Pictures:
-    """What the page says of each figure; `left_out` counts those that are in their files alone."""
+def pictures(
+    drawn: Sequence[Drawn], room: float = EMBEDDED
+) -> tuple[dict[str, dict[str, Any]], int]:
+    """Return by stem what the template says of a figure: its address, or why it is not here.
 
-    def __init__(self, drawn: Sequence[Drawn], room: float = EMBEDDED) -> None:
-        self._embedded: set[str] = set()
-        self.left_out = 0
-        for one in sorted(drawn, key=lambda one: len(one.svg)):
-            size = 4 * (len(one.svg) + len(one.narrow)) / 3
-            if size <= room:
-                room -= size
-                self._embedded.add(one.stem)
-            else:
-                self.left_out += 1
-
-    def show(self, one: Drawn) -> dict[str, Any]:
-        """Return what the template says of a figure: its address, or why it is not here."""
+    With it how many are in their files alone, since the page has no room for them.
+    """
+    found, left_out = {}, 0
+    for one in sorted(drawn, key=lambda one: len(one.svg)):
         where = " · ".join(map(visible, one.scope.values()))
         title = FIGURES[one.name].summary + (f" ({where})" if where else "")
         shown: dict[str, Any] = {"title": title, "stem": one.stem, "address": "", "narrow": ""}
         shown["missing"] = visible(one.missing)
-        if not one.svg:
-            return shown
-        if one.stem not in self._embedded:
-            return shown | {"missing": f"To keep this page small, in figures/{one.stem}.svg alone"}
-        narrow = _address(one.narrow) if one.narrow else ""
-        width = round(one.width * 96)
-        return shown | {"address": _address(one.svg), "narrow": narrow, "width": width}
+        size = 4 * (len(one.svg) + len(one.narrow)) / 3
+        if size > room:
+            left_out += 1
+            shown["missing"] = f"To keep this page small, in figures/{one.stem}.svg alone"
+        elif one.svg:
+            room -= size
+            shown |= {"address": _address(one.svg), "width": round(one.width * 96)}
+            shown["narrow"] = _address(one.narrow) if one.narrow else ""
+        found[one.stem] = shown
+    return found, left_out
 
 
 def _address(svg: bytes) -> str:
@@ -88,26 +84,32 @@ def _address(svg: bytes) -> str:
 
 
 def section_of(
-    results: Results, model: str, task: str, drawn: Sequence[Drawn], pictures: Pictures
+    results: Results,
+    model: str,
+    task: str,
+    drawn: Sequence[Drawn],
+    shown: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
-    """Return what the template shows of a model and task."""
+    """Return what the template shows of a model and task; `shown` is what `pictures` returns."""
     board = leaderboard(results, model, task)
     records = results.of(model, task)
     own = [one for one in drawn if one.scope == {"model": model, "task": task}]
     pairs = agreement.table(results, model=model, task=task)
     answers = [one for one in own if one.name == ANSWER and one.svg]
-    own = [one for one in own if one not in answers]
+    notes = [
+        note for one in records for note in (*one.notes, *(one.grid.notes if one.grid else ()))
+    ]
     return {
         "model": visible(model),
         "task": visible(task),
-        "answers": [pictures.show(one) for one in answers],
+        "answers": [shown[one.stem] for one in answers],
         "table": _table(board),
         "agreement": [_pair(row) for row in pairs.head(MOST_ROWS).to_dict("records")],
         "more_agreement": max(0, len(pairs) - MOST_ROWS),
-        "figures": [pictures.show(one) for one in own if one.svg],
-        "not_drawn": [pictures.show(one) for one in own if not one.svg],
+        "figures": [shown[one.stem] for one in own if one.svg and one not in answers],
+        "not_drawn": [shown[one.stem] for one in own if not one.svg],
         "facts": _facts([record for record in records if record.status == "done"]),
-        "notes": _notes(records),
+        "notes": list(dict.fromkeys(map(visible, notes))),
     }
 
 
@@ -193,8 +195,3 @@ def _facts(records: list[CellRecord]) -> dict[str, str]:
 def _range(counts: list[int]) -> str:
     low, high = min(counts), max(counts)
     return f"{low}" if low == high else f"{low} to {high} (varies between cells)"
-
-
-def _notes(records: list[CellRecord]) -> list[str]:
-    both = ((one.notes, one.grid.notes if one.grid else []) for one in records)
-    return list(dict.fromkeys(visible(note) for pair in both for of in pair for note in of))

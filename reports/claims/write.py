@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from inspect import signature
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from reports.claims import CLAIMS
 from reports.claims.claim import EXACT, Claim, Measured, PaperResults, Verdict
 from reports.html import environment
 from reports.load import Results
-from reports.missing import DAMAGED, FAILED, NOT_COMPUTED, SET_ASIDE, by_status
+from reports.missing import DAMAGED, FAILED, NOT_COMPUTED, SET_ASIDE
 from reports.text import MISSING, number
 from reports.write import write_table
 from tasks.errors import UserInputError
@@ -127,7 +128,8 @@ def _judge(
 def _incomplete(preset: str, results: Results) -> list[str]:
     """What of a preset has no result."""
     found = []
-    for status, cells in by_status(results.missing):
+    for status, of_status in groupby(results.missing, lambda one: one.status):
+        cells = list(of_status)
         if status == FAILED:
             found.append(f"{len(cells)} cells of {preset} failed ({cells[0].reason})")
         elif status in SAID:

@@ -1,7 +1,9 @@
 """From a run's results to what is published of them."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,6 @@ from bench.store.records import CellRecord
 from bench.store.schema import strict_json
 from reports.load import Results, unsteered_of
 from reports.outcomes import main_split, per_prompt, stored_terms, unsteered_values
-from reports.payload import Numbered
 from reports.published.record import (
     Measured,
     PromptSet,
@@ -35,7 +36,7 @@ def published_of(results: Results) -> Published:
 
     Raises UserInputError where no cell is finished.
     """
-    parts = Numbered()
+    parts = defaultdict[str, int](count().__next__)  # values by number, each once
     prompts: list[PromptSet] = []
     cells: list[PublishedCell] = []
     known: dict[str, int] = {}
@@ -54,7 +55,7 @@ def published_of(results: Results) -> Published:
     return Published(
         suite_version=results.store.run.get("suite_version", ""),
         config={key: value for key, value in results.store.config.items() if key != "output"},
-        parts=[json.loads(text) for text in parts.known],
+        parts=[json.loads(text) for text in parts],
         prompts=prompts,
         cells=cells,
         missing=[one for one in results.missing if one.counts],
@@ -62,7 +63,7 @@ def published_of(results: Results) -> Published:
 
 
 def _cell(
-    record: CellRecord, parts: Numbered, prompts: int, measured: list[Measured]
+    record: CellRecord, parts: dict[str, int], prompts: int, measured: list[Measured]
 ) -> PublishedCell:
     same = ("id", "model", "task", "method", "trained", "control", "signed", "draw", "seed")
     origin = {key: record.provenance[key] for key in PROVENANCE if key in record.provenance}
@@ -78,10 +79,11 @@ def _cell(
     )
 
 
-def _places(values: dict[str, Any], parts: Numbered) -> dict[str, int]:
+def _places(values: dict[str, Any], parts: dict[str, int]) -> dict[str, int]:
     """Return by name where each value stands, as JSON, among the parts that many cells share."""
-    texts = {name: json.dumps(strict_json(one), sort_keys=True) for name, one in values.items()}
-    return {name: parts.index(text) for name, text in texts.items()}
+    return {
+        name: parts[json.dumps(strict_json(one), sort_keys=True)] for name, one in values.items()
+    }
 
 
 def _prompt_set(results: Results, record: CellRecord, split: str) -> PromptSet:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pandas import DataFrame
 
 from bench.store.records import CellRecord
@@ -95,7 +94,8 @@ def table(results: Results, against: Results) -> DataFrame:
         stored = [values[side].get(one.id) for side, one in known]
         row["verdict"] = _why_not(pair, stored, sides)
         if not row["verdict"]:
-            row["values"] = _on_shared(*stored)
+            shared = [prompt for prompt in stored[0] if prompt in stored[1]]
+            row["values"] = np.array([[one[prompt] for prompt in shared] for one in stored])
             row["verdict"] = "" if row["values"].size else OTHER_PROMPTS
         rows.append(row)
     for where in dict.fromkeys((row["model"], row["task"]) for row in rows):
@@ -210,12 +210,6 @@ def _status(record: CellRecord, results: Results) -> str:
         if one.counts and (one.cell == record.id or (same and not one.varied)):
             return one.status
     return ""
-
-
-def _on_shared(here: dict[Prompt, float], there: dict[Prompt, float]) -> NDArray[np.float64]:
-    """(2, prompt): E_0 here and there of the prompts that both cells saw."""
-    shared = [prompt for prompt in here if prompt in there]
-    return np.array([[values[prompt] for prompt in shared] for values in (here, there)])
 
 
 def _judge(group: list[dict[str, Any]]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from bench.store.records import CellRecord
-from bench.store.sanity_record import SanityRecord, map_changes
+from bench.store.sanity_record import map_changes
 from reports.labels import group_cells
 from reports.load import Results, of_pairs
 from reports.statistics import means_of
@@ -24,25 +24,24 @@ def sanity(results: Results, model: str, task: str) -> Iterator[dict[str, Any]]:
     """
     for label, group in group_cells(results.of(model, task)).items():
         stored = [one.sanity for one in group if one.sanity]
-        for place in dict.fromkeys((row.what, row.layers) for one in stored for row in one.rows):
-            named = {"model": model, "task": task, "method": label}
-            yield named | _sanity_row(stored, place)
-
-
-def _sanity_row(stored: Sequence[SanityRecord], place: tuple[str, int]) -> dict[str, Any]:
-    rows = [row for one in stored for row in one.rows if (row.what, row.layers) == place]
-    means = means_of(rows, ("rho", "size_rho", "shared", "size"))
-    deepest = stored[0].deepest
-    whole = deepest is not None and place == (deepest.what, deepest.layers)
-    return {
-        **{"what": place[0], "layers": place[1]},
-        **{name: means[name] for name in ("rho", "size_rho", "shared")},
-        **means_of(stored, ["shared_by_chance"]),
-        "size": means["size"],
-        "map_changes": map_changes(means["rho"], means["size_rho"]) if whole else None,
-        **{"n_cells": len(rows), "n_prompts": stored[0].n_prompts},
-        "n_points": stored[0].n_points,
-    }
+        for what, layers in dict.fromkeys(
+            (row.what, row.layers) for one in stored for row in one.rows
+        ):
+            rows = [
+                row for s in stored for row in s.rows if (row.what, row.layers) == (what, layers)
+            ]
+            means = means_of(rows, ("rho", "size_rho", "shared", "size"))
+            deepest = stored[0].deepest
+            whole = deepest is not None and (what, layers) == (deepest.what, deepest.layers)
+            changes = map_changes(means["rho"], means["size_rho"])
+            yield {
+                **{"method": label, "what": what, "layers": layers},
+                **{name: means[name] for name in ("rho", "size_rho", "shared")},
+                **means_of(stored, ["shared_by_chance"]),
+                **{"size": means["size"], "map_changes": changes if whole else None},
+                **{"n_cells": len(rows), "n_prompts": stored[0].n_prompts},
+                "n_points": stored[0].n_points,
+            }
 
 
 @of_pairs
@@ -63,7 +62,7 @@ def specificity(results: Results, model: str, task: str) -> Iterator[dict[str, A
             own = own or means
             ld, kl = (means[name] / (own[name] or np.nan) for name in ("ld_change", "kl"))
             yield {
-                **{"model": model, "task": task, "method": label, "kind": kind, "where": where},
+                **{"method": label, "kind": kind, "where": where},
                 **{"ld_change": means["ld_change"], "ld_share": ld},
                 **{"kl": means["kl"], "kl_share": kl, "moved": means["moved"]},
                 **{"n_cells": len(found), "n_prompts": found[0].n_prompts},

@@ -117,8 +117,8 @@ def table(results: Results, model: str, task: str) -> Iterator[dict[str, Any]]:
                 )
             }
             yield {
-                **{"model": model, "task": task, "method": one.label, "control": one.control},
-                **{"order": order, "n_cells": len(one.records), "n_prompts": one.seen.shape[1]},
+                **{"method": one.label, "control": one.control, "order": order},
+                **{"n_cells": len(one.records), "n_prompts": one.seen.shape[1]},
                 **{"n_nodes": one.first.n_nodes, **ends},
                 **{"n_tested": one.first.tested_k, "n_draws": one.first.draws},
                 **{name: getattr(one.first.curve(order), name) for name in TESTED},

@@ -9,11 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pandas import DataFrame
 
 from bench.store.records import CellRecord
 from reports.labels import group_cells
-from reports.load import Results, frame_of, of_pairs, once, unsteered_of
+from reports.load import Results, of_pairs, once, unsteered_of
 from reports.outcomes import (
     Prompt,
     gathered,
@@ -170,17 +169,16 @@ def values_of(results: Results, record: CellRecord, kind: Kind) -> Values | None
     return stored_terms(results, record, kind, stored.split)
 
 
-def sparsity(results: Results, *, model: str | None = None, task: str | None = None) -> DataFrame:
-    """Return a row a method, largest area first: model, task, method, control, n_cells, n_prompts,
-    area, low, high.
+@of_pairs
+def sparsity(results: Results, model: str, task: str) -> Iterator[dict[str, Any]]:
+    """Return a row a method, largest area first: method, control, n_cells, n_prompts, area, low,
+    high.
 
     `area` is E_0 on test averaged over log k, in logits: at most 0, and 0 where the single
     strongest point flips every prompt both ways; at every k the strength is tuned for Psi. low and
     high: 95 % over prompts. Raises UserInputError for unknown names.
     """
-    pairs = results.pairs_of(model, task)
-    found = frame_of(row for pair in pairs for row in _areas(results, *pair, "sparsity"))
-    return found.drop(columns=[*SHARE], errors="ignore")
+    return _areas(results, model, task, "sparsity")
 
 
 @of_pairs
@@ -201,11 +199,11 @@ def price_curve(results: Results, model: str, task: str) -> Iterator[dict[str, A
 def _areas(results: Results, model: str, task: str, kind: Kind) -> Iterator[dict[str, Any]]:
     for one in sorted(curves(results, model, task, kind), key=lambda one: -one.area):
         low, high = one.area_interval
+        shares = dict(zip(SHARE, map(one.made_up, (one.area, low, high)), strict=True))
         yield {
-            **{"model": model, "task": task, "method": one.label, "control": one.control},
-            **{"n_cells": one.n_cells, "n_prompts": len(one.e_0)},
-            **{"area": one.area, "low": low, "high": high},
-            **dict(zip(SHARE, map(one.made_up, (one.area, low, high)), strict=True)),
+            **{"method": one.label, "control": one.control, "n_cells": one.n_cells},
+            **{"n_prompts": len(one.e_0), "area": one.area, "low": low, "high": high},
+            **(shares if kind != "sparsity" else {}),
         }
 
 
@@ -224,8 +222,8 @@ def prices(results: Results, model: str, task: str) -> Iterator[dict[str, Any]]:
             if row.price in chosen:
                 price = chosen[row.price]
                 yield {
-                    **{"model": model, "task": task, "method": record.method},
-                    **{"control": record.control, "split": row.split, "price": row.price},
+                    **{"method": record.method, "control": record.control},
+                    **{"split": row.split, "price": row.price},
                     **{"draw": record.draw, "seed": record.seed, "beta": row.beta},
                     **{"E_0": row.E_0, "paid": -row.F, "E_0_unsteered": row.E_0_unsteered},
                     "floor": floor_of(results, model, task),

@@ -47,13 +47,12 @@ def finding(results: Results) -> DataFrame:
     """
     rows = [
         {
-            **_named(record),
+            **_of_cell(record),
             **{"family": found.family, "group": found.group},
             "ranked": not record.control and plain_name(record.method) not in OUTSIDE,
             **{name: getattr(found, name) for name in MEASURED[:4]},
             **{f"wrong_{k}": v for k, v in found.false_positives.items()},
             **{f"missed_{k}": v for k, v in found.misses.items()},
-            **_steers(record),
         }
         for record in results.records
         for found in record.finding
@@ -70,9 +69,8 @@ def faithful(results: Results) -> DataFrame:
     """
     rows = [
         {
-            **_named(record),
+            **_of_cell(record),
             **{"ranked": not record.control, "CPR": record.circuit.curve("signed").CPR},
-            **_steers(record),
         }
         for record in results.records
         if record.circuit is not None
@@ -90,30 +88,28 @@ def found_by(results: Results, found: str) -> DataFrame:
     return frame[frame["group"] == GROUP]
 
 
-def _named(record: CellRecord) -> dict[str, object]:
-    return {
-        **{"model": record.model, "task": record.task, "prompts": str(prompts_seed(record))},
-        **{"method": record.method, "control": record.control},
-    }
-
-
 def _averaged(rows: list[dict[str, object]], keys: list[str], columns: list[str]) -> DataFrame:
     frame = DataFrame(rows, columns=[*keys, *columns])
     frame[columns] = frame[columns].astype(float)
     return frame if frame.empty else frame.groupby(keys, sort=False, as_index=False).mean()
 
 
-def _steers(record: CellRecord) -> dict[str, float]:
-    """The measures of steering on test that a cell has."""
+def _of_cell(record: CellRecord) -> dict[str, object]:
+    """What a cell is of, and the measures of steering on test that it has."""
+    named: dict[str, object] = {
+        **{"model": record.model, "task": record.task, "prompts": str(prompts_seed(record))},
+        **{"method": record.method, "control": record.control},
+    }
     price = record.main_price.price if record.main_price else None
     rows = [row for row in record.metrics if row.split == "test"]
     unsteered = rows[0].E_0_unsteered if rows else 0.0
     if not unsteered:
-        return {}
+        return named
     at_price = [row.E_0 for row in rows if price is not None and row.price == price]
     trained = [row.E_0 for row in record.retrained if row.support == "strongest"]
     area = record.localisation.area if record.localisation else None
     return {
+        **named,
         **({"steering": 1 - at_price[0] / unsteered} if at_price else {}),
         **({"localisation": area} if area is not None else {}),
         **({"retrained": 1 - float(np.mean(trained)) / unsteered} if trained else {}),

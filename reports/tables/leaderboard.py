@@ -3,17 +3,16 @@
 `leaderboard` has the numbers at full precision; `reports.present` writes them for people.
 """
 
-from collections.abc import Callable, Sequence
-from operator import attrgetter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from pandas import DataFrame
 
-from bench.store.records import CellRecord, MetricRow
+from bench.store.records import CellRecord
 from reports.labels import group_cells, missing_by_label
 from reports.load import Results, frame_of, judged, once, splits_of
-from reports.missing import FAILED, NOT_COMPUTED, Missing, by_status, grouped
+from reports.missing import FAILED, NOT_COMPUTED, Missing, grouped
 from reports.tables.checks import of_leaderboard
 from reports.tables.curves import Curve, curves
 from reports.tables.verdicts import intervals, verdicts
@@ -98,36 +97,40 @@ def _row(
         "price": next((one.main_price.price for one in cells if one.main_price), None),
     }
     for split in splits:
-        compared = [one for record in cells for one in _compared(record, split)]
+        tuned, at_one, compared = [], [], []
+        for record in cells:
+            own = judged(record, split)
+            tuned += own
+            ones = [one for one in record.metrics if (one.split, one.beta_kind) == (split, "one")]
+            at_one += ones
+            if record.main_price is not None:  # other tasks have no price
+                own = judged(record, split, at_price=True) or ones
+            compared += own
         for name in PER_SPLIT:
-            row |= _aggregate(f"{name}_{split}", compared, attrgetter(name))
-        tuned = [one for record in cells for one in judged(record, split)]
-        row |= _aggregate(f"E_0_{split}_at_star", tuned, attrgetter("E_0"))
-        row |= _aggregate(f"paid_{split}_at_star", tuned, lambda one: -one.F)
-        at_one = [one for record in cells for one in _at_one(record, split)]
-        row |= _aggregate(f"E_0_{split}_at_one", at_one, attrgetter("E_0"))
+            row |= _aggregate(f"{name}_{split}", [getattr(one, name) for one in compared])
+        row |= _aggregate(f"E_0_{split}_at_star", [one.E_0 for one in tuned])
+        row |= _aggregate(f"paid_{split}_at_star", [-one.F for one in tuned])
+        row |= _aggregate(f"E_0_{split}_at_one", [one.E_0 for one in at_one])
     minimality = [record.minimality for record in cells if record.minimality]
     meaningful = bool(minimality) and all(one.meaningful for one in minimality)
     row["minimality_meaningful"] = meaningful
-    counted = minimality if meaningful else [None]
-    row |= _aggregate("minimality_count", counted, lambda one: one.count)
+    row |= _aggregate("minimality_count", [one.count for one in minimality if meaningful])
     # A draw that gains nothing has no k; the mean of the others would flatter the method.
-    searched = [one for one in minimality if one.searched]
-    gained = all(one.smallest_k is not None for one in searched)
-    row |= _aggregate("smallest_k", searched if gained else [None], lambda one: one.smallest_k)
+    smallest = [one.smallest_k for one in minimality if one.searched]
+    row |= _aggregate("smallest_k", [] if None in smallest else smallest)
     row["n_parameters"] = next((one.n_parameters for one in minimality), None)
     row["minimality_unit"] = next((one.unit for one in minimality), None)
-    row |= _aggregate("beta_star", [record.beta for record in cells], lambda one: one.star)
-    row["seconds"] = _mean([record.seconds or None for record in cells])
+    row |= _aggregate("beta_star", [one.beta.star for one in cells if one.beta])
+    row["seconds"] = _mean([one.seconds or None for one in cells])
     for name in ("forward_rows", "backward_rows"):
-        row[name] = _mean([(record.provenance.get("passes") or {}).get(name) for record in cells])
+        row[name] = _mean([(one.provenance.get("passes") or {}).get(name) for one in cells])
     row |= of_leaderboard(cells)
     row["error"] = _reasons(missing)
     return row
 
 
 def _status(some: bool, missing: list[Missing]) -> str:
-    worst = next((status for status, _ in by_status(missing)), "done")
+    worst = missing[0].status if missing else "done"
     if not missing or not some:
         return worst
     return "partly computed" if worst == NOT_COMPUTED else f"partly {worst}"
@@ -142,18 +145,6 @@ def _reasons(missing: list[Missing]) -> str | None:
     return "; ".join(texts) or None
 
 
-def _at_one(record: CellRecord, split: str) -> list[MetricRow]:
-    return [row for row in record.metrics if (row.split, row.beta_kind) == (split, "one")]
-
-
-def _compared(record: CellRecord, split: str) -> list[MetricRow]:
-    """The metrics at the strength that methods are compared at."""
-    if record.main_price is None:
-        return judged(record, split)
-    # other tasks have no price
-    return judged(record, split, at_price=True) or _at_one(record, split)
-
-
 def _localisation(curve: Curve | None) -> dict[str, float | None]:
     """Share of the unsteered E_0 that few points make up for; its ends are those of the area."""
     names = ("localisation", "localisation_prompts_low", "localisation_prompts_high")
@@ -163,11 +154,8 @@ def _localisation(curve: Curve | None) -> dict[str, float | None]:
     return dict(zip(names, map(curve.made_up, values), strict=True))
 
 
-def _aggregate(
-    name: str, items: Sequence[Any | None], value_of: Callable[[Any], float | None]
-) -> dict[str, float | None]:
+def _aggregate(name: str, values: Sequence[float | None]) -> dict[str, float | None]:
     """Return {name: mean, name_low: ..., name_high: ...}; the range only where there are two."""
-    values = [value_of(item) for item in items if item is not None]
     known = [float(value) for value in values if value is not None]
     several = len(known) > 1
     return {

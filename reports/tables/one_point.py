@@ -33,7 +33,7 @@ def _rows(results: Results, model: str, task: str) -> Iterator[dict[str, Any]]:
                     of_prompt.setdefault((prompts_seed(cell), prompt), []).append(gain)
             interval = t_interval([float(np.mean(gains)) for gains in of_prompt.values()])
             yield {
-                **{"model": model, "task": task, "method": label, "control": group[0].control},
+                **{"method": label, "control": group[0].control},
                 **{"size": fits[0].size, "n_cells": len(cells)},
                 **{"n_points": cells[0][1].n_points, "n_prompts": len(of_prompt)},
                 **means_of(fits, ("r2_site_layer", "r2", "gain")),

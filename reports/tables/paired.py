@@ -28,8 +28,8 @@ SAME_PRICE = 1.25
 """Prices on test whose ratio is below this are the same."""
 
 
-@of_pairs
-def table(results: Results, model: str, task: str) -> list[dict[str, Any]]:
+@once
+def compared(results: Results, model: str, task: str) -> list[dict[str, Any]]:
     """Return a row a pair of methods, and a row a method and control.
 
     Two methods are compared on the `n_prompts` that both saw; prompts are the same where tokens,
@@ -45,13 +45,10 @@ def table(results: Results, model: str, task: str) -> list[dict[str, Any]]:
     other one, read prompt by prompt from its stored curve, it is not. Where it has no curve, it is
     the better one.
     """
-    return compared(results, model, task)
-
-
-@once
-def compared(results: Results, model: str, task: str) -> list[dict[str, Any]]:
-    """Return the rows of one model and task."""
     return rows_of(results, model, task, outcomes(results, model, task))
+
+
+table = of_pairs(compared)
 
 
 @once
@@ -70,11 +67,12 @@ def rows_of(
     """
     split = main_split(results.of(model, task))
     pairs = [on_shared_prompts(*pair) for pair in _pairs(found)]
-    p = np.array([_p(*pair) for pair in pairs])
+    # NaN where they share no prompt
+    p = np.array([sign_flip(a.weights * (a.per_prompt - b.per_prompt))[0] for a, b in pairs])
     family = int(np.isfinite(p).sum())
-    where = {"model": model, "task": task, "split": split}
     return [
-        where | _row(results if all_points else None, a, b, float(raw), float(adjusted), family)
+        {"split": split}
+        | _row(results if all_points else None, a, b, float(raw), float(adjusted), family)
         for (a, b), raw, adjusted in zip(pairs, p, holm(p), strict=True)
     ]
 
@@ -86,12 +84,6 @@ def _pairs(known: dict[str, Outcome]) -> Iterator[tuple[Outcome, Outcome]]:
     for control in (one for one in known.values() if one.control):
         of = parent_of(control.records[0])
         yield from ((one, control) for one in methods if of in (None, one.records[0].method))
-
-
-def _p(a: Outcome, b: Outcome) -> float:
-    if not a.prompts:
-        return float("nan")
-    return float(sign_flip(a.weights * (a.per_prompt - b.per_prompt))[0])
 
 
 def _row(

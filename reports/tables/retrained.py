@@ -48,9 +48,7 @@ def _methods(results: Results, model: str, task: str, k: int) -> list[dict[str, 
         for label, one in known.items():
             if one.control:
                 continue
-            row = found.setdefault(
-                label, {"model": model, "task": task, "method": label, "k": k, **_reached(one)}
-            )
+            row = found.setdefault(label, {"method": label, "k": k, **_reached(one)})
             beside = known.get(support if support == RANDOM else f"{support}[of={label}]")
             row[f"E_0_{support.replace(' ', '_')}"] = beside.mean if beside else None
             row[column] = against_controls(one, known, compared, beats)

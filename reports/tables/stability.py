@@ -25,8 +25,7 @@ def table(results: Results, model: str, task: str) -> Iterator[dict[str, Any]]:
             same = prompts_of(first, FITTED_ON) == prompts_of(second, FITTED_ON)
             if first.seed != second.seed and same:
                 yield {
-                    **{"model": model, "task": task, "method": one.label},
-                    **{"prompts_seed": prompts_seed(first)},
+                    **{"method": one.label, "prompts_seed": prompts_seed(first)},
                     **{"seed_a": first.seed, "seed_b": second.seed},
                     **{"tau": kendall(a, b), "n_points": len(a)},
                 }

@@ -51,8 +51,6 @@ def _row(results: Results, draws: list[CellRecord], split: str) -> dict[str, Any
     once = np.array(list(dict(zip(map(_key, prompts), ld, strict=True)).values()))
     lengths = sorted({sum(token >= 0 for token in prompt.token_ids) for prompt in prompts})
     return {
-        "model": record.model,
-        "task": record.task,
         "split": split,
         "n_prompts": len(once),
         "tokens": str(lengths[0]) if len(lengths) == 1 else f"{lengths[0]}-{lengths[-1]}",
