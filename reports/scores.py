@@ -25,13 +25,13 @@ class Scored:
 
     Attributes:
         label: as in the leaderboard.
-        records: its cells, one a seed or draw.
+        cells: one a seed or draw.
         points: (place, layer, position) of every column.
         values: (cell, point), raw.
     """
 
     label: str
-    records: tuple[CellRecord, ...]
+    cells: tuple[Cell, ...]
     points: tuple[Point, ...]
     values: Values
 
@@ -51,17 +51,10 @@ def scored(results: Results, model: str, task: str, *, controls: bool = False) -
         if not cells:
             continue
         parts = [compared_points(cell) for cell in cells]
-        alike = [
-            (cell, part) for cell, part in zip(cells, parts, strict=True) if part[0] == parts[0][0]
-        ]
-        found.append(
-            Scored(
-                label,
-                tuple(cell.record for cell, _ in alike),
-                parts[0][0],
-                np.stack([values for _, (_, values) in alike]),
-            )
-        )
+        points = parts[0][0]
+        alike = [place for place, (own, _) in enumerate(parts) if own == points]
+        values = np.stack([parts[place][1] for place in alike])
+        found.append(Scored(label, tuple(cells[place] for place in alike), points, values))
     return found
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from pandas import DataFrame
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
@@ -60,13 +61,18 @@ def pooled_figure(results: Results, width: float | None = None) -> Figure:
     return _draw(frame, str(frame["model"].iloc[0]), ", mean over tasks (drawn again)", width)
 
 
+def matrix_of(pairs: DataFrame, methods: list[str], column: str = "tau") -> NDArray[np.float64]:
+    """Return (method, method): what a column says of every two, whichever leads, else NaN."""
+    found = pairs.pivot_table(index="method_a", columns="method_b", values=column, dropna=False)
+    found = found.reindex(index=methods, columns=methods)
+    return np.array(found.fillna(found.T), dtype=float)
+
+
 def clustered(pairs: DataFrame) -> list[str]:
     """Return the methods of `pairs` in the order of their clustering by agreement on where."""
     methods = sorted({*pairs["method_a"], *pairs["method_b"]})
     column = "size_tau" if pairs["size_tau"].notna().any() else "tau"
-    taus = pairs.pivot_table(index="method_a", columns="method_b", values=column, dropna=False)
-    taus = taus.reindex(index=methods, columns=methods)
-    distance = 1 - taus.fillna(taus.T).fillna(0).to_numpy(dtype=float)
+    distance = 1 - np.nan_to_num(matrix_of(pairs, methods, column))
     np.fill_diagonal(distance, 0)
     if len(methods) < 3:
         return methods

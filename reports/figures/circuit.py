@@ -3,14 +3,13 @@
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from bench.store.circuit_record import Order
 from reports import style
 from reports.figures.curves import draw_curve
-from reports.figures.panels import Panel, Sheet, legend, sheet
+from reports.figures.panels import Panel, legend, sheet
 from reports.load import Results, of_pair
 from reports.tables.circuit import Circuits, circuits
 from reports.text import number
@@ -72,9 +71,19 @@ def figure(
     panels = [Panel(3.1, 2.6)] * 2
     drawn = sheet(f"{model} · {task}", lines, panels, height, width)
     for kind, axes in enumerate(drawn.axes):
-        _frame(axes, KINDS[kind], drawn, kind)
+        for place in (0, 1):
+            axes.axhline(place, color=style.FAINT, linewidth=0.8, zorder=0)
+        axes.set_title(KINDS[kind], loc="left", fontsize=style.SMALL, pad=2)
+        axes.set(xscale="log", xlabel="share of nodes", ylim=LIMITS)
+        if drawn.leads[kind]:
+            axes.set_ylabel("faithfulness f")
+        style.plain_numbers(axes.xaxis)
         for one in known:
-            _draw(axes, results, one, kind, drawn.canvas.get_figwidth())
+            k = np.asarray(one.first.k)
+            x = k[k > 0] / one.first.n_nodes
+            values = [f[k > 0] for f in (one.mean_f(kind), *one.interval_of_f(kind))]
+            total = drawn.canvas.get_figwidth()
+            draw_curve(axes, results, one, x, values, number(one.area("CPR"), 2), total)
     legend(
         drawn.canvas,
         drawn.axes[0],
@@ -82,21 +91,3 @@ def figure(
         title_fontsize=style.letters(drawn.canvas.get_figwidth()),
     )
     return drawn.canvas
-
-
-def _frame(axes: Axes, title: str, drawn: Sheet, kind: int) -> None:
-    for height in (0, 1):
-        axes.axhline(height, color=style.FAINT, linewidth=0.8, zorder=0)
-    axes.set_title(title, loc="left", fontsize=style.SMALL, pad=2)
-    axes.set(xscale="log", xlabel="share of nodes", ylim=LIMITS)
-    if drawn.leads[kind]:
-        axes.set_ylabel("faithfulness f")
-    style.plain_numbers(axes.xaxis)
-
-
-def _draw(axes: Axes, results: Results, one: Circuits, kind: int, width: float) -> None:
-    k = np.asarray(one.first.k)
-    at = np.flatnonzero(k > 0)
-    low, high = one.interval_of_f(kind)
-    x, values = k[at] / one.first.n_nodes, (one.mean_f(kind)[at], low[at], high[at])
-    draw_curve(axes, results, one, x, values, number(one.area("CPR"), 2), width)

@@ -3,18 +3,22 @@
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from pandas import DataFrame
 
-from bench.store.tidy import variant_labels
 from reports import style
+from reports.figures.agreement import matrix_of
 from reports.figures.marks import draw_numbers, looks_of_names
 from reports.figures.panels import Panel, name_rows, sheet
-from reports.load import Results, judged, of_pair
+from reports.fronts import points
+from reports.load import Results, of_pair
 from reports.palette import Look
 from reports.text import number
 from tasks.errors import UserInputError
 
+COLUMNS = (
+    *("cell", "method", "label", "corruption", "direction", "beta_star"),
+    *("E_0", "F", "E_0_unsteered"),
+)
 BARS = 0.9
 """Inches: the least room of bars beside their names."""
 
@@ -26,31 +30,19 @@ def data(results: Results, model: str, task: str) -> DataFrame:
 
     Raises UserInputError where patching was done under fewer than two of them.
     """
-    records = [
-        record
+    patched = {
+        record.id: record
         for record in results.of(model, task)
         if {"corruption", "direction"} <= record.settings.get("method", {}).keys()
-        and record.status == "done"
-    ]
-    labels = variant_labels(records)
-    found = DataFrame(
-        [
-            {
-                "cell": record.id,
-                "method": record.settings["method"]["name"],
-                "label": labels[record.id],
-                "corruption": record.settings["method"]["corruption"],
-                "direction": record.settings["method"]["direction"],
-                "beta_star": record.beta.star if record.beta else None,
-                "E_0": row.E_0,
-                "F": row.F,
-                "E_0_unsteered": row.E_0_unsteered,
-            }
-            for record in records
-            for row in judged(record, "test")
-        ]
-    )
-    if found.empty or found.groupby(["corruption", "direction"]).ngroups < 2:
+    }
+    found = points(results, model, task)
+    found = found[(found["split"] == "test") & found["cell"].isin(patched)]
+    for name in ("corruption", "direction"):
+        found[name] = [patched[cell].settings["method"][name] for cell in found["cell"]]
+    betas = [patched[cell].beta for cell in found["cell"]]
+    found["beta_star"] = [one.star if one else None for one in betas]
+    found = found[[*COLUMNS]]
+    if found.groupby(["corruption", "direction"]).ngroups < 2:
         raise UserInputError(
             f"{results.store.directory} has patching under one corruption at most on {model} · "
             f"{task}; `corruption: [counterfactual, zero, mean]` of a method makes more."
@@ -81,7 +73,10 @@ def figure(results: Results, model: str, task: str, width: float | None = None) 
     agree.set_xticks([])
     agree.set_xlabel("τ, in the same order")
     page.legend()
-    taus = _taus(results, list(found["label"]), (model, task))
+    stored = results.agreement
+    stored = stored[(stored["model"] == model) & (stored["task"] == task)]
+    taus = matrix_of(stored, list(found["label"]))
+    np.fill_diagonal(taus, 1.0)
     texts = np.vectorize(lambda tau: number(tau, 1) if tau == tau else " ", otypes=[object])(taus)
     draw_numbers(agree, taus, texts, bar="")
     return page.canvas
@@ -94,15 +89,3 @@ def _draw_bars(axes: Axes, found: DataFrame, name: str, label: str, look: dict[s
         values = found[name][own]
         axes.barh(np.flatnonzero(own), values, color=how.colour, height=0.62, label=text)
     axes.set_xlabel(label)
-
-
-def _taus(results: Results, labels: list[str], pair: tuple[str, str]) -> NDArray[np.float64]:
-    """Kendall's tau of every two raw scores, NaN where it is undefined."""
-    taus = np.full((len(labels), len(labels)), np.nan)
-    np.fill_diagonal(taus, 1.0)
-    frame = results.agreement
-    for row in frame[(frame["model"] == pair[0]) & (frame["task"] == pair[1])].itertuples():
-        if row.method_a in labels and row.method_b in labels:
-            a, b = labels.index(row.method_a), labels.index(row.method_b)
-            taus[a, b] = taus[b, a] = row.tau
-    return taus

@@ -240,7 +240,7 @@ def draw_curve(
     results: Results,
     one: Curve | Circuits,
     x: ArrayLike,
-    values: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
+    values: Sequence[NDArray[Any]],
     area: str,
     width: float,
 ) -> None:

@@ -146,12 +146,8 @@ def figure(results: Results, model: str, task: str, width: float | None = None) 
         y_label = "layer" if leads else ""
         how: dict[str, Any] = {"title": title, "y_label": y_label, "room": total - BESIDE}
         image = draw_map(axes, one.scalars[0], names, limit, **how)
-        axes.set_xlabel(style.fit(_steered(one.metrics), total - 0.5, style.FONT_SIZE))
+        if row := one.metrics:
+            reached = f"E₀ {number(row.E_0, 2)} (unsteered {number(row.E_0_unsteered, 2)})"
+            axes.set_xlabel(style.fit(reached, total - 0.5, style.FONT_SIZE))
     draw_bar(image, page.axes[-1], "scalar")
     return page.canvas
-
-
-def _steered(row: MetricRow | None) -> str:
-    if row is None:
-        return ""
-    return f"E₀ {number(row.E_0, 2)} (unsteered {number(row.E_0_unsteered, 2)})"

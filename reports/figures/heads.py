@@ -30,6 +30,10 @@ TOP, NAMED = 10, 5
 PAPERS = {"pythia-1.4b": (16, 8), "gpt2": (11, 8)}
 """The head, as (layer, head), that the paper names in Fig. 7 and 8."""
 PANEL = Panel(2.8, 2.1)
+PAIR = (
+    *("method_a", "method_b", "refit", "cell_a", "cell_b", "tau", "k", "overlap", "chance"),
+    *("chance_high", "n_heads", "top_a", "top_b"),
+)
 
 
 @dataclass(frozen=True)
@@ -143,8 +147,7 @@ def data(results: Results, model: str, task: str) -> DataFrame:
                     "top_b": name_of(largest(b, 1)[0]),
                 }
             )
-    names = ["method_a", "method_b", "refit", "cell_a", "cell_b", "tau", "k", "overlap", "chance"]
-    return DataFrame(rows, columns=[*names, "chance_high", "n_heads", "top_a", "top_b"])
+    return DataFrame(rows, columns=[*PAIR])
 
 
 @of_pair

@@ -15,7 +15,7 @@ from reports import palette, style
 from reports.figures.marks import draw_maps, limit_of
 from reports.figures.panels import canvas_of
 from reports.load import Results, of_pair
-from reports.scores import Scored, ScoreMap, cell_of, chosen, maps_of, scored
+from reports.scores import ScoreMap, chosen, maps_of, scored
 from reports.text import significant
 from tasks.errors import UserInputError
 
@@ -50,16 +50,17 @@ def _maps(
 ) -> dict[str, list[ScoreMap]]:
     known = scored(results, model, task, controls=True)
     if methods is None:
-        known = [one for one in known if not one.records[0].control]
+        known = [one for one in known if not one.cells[0].record.control]
     if not known:
         raise UserInputError(f"no method of {model} · {task} has scores to show")
-    return {one.label: _of(results, one) for one in chosen(known, methods, f"{model} · {task}")}
-
-
-def _of(results: Results, one: Scored) -> list[ScoreMap]:
-    cells = [cell for record in one.records if (cell := cell_of(results, record)) is not None]
-    mean = np.mean([cell.tensors["scores"] for cell in cells], axis=0)
-    return maps_of(one.records[0], mean, style.token_label)
+    means = {
+        one: np.mean([cell.tensors["scores"] for cell in one.cells], axis=0)
+        for one in chosen(known, methods, f"{model} · {task}")
+    }
+    return {
+        one.label: maps_of(one.cells[0].record, mean, style.token_label)
+        for one, mean in means.items()
+    }
 
 
 @of_pair

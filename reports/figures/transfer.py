@@ -58,7 +58,9 @@ def data(results: Results) -> DataFrame:
     Columns: trained_on, tested_on, n_cells, E_0, low, high, E_0_unsteered, gain (the share of the
     unsteered model's E_0 that is made up for: 1 where every prompt flips both ways).
     """
-    _model(results)
+    models = list(dict.fromkeys(name for name, _ in results.pairs()))
+    if len(models) != 1:
+        raise UserInputError(f"say which model: {', '.join(models)}")
     found = scores(results)
     # what was tested on from elsewhere: a mixture itself is not
     tested_on = set(found[found["trained_on"] != found["tested_on"]]["tested_on"])
@@ -81,13 +83,6 @@ def data(results: Results) -> DataFrame:
             }
         )
     return DataFrame(rows)
-
-
-def _model(results: Results) -> str:
-    models = list(dict.fromkeys(name for name, _ in results.pairs()))
-    if len(models) != 1:
-        raise UserInputError(f"say which model: {', '.join(models)}")
-    return models[0]
 
 
 @of_part
@@ -114,7 +109,7 @@ def figure(results: Results, width: float | None = None) -> Figure:
     names = [style.drawable(visible(name)) for name in (UNSTEERED, *trained)]
     room = max(style.width_of(name, style.SMALL) for name in names)
     total = max(5.2, 1.5 * len(tested) + room + 1.6) if width is None else width
-    canvas = canvas_of(total, 0.55 * len(names) + 1.0, _model(results), lines)
+    canvas = canvas_of(total, 0.55 * len(names) + 1.0, results.pairs()[0][0], lines)
     axes = canvas.add_subplot()
     # a mixture's name is broken after its parts
     axes.set_yticks(

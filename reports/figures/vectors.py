@@ -9,7 +9,6 @@ After Fig. 4 of 'Activation Scaling for Steering and Interpreting Language Model
 cosine distance is told apart here from whether seeds find the same direction.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -127,23 +126,20 @@ def seeds_of(results: Results, model: str, task: str) -> list[Seeds]:
     for record in records:  # other draws of prompts are no other seeds
         draw = f" · prompts.seed={draws[record.id]}" if len(set(draws.values())) > 1 else ""
         groups.setdefault(f"{labels[record.id]}{draw}", []).append(record)
-    found = [
-        Seeds(label, group, *_tensors(results, group))
-        for label, group in groups.items()
-        if len(group) > 1
-    ]
+    found = []
+    names = ("extra.norm_change", "extra.cosine_distance", "intervention.vectors")
+    for label, group in groups.items():
+        if len(group) > 1:
+            tensors = [results.cell(record.id).tensors for record in group]
+            found.append(
+                Seeds(label, group, *(np.stack([t[name] for t in tensors]) for name in names))
+            )
     if not found:
         raise UserInputError(
             f"{results.store.directory} has no {METHOD} with several seeds on {model} · {task}; "
             "`seeds: [0, 1, 2]` makes some."
         )
     return found
-
-
-def _tensors(results: Results, group: list[CellRecord]) -> Iterator[NDArray[Any]]:
-    tensors = [results.cell(record.id).tensors for record in group]
-    for name in ("extra.norm_change", "extra.cosine_distance", "intervention.vectors"):
-        yield np.stack([one[name] for one in tensors])
 
 
 @of_pair

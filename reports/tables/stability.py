@@ -20,7 +20,7 @@ def table(results: Results, model: str, task: str) -> Iterator[dict[str, Any]]:
     is NaN where it is undefined (constant scores). Raises UserInputError for unknown names.
     """
     for one in scored(results, model, task):
-        cells = zip(one.records, one.values, strict=True)
+        cells = zip((cell.record for cell in one.cells), one.values, strict=True)
         for (first, a), (second, b) in combinations(cells, 2):
             same = prompts_of(first, FITTED_ON) == prompts_of(second, FITTED_ON)
             if first.seed != second.seed and same:
