@@ -131,12 +131,6 @@ class Results:
         frame = frame[np.array(keep, dtype=bool)]
         return replace(self, records=records, missing=missing, agreement=frame, known={})
 
-    def narrowed(self, model: str | None, task: str | None) -> "Results":
-        """Return the results of a model and task, of either alone, or these; errors as `of`."""
-        if model is None and task is None:
-            return self
-        return self.only([model] if model else [], [task] if task else [])
-
     def pairs(self) -> list[tuple[str, str]]:
         """Return every (model, task) of the run, in order."""
         return sorted({(record.model, record.task) for record in self.records})
@@ -223,7 +217,12 @@ def of_part(make: Callable[..., T]) -> Callable[..., T]:
 
     The two are then keywords that may be None; errors as `Results.of`.
     """
-    return _by_keyword(make, lambda results, model, task: (results.narrowed(model, task),))
+
+    def part(results: Results, model: str | None, task: str | None) -> tuple[Results]:
+        names = [[name] if name else [] for name in (model, task)]
+        return (results.only(*names) if model or task else results,)
+
+    return _by_keyword(make, part)
 
 
 def of_pairs(make: Callable[..., Iterable[Mapping[str, Any]]]) -> Callable[..., DataFrame]:
@@ -247,13 +246,17 @@ def of_pairs(make: Callable[..., Iterable[Mapping[str, Any]]]) -> Callable[..., 
 def _by_keyword(
     make: Callable[..., T], told: Callable[[Results, str | None, str | None], tuple[Any, ...]]
 ) -> Callable[..., T]:
-    """Let a function take `model` and `task` by keyword, and say so; `told` is what it is given."""
+    """Let a function take `model` and `task` by keyword, and say so; `told` is what it is given.
+
+    An option that is None is as if it were not given.
+    """
 
     @wraps(make)
     def made(
         results: Results, *, model: str | None = None, task: str | None = None, **options: Any
     ) -> T:
-        return make(*told(results, model, task), **options)
+        given = {name: option for name, option in options.items() if option is not None}
+        return make(*told(results, model, task), **given)
 
     first, *others = signature(make).parameters.values()
     how: Any = {"kind": Parameter.KEYWORD_ONLY}

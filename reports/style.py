@@ -25,7 +25,8 @@ INK = "#222222"
 MUTED = "#6b6b6b"
 FAINT = "#c9c9c9"
 EXCLUDED = "#e3e3e3"
-WIDTHS = {"column": 3.25, "page": 6.75}
+PAGE = 6.75
+WIDTHS = {"column": 3.25, "page": PAGE}
 """Inches of a column and of a page of a two-column paper."""
 
 FONT_SIZE = 8.0

@@ -1,21 +1,17 @@
 """The two questions and their answers in one picture: does it steer, does it know where?"""
 
-from typing import Any
-
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from reports import style
-from reports.figures.marks import draw_point, look_of
+from reports.figures.marks import draw_row, look_of
 from reports.figures.panels import canvas_of, name_rows
 from reports.load import Results, of_pair
 from reports.tables.leaderboard import leaderboard
 from reports.tables.verdicts import BEATS, LOCALISES
-from reports.text import distinct, known, number
+from reports.text import distinct, known
 from tasks.errors import UserInputError
 
-WIDTH = 6.75
 ROW, FOOT = 0.21, 0.6
 LOW = -0.25
 """The axes begin here: a method that does harm is told so in a number."""
@@ -59,13 +55,12 @@ def _share(value: float | None, unsteered: float | None) -> float | None:
 
 @of_pair
 @style.drawing
-def figure(results: Results, model: str, task: str, width: float | None = None) -> Figure:
+def figure(results: Results, model: str, task: str, width: float = style.PAGE) -> Figure:
     """Return a row a method: left what all its points do, right what its few strongest do.
 
     A bar is 95 % over prompts; a tick stands where the method beats its controls. Errors as `data`.
     """
     rows = data(results, model=model, task=task).to_dict("records")
-    width = width or WIDTH
     key = (
         "share of the unsteered E₀ made up for on test, at one price (0: the model left alone; 1: "
         "every prompt flips both ways); bar: 95 % over prompts; ✓: beats its controls"
@@ -84,24 +79,10 @@ def figure(results: Results, model: str, task: str, width: float | None = None) 
         axes.tick_params(labelsize=size)
         axes.set_title(QUESTIONS[what], loc="left", fontsize=heading, fontweight="bold", pad=4)
         axes.set_xlabel(ACTING[what], labelpad=2, fontsize=size)
-        _draw(axes, results, rows, what)
+        axes.set_xlim(LOW, 1.05)
+        for place in (0, 1):
+            axes.axvline(place, color=style.FAINT, linewidth=0.8, zorder=0)
+        for place, row in enumerate(rows):
+            look = look_of(results, row["method"])
+            draw_row(axes, place, row, look, what, {what: 2.6}, "not measured")
     return canvas
-
-
-def _draw(axes: Axes, results: Results, rows: list[dict[str, Any]], what: str) -> None:
-    axes.set_xlim(LOW, 1.05)
-    for place in (0, 1):
-        axes.axvline(place, color=style.FAINT, linewidth=0.8, zorder=0)
-    for place, row in enumerate(rows):
-        look, value = look_of(results, row["method"]), row[what]
-        ends = [row[f"{what}_low"], row[f"{what}_high"]]
-        if known(value) and all(map(known, ends)):
-            low, high = (max(LOW, end) for end in sorted(ends))
-            solid = 0.4 if row["control"] else 0.75
-            axes.hlines(place, low, high, color=look.colour, linewidth=2.6, alpha=solid)
-        if known(value) and value >= LOW:
-            draw_point(axes, value, place, look)
-        else:
-            text = f"← {number(value, 2)}" if known(value) else "not measured"
-            how: dict[str, Any] = {"va": "center", "fontsize": style.TINY, "color": style.MUTED}
-            axes.text(LOW, place, text, **how)

@@ -78,7 +78,10 @@ def figure(
     names = max(style.width_of(name, style.SMALL) for row in rows for name in row.names)
     heights = [HEAD + names + high, *([STACKED_SWEEP] if width else [])]
     n_draws = len({refit_of(record) for record in results.of(model, task)})
-    lines = [*_prompts(rows[0], n_draws), f"Maps: {key()}. {SWEEP_KEY}"]
+    draw = f" (the first of {n_draws} draws)" if n_draws > 1 else ""
+    prompts = {split: prompt_of(rows[0].cell, split) for split in ("train", "test")}
+    lines = [f"{split} prompt{draw}: {one.clean}" for split, one in prompts.items() if one]
+    lines += [f"Maps: {key()}. {SWEEP_KEY}"]
     lines += [f"Not shown: {'; '.join(missing)}"] if missing else []
     canvas = canvas_of(total, sum(heights) * len(rows), f"{model} · {task}", lines)
     if width:  # a line of maps, and under it one of two sweeps
@@ -115,13 +118,6 @@ def data(
     """
     rows, _ = _collect(results, model, task, methods)
     return DataFrame([{"method": row.label} | line for row in rows for line in _lines(row)])
-
-
-def _prompts(row: Row, n_draws: int) -> Iterator[str]:
-    draw = f" (the first of {n_draws} draws)" if n_draws > 1 else ""
-    for split in ("train", "test"):
-        if (prompt := prompt_of(row.cell, split)) is not None:
-            yield f"{split} prompt{draw}: {prompt.clean}"
 
 
 def _draw_scores(panels: list[Axes], row: Row, room: float, size: float) -> None:
@@ -171,20 +167,15 @@ def _collect(
         if cell is None or grid is None or "scores" not in cell.tensors:
             missing.insert(0, f"{visible(label)} ({'no scores' if cell else 'failed'})")
         else:
-            scores, of = _scores(cell)
+            scores, of = cell.tensors["scores"], "scores of the method, one for all prompts"
+            prompt, per_prompt = swept_prompt(cell, "train"), cell.tensors.get("prompt_scores")
+            if per_prompt is not None and prompt is not None and prompt < len(per_prompt):
+                scores, of = per_prompt[prompt], "scores of the train prompt shown"
             names = token_names(prompt_of(cell, "train"), grid.positions, style.token_label)
             rows.insert(0, Row(label, cell, scores, of, names, score_maps(grid, scores, names)))
     if not rows:
         raise UserInputError(f"no method of {model} · {task} has scores to show")
     return rows, missing
-
-
-def _scores(cell: Cell) -> tuple[NDArray[np.floating[Any]], str]:
-    """The scores that are shown of a cell, and what they are of."""
-    prompt, per_prompt = swept_prompt(cell, "train"), cell.tensors.get("prompt_scores")
-    if per_prompt is not None and prompt is not None and prompt < len(per_prompt):
-        return per_prompt[prompt], "scores of the train prompt shown"
-    return cell.tensors["scores"], "scores of the method, one for all prompts"
 
 
 def _lines(row: Row) -> Iterator[dict[str, Any]]:
@@ -197,19 +188,18 @@ def _lines(row: Row) -> Iterator[dict[str, Any]]:
             **{"layer": layer, "position": grid.positions[position]},
             **{"token": names[position], "score": score, "scale": limit_of(row.scores)},
         }
-    swept = [split for split in ("train", "test") if f"sweep.{split}.beta" in tensors]
     keys = ("logit_answer", "logit_foil", "p_answer", "p_foil")
-    for split in swept:
-        for place, beta in enumerate(tensors[f"sweep.{split}.beta"]):
-            values = {key: tensors[f"sweep.{split}.{key}"][0, place] for key in keys}
-            yield {"part": "sweep", "split": split, "beta": beta, **values}
-    for split in swept:
-        answer, foil = (tensors[f"sweep.{split}.{key}"][0] for key in keys[:2])
-        for beta, value in zip(
-            *crossings_of(tensors[f"sweep.{split}.beta"], answer, foil), strict=True
-        ):
-            found = {"beta": beta, "logit_answer": value, "logit_foil": value}
-            yield {"part": "crossing", "split": split, **found}
+    crossings = []
+    for split in ("train", "test"):
+        if (betas := tensors.get(f"sweep.{split}.beta")) is not None:
+            values = {key: tensors[f"sweep.{split}.{key}"][0] for key in keys}
+            for place, beta in enumerate(betas):
+                at = {key: of[place] for key, of in values.items()}
+                yield {"part": "sweep", "split": split, "beta": beta, **at}
+            for beta, value in zip(*crossings_of(betas, *[*values.values()][:2]), strict=True):
+                at = {"beta": beta, "logit_answer": value, "logit_foil": value}
+                crossings.append({"part": "crossing", "split": split, **at})
+    yield from crossings
     for one in judged(row.cell.record, "test"):
         found = {"beta": one.beta, "E_0": one.E_0, "E_0_unsteered": one.E_0_unsteered}
         yield {"part": "result", "split": one.split, **found}

@@ -18,7 +18,7 @@ from reports.tables.ranks import table
 from reports.text import number
 from tasks.errors import UserInputError
 
-WIDTH, ROW = 6.75, 0.2
+ROW = 0.2
 BAR, NAME = 0.45, 1.0
 """Rows that a bar takes, and a name."""
 
@@ -39,7 +39,7 @@ def data(results: Results) -> DataFrame:
 
 @of_part
 @style.drawing
-def figure(results: Results, width: float | None = None) -> Figure:
+def figure(results: Results, width: float = style.PAGE) -> Figure:
     """Return mean ranks on an axis, best on the right, with bars over what is not told apart.
 
     Errors as `data`.
@@ -52,7 +52,6 @@ def figure(results: Results, width: float | None = None) -> Figure:
     cliques = _cliques(ranks, difference)
     count, half = len(names), (len(names) + 1) // 2
     top = BAR * (len(cliques) + 1)
-    width = width or WIDTH
     test = f"Friedman p = {number(p, 4)}" if p == p else "too few methods for Friedman's test"
     line = f"mean rank of E₀ over {first['n_blocks']} models and tasks; {test}"
     if np.isfinite(difference):

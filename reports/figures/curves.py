@@ -115,7 +115,7 @@ def _known(results: Results, model: str, task: str, kind: Kind) -> list[Curve]:
 
 @of_pair
 @style.drawing
-def sparsity(results: Results, model: str, task: str, width: float | None = None) -> Figure:
+def sparsity(results: Results, model: str, task: str, width: float = WIDTH) -> Figure:
     """Return E_0 on test against k (log axis), with 95 % over prompts as a band.
 
     The legend has the area under each curve, best first; dashed is the unsteered model. Errors as
@@ -125,13 +125,13 @@ def sparsity(results: Results, model: str, task: str, width: float | None = None
     lines = ["only the k strongest points are steered; bands: 95 % over prompts"]
     canvas, axes = _axes(known, f"{model} · {task}", lines, width)
     for one in known:
-        _draw(axes, results, one, one.x, number(one.area, 2), canvas.get_figwidth())
+        _draw(axes, results, one, one.x, number(one.area, 2), width)
     return _finished(canvas, axes, known, "k strongest points left", "area (mean E₀ over log k)")
 
 
 @of_pair
 @style.drawing
-def localisation(results: Results, model: str, task: str, width: float | None = None) -> Figure:
+def localisation(results: Results, model: str, task: str, width: float = WIDTH) -> Figure:
     """Return E_0 on test against k (log axis), all at one price.
 
     The grey band has all draws of all controls; where they are at one k alone it is a bar. The
@@ -150,13 +150,13 @@ def localisation(results: Results, model: str, task: str, width: float | None = 
     _band(axes, {k: values for k, values in at.items() if values})
     for one in _methods(known):
         area = number(one.made_up(one.area), 2)
-        _draw(axes, results, one, one.x, area, canvas.get_figwidth())
+        _draw(axes, results, one, one.x, area, width)
     return _finished(canvas, axes, known, "k strongest points left", "area (share made up for)")
 
 
 @of_pair
 @style.drawing
-def price(results: Results, model: str, task: str, width: float | None = None) -> Figure:
+def price(results: Results, model: str, task: str, width: float = WIDTH) -> Figure:
     """Return E_0 on test against the price paid there (log axis), all points acting.
 
     The grey band has every control's curve, read at its ends beyond what it paid; a dot is one draw
@@ -222,9 +222,8 @@ def _band(axes: Axes, at: Mapping[float, Sequence[float]]) -> None:
 
 
 def _axes(
-    known: Sequence[Curve], title: str, lines: Sequence[str], width: float | None
+    known: Sequence[Curve], title: str, lines: Sequence[str], width: float
 ) -> tuple[Figure, Axes]:
-    width = width or WIDTH
     height = PLOT + 0.3 + 0.155 * (len(known) + 2) / (2 if width > 5 else 1)
     canvas = canvas_of(width, height, title, lines)
     return canvas, canvas.add_subplot()

@@ -53,7 +53,15 @@ def figure(results: Results, model: str, task: str, width: float | None = None) 
     """
     found = data(results, model=model, task=task)
     facts = summary(found)
-    lines = [KEY, _reference(facts)]
+    first = {row.plane: row for row in facts.itertuples()}
+    worst = number(first["faithfulness"].reference_E_0)
+    other = number(first["faithfulness"].reference, 0)
+    most = number(first["minimality"].reference, 0)
+    reference = (
+        f"hypervolume: share of the box between the best (0, 0) and E₀ = {worst} (unsteered) with "
+        f"F = {other}, or {most} parameters (log scale)"
+    )
+    lines = [KEY, reference]
     look = looks_of_names(results, found["method"])
     page = sheet(f"{model} · {task}", lines, PANELS, 3.2, width, stacked=2.7, same_y=True)
     for index, (name, plane) in enumerate(PLANES.items()):
@@ -76,17 +84,6 @@ def figure(results: Results, model: str, task: str, width: float | None = None) 
             axes.set_ylabel("effectiveness E₀")
     page.legend()
     return page.canvas
-
-
-def _reference(facts: DataFrame) -> str:
-    first = {row.plane: row for row in facts.itertuples()}
-    worst = number(first["faithfulness"].reference_E_0)
-    other = number(first["faithfulness"].reference, 0)
-    most = number(first["minimality"].reference, 0)
-    return (
-        f"hypervolume: share of the box between the best (0, 0) and E₀ = {worst} (unsteered) with "
-        f"F = {other}, or {most} parameters (log scale)"
-    )
 
 
 def _draw(axes: Axes, found: DataFrame, plane: Plane, look: dict[str, Look]) -> None:
@@ -114,7 +111,11 @@ def _draw(axes: Axes, found: DataFrame, plane: Plane, look: dict[str, Look]) -> 
         fontsize=style.TINY, color=style.MUTED,
     )  # fmt: skip
     if plane.counts:
-        _count_ticks(axes, float(np.nanmax(found[plane.column].to_numpy(float), initial=1)))
+        largest = np.nanmax(found[plane.column].to_numpy(float), initial=1)
+        ticks = [0, *(10**power for power in range(int(np.log10(largest)) + 2))]
+        axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.tick_params(axis="x", labelrotation=45)
 
 
 def _draw_front(axes: Axes, part: DataFrame, plane: Plane, colour: str, width: float) -> None:
@@ -127,10 +128,3 @@ def _draw_front(axes: Axes, part: DataFrame, plane: Plane, colour: str, width: f
         other[on_front][order], e_0[on_front][order], where="post", color=colour, linewidth=width,
         zorder=0, solid_capstyle="butt",
     )  # fmt: skip
-
-
-def _count_ticks(axes: Axes, largest: float) -> None:
-    ticks = [0, *(10**power for power in range(int(np.log10(max(largest, 1))) + 2))]
-    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.tick_params(axis="x", labelrotation=45)

@@ -7,16 +7,15 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from reports import style
-from reports.figures.marks import draw_point, look_of
+from reports.figures.marks import draw_row, look_of
 from reports.figures.panels import canvas_of, name_rows
 from reports.load import Results, of_pair
 from reports.tables.leaderboard import leaderboard
 from reports.tables.paired import says_nothing
 from reports.tables.verdicts import BEATS, BEST, NOT_TOLD_FROM_BEST, WORSE
-from reports.text import UNDEFINED, distinct, known, number
+from reports.text import UNDEFINED, distinct, known
 from tasks.errors import UserInputError
 
-WIDTH = 6.75
 ROW, FOOT = 0.21, 0.42
 CLIP = 2.5
 """The axis ends at this many times the unsteered E_0, whatever an outlier says."""
@@ -41,14 +40,13 @@ def data(results: Results, model: str, task: str) -> DataFrame:
 
 @of_pair
 @style.drawing
-def figure(results: Results, model: str, task: str, width: float | None = None) -> Figure:
+def figure(results: Results, model: str, task: str, width: float = style.PAGE) -> Figure:
     """Return a row a method: E_0 (dot), 95 % over prompts (bar), 95 % over seeds or draws (line).
 
     The dashed line is the unsteered model. Marks on the right are the tests' verdicts. Raises
     UserInputError where no method has a result.
     """
     rows = data(results, model=model, task=task).to_dict("records")
-    width = width or WIDTH
     key = (
         f"E₀ on {rows[0]['split']}: dot; 95 % over prompts: bar; over seeds or draws: line; "
         "unsteered model: dashed"
@@ -71,17 +69,9 @@ def _draw(axes: Axes, results: Results, rows: list[dict[str, Any]]) -> None:
     axes.axvline(unsteered, color=style.MUTED, linewidth=0.9, linestyle=(0, (4, 2)), zorder=0)
     axes.axvline(0, color=style.FAINT, linewidth=0.8, zorder=0)
     for place, row in enumerate(rows):
-        look, solid = look_of(results, row["method"]), 0.4 if row["control"] else 0.75
-        for unit, thick in (("seeds", 0.8), ("prompts", 2.6)):
-            ends = [row[f"E_0_{unit}_{end}"] for end in ("low", "high")]
-            if all(map(known, ends)):
-                axes.hlines(place, *ends, color=look.colour, linewidth=thick, alpha=solid)
-        if known(row["E_0"]) and row["E_0"] >= low:
-            draw_point(axes, row["E_0"], place, look)
-        else:  # what there is instead stands where the axis ends
-            none = UNDEFINED if row["E_0"] is not None else str(row["status"])
-            text = f"← {number(row['E_0'], 2)}" if known(row["E_0"]) else none
-            axes.text(low, place, text, va="center", fontsize=style.TINY, color=style.MUTED)
+        none = UNDEFINED if row["E_0"] is not None else str(row["status"])
+        bars = {"E_0_seeds": 0.8, "E_0_prompts": 2.6}
+        draw_row(axes, place, row, look_of(results, row["method"]), "E_0", bars, none)
     axes.set_xlabel("E₀ (0: every prompt flips both ways)", labelpad=2, fontsize=style.SMALL)
 
 

@@ -19,8 +19,8 @@ from reports.scores import ScoreMap, chosen, maps_of, scored
 from reports.text import significant
 from tasks.errors import UserInputError
 
-WIDTH, LEAST, HEIGHT = 6.75, 1.4, 1.9
-"""Inches: of the figure; the least of a map; the height of a method's maps with their names."""
+LEAST, HEIGHT = 1.4, 1.9
+"""Inches: the least width of a map; the height of a method's maps with their names."""
 
 
 @of_pair
@@ -70,14 +70,13 @@ def figure(
     model: str,
     task: str,
     methods: Sequence[str] | None = None,
-    width: float | None = None,
+    width: float = style.PAGE,
 ) -> Figure:
     """Return small multiples, each method on its own scale, symmetric around zero.
 
     Tokens are those of the first train prompt. Arguments and errors as `data`.
     """
     found = _maps(results, model, task, methods)
-    width = width or WIDTH
     n_maps = max(map(len, found.values()))
     side = max(1, min(len(found), int(width / (LEAST * n_maps))))
     n_rows = -(-len(found) // side)

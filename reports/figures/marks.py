@@ -5,7 +5,7 @@ halves of a diverging map are equally dark, so that neither stands out; in grey 
 the size of a score and hides its sign. The dash says it again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from unicodedata import east_asian_width
 
@@ -20,7 +20,7 @@ from reports import palette, style
 from reports.load import Results, plain_name
 from reports.palette import Look
 from reports.scores import ScoreMap
-from reports.text import UNDEFINED, significant
+from reports.text import UNDEFINED, known, number, significant
 
 SIZE = 5.0
 FAINT = 0.1
@@ -55,6 +55,43 @@ def looks_of_names(results: Results, names: Iterable[str]) -> dict[str, Look]:
 def draw_point(axes: Axes, x: float, y: float, look: Look) -> None:
     """Draw one point of a method."""
     axes.plot([x], [y], **marker_of(look), linestyle="none")
+
+
+def draw_row(
+    axes: Axes,
+    place: int,
+    row: Mapping[str, Any],
+    look: Look,
+    name: str,
+    bars: Mapping[str, float],
+    missing: str,
+) -> None:
+    """Draw a method's value in its row, with bars of its intervals; the axis has its limits.
+
+    Where it lies to the left of the axis, or there is none, a text says so.
+
+    Args:
+        axes: to draw on.
+        place: of the row.
+        row: has the value under `name`, and whether it is a `control`.
+        look: of the method.
+        name: of the value.
+        bars: names of intervals, whose ends are `<name>_low` and `<name>_high`, with their
+            thickness in points.
+        missing: what stands there if there is no value.
+    """
+    value, left = row[name], axes.get_xlim()[0]
+    solid = 0.4 if row["control"] else 0.75
+    for bar, thick in bars.items():
+        ends = [row[f"{bar}_low"], row[f"{bar}_high"]]
+        if known(value) and all(map(known, ends)):
+            ends = [max(left, end) for end in ends]
+            axes.hlines(place, *ends, color=look.colour, linewidth=thick, alpha=solid)
+    if known(value) and value >= left:
+        draw_point(axes, value, place, look)
+    else:
+        text = f"← {number(value, 2)}" if known(value) else missing
+        axes.text(left, place, text, va="center", fontsize=style.TINY, color=style.MUTED)
 
 
 def marker_of(look: Look, size: float = SIZE) -> dict[str, Any]:

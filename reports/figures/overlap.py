@@ -46,11 +46,10 @@ def figure(
     model: str,
     task: str,
     reference: str | None = None,
-    width: float | None = None,
+    width: float = WIDTH,
 ) -> Figure:
     """Return a curve a method; dashed is what chance gives. Arguments and errors as `data`."""
     frame = data(results, model=model, task=task, reference=reference)
-    width = width or WIDTH
     methods = list(dict.fromkeys(frame["method"]))
     lines = [
         "share of the k largest |scores| that methods have in common with "

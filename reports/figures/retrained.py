@@ -24,7 +24,7 @@ from reports.tables.retrained import (
 from reports.text import distinct, number
 from tasks.errors import UserInputError
 
-WIDTH, ROW, FOOT = 6.75, 0.24, 0.75
+ROW, FOOT = 0.24, 0.75
 MARKS = {POSITIONS: "|", LAYERS: "x"}
 
 
@@ -61,7 +61,7 @@ def data(results: Results, model: str, task: str) -> DataFrame:
 
 @of_pair
 @style.drawing
-def figure(results: Results, model: str, task: str, width: float | None = None) -> Figure:
+def figure(results: Results, model: str, task: str, width: float = style.PAGE) -> Figure:
     """Return a row a method and k: E_0 at its strongest points (95 % over prompts), and at others.
 
     The band is where random supports are, from the worst draw to the best; the dashed line the
@@ -69,7 +69,6 @@ def figure(results: Results, model: str, task: str, width: float | None = None) 
     """
     frame = data(results, model=model, task=task)
     board = table(results, model=model, task=task)
-    width = width or WIDTH
     several = frame["k"].nunique() > 1
     keys = list(zip(board["method"], board["k"], strict=True))
     names = distinct([method for method, _ in keys], 40 if width > 5 else 24)

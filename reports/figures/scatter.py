@@ -54,7 +54,7 @@ def figure(
     model: str,
     task: str,
     methods: Sequence[str] | None = None,
-    width: float | None = None,
+    width: float = WIDTH,
 ) -> Figure:
     """Return raw scores of two methods, a dot a point, a panel a site; tau above.
 
@@ -64,7 +64,6 @@ def figure(
     frame = data(results, model=model, task=task, methods=methods)
     sites = frame["place"].str.partition(".")[0]
     names = list(dict.fromkeys(sites))
-    width = width or WIDTH
     size = style.letters(width)
     side = min(len(names), 2 if width < 5 else 4)
     rows = -(-len(names) // side)

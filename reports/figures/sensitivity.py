@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from pandas import DataFrame, isna
+from pandas import DataFrame, concat, isna
 
 from reports import style
 from reports.figures.marks import looks_of_names
@@ -32,6 +32,7 @@ NAMES = {
     "prompts.train": "train prompts",
 }
 ALL_PROMPTS = "all"
+COLUMNS = ("cell", "method", "hyperparameter", "value", "split", *QUANTITIES)
 PANEL, LABELS = Panel(1.35, 0.88), 0.5
 HEIGHT, STACKED = 6.0, 4.4
 """Inches: of a hyperparameter, of the names of the quantities; of all quantities."""
@@ -41,14 +42,14 @@ HEIGHT, STACKED = 6.0, 4.4
 def data(results: Results, model: str, task: str) -> DataFrame:
     """Return a row a method, hyperparameter, value and split.
 
-    Columns: cell, method, hyperparameter, value (text), place (in the order of values), split, and
-    the quantities of `QUANTITIES`. Raises UserInputError where nothing was varied.
+    Columns: cell, method, hyperparameter, value (text), split, and the quantities of
+    `QUANTITIES`. Raises UserInputError where nothing was varied.
     """
     frame = results.table
     wanted = {"model": [model], "task": [task], "status": ["done"], "trained": [True]}
     for name, values in (wanted | {"split": ["train", "test"]}).items():
         frame = frame[frame[name].isin(values)]
-    rows: list[dict[str, Any]] = []
+    rows: list[DataFrame] = []
     for method, group in frame.groupby(frame["method"].map(plain_name), sort=False):
         rows += _of_method(results, str(method), group)
     if not rows:
@@ -56,43 +57,25 @@ def data(results: Results, model: str, task: str) -> DataFrame:
             f"{results.store.directory}: no hyperparameter of a trained method was varied alone on "
             f"{model} · {task}; `grid: alone` does that."
         )
-    return DataFrame(rows)
+    return concat(rows, ignore_index=True)
 
 
-def _of_method(results: Results, method: str, group: DataFrame) -> list[dict[str, Any]]:
+def _of_method(results: Results, method: str, group: DataFrame) -> list[DataFrame]:
+    """The rows of each hyperparameter, whose cells have all others at their usual value."""
     settings = [name for name in NAMES if name in group and group[name].nunique(dropna=False) > 1]
-    text = {name: [_text(value) for value in group[name]] for name in settings}
-    usual = {name: max(dict.fromkeys(values), key=values.count) for name, values in text.items()}
+    text = group[settings].map(lambda value: ALL_PROMPTS if isna(value) else f"{value:g}")
+    usual = {name: max(dict.fromkeys(own := [*text[name]]), key=own.count) for name in settings}
+    scores = [results.small_tensors(cell)["scores"] for cell in group["cell"]]
+    group = group.rename(columns={"minimality_count": "count"}).assign(
+        method=method, mean_size=[float(np.nanmean(np.abs(one))) for one in scores]
+    )
+    group = group.astype({"count": float, "smallest_k": float})
     rows = []
     for name in settings:
         others = [other for other in settings if other != name]
-        for place, (_, row) in enumerate(group.iterrows()):
-            if any(text[other][place] != usual[other] for other in others):
-                continue
-            scores = results.small_tensors(row["cell"])["scores"]
-            rows.append(
-                {
-                    "cell": row["cell"],
-                    "method": method,
-                    "hyperparameter": name,
-                    "value": text[name][place],
-                    "split": row["split"],
-                    "E_0": float(row["E_0"]),
-                    "F": float(row["F"]),
-                    "count": _number(row["minimality_count"]),
-                    "smallest_k": _number(row["smallest_k"]),
-                    "mean_size": float(np.nanmean(np.abs(scores))),
-                }
-            )
+        alone = (text[others] == [usual[other] for other in others]).all(axis=1)
+        rows.append(group.assign(hyperparameter=name, value=text[name])[alone][[*COLUMNS]])
     return rows
-
-
-def _text(value: Any) -> str:
-    return ALL_PROMPTS if isna(value) else f"{value:g}"
-
-
-def _number(value: Any) -> float:
-    return float("nan") if isna(value) else float(value)
 
 
 def _order(value: str) -> float:

@@ -11,7 +11,7 @@ from reports.tables.stability import table
 from reports.text import UNDEFINED, number
 from tasks.errors import UserInputError
 
-WIDTH, ROW = 6.75, 0.26
+ROW = 0.26
 
 
 @of_pair
@@ -30,10 +30,9 @@ def data(results: Results, model: str, task: str) -> DataFrame:
 
 @of_pair
 @style.drawing
-def figure(results: Results, model: str, task: str, width: float | None = None) -> Figure:
+def figure(results: Results, model: str, task: str, width: float = style.PAGE) -> Figure:
     """Return tau between the scores of every two seeds, a row a method. Errors as `data`."""
     frame = data(results, model=model, task=task)
-    width = width or WIDTH
     groups = dict(list(frame.groupby("method", sort=False)))
     lines = ["a mark for every two seeds of a method"]
     canvas = canvas_of(width, 0.55 + ROW * len(groups), f"{model} · {task}", lines)

@@ -17,7 +17,7 @@ from reports.published.results import load_published
 from reports.write import csv_text
 from tasks.errors import UserInputError
 
-WIDTH, DPI = 6.75, 130
+DPI = 130
 
 
 def publish(run: Path | str, folder: Path | str, circuits: Path | str | None = None) -> Path:
@@ -47,11 +47,11 @@ def publish(run: Path | str, folder: Path | str, circuits: Path | str | None = N
                 folder / CIRCUITS, folder / f"{FINDING}.png"):  # fmt: skip
         old.unlink(missing_ok=True)
     for stem, name, scope in pictures(results):
-        figure = FIGURES[name].figure(results, width=WIDTH, **scope)
+        figure = FIGURES[name].figure(results, width=style.PAGE, **scope)
         replace_file(folder / f"{stem}.png", _png(figure))
     if found:
         replace_file(folder / CIRCUITS, found.encode())
-        figure = FIGURES[FINDING].figure(load_published(folder / CIRCUITS), width=WIDTH)
+        figure = FIGURES[FINDING].figure(load_published(folder / CIRCUITS), width=style.PAGE)
         replace_file(folder / f"{FINDING}.png", _png(figure))
     replace_file(page, page_of(results, folder.name, circuits_in(folder)).encode())
     return page
