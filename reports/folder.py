@@ -26,9 +26,18 @@ class ReportFolder:
         """
         self.path = path
         for part in (path, *(path / name for name in PARTS)):
-            _make(part)
-        for inner in (MANIFEST, *PARTS):
-            _refuse_link(path / inner)
+            if part.exists() and not part.is_dir():
+                raise UserInputError(f"{part} is a file; the report needs a folder of that name")
+            try:
+                part.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserInputError(f"The report cannot be written to {part}: {error}") from None
+        for inner in (path / name for name in (MANIFEST, *PARTS)):
+            if inner.is_symlink():
+                raise UserInputError(
+                    f"{inner} is a symbolic link: nothing is written where it leads. Remove it, or "
+                    "give another folder with --output."
+                )
         manifest = path / MANIFEST
         listed = manifest.read_text("utf-8", "replace") if manifest.exists() else ""
         self._owned = set(filter(_is_a_report_file, listed.splitlines()))
@@ -71,20 +80,3 @@ class ReportFolder:
 def _is_a_report_file(name: str) -> bool:
     part, _, file = name.rpartition("/")
     return name == INDEX or (part in PARTS and file not in ("", ".", ".."))
-
-
-def _refuse_link(path: Path) -> None:
-    if path.is_symlink():
-        raise UserInputError(
-            f"{path} is a symbolic link: nothing is written where it leads. Remove it, or give "
-            "another folder with --output."
-        )
-
-
-def _make(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UserInputError(f"{folder} is a file; the report needs a folder of that name")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserInputError(f"The report cannot be written to {folder}: {error}") from None

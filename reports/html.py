@@ -10,7 +10,6 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -43,6 +42,14 @@ def page(results: Results, drawn: Sequence[Drawn], changes: Changes | None = Non
     left_out = [f"the {part} of {count} methods" for part, count in without.items()]
     left_out += [f"{without_picture} figures"] if without_picture else []
     absent = missing(results)
+    against = None
+    if changes is not None:
+        rows = strings(changes.changed)
+        against = {
+            **{"there": visible(changes.there), "counts": changes.counts},
+            **{"columns": list(rows.columns), "more": max(0, len(rows) - MOST_ROWS)},
+            "rows": rows.head(MOST_ROWS).to_numpy().tolist(),
+        }
     parts = [(PAGE / f"{name}.js").read_text("utf-8") for name in SCRIPT]
     script = (
         '"use strict";\n(() => {\n' + "\n".join(parts) + "})();\n"
@@ -69,7 +76,7 @@ def page(results: Results, drawn: Sequence[Drawn], changes: Changes | None = Non
             overall=[shown[one.stem] for one in across if one.svg],
             not_overall=[shown[one.stem] for one in across if not one.svg],
             blocks=data,
-            changes=_changes(changes),
+            changes=against,
             palette=palette.current(),
             early=EARLY,
             script=script,
@@ -91,19 +98,6 @@ def environment() -> Environment:
     environment.filters["before_range"] = lambda text: text.partition(" [")[0]
     environment.filters["range"] = lambda text: "".join(text.partition(" [")[1:]).strip()
     return environment
-
-
-def _changes(changes: Changes | None) -> dict[str, Any] | None:
-    if changes is None:
-        return None
-    shown = strings(changes.changed)
-    return {
-        "there": visible(changes.there),
-        "counts": changes.counts,
-        "columns": list(shown.columns),
-        "rows": shown.head(MOST_ROWS).to_numpy().tolist(),
-        "more": max(0, len(shown) - MOST_ROWS),
-    }
 
 
 def _allowed(script: str) -> str:

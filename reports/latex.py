@@ -14,51 +14,51 @@ PAGE, LETTER, GAP = 486, 4.8, 12
 """Points at \\footnotesize: a page (6.75 in), a letter on average, the room between columns."""
 LONG = 20
 """Letters of a word that may be broken."""
-_SPECIAL = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "%": r"\%",
-    "#": r"\#",
-    "_": r"\_",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    MINUS: r"$-$",
-    MISSING: "--",
-    TIMES: r"$\times$",
-    "≥": r"$\geq$",
-    "β": r"$\beta$",
-    "θ": r"$\theta$",
-    "τ": r"$\tau$",
-    "\N{GREEK SMALL LETTER ALPHA}": r"$\alpha$",
-    "λ": r"$\lambda$",
-    "₀": r"$_0$",
-    "·": r"$\cdot$",
-    "…": r"\ldots{}",
-    "∞": r"$\infty$",
-    "␣": r"\textvisiblespace{}",
-    "→": r"$\to$",
-    "±": r"$\pm$",
-}
+_SPECIAL = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "{": r"\{",
+        "}": r"\}",
+        "$": r"\$",
+        "&": r"\&",
+        "%": r"\%",
+        "#": r"\#",
+        "_": r"\_",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        '"': r"\textquotedbl{}",
+        MINUS: r"$-$",
+        MISSING: "--",
+        TIMES: r"$\times$",
+        "≥": r"$\geq$",
+        "β": r"$\beta$",
+        "θ": r"$\theta$",
+        "τ": r"$\tau$",
+        "\N{GREEK SMALL LETTER ALPHA}": r"$\alpha$",
+        "λ": r"$\lambda$",
+        "₀": r"$_0$",
+        "·": r"$\cdot$",
+        "…": r"\ldots{}",
+        "∞": r"$\infty$",
+        "␣": r"\textvisiblespace{}",
+        "→": r"$\to$",
+        "±": r"$\pm$",
+    }
+)
 
 
 def escape(text: str) -> str:
     """Return `text` as LaTeX that prints it; letters that pdfLaTeX lacks are written `\\u4e2d`."""
-    return "".join(map(_escaped, visible(text)))
-
-
-def _escaped(character: str) -> str:
-    if character in _SPECIAL:
-        return _SPECIAL[character]
-    if character.isascii() or "\xa1" <= character <= "\xff":
-        return character
-    return "".join(_SPECIAL.get(c, c) for c in character.encode("unicode_escape").decode())
+    known = (
+        one
+        if one.isascii() or "\xa1" <= one <= "\xff" or ord(one) in _SPECIAL
+        else one.encode("unicode_escape").decode()
+        for one in visible(text)
+    )
+    return "".join(known).translate(_SPECIAL)
 
 
 def latex(shown: DataFrame, *, note: str = "") -> str:

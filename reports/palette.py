@@ -137,7 +137,9 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
     colours, seen = current().methods, Counter[tuple[str, str]]()
     found: dict[str, Look] = {}
     for label, name in zip(labels, names, strict=True):
-        of = _of(label) if name in CONTROL_MARKERS else name
+        of = name
+        if name in CONTROL_MARKERS:  # what it starts from: `shuffled[of=dla[form=strict]]`
+            of = re.split(r"[\[\]]", label.partition("[of=")[2])[0]
         colour = colours[order.index(of) % len(colours)] if of in order else CONTROL
         variant = seen[name, colour]
         seen[name, colour] += 1
@@ -147,11 +149,6 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
             marker = MARKERS[order.index(name) % len(MARKERS)]
             found[label] = Look(colour, marker, FILLS[variant % len(FILLS)])
     return found
-
-
-def _of(label: str) -> str:
-    """Return the name of the method that a control starts from: `shuffled[of=dla[form=strict]]`."""
-    return re.split(r"[\[\]]", label.partition("[of=")[2])[0]
 
 
 def base_name(label: str) -> str:

@@ -83,7 +83,12 @@ def _line(row: dict[str, Any], splits: list[str]) -> dict[str, str]:
         line[COUNT] = _spread(row, "minimality_count", 0) if meaningful else NOT_MEANINGFUL
     line["of parameters"] = number(row["n_parameters"], 0)
     line["smallest k"] = _spread(row, "smallest_k", 0)
-    line["β*"] = "trained" if row["trained"] and row["n_cells"] else _beta_star(row)
+    line["β*"] = significant(row["beta_star"])
+    if row["trained"] and row["n_cells"]:
+        line["β*"] = "trained"
+    elif row["beta_star_low"] is not None:  # a mean of both signs would say nothing
+        low, high = (significant(row[f"beta_star_{end}"]) for end in ("low", "high"))
+        line["β*"] = f"varies [{low}, {high}]"
     line[f"flips +/{MINUS} {main}"] = (
         f"{number(row.get(f'flips_plus_{main}'), 2)}/{number(row.get(f'flips_minus_{main}'), 2)}"
         if row["n_cells"]
@@ -118,14 +123,6 @@ def _interval(row: dict[str, Any], name: str) -> str:
 
 def _spread(row: dict[str, Any], name: str, digits: int = 3) -> str:
     return spread(row.get(name), row.get(f"{name}_low"), row.get(f"{name}_high"), digits)
-
-
-def _beta_star(row: dict[str, Any]) -> str:
-    """Beta* of one cell; of several only the range, since their mean may be that of both signs."""
-    if row["beta_star_low"] is None:
-        return significant(row["beta_star"])
-    low, high = (significant(row[f"beta_star_{end}"]) for end in ("low", "high"))
-    return f"varies [{low}, {high}]"
 
 
 def _unsteered(rows: list[dict[str, Any]], splits: list[str]) -> dict[str, str]:

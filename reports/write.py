@@ -109,24 +109,18 @@ def _draw(results: Results, folder: ReportFolder, options: ReportOptions) -> Ite
             _write_csv(entry.numbers(results, **scope), folder.file(f"figures/{stem}.csv"))
             for what, frame in entry.further(results, **scope).items():
                 _write_csv(frame, folder.file(f"figures/{stem}-{what}.csv"))
-            svg = _save(figure, folder, stem)
+            files = {kind: folder.file(f"figures/{stem}.{kind}") for kind in ("png", "pdf", "svg")}
+            with style.context():
+                figure.savefig(files["png"], dpi=DPI)
+                figure.savefig(files["pdf"], dpi=DPI, metadata={"CreationDate": None})
+            files["svg"].write_bytes(svg := _svg(figure))
             narrow = _svg(entry.figure(results, width=NARROW, **scope)) if name == ANSWER else b""
             inches = figure.get_figwidth()
             yield Drawn(name, scope, stem, svg, inches, name in first, narrow=narrow)
 
 
-def _save(figure: Figure, folder: ReportFolder, stem: str) -> bytes:
-    """Write a figure in every format; the same figure gives the same files. Return the SVG."""
-    png, pdf, svg = (folder.file(f"figures/{stem}.{kind}") for kind in ("png", "pdf", "svg"))
-    with style.context():
-        figure.savefig(png, dpi=DPI)
-        figure.savefig(pdf, dpi=DPI, metadata={"CreationDate": None})
-    content = _svg(figure)
-    svg.write_bytes(content)
-    return content
-
-
 def _svg(figure: Figure) -> bytes:
+    """The same figure gives the same bytes."""
     stream = io.BytesIO()
     with style.context():
         figure.savefig(stream, format="svg", dpi=DPI, metadata={"Date": None})

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.store.records import CellRecord
 from reports.load import Results, finished, load
-from reports.statistics import MOST_VALUES, Interval, values_needed
+from reports.statistics import MOST_VALUES, t_interval, values_needed
 from reports.text import number
 from tasks.errors import UserInputError
 
@@ -126,12 +126,14 @@ class Measured:
 
     @staticmethod
     def of(
-        interval: Interval,
+        values: Sequence[float],
         over: str,
         cells: Sequence[str],
         note: str = "",
+        possible: tuple[float, float] = (-inf, inf),
     ) -> "Measured":
-        """A mean over independent repetitions with Student's interval."""
+        """A mean over independent repetitions with Student's interval, cut to `possible`."""
+        interval = t_interval(values, possible)
         return Measured(
             interval.mean,
             interval.low,

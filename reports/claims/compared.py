@@ -6,7 +6,7 @@ from bench.store.records import CellRecord
 from reports.claims.claim import Measured, PaperResults
 from reports.figures import heads
 from reports.load import Results, finished, judged, plain_name, refit_of
-from reports.statistics import SHARE, t_interval
+from reports.statistics import SHARE
 from reports.text import number
 from tasks.errors import UserInputError
 
@@ -21,7 +21,7 @@ def flips(source: PaperResults, method: str, *, at_price: bool = False) -> Measu
         flipped = [(row.flips_plus + row.flips_minus) / 2 for row in rows]
         found.append(float(np.average(flipped, weights=[row.n_prompts for row in rows])))
         cells.append(record.id)
-    return Measured.of(t_interval(found, SHARE), DRAWS, cells)
+    return Measured.of(found, DRAWS, cells, possible=SHARE)
 
 
 def scale_of_scores(source: PaperResults) -> Measured:
@@ -43,7 +43,7 @@ def scale_of_scores(source: PaperResults) -> Measured:
     if not ratios:
         raise UserInputError("no draw of fig9 has finished cells of dla and of another")
     typical = number(10 ** float(np.mean(ratios)), 1)
-    return Measured.of(t_interval(ratios), DRAWS, cells, f"{typical} times, as a geometric mean")
+    return Measured.of(ratios, DRAWS, cells, f"{typical} times, as a geometric mean")
 
 
 def common_heads(source: PaperResults) -> Measured:
@@ -77,7 +77,7 @@ def common_heads(source: PaperResults) -> Measured:
         )
     if not shared:
         raise UserInputError("no draw of fig7 has head scores of both dla and activ_scalar")
-    return Measured.of(t_interval(shared, SHARE), DRAWS, cells, "; ".join(notes))
+    return Measured.of(shared, DRAWS, cells, "; ".join(notes), SHARE)
 
 
 def faster(source: PaperResults) -> Measured:
@@ -104,7 +104,7 @@ def faster(source: PaperResults) -> Measured:
         f"{number(10 ** float(np.mean(ratios)), 1)} times as long here, where patching recomputes "
         f"only what a patch can reach; {number(10 ** float(np.mean(work)), 1)} times as many rows"
     )
-    return Measured.of(t_interval(ratios), DRAWS, cells, note)
+    return Measured.of(ratios, DRAWS, cells, note)
 
 
 def _refits(results: Results) -> list[list[CellRecord]]:

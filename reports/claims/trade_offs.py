@@ -9,7 +9,6 @@ from pandas import DataFrame
 from bench.agreement.table import kendall
 from reports.claims.claim import EXACT, Measured, PaperResults
 from reports.fronts import PLANES, Plane, blind, grid_points, resampled_shares, shares
-from reports.load import Results
 from reports.text import number
 from tasks.errors import UserInputError
 
@@ -32,7 +31,8 @@ def share_of_front(
     notes: list[str] = []
     doubts: list[str] = []
     prompts: list[int] = []
-    for model, task, found in _tasks(results, at_price):
+    for model, task in results.pairs():
+        found = grid_points(results, model, task, at_price=at_price)
         test = found[found["split"] == "test"]
         chosen = PLANES[plane]
         other = chosen.maximised(test[chosen.column].to_numpy(float))
@@ -75,7 +75,8 @@ def effectiveness_against_faithfulness(source: PaperResults) -> Measured:
     draws: list[list[float]] = []
     settings: list[int] = []
     generator = np.random.default_rng(0)
-    for _, _, found in _tasks(results):
+    for pair in results.pairs():
+        found = grid_points(results, *pair)
         splits = found.pivot_table(index="cell", columns="split", values=["E_0", "F"], sort=False)
         known = splits.dropna(subset=[("E_0", "train"), ("F", "test")])
         ids = list(known.index)
@@ -112,8 +113,3 @@ def parameters(source: PaperResults) -> Measured:
         raise UserInputError("no task has finished cells of both activ_scalar and steer_vec")
     low, high = min(ratios), max(ratios)
     return Measured(ratios[0], low, high, EXACT, tuple(cells), "; ".join(notes))
-
-
-def _tasks(results: Results, at_price: bool = False) -> list[tuple[str, str, DataFrame]]:
-    """Every model and task with its points; raises UserInputError if one has no grid."""
-    return [(*pair, grid_points(results, *pair, at_price=at_price)) for pair in results.pairs()]

@@ -11,7 +11,7 @@ from reports.figures.generalisation import by_refit
 from reports.figures.transfer import scores
 from reports.figures.vectors import seeds_of
 from reports.load import judged
-from reports.statistics import AT_MOST_1, t_interval
+from reports.statistics import AT_MOST_1
 from reports.tables.paired import PRICES_DIFFER, SAME_PRICE
 from reports.text import number
 from tasks.errors import UserInputError
@@ -65,7 +65,7 @@ def _paired(
         raise UserInputError(f"no refit has finished cells of both {one} and {other}")
     mean = {name: float(np.mean(values)) for name, values in cost.items()}
     paid = ", ".join(f"{name} {number(value, 2)}" for name, value in mean.items())
-    measured = Measured.of(t_interval(differences), DRAWS, cells, f"F on {split}: {paid} nats")
+    measured = Measured.of(differences, DRAWS, cells, f"F on {split}: {paid} nats")
     low, high = sorted(-value for value in mean.values())
     if at_price and high >= SAME_PRICE * low and high > 0:
         return replace(measured, doubt=PRICES_DIFFER)
@@ -92,7 +92,7 @@ def token_scalars(source: PaperResults, role: str) -> Measured:
             cells.append(record.id)
     if not means:
         raise UserInputError(f"no prompt of a finished cell of activ_scalar contains its {role}")
-    return Measured.of(t_interval(means), "prompts", cells)
+    return Measured.of(means, "prompts", cells)
 
 
 def over_seeds(source: PaperResults, statistic: str) -> Measured:
@@ -144,8 +144,7 @@ def mixture_gain(source: PaperResults) -> Measured:
         elsewhere = number(found[~mixed]["gain"].mean(), 2)
         notes.append(f"trained on one task and tested on the others: {elsewhere}")
     cells = [str(cell) for cell in dict.fromkeys(found["cell"])]
-    interval = t_interval(least.tolist(), AT_MOST_1)
-    return Measured.of(interval, DRAWS, cells, "; ".join(notes))
+    return Measured.of(least.tolist(), DRAWS, cells, "; ".join(notes), AT_MOST_1)
 
 
 def last_position(source: PaperResults, *, at_price: bool = False) -> Measured:
@@ -156,4 +155,4 @@ def last_position(source: PaperResults, *, at_price: bool = False) -> Measured:
         for row in judged(record, "test", at_price=at_price)
     ]
     gains, cells = zip(*rows, strict=True)
-    return Measured.of(t_interval(gains, AT_MOST_1), DRAWS, cells)
+    return Measured.of(gains, DRAWS, cells, possible=AT_MOST_1)

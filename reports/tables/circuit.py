@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 
 from bench.store.circuit_record import CircuitRecord, Order
-from bench.store.records import CellRecord
 from reports.labels import group_cells
 from reports.load import Results, of_pairs, once
 from reports.outcomes import gathered, prompts_of
@@ -30,7 +29,8 @@ class Circuits:
 
     Attributes:
         label: as in the leaderboard.
-        records: its cells: seeds, draws, draws of prompts.
+        control: whether the method is a control.
+        stored: what its cells store: of seeds, draws, draws of prompts.
         order: by which nodes were taken.
         seen: (cell, prompt), how often each cell had each prompt.
         sums: (kind, cell, prompt, share), logit differences times `seen`: with the circuit alone,
@@ -38,20 +38,16 @@ class Circuits:
     """
 
     label: str
-    records: tuple[CellRecord, ...]
+    control: bool
+    stored: tuple[CircuitRecord, ...]
     order: Order
     seen: Values
     sums: Values
 
     @property
-    def control(self) -> bool:
-        """Whether the method is a control."""
-        return self.records[0].control
-
-    @property
     def first(self) -> CircuitRecord:
         """What the first cell's record says: all cells have its shares."""
-        return _stored(self.records[0])
+        return self.stored[0]
 
     def faithfulness(self, weights: Values) -> Values:
         """Return f (draw, kind, cell, share) with and without the circuit, of weighted prompts."""
@@ -73,12 +69,12 @@ class Circuits:
     def mean_f(self, kind: int) -> Values:
         """(share,): f as stored, averaged over cells."""
         name = ("f", "f_without")[kind]
-        curves = [getattr(_stored(one).curve(self.order), name) for one in self.records]
+        curves = [getattr(one.curve(self.order), name) for one in self.stored]
         return np.asarray(np.mean(curves, axis=0))
 
     def area(self, name: str) -> float:
         """CPR, CMD or their means over log k, averaged over cells."""
-        return float(np.mean([getattr(_stored(r).curve(self.order), name) for r in self.records]))
+        return float(np.mean([getattr(one.curve(self.order), name) for one in self.stored]))
 
     def area_interval(self, name: str) -> tuple[float, float]:
         """95 % over prompts of `area`; NaN where f is undefined or there are too few prompts."""
@@ -118,7 +114,7 @@ def table(results: Results, model: str, task: str) -> Iterator[dict[str, Any]]:
             }
             yield {
                 **{"method": one.label, "control": one.control, "order": order},
-                **{"n_cells": len(one.records), "n_prompts": one.seen.shape[1]},
+                **{"n_cells": len(one.stored), "n_prompts": one.seen.shape[1]},
                 **{"n_nodes": one.first.n_nodes, **ends},
                 **{"n_tested": one.first.tested_k, "n_draws": one.first.draws},
                 **{name: getattr(one.first.curve(order), name) for name in TESTED},
@@ -136,31 +132,22 @@ def circuits(results: Results, model: str, task: str, order: Order) -> list[Circ
     """Return the circuits of every method whose cells store them, in one order."""
     found = []
     for label, group in group_cells(results.of(model, task)).items():
-        cells = [(one, _values(results, one, order)) for one in group if one.circuit is not None]
-        known = [(one, values) for one, values in cells if values is not None]
-        shapes = [_stored(one).k for one, _ in known]
-        known = [pair for pair, k in zip(known, shapes, strict=True) if k == shapes[0]]
-        if known:
-            records, values = zip(*known, strict=True)
-            prompts = [prompts_of(one, _stored(one).split) for one in records]
+        prompts, values = [], []
+        stored: list[CircuitRecord] = []
+        for record in group:
+            one = record.circuit
+            if one is None or (stored and one.k != stored[0].k):
+                continue
+            tensors, own = results.small_tensors(record.id), prompts_of(record, one.split)
+            kinds = [tensors.get(f"circuit.{name}") for name in ("ld", "clean", "corrupted")]
+            ld, clean, corrupted = (np.zeros(0) if of is None else of for of in kinds)
+            if own and len(ld) == len(clean) == len(corrupted) == len(own):
+                both = ld[:, ORDERS.index(order)].astype(np.float64).swapaxes(0, 1)
+                runs = [np.broadcast_to(run[:, None], ld.shape[::3]) for run in (clean, corrupted)]
+                prompts.append(own)
+                values.append(np.stack([*both, *runs]))
+                stored.append(one)
+        if stored:
             _, seen, sums = gathered(prompts, values)
-            found.append(Circuits(label, records, order, seen, sums))
+            found.append(Circuits(label, group[0].control, tuple(stored), order, seen, sums))
     return found
-
-
-def _stored(record: CellRecord) -> CircuitRecord:
-    if record.circuit is None:
-        raise ValueError(f"{record.id} stores no circuits")
-    return record.circuit
-
-
-def _values(results: Results, record: CellRecord, order: Order) -> Values | None:
-    """(kind, prompt, share): logit differences; None where they are not stored."""
-    tensors = results.small_tensors(record.id)
-    ld, clean, corrupted = (tensors.get(f"circuit.{name}") for name in ("ld", "clean", "corrupted"))
-    n_prompts = len(record.prompts.get(_stored(record).split, []))
-    if ld is None or clean is None or corrupted is None or len(ld) != n_prompts:
-        return None
-    with_and_without = ld[:, ORDERS.index(order)].astype(np.float64).swapaxes(0, 1)
-    plain = [np.broadcast_to(run[:, None], ld.shape[::3]) for run in (clean, corrupted)]
-    return np.stack([*with_and_without, *plain])

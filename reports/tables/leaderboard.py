@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,14 @@ from reports.labels import group_cells, missing_by_label
 from reports.load import Results, frame_of, judged, once, splits_of
 from reports.missing import FAILED, NOT_COMPUTED, Missing, grouped
 from reports.tables.checks import of_leaderboard
-from reports.tables.curves import Curve, curves
+from reports.tables.curves import curves
 from reports.tables.verdicts import intervals, verdicts
+from reports.text import known
 
 VERDICTS = ("against_best", "against_controls", "localises")
 INTERVALS = ("prompts_low", "prompts_high", "seeds_low", "seeds_high")
+FEW_POINTS = ("localisation", "localisation_prompts_low", "localisation_prompts_high")
+"""The share of the unsteered E_0 that they make up for; its ends are those of the area."""
 PER_SPLIT = ("E_0", "E_0_unsteered", "F", "flips_plus", "flips_minus", "mass", "mass_unsteered")
 
 
@@ -68,20 +72,17 @@ def _rows(results: Results, model: str, task: str) -> list[dict[str, Any]]:
     for label in dict.fromkeys((*groups, *absent)):
         row = _row(label, groups.get(label, []), absent.get(label, []), splits)
         row |= {"model": model, "task": task, **dict.fromkeys(VERDICTS)}
-        row |= _localisation(areas.get(label))
+        area = areas.get(label)
+        shares = map(area.made_up, (area.area, *area.area_interval)) if area else (None,) * 3
+        row |= dict(zip(FEW_POINTS, shares, strict=True))
         row |= {f"E_0_{split}_{what}": None for split in splits for what in INTERVALS}
         for found in ranges:
             row |= found.get(label, {})
         row |= said.get(label, {})
         rows.append(row)
-    return sorted(rows, key=_best_first)
-
-
-def _best_first(row: dict[str, Any]) -> tuple[bool, float, str]:
-    value = row.get("E_0_test", row.get("E_0_train"))
-    if value is None or np.isnan(value):
-        return (True, 0.0, row["method"])
-    return (False, -value, row["method"])
+    reached = {row["method"]: row.get("E_0_test", row.get("E_0_train")) for row in rows}
+    ranked = {label: -value if known(value) else inf for label, value in reached.items()}
+    return sorted(rows, key=lambda row: (ranked[row["method"]], row["method"]))
 
 
 def _row(
@@ -145,26 +146,17 @@ def _reasons(missing: list[Missing]) -> str | None:
     return "; ".join(texts) or None
 
 
-def _localisation(curve: Curve | None) -> dict[str, float | None]:
-    """Share of the unsteered E_0 that few points make up for; its ends are those of the area."""
-    names = ("localisation", "localisation_prompts_low", "localisation_prompts_high")
-    if curve is None:
-        return dict.fromkeys(names)
-    values = (curve.area, *curve.area_interval)
-    return dict(zip(names, map(curve.made_up, values), strict=True))
-
-
 def _aggregate(name: str, values: Sequence[float | None]) -> dict[str, float | None]:
     """Return {name: mean, name_low: ..., name_high: ...}; the range only where there are two."""
-    known = [float(value) for value in values if value is not None]
-    several = len(known) > 1
+    found = [float(value) for value in values if value is not None]
+    several = len(found) > 1
     return {
-        name: _mean(known),
-        f"{name}_low": float(np.min(known)) if several else None,
-        f"{name}_high": float(np.max(known)) if several else None,
+        name: _mean(found),
+        f"{name}_low": float(np.min(found)) if several else None,
+        f"{name}_high": float(np.max(found)) if several else None,
     }
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+    found = [value for value in values if value is not None]
+    return float(np.mean(found)) if found else None

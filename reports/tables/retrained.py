@@ -48,22 +48,21 @@ def _methods(results: Results, model: str, task: str, k: int) -> list[dict[str, 
         for label, one in known.items():
             if one.control:
                 continue
-            row = found.setdefault(label, {"method": label, "k": k, **_reached(one)})
+            if label not in found:
+                low, high = interval(one.per_prompt, one.weights)
+                unsteered = unsteered_of(one.records[0], main_split(one.records))
+                found[label] = {
+                    **{"method": label, "k": k},
+                    **{"n_cells": len(one.records), "n_prompts": len(one.prompts)},
+                    **{"E_0": one.mean, "low": low, "high": high, "paid": one.paid},
+                    "E_0_unsteered": unsteered,
+                    "share": 1 - one.mean / unsteered if unsteered else None,
+                }
+            row = found[label]
             beside = known.get(support if support == RANDOM else f"{support}[of={label}]")
             row[f"E_0_{support.replace(' ', '_')}"] = beside.mean if beside else None
             row[column] = against_controls(one, known, compared, beats)
     return list(found.values())
-
-
-def _reached(one: Outcome) -> dict[str, Any]:
-    low, high = interval(one.per_prompt, one.weights)
-    unsteered = unsteered_of(one.records[0], main_split(one.records))
-    return {
-        **{"n_cells": len(one.records), "n_prompts": len(one.prompts)},
-        **{"E_0": one.mean, "low": low, "high": high, "paid": one.paid},
-        "E_0_unsteered": unsteered,
-        "share": 1 - one.mean / unsteered if unsteered else None,
-    }
 
 
 @once

@@ -1,6 +1,6 @@
 """The tasks of a run: examples, sizes, lengths, and how the unsteered model does on them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,17 +25,12 @@ def table(results: Results, model: str, task: str) -> Iterator[dict[str, Any]]:
     """
     done = [record for record in results.of(model, task) if record.status == "done"]
     for split in ("train", "test", "shifted"):
-        if draws := draws_of(done, split):
-            yield _row(results, draws, split)
-
-
-def draws_of(records: Iterable[CellRecord], split: str) -> list[CellRecord]:
-    """Return a cell for every draw of the split's prompts."""
-    found: dict[tuple[Key, ...], CellRecord] = {}
-    for record in records:
-        if prompts := record.prompts.get(split):
-            found.setdefault(tuple(map(_key, prompts)), record)
-    return list(found.values())
+        draws: dict[tuple[Key, ...], CellRecord] = {}
+        for record in done:
+            if prompts := record.prompts.get(split):
+                draws.setdefault(tuple(map(_key, prompts)), record)
+        if draws:
+            yield _row(results, [*draws.values()], split)
 
 
 def _key(prompt: PromptRecord) -> Key:

@@ -49,10 +49,20 @@ def named(name: str) -> Claim:
     return next(claim for claim in CLAIMS if claim.name == name)
 
 
-def cell(store: RunStore, method: str, draw: int, e_0: dict[str, float], **changes: Any) -> None:
-    """A cell of one draw of prompts with the given E_0 a split."""
+def cell(
+    store: RunStore,
+    method: str,
+    draw: int,
+    of_split: dict[str, float | dict[str, float]],
+    scale: float = 1.0,
+    **changes: Any,
+) -> None:
+    """A cell of one draw of prompts with the given E_0, or more numbers, a split; -1 elsewhere."""
     record, tensors = make_cell("ccc", method, seed=draw)
-    metrics = [row.model_copy(update={"E_0": e_0.get(row.split, -1.0)}) for row in record.metrics]
+    tensors["scores"] = scale * tensors["scores"]
+    found = {row.split: of_split.get(row.split, -1.0) for row in record.metrics}
+    numbers = {split: of if isinstance(of, dict) else {"E_0": of} for split, of in found.items()}
+    metrics = [row.model_copy(update=numbers[row.split]) for row in record.metrics]
     settings = asked(method, prompts={"seed": draw})
     fields = {"seed": 0, "metrics": metrics, "settings": settings, **changes}
     store.write(record.model_copy(update=fields), tensors)
@@ -70,21 +80,14 @@ def directory(tmp_path: Path) -> Path:
     store = RunStore.create(tmp_path / "fig9", {})
     for draw in REPEATED:
         for method, seconds in (("activ_patch", 40.0), ("activ_scalar", 4.0), ("dla", 1.0)):
-            record, tensors = make_cell("ccc", method, seed=draw)
-            flips = 1.0 if method == "activ_patch" else 0.6
-            tensors["scores"] = (1000.0 if method == "dla" else 1.0) * tensors["scores"]
-            metrics = [
-                row.model_copy(update={"flips_plus": flips, "flips_minus": flips})
-                for row in record.metrics
-            ]
+            share = 1.0 if method == "activ_patch" else 0.6
+            flips = {of: {"flips_plus": share, "flips_minus": share} for of in ("train", "test")}
             provenance = {
-                **record.provenance,
                 "seconds": {"fit": seconds + 0.1 * draw},
                 "passes": {"fit_forward_rows": 10 * seconds, "fit_backward_rows": 0},
             }
-            settings = asked(method, prompts={"seed": draw})
-            changes = {"seed": 0, "metrics": metrics, "provenance": provenance}
-            store.write(record.model_copy(update={**changes, "settings": settings}), tensors)
+            size = 1000.0 if method == "dla" else 1.0
+            cell(store, method, draw, {**flips}, size, provenance=provenance)
     return tmp_path
 
 
@@ -193,7 +196,7 @@ def test_values_needed_decide_in_four_of_five_repetitions(distance: float) -> No
 
 def test_one_repetition_has_no_interval_and_no_verdict() -> None:
     def measure(source: object) -> Measured:
-        return Measured.of(t_interval([3.0]), "prompts", ["a"])
+        return Measured.of([3.0], "prompts", ["a"])
 
     found = judge(Claim("x", "x", "x", (), Rule(lowest=0.0), measure), PaperResults(Path()))
     assert found.verdict == "cannot be said"
@@ -275,14 +278,8 @@ def known(tmp_path: Path) -> PaperResults:
     grid = RunStore.create(tmp_path / "fig2", {})
     for method, reached in chosen.items():
         for place, (seen, e_0, f) in enumerate(reached):
-            record, tensors = make_cell("ccc", method, seed=place)
-            values = {"train": {"E_0": seen}, "test": {"E_0": e_0, "F": f}}
-            rows = [row.model_copy(update=values.get(row.split, {})) for row in record.metrics]
-            settings = asked(method, objective={"lambda_f": place})
-            grid.write(
-                record.model_copy(update={"metrics": rows, "settings": settings, "seed": 0}),
-                tensors,
-            )
+            values = {"train": seen, "test": {"E_0": e_0, "F": f}}
+            cell(grid, method, place, values, settings=asked(method, objective={"lambda_f": place}))
     tokens = RunStore.create(tmp_path / "fig3", {})
     for draw in REPEATED:
         record, tensors = make_cell("ccc", "activ_scalar", seed=draw)
@@ -386,11 +383,9 @@ def test_every_model_has_rows_of_its_own(directory: Path) -> None:
     store = RunStore.open(directory / "table2")
     for draw in REPEATED:
         for method, e_0 in (("activ_scalar", -0.9), ("dyn_scalar", -1.2)):
-            record, tensors = make_cell("ccc", method, seed=draw)
-            rows = [row.model_copy(update={"E_0": e_0 - 0.01 * draw}) for row in record.metrics]
-            changes = {"model": "other", "id": f"other-{method}-{draw}", "metrics": rows}
-            settings = asked(method, prompts={"seed": draw})
-            store.write(record.model_copy(update={**changes, "settings": settings}), tensors)
+            reached = dict.fromkeys(("train", "test", "shifted"), e_0 - 0.01 * draw)
+            other = {"model": "other", "id": f"other-{method}-{draw}"}
+            cell(store, method, draw, {**reached}, **other)
     rows = judged(PaperResults(directory), [named("dynamic_generalises")])
     assert {row.model: row.verdict for row in rows} == {
         "smollm2-135m": "holds",
