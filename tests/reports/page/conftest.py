@@ -41,7 +41,10 @@ def index(run_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture
 def opened(browser: Browser) -> Iterator[Callable[[Path], Browser]]:
-    """Opens a file; whatever the page then logs, an error above all, fails the test."""
+    """Opens a file; whatever the page then logs, an error above all, fails the test.
+
+    The screen, the touch and the colours that a test emulates end with it.
+    """
 
     def open_file(file: Path) -> Browser:
         browser.get("about:blank")
@@ -50,6 +53,9 @@ def opened(browser: Browser) -> Iterator[Callable[[Path], Browser]]:
         return browser
 
     yield open_file
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
     assert browser.get_log("browser") == []
 
 

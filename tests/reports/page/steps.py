@@ -8,6 +8,18 @@ LEFT, UP, RIGHT, DOWN = "\ue012", "\ue013", "\ue014", "\ue015"
 """Keys, as WebDriver calls them."""
 
 
+def screen(page: Any, width: int, height: int) -> None:
+    """Show the page on a screen of some pixels, below 500 that of a telephone."""
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+def scheme(page: Any, name: str) -> None:
+    """Show the page by day (`light`) or by night (`dark`)."""
+    features = [{"name": "prefers-color-scheme", "value": name}]
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
 def shown(page: Any) -> Any:
     (section,) = (
         one for one in page.find_elements("css selector", "section.pair") if one.is_displayed()

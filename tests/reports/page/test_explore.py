@@ -13,7 +13,7 @@ from reports import html
 from reports.load import load
 from reports.text import number, significant
 from tests.reports.conftest import BETAS, LAYERS, make_cell
-from tests.reports.page.steps import DOWN, END, HOME, RIGHT, choose, point_at
+from tests.reports.page.steps import DOWN, END, HOME, RIGHT, choose, point_at, scheme, screen
 
 
 def test_the_slider_walks_through_the_stored_sweep(page: Any, run_directory: Path) -> None:
@@ -67,25 +67,20 @@ def test_what_has_no_result_says_so(page: Any) -> None:
 
 
 def test_maps_answer_to_a_finger_and_the_reading_stays_in_sight(page: Any) -> None:
-    metrics = {"width": 400, "height": 700, "deviceScaleFactor": 1, "mobile": True}
-    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    screen(page, 400, 700)
     page.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
-    try:
-        first = page.find_element("css selector", "#maps svg")
-        place = "arguments[0].scrollIntoView(); const box = arguments[0].getBoundingClientRect();"
-        where = page.execute_script(
-            f"{place} return [box.left + box.width / 2, box.top + box.height / 3]", first
-        )
-        point = {"x": round(where[0]), "y": round(where[1])}
-        for kind, points in (("touchStart", [point]), ("touchEnd", [])):
-            page.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-        reading = page.find_element("id", "point")
-        assert reading.text.startswith("attn_out · layer ")
-        box = page.execute_script("return arguments[0].getBoundingClientRect().toJSON()", reading)
-        assert 0 <= box["top"] < box["bottom"] <= 700
-    finally:
-        page.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
-        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    first = page.find_element("css selector", "#maps svg")
+    place = "arguments[0].scrollIntoView(); const box = arguments[0].getBoundingClientRect();"
+    where = page.execute_script(
+        f"{place} return [box.left + box.width / 2, box.top + box.height / 3]", first
+    )
+    point = {"x": round(where[0]), "y": round(where[1])}
+    for kind, points in (("touchStart", [point]), ("touchEnd", [])):
+        page.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    reading = page.find_element("id", "point")
+    assert reading.text.startswith("attn_out · layer ")
+    box = page.execute_script("return arguments[0].getBoundingClientRect().toJSON()", reading)
+    assert 0 <= box["top"] < box["bottom"] <= 700
 
 
 def test_every_method_offers_the_prompts_it_was_asked(
@@ -150,14 +145,12 @@ def test_negative_scores_have_a_dash_by_day_and_by_night(page: Any, run_director
         ".map(rect => rect.getAttribute('fill'))"
     )
     seen: list[list[str]] = []
-    for scheme in ("light", "dark"):
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
-        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    for name in ("light", "dark"):
+        scheme(page, name)
         # Chromium tells the page of another scheme some time after the command came back.
         WebDriverWait(page, 10).until(lambda page: page.execute_script(fills) not in seen)
         assert page.execute_script(count) == np.sum(shares <= -0.1)
         seen.append(page.execute_script(fills))
-    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     assert seen[0] != seen[1]
 
 

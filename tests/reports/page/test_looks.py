@@ -9,7 +9,7 @@ import pytest
 from bench.store.results import RunStore
 from reports.write import ReportOptions, write_report
 from tests.reports.conftest import HOSTILE, make_cell
-from tests.reports.page.steps import TAB, choose, press
+from tests.reports.page.steps import TAB, choose, press, scheme, screen
 
 
 def test_hostile_strings_are_text(page: Any) -> None:
@@ -54,12 +54,6 @@ def test_nasty_prompts_tokens_and_names_are_shown_and_nothing_more(
     small_store.write(record.model_copy(update=changes), tensors)
     options = ReportOptions(figures=["maps"])
     page = opened(write_report(small_store.directory, options=options))
-    metrics = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    try:
-        assert page.execute_script("return document.documentElement.scrollWidth") <= 400
-    finally:
-        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     text = page.find_element("id", "prompt-text").text
     assert ATTACK in text
     assert "{{ 7*7 }} ${7*7}" in text
@@ -68,6 +62,8 @@ def test_nasty_prompts_tokens_and_names_are_shown_and_nothing_more(
     assert ATTACK in page.find_element("css selector", "#task option").text
     assert page.execute_script("return window.attacked") is None
     assert page.execute_script("return document.querySelectorAll('img:not([alt])').length") == 0
+    screen(page, 400, 800)
+    assert page.execute_script("return document.documentElement.scrollWidth") <= 400
 
 
 def test_everything_is_reached_with_the_keyboard(page: Any) -> None:
@@ -100,18 +96,12 @@ def test_everything_is_reached_with_the_keyboard(page: Any) -> None:
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [360, 1300])
 def test_nothing_is_wider_than_the_screen(page: Any, width: int, dark: bool) -> None:
-    metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
-    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-    try:
-        assert page.execute_script("return document.documentElement.scrollWidth") <= width
-        background = page.execute_script("return getComputedStyle(document.body).backgroundColor")
-        lightness = sum(int(part) for part in background[4:-1].split(",")[:3])
-        assert (lightness < 3 * 128) is dark
-    finally:
-        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    screen(page, width, 800)
+    scheme(page, "dark" if dark else "light")
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width
+    background = page.execute_script("return getComputedStyle(document.body).backgroundColor")
+    lightness = sum(int(part) for part in background[4:-1].split(",")[:3])
+    assert (lightness < 3 * 128) is dark
 
 
 BROKEN = """
@@ -136,16 +126,11 @@ def test_the_leaderboard_breaks_no_word_and_fits_on_paper(
     page: Any, media: str, width: int
 ) -> None:
     """980: between the margins of a sheet of Letter, landscape; A4 is wider."""
-    metrics = {"width": width, "height": 700, "deviceScaleFactor": 1, "mobile": False}
-    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    screen(page, width, 700)
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media})
-    try:
-        assert page.execute_script(BROKEN) == []
-        script = "return document.querySelector('.shown .board').getBoundingClientRect().right"
-        assert media == "screen" or page.execute_script(script) <= width
-    finally:
-        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert page.execute_script(BROKEN) == []
+    script = "return document.querySelector('.shown .board').getBoundingClientRect().right"
+    assert media == "screen" or page.execute_script(script) <= width
 
 
 def test_it_prints(page: Any) -> None:
