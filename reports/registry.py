@@ -1,8 +1,7 @@
 """What a line of the tables FIGURES and TABLES says, and how what it names is called."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.registry import Entry
@@ -52,12 +51,12 @@ class TableEntry(ReportEntry):
 
     def table(self, results: "Results", **options: Any) -> "DataFrame":
         """Return the table."""
-        made: DataFrame = _function(self.target)(results, **options)
+        made: DataFrame = resolve_name(self.target)(results, **options)
         return made
 
     def strings(self, frame: "DataFrame") -> "DataFrame":
         """Return a table as people read it: the same strings in every format."""
-        made: DataFrame = _function(self.shown)(frame)
+        made: DataFrame = resolve_name(self.shown)(frame)
         return made
 
 
@@ -73,22 +72,16 @@ class FigureEntry(ReportEntry):
 
     def figure(self, results: "Results", **options: Any) -> "Figure":
         """Return the drawn figure; raises UserInputError where there is nothing to draw."""
-        drawn: Figure = _function(self.target)(results, **options)
+        drawn: Figure = resolve_name(self.target)(results, **options)
         return drawn
 
     def numbers(self, results: "Results", **options: Any) -> "DataFrame":
         """Return the numbers behind the figure."""
         module, _, name = self.target.partition(":")
         own = name.removesuffix("figure").removesuffix("_")
-        made: DataFrame = _function(f"{module}:{own and f'{own}_'}data")(results, **options)
+        made: DataFrame = resolve_name(f"{module}:{own and f'{own}_'}data")(results, **options)
         return made
 
     def further(self, results: "Results", **options: Any) -> "dict[str, DataFrame]":
         """Return by name the numbers of `more`."""
-        return {name: _function(target)(results, **options) for name, target in self.more}
-
-
-def _function(target: str) -> Callable[..., Any]:
-    module, _, name = target.partition(":")
-    function: Callable[..., Any] = getattr(import_module(module), name)
-    return function
+        return {name: resolve_name(target)(results, **options) for name, target in self.more}

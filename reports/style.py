@@ -9,7 +9,7 @@ from functools import cache, wraps
 from itertools import groupby
 from typing import Any
 
-from matplotlib import rc_context, rcParamsDefault
+from matplotlib import style as mpl_style
 from matplotlib.axis import Axis
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -80,15 +80,11 @@ SETTINGS: dict[Any, Any] = {
 
 
 def context() -> AbstractContextManager[None]:
-    """Return the context in which every figure of this package is made and saved."""
+    """Return the context in which every figure of this package is made and saved.
 
-    defaults: dict[Any, Any] = dict(rcParamsDefault)
-    fonts = {"font.family": list(families())}
-    return rc_context({key: defaults[key] for key in _KEPT} | SETTINGS | fonts)
-
-
-# A user's own style must not turn the axes of our layout; these come from matplotlib's defaults.
-_KEPT = ("axes.grid", "axes.facecolor", "axes.prop_cycle")
+    A user's own style plays no part in it.
+    """
+    return mpl_style.context(["default", SETTINGS | {"font.family": list(families())}])
 
 
 def diverging() -> Colormap:

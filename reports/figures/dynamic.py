@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pandas import DataFrame
@@ -73,17 +74,13 @@ def points_of(
 ) -> list[dict[str, Any]]:
     """Return a row a point: place, layer, position, token, alpha; scalars as in `Shown`."""
     assert record.grid is not None
+    labels = [place.label for place in record.grid.places]
     return [
         {
-            "place": place.label,
-            "layer": layer,
-            "position": position,
-            "token": prompt.tokens[position],
-            "alpha": float(scalars[row, layer, column]),
+            **{"place": labels[place], "layer": layer, "position": positions[column]},
+            **{"token": prompt.tokens[positions[column]], "alpha": float(alpha)},
         }
-        for row, place in enumerate(record.grid.places)
-        for layer in range(record.grid.n_layers)
-        for column, position in enumerate(positions)
+        for (place, layer, column), alpha in np.ndenumerate(scalars)
     ]
 
 

@@ -50,7 +50,7 @@ def _means(part: Results, found: str) -> DataFrame:
     keys, values = ["method", "control", "ranked"], ["found", *MEASURES]
     means = frame.groupby(keys, sort=False)[values].mean().reset_index()
     means.insert(0, "finding", found)
-    for measure, (rho, _, _) in correlations(part, found).items():
+    for measure, (rho, _) in correlations(part, found).items():
         ends = {f"rho_{measure}_low": rho.low, f"rho_{measure}_high": rho.high}
         means = means.assign(**{f"rho_{measure}": rho.mean, **ends})
     return means.sort_values("found", ascending=False, ignore_index=True)

@@ -185,19 +185,14 @@ def _per_prompt(results: Results) -> dict[str, dict[Prompt, float]]:
 
 def _why_not(pair: Pair, stored: list[Any], sides: tuple[Results, ...]) -> str:
     """Why two cells cannot be compared; "" where they can."""
-    for one, other, where, not_there, results in (
-        (*pair, "here", "there", sides[1]),
-        (*pair[::-1], "there", "here", sides[0]),
-    ):
-        if other is None and one is not None:
-            status = _status(one, results)
-            return f"{status} {not_there}" if status else f"only {where}"
-    failed = [
-        where
-        for one, where in zip(pair, ("here", "there"), strict=True)
-        if one is not None and one.status == "failed"
-    ]
-    if failed:
+    words = ("here", "there")
+    for place, one in enumerate(pair):
+        if one is not None and pair[1 - place] is None:
+            status = _status(one, sides[1 - place])
+            return f"{status} {words[1 - place]}" if status else f"only {words[place]}"
+    if failed := [
+        word for one, word in zip(pair, words, strict=True) if one and one.status == "failed"
+    ]:
         return f"failed {' and '.join(failed)}"
     return "" if all(stored) else NOTHING_STORED
 

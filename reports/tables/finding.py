@@ -116,12 +116,12 @@ def _of_cell(record: CellRecord) -> dict[str, object]:
     }
 
 
-def correlations(results: Results, found: str) -> Mapping[str, tuple[Interval, int, float]]:
+def correlations(results: Results, found: str) -> Mapping[str, tuple[Interval, float]]:
     """Return by measure of steering the rank correlation over methods of `found` with it.
 
-    Its mean and 95 % interval over models, tasks and draws of prompts, the number of those and of
-    the methods. Where there are fewer than four methods, or one of the two is the same for all,
-    there is no correlation.
+    Its mean and 95 % interval over models, tasks and draws of prompts, and the number of methods.
+    Where there are fewer than four methods, or one of the two is the same for all, there is no
+    correlation.
     """
     frame = found_by(results, found)
     frame = frame[frame["ranked"].astype(bool)]
@@ -134,8 +134,7 @@ def correlations(results: Results, found: str) -> Mapping[str, tuple[Interval, i
                 values.append(float(spearmanr(known[found], known[measure]).statistic))
                 methods.append(len(known))
         if values:
-            interval = t_interval(values, (-1, 1))
-            correlated[measure] = interval, len(values), float(np.mean(methods))
+            correlated[measure] = t_interval(values, (-1, 1)), float(np.mean(methods))
     return correlated
 
 
@@ -196,12 +195,12 @@ def steering(results: Results) -> DataFrame:
     """
     rows = [
         {
-            **{"finding": found, "measure": measure, "n_blocks": blocks, "n_methods": methods},
+            **{"finding": found, "measure": measure, "n_blocks": rho.n, "n_methods": methods},
             **{"rho": rho.mean, "low": rho.low, "high": rho.high},
             "headline": headline(results) if found == "auroc" else "",
         }
         for found in FOUND
-        for measure, (rho, blocks, methods) in correlations(results, found).items()
+        for measure, (rho, methods) in correlations(results, found).items()
     ]
     names = ("finding", "measure", "n_blocks", "n_methods", "rho", "low", "high", "headline")
     return DataFrame(rows, columns=[*names])
