@@ -130,23 +130,11 @@ def data(results: Results, model: str, task: str) -> DataFrame:
             n_heads = a.size
             k = min(TOP, n_heads)
             chance, high = overlap_by_chance(k, n_heads)
-            rows.append(
-                {
-                    "method_a": one.method,
-                    "method_b": other.method,
-                    "refit": refit,
-                    "cell_a": one.records[refit].id,
-                    "cell_b": other.records[refit].id,
-                    "tau": kendall(a, b),
-                    "k": k,
-                    "overlap": int(overlap(a, b, np.array([k]))[0] * k + 0.5),
-                    "chance": chance,
-                    "chance_high": high,
-                    "n_heads": n_heads,
-                    "top_a": name_of(largest(a, 1)[0]),
-                    "top_b": name_of(largest(b, 1)[0]),
-                }
-            )
+            cells = (own.records[refit].id for own in (one, other))
+            shared = int(overlap(a, b, np.array([k]))[0] * k + 0.5)
+            first = (name_of(largest(scores, 1)[0]) for scores in (a, b))
+            said = (kendall(a, b), k, shared, chance, high, n_heads)
+            rows.append((one.method, other.method, refit, *cells, *said, *first))
     return DataFrame(rows, columns=[*PAIR])
 
 

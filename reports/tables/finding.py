@@ -193,12 +193,9 @@ def steering(results: Results) -> DataFrame:
     whether models whose circuit is known can tell methods apart at all. Raises UserInputError for
     unknown names.
     """
+    said = {"auroc": headline(results)}
     rows = [
-        {
-            **{"finding": found, "measure": measure, "n_blocks": rho.n, "n_methods": methods},
-            **{"rho": rho.mean, "low": rho.low, "high": rho.high},
-            "headline": headline(results) if found == "auroc" else "",
-        }
+        (found, measure, rho.n, methods, rho.mean, rho.low, rho.high, said.get(found, ""))
         for found in FOUND
         for measure, (rho, methods) in correlations(results, found).items()
     ]
