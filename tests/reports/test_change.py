@@ -133,14 +133,6 @@ def _with(method: str, name: str, **settings: Any) -> tuple[CellRecord, dict[str
     return record.model_copy(update=changes), tensors
 
 
-def test_a_changed_setting_is_said_and_compared(tmp_path: Path) -> None:
-    here = _run(tmp_path / "a", _with("activ_scalar", "x", learning_rate=0.02))
-    there = _run(tmp_path / "b", _with("activ_scalar", "y", learning_rate=0.01))
-    (row,) = change.table(here, there).to_dict("records")
-    assert row["settings_changed"] == "method.learning_rate=0.02 (there 0.01)"
-    assert row["verdict"] == change.SAME
-
-
 def test_of_several_settings_the_nearest_belong_together(tmp_path: Path) -> None:
     def run(name: str, *rates: float) -> Results:
         cells = [_with("activ_scalar", f"{rate:g}", learning_rate=rate) for rate in rates]
@@ -151,6 +143,9 @@ def test_of_several_settings_the_nearest_belong_together(tmp_path: Path) -> None
         rates = frame["method"].str.extract(r"=([0-9.]+)\]")[0]
         return dict(zip(rates, zip(frame["settings_changed"], frame["verdict"])))  # noqa: B905
 
+    changed = change.table(run("new", 0.02), run("old", 0.01)).iloc[0]
+    assert changed["settings_changed"] == "method.learning_rate=0.02 (there 0.01)"
+    assert changed["verdict"] == change.SAME
     grid = run("grid", 0.01, 0.02, 0.05)
     assert verdicts(grid, run("one", 0.02)) == {
         "0.01": ("", "only here"), "0.02": ("", change.SAME), "0.05": ("", "only here"),

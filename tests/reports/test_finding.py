@@ -74,30 +74,22 @@ def stored(
     return load(directory)
 
 
+@pytest.mark.parametrize("by", ["auroc", "CPR"])
 def test_the_rank_correlation_is_over_methods_and_leaves_out_controls_and_the_check(
-    tmp_path: Path,
+    tmp_path: Path, by: str
 ) -> None:
     for against in (False, True):
-        results = stored(tmp_path / str(against), AUROC, against=against)
-        rows = TABLES["finding_steering"].table(results).set_index("measure")
-        steering = rows.loc["steering"]
-        assert steering["finding"] == "auroc"
-        assert steering["rho"] == pytest.approx(-1 if against else 1)
-        assert (steering["n_blocks"], steering["n_methods"]) == (2, 4)
-
-
-def test_cpr_of_any_model_is_correlated_with_steering_too(tmp_path: Path) -> None:
-    for against in (False, True):
-        results = stored(tmp_path / str(against), AUROC, against=against, by="CPR")
+        results = stored(tmp_path / str(against), AUROC, against=against, by=by)
         row = TABLES["finding_steering"].table(results).set_index("measure").loc["steering"]
-        assert (row["finding"], row["headline"]) == ("CPR", "")
+        assert row["finding"] == by
         assert row["rho"] == pytest.approx(-1 if against else 1)
-        assert (row["n_blocks"], row["n_methods"]) == (2, 5), "ActivPatch made no labels here"
-        entry = FIGURES["finding"]
-        assert isinstance(entry.figure(results), Figure)
-        numbers = entry.numbers(results).set_index("method")
-        assert set(numbers["finding"]) == {"CPR"}
+        # ActivPatch made the labels of circuits that are known, and of no CPR
+        assert (row["n_blocks"], row["n_methods"]) == (2, 4 if by == "auroc" else 5)
+        assert (row["headline"] == "") == (by == "CPR")
+        numbers = FIGURES["finding"].numbers(results).set_index("method")
+        assert set(numbers["finding"]) == {by}
         assert numbers["found"].to_dict() == pytest.approx({**AUROC, "random": 0.5})
+    assert isinstance(FIGURES["finding"].figure(results), Figure)
 
 
 def test_the_table_of_what_was_found_is_a_mean_over_models(tmp_path: Path) -> None:
