@@ -135,8 +135,6 @@ def reproduce(
 
     store, cell_id = find_cell(cell, results)
     stored = store.read(cell_id)
-    if cell_timeout is not None and not cell_timeout > 0:
-        raise typer.BadParameter(f"--cell-timeout is {cell_timeout:g}; it has to be above 0")
     again = compute_again(
         store, stored.record, matrix=matrix, plugins=plugin or (), cell_timeout=cell_timeout
     )

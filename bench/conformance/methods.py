@@ -19,6 +19,7 @@ from bench.conformance.small import (
     tiny_prompts,
     tiny_subject,
 )
+from bench.execution.unchanged import seeded
 from methods.core.points import ALL_SITES
 
 
@@ -146,14 +147,8 @@ def check_positions(case: Case) -> None:
 @needs(check_scores, check_left_as_found)
 def check_seed(case: Case) -> None:
     """the same seed gives the same scores, and the global random state has no part in it"""
-    with torch.random.fork_rng(devices=[]):
-        state = random.getstate(), np.random.get_state()
-        try:
-            first, drew = _drawing(case, 1)
-            again, _ = _drawing(case, 2)
-        finally:
-            random.setstate(state[0])
-            np.random.set_state(state[1])
+    first, drew = _drawing(case, 1)
+    again, _ = _drawing(case, 2)
     included = first.grid.included
     same = torch.equal(first.found.scores[included], again.found.scores[included])
     if first.found.intervention is not None and again.found.intervention is not None:
@@ -165,12 +160,11 @@ def check_seed(case: Case) -> None:
 
 def _drawing(case: Case, start: int) -> tuple[Fit, str]:
     """A fit with seed 5 when global random states begin at `start`, and whose states it changes."""
-    torch.manual_seed(start)
-    random.seed(start)
-    np.random.seed(start)
-    before = _random_states()
-    found = case.fit(case.fits["gpt2"].model, seed=5)
-    after = _random_states()
+    model = case.fits["gpt2"].model
+    with seeded(start):
+        before = _random_states()
+        found = case.fit(model, seed=5)
+        after = _random_states()
     return found, ", ".join(name for name in before if before[name] != after[name])
 
 

@@ -83,7 +83,7 @@ def compute_again(
         cell = planned(chosen, store, record)
         options = RunOptions(
             threads=torch.get_num_threads(),
-            cell_timeout=cell_timeout or known.get("cell_timeout"),
+            cell_timeout=known.get("cell_timeout") if cell_timeout is None else cell_timeout,
             load_timeout=known.get("load_timeout"),
         )
         with TemporaryDirectory() as logs, executor_of(chosen, options, Path(logs)) as executor:

@@ -11,7 +11,6 @@ from bench.store.files import (
     DamagedError,
     dump,
     parse,
-    read_sealed,
     replace_file,
     seal,
     seal_of,
@@ -70,14 +69,6 @@ def test_the_seal_tells_versions_apart(tmp_path: Path) -> None:
 def test_hostile_json_is_refused(content: bytes, words: str) -> None:
     with pytest.raises(DamagedError, match=words):
         parse(content)
-
-
-def test_a_file_too_large_is_not_read(tmp_path: Path) -> None:
-    file = tmp_path / "a.json"
-    with file.open("wb") as stream:
-        stream.truncate(2**40)  # a hole: no bytes on the disk
-    with pytest.raises(DamagedError, match="1099511627776 bytes"):
-        read_sealed(file)
 
 
 def test_what_is_set_aside_keeps_its_name_and_gets_a_reason(tmp_path: Path) -> None:
