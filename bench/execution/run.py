@@ -31,7 +31,7 @@ from bench.store.layout import claim
 from bench.store.records import CellRecord
 from bench.store.results import RunStore
 from bench.store.tidy import tidy_table
-from bench.store.upkeep import NOT_KEPT, Survey, look, tidy
+from bench.store.upkeep import NOT_KEPT, look, tidy
 from tasks.errors import UserInputError
 
 
@@ -83,7 +83,8 @@ def run_matrix(
         directory = stack.enter_context(claim(results_directory(matrix, output)))
         executor = stack.enter_context(executor_of(matrix, options, directory))
         cells = executor.expand(matrix)
-        found = _survey(directory, progress)
+        there, found = look(directory)
+        progress.set_aside(tidy(there, found))
         executor.contents.update(_contents(found.cells.values()))
         plan = Plan.of(cells, found, options, directory)
         progress.planned(plan.left, len(plan.done), outlook([plan])[1])
@@ -146,13 +147,6 @@ def threads(number: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _survey(directory: Path, progress: Watcher) -> Survey:
-    """What the directory holds already. What is damaged is set aside."""
-    store, found = look(directory)
-    progress.set_aside(tidy(store, found))
-    return found
 
 
 def _contents(records: Iterable[CellRecord]) -> dict[str, str]:

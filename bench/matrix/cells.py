@@ -16,7 +16,6 @@ from bench.matrix.named import (
     NamedTask,
     controls,
     model_labels,
-    n_controls,
     named_tasks,
 )
 from bench.matrix.schema import (
@@ -219,15 +218,21 @@ def _check_names(
     elsewhere: list[NamedTask],
     methods: list[NamedMethod],
 ) -> None:
-    """Nothing stands twice in a list of the matrix."""
-    _check_unique("tasks", [task.label for task in tasks])
-    _check_unique("methods", [f"{one.label} {one.method.number_of_draw}" for one in methods])
-    _check_unique("transfer", [task.label for task in transfer])
-    _check_unique("specificity: tasks", [task.label for task in elsewhere])
-    _check_unique("models", models)
-    _check_unique("seeds", [str(seed) for seed in matrix.seeds])
-    for name, values in (matrix.prompts.lists | matrix.objective.lists).items():
-        _check_unique(name, [f"{value:g}" for value in values])
+    """Raises UserInputError where something stands twice in a list of the matrix."""
+    lists = {
+        "tasks": [task.label for task in tasks],
+        "methods": [f"{one.label} {one.method.number_of_draw}" for one in methods],
+        "transfer": [task.label for task in transfer],
+        "specificity: tasks": [task.label for task in elsewhere],
+        "models": models,
+        "seeds": [str(seed) for seed in matrix.seeds],
+    }
+    for key, values in (matrix.prompts.lists | matrix.objective.lists).items():
+        lists[key] = [f"{value:g}" for value in values]
+    for key, labels in lists.items():
+        twice = [label for label, count in Counter(labels).items() if count > 1]
+        if twice:
+            raise UserInputError(f"{key}: {', '.join(twice)} stands there more than once.")
 
 
 def _check_models(cells: Sequence[PlannedCell]) -> None:
@@ -280,7 +285,8 @@ def _parent(
 def _check_number(matrix: Matrix, grids: Sequence[MethodGrid]) -> None:
     """Raises UserInputError for more cells than could ever be computed or listed."""
     methods = sum(grid.size(matrix.grid == "alone") for grid in grids)
-    methods += n_controls(sum(grid.is_shuffled(matrix.controls) for grid in grids), matrix.controls)
+    shuffled = sum(grid.is_shuffled(matrix.controls) for grid in grids)
+    methods += matrix.controls.draws + shuffled * matrix.controls.per_method
     lists = [*matrix.prompts.lists.values(), *matrix.objective.lists.values()]
     sizes = [len(matrix.models), len(matrix.tasks), len(matrix.seeds), *map(len, lists)]
     number = methods * prod(sizes)
@@ -304,9 +310,3 @@ def _takes_part(method: NamedMethod, matrix: Matrix, asked: Asked) -> bool:
     if matrix.grid == "alone" and departures > 1:
         return False
     return kind.trained or asked.objective.lambda_m == matrix.objective.lambda_m[0]
-
-
-def _check_unique(key: str, labels: list[str]) -> None:
-    twice = sorted(label for label, count in Counter(labels).items() if count > 1)
-    if twice:
-        raise UserInputError(f"{key}: {', '.join(twice)} stands there more than once.")

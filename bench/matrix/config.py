@@ -19,7 +19,7 @@ one after the other into one directory:
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -232,17 +232,13 @@ def load_suite(
             raise UserInputError(f'{path}: there is no preset "{name}".{nearest(str(name), known)}')
     changed = [*([] if size == SMALL else [size]), *(Path(model).stem for model in models)]
     directory = output or Path("results") / "-".join([path.stem, *changed])
-    sized = [name for name in names if size in (SMALL, *_sizes(name))] or names
+    files: dict[str, dict[str, Any]] = {name: read_file(find_file(name)) for name in names}
+    sized = [name for name in names if size == SMALL or size in files[name].get("sizes", ())]
     matrices = {
-        name: load_config(name, size=size, models=models, plugins=plugins) for name in sized
+        name: load_config(name, size=size, models=models, plugins=plugins)
+        for name in sized or names
     }
     return Suite(path.stem, directory, matrices)
-
-
-def _sizes(preset: str) -> Collection[str]:
-    """The sizes that a preset has beside the small one."""
-    sizes = read_file(find_file(preset)).get("sizes", {})
-    return sizes if isinstance(sizes, Mapping) else ()
 
 
 class UntrustedPluginError(UserInputError):

@@ -83,6 +83,7 @@ def settings_of(
         elsewhere: tasks on which its intervention should do nothing.
         parent: the scores that this cell starts from (`scored_as`).
     """
+    tried = [candidate.model_dump(exclude_none=True) for candidate in matrix.select]
     taken_to = [{**_task_settings(other), "data": other.data} for other in transfer]
     return {
         "numbers_version": NUMBERS_VERSION,
@@ -105,7 +106,7 @@ def settings_of(
         **({} if matrix.smallest_k else {"smallest_k": False}),
         **({"brief": True} if matrix.controls.brief and type(method.method).control else {}),
         "rows_per_forward": rows_setting(matrix.rows_per_forward, model),
-        **({"select": _tried(matrix)} if matrix.select and type(method.method).trained else {}),
+        **({"select": tried} if tried and type(method.method).trained else {}),
         **_tuning(matrix, asked, method),
         "prompts": asked.prompts.model_dump(),
         "objective": asked.objective.model_dump(),
@@ -142,10 +143,6 @@ def rows_setting(setting: int | str, model: Mapping[str, Any]) -> int | str:
     if setting != "auto" or not {model["dtype"], model["autocast"]}.intersection(HALF):
         return setting
     return ROWS_IN_HALF.get(model["device"], ROWS_IN_HALF["cuda"])
-
-
-def _tried(matrix: Matrix) -> list[dict[str, Any]]:
-    return [candidate.model_dump(exclude_none=True) for candidate in matrix.select]
 
 
 def _canonical(positions: str | list[int]) -> str | list[int]:

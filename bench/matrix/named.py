@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
@@ -127,8 +127,8 @@ class MethodGrid:
             UserInputError: for an unknown setting, and a value that it cannot have.
         """
         lengths = [len(self.choice.settings[name]) for name in self.lists]
-        places_of = _one_departs if alone else _combinations
-        return [self._method(places) for places in places_of(lengths)]
+        every = _one_departs(lengths) if alone else product(*map(range, lengths))
+        return [self._method(places) for places in every]
 
     def _method(self, places: Sequence[int]) -> NamedMethod:
         given = self.choice.settings
@@ -139,13 +139,8 @@ class MethodGrid:
         return NamedMethod(label_of(self.choice.name, method), self.choice.name, method, departures)
 
 
-def _combinations(lengths: Sequence[int]) -> Iterable[tuple[int, ...]]:
-    """The places of all combinations in lists of these lengths."""
-    return product(*map(range, lengths))
-
-
-def _one_departs(lengths: Sequence[int]) -> Iterable[tuple[int, ...]]:
-    """Those with at most one place that is not 0, in the same order."""
+def _one_departs(lengths: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """The places in lists of these lengths with at most one that is not 0, in the same order."""
     first = (0,) * len(lengths)
     yield first
     for which in reversed(range(len(lengths))):
@@ -180,8 +175,3 @@ def controls(
                 method: Any = first.method
                 found.append(replace(first, method=replace(method, draw=draw)))
     return found
-
-
-def n_controls(shuffled: int, number: Controls) -> int:
-    """How many methods `controls` gives at most."""
-    return number.draws + shuffled * number.per_method
