@@ -30,6 +30,8 @@ from tasks.text import counted
 WIDTH, PLOT = 5.5, 2.5
 CLIP = 2.5
 """The axis ends at this many times the unsteered E_0."""
+MOST_BANDS = 8
+"""Of more lines the intervals would cover one another; their table has them."""
 WANTED = {
     "sparsity": "`sparsity: {points: 8}`",
     "localisation": "`localisation: {k: [1, 4, 16, 64]}`",
@@ -116,16 +118,16 @@ def _known(results: Results, model: str, task: str, kind: Kind) -> list[Curve]:
 @of_pair
 @style.drawing
 def sparsity(results: Results, model: str, task: str, width: float = WIDTH) -> Figure:
-    """Return E_0 on test against k (log axis), with 95 % over prompts as a band.
+    """Return E_0 on test against k (log axis), with 95 % over prompts as a band (up to 8 lines).
 
     The legend has the area under each curve, best first; dashed is the unsteered model. Errors as
     `sparsity_data`.
     """
     known = _known(results, model, task, "sparsity")
-    lines = ["only the k strongest points are steered; bands: 95 % over prompts"]
+    lines = ["only the k strongest points are steered" + _bands_say(known, "bands")]
     canvas, axes = _axes(known, f"{model} · {task}", lines, width)
     for one in known:
-        _draw(axes, results, one, one.x, number(one.area, 2), width)
+        _draw(axes, results, one, one.x, number(one.area, 2), width, _banded(known))
     return _finished(canvas, axes, known, "k strongest points left", "area (mean E₀ over log k)")
 
 
@@ -141,8 +143,8 @@ def localisation(results: Results, model: str, task: str, width: float = WIDTH) 
     known = _known(results, model, task, "localisation")
     price = _price_of(results, model, task)
     lines = [
-        f"does it know where? only the k strongest points are steered, at {price:g} nats on train; "
-        "coloured bands: 95 % over prompts"
+        f"does it know where? only the k strongest points are steered, at {price:g} nats on train"
+        + _bands_say(known, "coloured bands")
     ]
     canvas, axes = _axes(known, f"{model} · {task}", lines, width)
     draws = control_draws(results, model, task, "localisation")
@@ -150,7 +152,7 @@ def localisation(results: Results, model: str, task: str, width: float = WIDTH) 
     _band(axes, {k: values for k, values in at.items() if values})
     for one in _methods(known):
         area = number(one.made_up(one.area), 2)
-        _draw(axes, results, one, one.x, area, width)
+        _draw(axes, results, one, one.x, area, width, _banded(known))
     return _finished(canvas, axes, known, "k strongest points left", "area (share made up for)")
 
 
@@ -170,7 +172,8 @@ def price(results: Results, model: str, task: str, width: float = WIDTH) -> Figu
     _draw_controls(axes, results, model, task)
     for one in _methods(known):
         area = number(one.made_up(one.area), 2)
-        _draw(axes, results, one, np.maximum(one.paid, 1e-3), area, canvas.get_figwidth())
+        paid = np.maximum(one.paid, 1e-3)
+        _draw(axes, results, one, paid, area, canvas.get_figwidth(), _banded(known))
     floor = floor_of(results, model, task)
     how: dict[str, Any] = {"color": style.MUTED, "linewidth": 0.9}
     axes.axvline(floor, linestyle=":", label=f"floor of the task: {number(floor, 2)} nats", **how)
@@ -182,6 +185,15 @@ def price(results: Results, model: str, task: str, width: float = WIDTH) -> Figu
 def _methods(known: Sequence[Curve]) -> list[Curve]:
     """The curves that are drawn as lines: all, where there is no method."""
     return [one for one in known if not one.control] or [*known]
+
+
+def _banded(known: Sequence[Curve]) -> bool:
+    """Whether lines have their interval as a band."""
+    return len(_methods(known)) <= MOST_BANDS
+
+
+def _bands_say(known: Sequence[Curve], bands: str) -> str:
+    return f"; {bands}: 95 % over prompts" if _banded(known) else ""
 
 
 def _draw_controls(axes: Axes, results: Results, model: str, task: str) -> None:
@@ -229,9 +241,17 @@ def _axes(
     return canvas, canvas.add_subplot()
 
 
-def _draw(axes: Axes, results: Results, one: Curve, x: ArrayLike, area: str, width: float) -> None:
+def _draw(
+    axes: Axes,
+    results: Results,
+    one: Curve,
+    x: ArrayLike,
+    area: str,
+    width: float,
+    banded: bool,
+) -> None:
     low, high = np.transpose([one.interval_at(place) for place in range(len(one.x))])
-    draw_curve(axes, results, one, x, (one.mean, low, high), area, width)
+    draw_curve(axes, results, one, x, (one.mean, low, high), area, width, banded)
 
 
 def draw_curve(
@@ -242,6 +262,7 @@ def draw_curve(
     values: Sequence[NDArray[Any]],
     area: str,
     width: float,
+    banded: bool = True,
 ) -> None:
     """Draw a method's line in its own look, with a band of its interval unless it is a control.
 
@@ -253,6 +274,7 @@ def draw_curve(
         values: at each of them the mean, and the low and high end of its interval.
         area: stands before the label.
         width: of the figure, in inches.
+        banded: whether there is a band.
     """
     y, low, high = values
     look = look_of(results, one.label)
@@ -260,7 +282,7 @@ def draw_curve(
     dashes = {"random": ":", "shuffled": (0, (1, 1))}.get(base_name(one.label), "-")
     how = marker_of(look, 3.8)
     axes.plot(x, y, label=style.drawable(f"{area}  {name}"), linestyle=dashes, linewidth=1.3, **how)
-    if np.isfinite(low).all() and not one.control:
+    if banded and np.isfinite(low).all() and not one.control:
         axes.fill_between(x, low, high, color=look.colour, alpha=0.12, linewidth=0)
 
 
