@@ -86,7 +86,7 @@ def apply(
     stored = store.read(cell_id)
     record = stored.record
     intervention = intervention_of(stored)
-    prompt = _first_prompt(record) if prompt is None else prompt
+    prompt = _first_prompt(record) if prompt is None else _text(prompt)
     if beta is None:
         beta = record.beta.star if record.beta and record.beta.star is not None else 1.0
     strength = strength_of(beta)
@@ -107,6 +107,17 @@ def _first_prompt(record: CellRecord) -> str:
     if not train:
         raise UserInputError(f"{record.id} holds no train prompt: give one with --prompt.")
     return train[0].clean
+
+
+def _text(prompt: str) -> str:
+    """A prompt from the command line, whose bytes may be no text."""
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise UserInputError(
+            f"--prompt is no UTF-8 text behind its first {error.start} characters."
+        ) from None
+    return prompt
 
 
 def _tokens(model: LoadedModel, prompt: str) -> list[int]:

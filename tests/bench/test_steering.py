@@ -377,6 +377,7 @@ def test_gates_of_prompts_of_several_lengths_name_their_bos(
         (["--beta", "nan"], "beta has to be a finite number of fp32, and this is nan"),
         (["--beta", "1e40"], "beta has to be a finite number of fp32, and this is 1e+40"),
         (["--beta", "3e38", "--device", "cpu"], "the steered logits are NaN"),
+        (["--prompt", "x\udcff"], "is no UTF-8 text behind its first 1 characters"),
         (["--prompt", ""], "--prompt has 1 tokens (BOS included)"),
         (["--prompt", "Then the " * 40], " takes 64"),
     ],
