@@ -13,7 +13,6 @@ from typing import Any
 from uuid import uuid4
 
 from bench import __version__
-from bench.matrix.identity import NUMBERS_VERSION
 from bench.matrix.options import RunOptions
 from bench.matrix.schema import Matrix
 from methods import METHODS
@@ -104,7 +103,7 @@ class RunSpec:
         plugins: (path, source) of each of the matrix's plug-in files.
         used: what the matrix uses of plug-ins (`plug_ins`).
         logs: where workers of this machine keep what they print; None for workers elsewhere.
-        version: of the suite, and of its numbers.
+        version: of the suite.
         code: the suite's files (`code_on_disk`).
     """
 
@@ -113,7 +112,7 @@ class RunSpec:
     plugins: Sequence[tuple[str, bytes]]
     used: Mapping[str, str]
     logs: Path | None
-    version: tuple[str, int]
+    version: str
     code: Mapping[str, str]
 
     @staticmethod
@@ -125,23 +124,17 @@ class RunSpec:
             [(path, Path(path).expanduser().read_bytes()) for path in matrix.plugins],
             plug_ins({*_texts(matrix.model_dump(include={"tasks", "transfer", "methods"}))}),
             logs,
-            (__version__, NUMBERS_VERSION),
+            __version__,
             CODE,
         )
 
     def check_suite(self) -> None:
         """Raises UnfitError unless this process runs the suite that the run was started with."""
-        if self.version != (__version__, NUMBERS_VERSION):
-            raise UnfitError(
-                f"has attribution-bench {__version__} (numbers {NUMBERS_VERSION}), the run was "
-                f"started with {self.version[0]} (numbers {self.version[1]}). Install the same "
-                "version everywhere."
-            )
         if names := differing(CODE, self.code):
             raise UnfitError(
-                f"has other code of attribution-bench {__version__} than the run was started with "
-                f"({names}), so its numbers may be others. Install the same everywhere, and start "
-                "the worker anew."
+                f"has other code of attribution-bench {__version__} than the {self.version} that "
+                f"the run was started with ({names}), so its numbers may be others. Install the "
+                "same everywhere, and start the worker anew."
             )
 
     def check_plug_ins(self) -> None:

@@ -21,7 +21,6 @@ from bench.matrix.options import RunOptions
 from bench.plugins import uninstall
 from bench.store.records import CellRecord
 from bench.store.results import RunStore
-from tasks.errors import UserInputError
 from tests.bench.store.test_upkeep import numbers
 from tests.dask_processes import ROOT, scheduler, worker
 from tests.small import small_matrix
@@ -296,17 +295,6 @@ def test_a_kind_of_device_that_no_worker_has_is_one_sentence(
     options = RunOptions(scheduler=theirs, patience=3)
     with pytest.raises(NoWorkerError, match=r"No worker computes on cuda .*\(cpu\)"):
         run_matrix(matrix, tmp_path / "run", options=options)
-
-
-def test_a_worker_with_another_suite_says_so(
-    tiny_folder: Path, tmp_path: Path, theirs: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("bench.execution.run_spec.__version__", "0.0.9")
-    with pytest.raises(UserInputError, match=r"has attribution-bench 0.1.0 .* with 0.0.9"):
-        run_matrix(
-            small_matrix(tiny_folder), tmp_path / "run", options=RunOptions(scheduler=theirs)
-        )
-    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture(scope="module")
