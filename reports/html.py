@@ -22,7 +22,7 @@ from reports.present import missing, strings
 from reports.sections import MOST_ROWS, Drawn, pictures, section_of
 from reports.tables.change import Changes
 from reports.text import number
-from tasks.text import visible
+from tasks.text import counted, visible
 
 EARLY = "document.documentElement.className = 'js';"
 PAGE = Path(__file__).parent / "templates" / "page"
@@ -39,8 +39,8 @@ def page(results: Results, drawn: Sequence[Drawn], changes: Changes | None = Non
     across = [one for one in rest if "task" not in one.scope]
     sections = [section_of(results, *pair, rest, shown) for pair in results.pairs()]
     data, without = blocks(results)
-    left_out = [f"the {part} of {count} methods" for part, count in without.items()]
-    left_out += [f"{without_picture} figures"] if without_picture else []
+    left_out = [f"the {part} of {counted(count, 'method')}" for part, count in without.items()]
+    left_out += [counted(without_picture, "figure")] if without_picture else []
     absent = missing(results)
     against = None
     if changes is not None:

@@ -68,7 +68,7 @@ def draw_row(
 ) -> None:
     """Draw a method's value in its row, with bars of its intervals; the axis has its limits.
 
-    Where it lies to the left of the axis, or there is none, a text says so.
+    Where it lies to the left of the axis, or there is none, a text beside the bars says so.
 
     Args:
         axes: to draw on.
@@ -81,17 +81,22 @@ def draw_row(
         missing: what stands there if there is no value.
     """
     value, left = row[name], axes.get_xlim()[0]
+    beside = left
     solid = 0.4 if row["control"] else 0.75
     for bar, thick in bars.items():
         ends = [row[f"{bar}_low"], row[f"{bar}_high"]]
         if known(value) and all(map(known, ends)):
             ends = [max(left, end) for end in ends]
             axes.hlines(place, *ends, color=look.colour, linewidth=thick, alpha=solid)
+            beside = max(beside, *ends)
     if known(value) and value >= left:
         draw_point(axes, value, place, look)
     else:
         text = f"← {number(value, 2)}" if known(value) else missing
-        axes.text(left, place, text, va="center", fontsize=style.TINY, color=style.MUTED)
+        axes.annotate(
+            text, (beside, place), (2 if beside > left else 0, 0), textcoords="offset points",
+            va="center", fontsize=style.TINY, color=style.MUTED,
+        )  # fmt: skip
 
 
 def marker_of(look: Look, size: float = SIZE) -> dict[str, Any]:
