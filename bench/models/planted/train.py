@@ -56,7 +56,9 @@ class Recipe:
 
 
 RECIPES: Mapping[str, Recipe] = {
+    "backup": Recipe(steps=3000, drawn=120),
     "conflict": Recipe(steps=2000, drawn=120),
+    "distractors": Recipe(steps=1000, drawn=120),
     "induction": Recipe(steps=2000, drawn=120),
     "ioi": Recipe(steps=800, drawn=120),
 }

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).with_name("weights")
 DIGESTS: Mapping[str, str] = {
+    "backup-0": "3e043936aba3dc8222de21ed434ede6b271ae1483dd7da2ebf658bc517b02002",
     "conflict-0": "3972697425cd967b13523ea12896071a908c12a8834b2ca6475ad5e7b06773e4",
+    "distractors-0": "cbf8ce07894a81c8d54cea8eaca88f8272d6ff13f392d417dcd1c595de53cf79",
     "induction-0": "ab272a6a2186b2371085f9cde6c6bb101bc24860b9c91f07cc5ed0ae95332490",
     "ioi-0": "072f88f1c1d9794429c076b7a5af8cf3cea04276d1837a0e77e8db0acec6e3e5",
     "lookup-0": "bbc651bda6fdd75a23b0f91bcf84e56c186b1a86ac16eb52a8dc1bc8d739f66c",

@@ -38,6 +38,8 @@ THRESHOLDS = {
     "induction": Thresholds(0.4, 0.03, 0.03),
     "conflict": Thresholds(0.35, 0.05, 0.05),
     "ioi": Thresholds(0.9, 0.05, 0.15),
+    "backup": Thresholds(0.4, 0.03, 0.03),
+    "distractors": Thresholds(0.8, 0.025, 0.025),
 }
 
 
@@ -69,18 +71,25 @@ def test_a_loop_confirms_every_label(name: str, counterfactual: str) -> None:
         assert single.abs().mean() / scale < leak, point
         if part is None:
             continue
-        for other in causal:
-            if other not in points_of(part):
-                in_pair = loop.noising(point, other) - loop.noising(other)
-                assert in_pair.abs().mean() / scale < pair, (point, other)
+        others = [other for other in causal if other not in points_of(part)]
+        in_pairs = torch.stack([loop.noising(point, one) - loop.noising(one) for one in others])
+        if part.kind == "backup":
+            assert in_pairs.mean(1).max() / scale * part.sign > effect, point
+            assert loop.denoising(point).mean() / scale * part.sign > effect, point
+            continue
+        assert in_pairs.abs().mean(1).max() / scale < pair, point
         if part.kind == "decoy":
             assert loop.variance(point) >= middle, point
     assert {*kinds} <= met
+    has_backup = any(part.kind == "backup" for part in parts)
     for point in loop.points(("resid_post",)):
         _, layer, _, position = point
         if layer < config.n_layer - 1:
-            share = float(loop.noising(point).abs().mean() / scale)
-            assert share > effect if (layer, position) in carried else share < leak, point
+            carries = (layer, position) in carried
+            # What a backup writes is used where the first gives nothing, not on the clean prompt.
+            changed = loop.denoising if carries and has_backup else loop.noising
+            share = float(changed(point).abs().mean() / scale)
+            assert share > effect if carries else share < leak, point
 
 
 def test_what_is_shipped_is_small_and_known() -> None:
