@@ -51,9 +51,8 @@ def page(results: Results, drawn: Sequence[Drawn], changes: Changes | None = Non
             "rows": rows.head(MOST_ROWS).to_numpy().tolist(),
         }
     parts = [(PAGE / f"{name}.js").read_text("utf-8") for name in SCRIPT]
-    script = (
-        '"use strict";\n(() => {\n' + "\n".join(parts) + "})();\n"
-    )  # shares nothing with others
+    # in a function of its own it shares nothing with other scripts
+    script = '"use strict";\n(() => {\n' + "\n".join(parts) + "})();\n"
     done = [record for record in results.records if record.status == "done"]
     return str(
         environment()

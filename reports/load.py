@@ -244,9 +244,9 @@ def of_pairs(make: Callable[..., Iterable[Mapping[str, Any]]]) -> Callable[..., 
 
 
 def _by_keyword(
-    make: Callable[..., T], told: Callable[[Results, str | None, str | None], tuple[Any, ...]]
+    make: Callable[..., T], arguments: Callable[[Results, str | None, str | None], tuple[Any, ...]]
 ) -> Callable[..., T]:
-    """Let a function take `model` and `task` by keyword, and say so; `told` is what it is given.
+    """Let a function take `model` and `task` by keyword, and say so; `arguments` are its own.
 
     An option that is None is as if it were not given.
     """
@@ -256,7 +256,7 @@ def _by_keyword(
         results: Results, *, model: str | None = None, task: str | None = None, **options: Any
     ) -> T:
         given = {name: option for name, option in options.items() if option is not None}
-        return make(*told(results, model, task), **given)
+        return make(*arguments(results, model, task), **given)
 
     first, *others = signature(make).parameters.values()
     how: Any = {"kind": Parameter.KEYWORD_ONLY}

@@ -114,6 +114,9 @@ def expand(
     methods = _methods(matrix, grids)
     unasked = matrix.specificity.tasks if matrix.specificity else []
     listed = {"tasks": matrix.tasks, "transfer": matrix.transfer, "specificity: tasks": unasked}
+    _check_once(
+        {key: [f"{one.name}{one.settings or ''}" for one in of] for key, of in listed.items()}
+    )  # before any is built
     named = named_tasks([choice for choices in listed.values() for choice in choices])
     first, second = len(matrix.tasks), len(matrix.tasks) + len(matrix.transfer)
     tasks, transfer, elsewhere = named[:first], named[first:second], named[second:]
@@ -229,6 +232,11 @@ def _check_names(
     }
     for key, values in (matrix.prompts.lists | matrix.objective.lists).items():
         lists[key] = [f"{value:g}" for value in values]
+    _check_once(lists)
+
+
+def _check_once(lists: Mapping[str, Sequence[str]]) -> None:
+    """Raises UserInputError where something stands twice in one of these lists."""
     for key, labels in lists.items():
         twice = [label for label, count in Counter(labels).items() if count > 1]
         if twice:

@@ -86,7 +86,8 @@ def check_links(directory: Path) -> None:
         if (directory / name).is_symlink():
             raise UserInputError(
                 f"{directory / name} is a symbolic link: nothing is read or written where it "
-                "leads. Remove it. A run is moved as a whole; its own directory may be a link."
+                "leads. Remove it, or put in its place what it leads to. A run is moved as a "
+                "whole; its own directory may be a link."
             )
 
 

@@ -133,8 +133,8 @@ def data(results: Results, model: str, task: str) -> DataFrame:
             cells = (own.records[refit].id for own in (one, other))
             shared = int(overlap(a, b, np.array([k]))[0] * k + 0.5)
             first = (name_of(largest(scores, 1)[0]) for scores in (a, b))
-            said = (kendall(a, b), k, shared, chance, high, n_heads)
-            rows.append((one.method, other.method, refit, *cells, *said, *first))
+            numbers = (kendall(a, b), k, shared, chance, high, n_heads)
+            rows.append((one.method, other.method, refit, *cells, *numbers, *first))
     return DataFrame(rows, columns=[*PAIR])
 
 

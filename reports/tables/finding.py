@@ -193,9 +193,9 @@ def steering(results: Results) -> DataFrame:
     whether models whose circuit is known can tell methods apart at all. Raises UserInputError for
     unknown names.
     """
-    said = {"auroc": headline(results)}
+    sentences = {"auroc": headline(results)}
     rows = [
-        (found, measure, rho.n, methods, rho.mean, rho.low, rho.high, said.get(found, ""))
+        (found, measure, rho.n, methods, rho.mean, rho.low, rho.high, sentences.get(found, ""))
         for found in FOUND
         for measure, (rho, methods) in correlations(results, found).items()
     ]

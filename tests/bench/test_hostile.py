@@ -92,6 +92,12 @@ def test_a_methods_grid_is_counted_before_it_is_unrolled(grid: str, tmp_path: Pa
                 expand(matrix, lambda name: "", lambda device: "cpu")
 
 
+def test_a_task_that_is_listed_over_and_over_is_not_built_as_often() -> None:
+    matrix = brief_matrix("m", tasks=["ioi"] * 20_000, methods=["dla"])
+    with within(10, 100), pytest.raises(UserInputError, match="tasks: ioi stands there more than"):
+        expand(matrix, lambda name: "", lambda device: "cpu")
+
+
 VALUES = st.recursive(
     st.none()
     | st.booleans()

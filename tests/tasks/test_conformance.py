@@ -1,6 +1,7 @@
 """What holds for every task in `TASKS`, with every choice of its settings, on a real tokenizer."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -50,6 +51,22 @@ def test_it_conforms(case: TaskCase) -> None:
     found = list(run_checks(lambda: case, CHECKS))
     assert [outcome for outcome in found if outcome.problem] == []
     assert len(found) == len(CHECKS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_conforms_as_check_asks_it(name: str) -> None:
+    """By default, with no model's tokenizer: `python -m bench check ioi`."""
+    found = list(run_checks(lambda: TaskCase(name), CHECKS))
+    assert [outcome for outcome in found if outcome.problem] == []
+
+
+def test_training_names_entities_and_shifted_prompts_are_in_other_words(case: TaskCase) -> None:
+    """If it named none, that held-out splits name none of training's would say nothing."""
+    pairs = case.encoded.batches["train"].pairs
+    texts = [f"{one.clean}|{one.corrupted}|{one.answer}|{one.foil}" for one in pairs]
+    assert any(re.search(rf"\b{re.escape(e)}\b", text) for text in texts for e in case.entities)
+    test, shifted = (case.encoded.batches[split].pairs for split in ("test", "shifted"))
+    assert all(a.corrupted != b.corrupted for a, b in zip(test, shifted, strict=True))
 
 
 def test_every_row_has_one_bos_behind_its_padding(case: TaskCase) -> None:
