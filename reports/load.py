@@ -262,9 +262,8 @@ def _by_keyword(
     how: Any = {"kind": Parameter.KEYWORD_ONLY}
     named = [Parameter(name, default=None, **how) for name in ("model", "task")]
     named += [one.replace(**how) for one in others if one.name not in ("model", "task")]
-    made.__signature__ = signature(make).replace(  # type: ignore[attr-defined]
-        parameters=[first, *named]
-    )
+    shown = signature(make).replace(parameters=[first, *named])
+    made.__signature__ = shown  # type: ignore[attr-defined]
     return made
 
 

@@ -8,7 +8,7 @@ from pandas import DataFrame
 
 from bench.store.circuit_record import Order
 from reports import style
-from reports.figures.curves import draw_curve
+from reports.figures.curves import draw_curve, has_bands, say_bands
 from reports.figures.panels import Panel, legend, sheet
 from reports.load import Results, of_pair
 from reports.tables.circuit import Circuits, circuits
@@ -65,7 +65,7 @@ def figure(
     ranked = "largest score" if order == "signed" else "largest |score|"
     lines = [
         f"the nodes of {ranked} run as they are, all others hold the corrupted run's activations; "
-        "f = 1: as the model does; bands: 95 % over prompts; dotted: controls"
+        f"f = 1: as the model does{say_bands(known)}; dotted: controls"
     ]
     height = 2.4 + 0.155 * (len(known) + 1) / 2
     panels = [Panel(3.1, 2.6)] * 2
@@ -83,7 +83,8 @@ def figure(
             x = k[k > 0] / one.first.n_nodes
             values = [f[k > 0] for f in (one.mean_f(kind), *one.interval_of_f(kind))]
             total = drawn.canvas.get_figwidth()
-            draw_curve(axes, results, one, x, values, number(one.area("CPR"), 2), total)
+            area = number(one.area("CPR"), 2)
+            draw_curve(axes, results, one, x, values, area, total, has_bands(known))
     legend(
         drawn.canvas,
         drawn.axes[0],

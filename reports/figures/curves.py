@@ -31,7 +31,7 @@ WIDTH, PLOT = 5.5, 2.5
 CLIP = 2.5
 """The axis ends at this many times the unsteered E_0."""
 MOST_BANDS = 8
-"""Of more lines the intervals would cover one another; their table has them."""
+"""Bands of more lines cover one another; the data beside the figure has the intervals."""
 WANTED = {
     "sparsity": "`sparsity: {points: 8}`",
     "localisation": "`localisation: {k: [1, 4, 16, 64]}`",
@@ -118,16 +118,16 @@ def _known(results: Results, model: str, task: str, kind: Kind) -> list[Curve]:
 @of_pair
 @style.drawing
 def sparsity(results: Results, model: str, task: str, width: float = WIDTH) -> Figure:
-    """Return E_0 on test against k (log axis), with 95 % over prompts as a band (up to 8 lines).
+    """Return E_0 on test against k (log axis), with 95 % over prompts as a band (up to 8 methods).
 
     The legend has the area under each curve, best first; dashed is the unsteered model. Errors as
     `sparsity_data`.
     """
     known = _known(results, model, task, "sparsity")
-    lines = ["only the k strongest points are steered" + _bands_say(known, "bands")]
+    lines = ["only the k strongest points are steered" + say_bands(known)]
     canvas, axes = _axes(known, f"{model} · {task}", lines, width)
     for one in known:
-        _draw(axes, results, one, one.x, number(one.area, 2), width, _banded(known))
+        _draw(axes, results, one, one.x, number(one.area, 2), width, has_bands(known))
     return _finished(canvas, axes, known, "k strongest points left", "area (mean E₀ over log k)")
 
 
@@ -144,7 +144,7 @@ def localisation(results: Results, model: str, task: str, width: float = WIDTH) 
     price = _price_of(results, model, task)
     lines = [
         f"does it know where? only the k strongest points are steered, at {price:g} nats on train"
-        + _bands_say(known, "coloured bands")
+        + say_bands(known, "coloured bands")
     ]
     canvas, axes = _axes(known, f"{model} · {task}", lines, width)
     draws = control_draws(results, model, task, "localisation")
@@ -152,7 +152,7 @@ def localisation(results: Results, model: str, task: str, width: float = WIDTH) 
     _band(axes, {k: values for k, values in at.items() if values})
     for one in _methods(known):
         area = number(one.made_up(one.area), 2)
-        _draw(axes, results, one, one.x, area, width, _banded(known))
+        _draw(axes, results, one, one.x, area, width, has_bands(known))
     return _finished(canvas, axes, known, "k strongest points left", "area (share made up for)")
 
 
@@ -173,7 +173,7 @@ def price(results: Results, model: str, task: str, width: float = WIDTH) -> Figu
     for one in _methods(known):
         area = number(one.made_up(one.area), 2)
         paid = np.maximum(one.paid, 1e-3)
-        _draw(axes, results, one, paid, area, canvas.get_figwidth(), _banded(known))
+        _draw(axes, results, one, paid, area, width, has_bands(known))
     floor = floor_of(results, model, task)
     how: dict[str, Any] = {"color": style.MUTED, "linewidth": 0.9}
     axes.axvline(floor, linestyle=":", label=f"floor of the task: {number(floor, 2)} nats", **how)
@@ -187,13 +187,14 @@ def _methods(known: Sequence[Curve]) -> list[Curve]:
     return [one for one in known if not one.control] or [*known]
 
 
-def _banded(known: Sequence[Curve]) -> bool:
-    """Whether lines have their interval as a band."""
-    return len(_methods(known)) <= MOST_BANDS
+def has_bands(known: Sequence[Curve | Circuits]) -> bool:
+    """Whether a figure of these methods and controls draws their intervals."""
+    return sum(not one.control for one in known) <= MOST_BANDS
 
 
-def _bands_say(known: Sequence[Curve], bands: str) -> str:
-    return f"; {bands}: 95 % over prompts" if _banded(known) else ""
+def say_bands(known: Sequence[Curve | Circuits], bands: str = "bands") -> str:
+    """What the head of such a figure says of them."""
+    return f"; {bands}: 95 % over prompts" if has_bands(known) else ""
 
 
 def _draw_controls(axes: Axes, results: Results, model: str, task: str) -> None:
@@ -262,7 +263,7 @@ def draw_curve(
     values: Sequence[NDArray[Any]],
     area: str,
     width: float,
-    banded: bool = True,
+    banded: bool,
 ) -> None:
     """Draw a method's line in its own look, with a band of its interval unless it is a control.
 
