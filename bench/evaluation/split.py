@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,6 @@ from torch import Tensor
 from bench.evaluation.response import Response, read
 from methods.core.intervention import Intervention
 from methods.core.objective import effectiveness
-from methods.core.points import PointGrid
 from methods.core.prefix import Prefix
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
@@ -27,14 +26,14 @@ class Split:
         prompts: on the model's device.
         reference: log-probabilities of the unsteered model.
         unsteered: its response, at the one strength 0.
-        prefixes: what is shared before the first position of a grid, by that position.
+        prefix: all positions but the last, which a run may begin behind.
     """
 
     name: str
     prompts: Prompts
     reference: Float[Tensor, "prompt vocab"]
     unsteered: Response
-    prefixes: dict[int, Prefix] = field(default_factory=dict)
+    prefix: Prefix
 
     @staticmethod
     def of(name: str, prompts: Prompts, subject: SubjectModel) -> Split:
@@ -46,20 +45,14 @@ class Split:
         logits = subject.unsteered_logits(prompts.tokens, mask=prompts.mask)
         reference = torch.log_softmax(logits, dim=-1)
         unsteered = Response.of_rows([read(logits, prompts, reference)], torch.zeros(1))
-        return Split(name, prompts, reference, unsteered)
+        prefix = Prefix.of(subject, prompts, prompts.n_positions - 1)
+        return Split(name, prompts, reference, unsteered, prefix)
 
     @property
     def unsteered_e_0(self) -> float:
         """E_0 of the unsteered model: minus the mean of |LD|."""
         ld = self.unsteered.ld[:, 0]
         return float(effectiveness(ld, ld, 0.0))
-
-    def prefix(self, subject: SubjectModel, grid: PointGrid) -> Prefix:
-        """The positions before the first one of the grid, run once for all that is asked of it."""
-        first = min(grid.positions)
-        if first not in self.prefixes:
-            self.prefixes[first] = Prefix.of(subject, self.prompts, grid)
-        return self.prefixes[first]
 
     def take(self, prompts: Sequence[int]) -> Split:
         """Some of the prompts, in that order."""
@@ -69,7 +62,7 @@ class Split:
             self.prompts.take(rows),
             self.reference[rows],
             self.unsteered.take(rows),
-            {first: prefix.take(rows) for first, prefix in self.prefixes.items()},
+            self.prefix.take(rows),
         )
 
 
@@ -107,7 +100,7 @@ def _respond_by_rows(
     device = split.reference.device
     prompt_of_row = torch.arange(len(split.prompts), device=device).repeat_interleave(len(beta))
     beta_of_row = beta.to(torch.float32).repeat(len(split.prompts)).to(device)
-    prefix = split.prefix(subject, intervention.grid)
+    prefix = split.prefix.until(intervention.first_position)
     parts = []
     for rows in subject.chunks(len(prompt_of_row)):
         index = prompt_of_row[rows]

@@ -6,13 +6,13 @@ Only interventions that are not tied to positions can be taken there: dynamic sc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from bench.evaluation.evaluate import metric_row, strengths
 from bench.evaluation.prepare import PreparedTask
-from bench.evaluation.split import Split, respond
+from bench.evaluation.split import respond
 from bench.store.cells import Tensors
 from bench.store.records import MetricRow, PromptRecord
 from methods.core.dynamic_scaling import DynamicScaling
@@ -59,7 +59,7 @@ def evaluate_elsewhere(
             found.notes = [TIED]
             continue
         test = task.splits["test"]
-        split = Split(label, test.prompts, test.reference, test.unsteered)
+        split = replace(test, name=label)
         moved = moved.to(subject.device)
         response = respond(subject, split, moved, strengths([1.0]))
         found.metrics.append(metric_row(split, response, moved, objective, "one", 1.0))

@@ -122,8 +122,7 @@ class CircuitRuns:
         subject.check_sites(self.grid.sites)  # before hooks of ours: it may run the model
         differs = (prompts.tokens != prompts.corrupted).any(dim=0).cpu()
         first = int(differs.int().argmax()) if differs.any() else prompts.n_positions - 1
-        after = replace(self.grid, positions=tuple(range(first, prompts.n_positions)))
-        self._prefix = Prefix.of(subject, prompts, after)
+        self._prefix = Prefix.of(subject, prompts, first)
         entering: list[Tensor] = []
         keep = [("blocks.0.hook_resid_pre", lambda h, hook: entering.append(h[:, -1].detach()))]
         with subject.attached(keep):

@@ -58,7 +58,8 @@ class DynamicScaling(Intervention):
     def alpha(
         self, site: Site, layer: int, h: Float[Tensor, "row position *head width"], start: int = 0
     ) -> Float[Tensor, "row place chosen"]:
-        """Eq. 10 at the grid's positions, 0 at points left out and BOS; h begins at `start`."""
+        """Eq. 10 at the grid's positions from `start` on, where h begins; 0 at points left out
+        and BOS."""
         h = self.grid.at_points(site, h.to(torch.float32), start)
         rows = self.grid.rows(site)
         gates = self.read_by(site, layer)
@@ -76,7 +77,8 @@ class DynamicScaling(Intervention):
             writes = norm > 0
         direction = h / norm.clamp_min(torch.finfo(torch.float32).tiny)[..., None]
         along = self.scalars_of(direction @ gates, site, layer)
-        alpha: Tensor = torch.where(writes, along, 0) * self.acts[rows, layer]
+        acts = self.acts[rows, layer, -along.shape[-1] :]
+        alpha: Tensor = torch.where(writes, along, 0) * acts
         return alpha
 
     def read_by(self, site: Site, layer: int) -> Float[Tensor, "place width unit"]:

@@ -37,21 +37,27 @@ class Intervention(nn.Module):
     def __init__(self, grid: PointGrid) -> None:
         super().__init__()
         self.grid = grid
+        self.first_position = min(grid.positions)
         # A copy, since the grid may have been made within inference_mode and this is trained with.
         self.register_buffer("included", grid.included.clone(), persistent=False)
         self.register_buffer("positions", torch.tensor(grid.positions), persistent=False)
 
+    first_position: int
+    """No point before this position takes part."""
     included: Tensor
     positions: Tensor
 
     def everywhere(
         self, values: Float[Tensor, "*rest chosen"], stop: int, start: int
     ) -> Float[Tensor, "*rest position"]:
-        """Values at the grid's positions, and 0 at all others from `start` to before `stop`."""
-        if len(self.grid.positions) == stop - start:
+        """Values at the grid's positions, or at those from `start` on, and 0 at all others from
+        `start` to before `stop`."""
+        n_run = sum(position >= start for position in self.grid.positions)
+        values = values[..., -n_run:]
+        if n_run == stop - start:
             return values
         empty = values.new_zeros((*values.shape[:-1], stop - start))
-        return empty.index_copy(-1, self.positions - start, values)
+        return empty.index_copy(-1, self.positions[-n_run:] - start, values)
 
     def at(
         self, beta: Float[Tensor, " row"], start: int = 0, first: Int[Tensor, " row"] | None = None
@@ -60,7 +66,7 @@ class Intervention(nn.Module):
 
         Args:
             beta: the strengths.
-            start: positions before this one are not run; none of them is part of the grid.
+            start: positions before this one are not run; no point of theirs takes part.
             first: each row's first position that may change, where rows have padding and a BOS
                 before it (`Prompts.first`); all are run then.
         """
@@ -109,6 +115,9 @@ class Intervention(nn.Module):
         """A copy without gradient that acts at the chosen points alone."""
         chosen = deepcopy(self).requires_grad_(False)
         chosen.included &= keep.to(chosen.included.device)
+        positions = chosen.included.any(dim=0).any(dim=0).nonzero()[:, 0].tolist()
+        if positions:
+            chosen.first_position = self.grid.positions[positions[0]]
         return chosen
 
     def keep_largest(self, k: int) -> Self:

@@ -208,9 +208,10 @@ class PointGrid:
     ) -> Float[Tensor, "row place chosen *rest"]:
         """What a hook of `site` sees, or one number of each activation, at the grid's points.
 
-        The first position of `values` is position `start` of the prompt.
+        The first position of `values` is position `start` of the prompt; points before it are
+        left out.
         """
-        chosen = values[:, [position - start for position in self.positions]]
+        chosen = values[:, [position - start for position in self.positions if position >= start]]
         return chosen.movedim(2, 1) if site in HEAD_SITES else chosen[:, None]
 
     @property

@@ -1,8 +1,8 @@
 """Prompts up to their first intervention point: run once, whatever the intervention and strength.
 
-No intervention reaches a position before the first one of its grid, so the keys and values there
-are those of the unsteered run. They are kept as the model's own cache has them, and every steered
-run starts behind them: one token instead of a whole prompt for a grid at the last position.
+No intervention reaches a position before its first point, so the keys and values there are those
+of the unsteered run. They are kept as the model's own cache has them, and every steered run starts
+behind them: one token instead of a whole prompt where points of the last position alone take part.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from torch import Tensor
 from methods.core.hooks import Edit
 from methods.core.intervention import Intervention
 from methods.core.memory import NotEnoughMemoryError, is_out_of_memory, require_memory
-from methods.core.points import PointGrid
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 from tasks.errors import UserInputError
@@ -57,8 +56,8 @@ class Prefix:
     first: Int[Tensor, " prompt"] | None = None
 
     @staticmethod
-    def of(subject: SubjectModel, prompts: Prompts, grid: PointGrid) -> Prefix:
-        """What prompts share before the first position of a grid.
+    def of(subject: SubjectModel, prompts: Prompts, length: int) -> Prefix:
+        """The first `length` positions of prompts.
 
         Nothing where that is a small part of a prompt, where the model's dtype is so coarse that
         the way to a logit would show in it, where the keys and values would not fit and, with a
@@ -66,7 +65,6 @@ class Prefix:
         """
         tokens = prompts.tokens
         whole = Prefix(tokens, mask=prompts.mask, first=prompts.first)
-        length = min(grid.positions)
         worthwhile = length >= WORTHWHILE * prompts.n_positions and subject.is_exact
         if not worthwhile or prompts.mask is not None or subject.goes_on_from_a_cache is False:
             return whole
@@ -94,6 +92,16 @@ class Prefix:
         subject.goes_on_from_a_cache = True
         return shared
 
+    def until(self, length: int) -> Prefix:
+        """The same of the first `length` positions at most; nothing where these are few."""
+        length = min(self.length, length)
+        if length == self.length:
+            return self
+        if length < WORTHWHILE * self.tokens.shape[1]:
+            return Prefix(self.tokens)
+        keys, values = ([kept[:, :, :length] for kept in one] for one in (self.keys, self.values))
+        return Prefix(self.tokens, length, keys, values)
+
     def take(self, prompts: Sequence[int]) -> Prefix:
         """The same of some of the prompts."""
         rows = list(prompts)
@@ -118,7 +126,7 @@ class Prefix:
         Args:
             subject: the model.
             rows: which prompt each row of the forward is.
-            intervention: what is done to activations; None leaves them.
+            intervention: what is done to activations, from position `length` on; None leaves them.
             beta: its strength in each row.
         """
         first = None if self.first is None else self.first[rows]

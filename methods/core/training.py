@@ -146,7 +146,7 @@ def gradients_of(
     """
     unsteered = subject.unsteered_logits(prompts.tokens, mask=prompts.mask)
     reference = torch.log_softmax(unsteered, dim=-1)
-    prefix = Prefix.of(subject, prompts, intervention.grid)
+    prefix = Prefix.of(subject, prompts, intervention.first_position)
     return partial(
         _accumulate, subject, intervention, prompts, prefix, reference, objective, sparsity
     )

@@ -39,7 +39,7 @@ def test_logits_and_gradients_are_those_of_whole_runs(
     model, some = subject(architecture), prompts()
     grid = grid_of(model, SITES, positions)
     found, gradients = [], []
-    for run in (Prefix(some.tokens), Prefix.of(model, some, grid)):
+    for run in (Prefix(some.tokens), Prefix.of(model, some, grid.positions[0])):
         intervention = make(kind, grid)
         logits = run.steer(model, ROWS, intervention, BETA)
         logits.square().mean().backward()
@@ -52,11 +52,27 @@ def test_logits_and_gradients_are_those_of_whole_runs(
     assert largest_difference(*gradients) < 1e-3 * float(gradients[0].abs().max())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_few_points_of_a_grid_act_behind_what_none_of_them_reaches(kind: Any) -> None:
+    model, some = subject("gemma2"), prompts()
+    grid = grid_of(model, ["attn_out", "mlp_out"])
+    shared = Prefix.of(model, some, some.n_positions - 1)
+    for position in range(1, some.n_positions):
+        keep = torch.zeros(grid.shape, dtype=torch.bool)
+        keep[0, 1, position], keep[1, 0, -1] = True, True
+        few = make(kind, grid).at_points(keep)
+        run = shared.until(few.first_position)
+        assert run.length == (position if position > 1 else 0)  # one of seven is not worthwhile
+        found, whole = (one.steer(model, ROWS, few, BETA) for one in (run, Prefix(some.tokens)))
+        assert largest_difference(found, whole) < 1e-4
+        assert largest_difference(whole, model.unsteered_logits(some.tokens)[ROWS]) > 1e-3
+
+
 def test_what_is_shared_is_not_counted_as_rows() -> None:
     """A steered row counts as one, however much of it was run before."""
     model, some = SubjectModel(tiny_bridge("llama")), prompts()
     grid = grid_of(model, ["mlp_out"], "last")
-    run = Prefix.of(model, some, grid)
+    run = Prefix.of(model, some, grid.positions[0])
     run.steer(model, ROWS, make(StaticScaling, grid), BETA)
     assert model.passes.forward == len(ROWS)
 
@@ -64,9 +80,9 @@ def test_what_is_shared_is_not_counted_as_rows() -> None:
 def test_where_memory_is_short_runs_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     model, some = subject(), prompts()
     grid = grid_of(model, ["mlp_out"], "last")
-    assert Prefix.of(model, some, grid).length > 0
+    assert Prefix.of(model, some, grid.positions[0]).length > 0
     monkeypatch.setattr("methods.core.memory.available_memory", lambda device: 1000)
-    assert Prefix.of(model, some, grid).length == 0
+    assert Prefix.of(model, some, grid.positions[0]).length == 0
 
 
 def test_a_model_that_cannot_go_on_runs_whole_and_says_so(
@@ -82,8 +98,8 @@ def test_a_model_that_cannot_go_on_runs_whole_and_says_so(
 
     monkeypatch.setattr(module, "_run", wrong)
     with caplog.at_level(logging.WARNING):
-        assert Prefix.of(model, some, grid).length == 0
+        assert Prefix.of(model, some, grid.positions[0]).length == 0
     assert "GPT2LMHeadModel does not go on from a cache" in caplog.text
     assert model.goes_on_from_a_cache is False
     monkeypatch.setattr(module, "_run", real)
-    assert Prefix.of(model, some, grid).length == 0  # not tried again
+    assert Prefix.of(model, some, grid.positions[0]).length == 0  # not tried again
