@@ -1,5 +1,7 @@
 """A synthetic run as the suite would leave it: two tasks, hostile strings, failures, controls."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -321,6 +323,33 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def results(run_directory: Path) -> Results:
     """What that run holds."""
     return load(run_directory)
+
+
+WITHOUT_TORCH = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformer_lens", "transformers"):
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Blocked())
+from reports.write import ReportOptions, write_report
+write_report(sys.argv[1], sys.argv[2], ReportOptions(figures=sys.argv[3:]))
+assert "matplotlib.pyplot" not in sys.modules
+"""
+WRITTEN = ("agreement", "leaderboard", "stability", "critical", "agreement_pooled")
+"""Figures of the report that is written once; all are drawn in test_numbers."""
+
+
+@pytest.fixture(scope="session")
+def index(run_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of that run's report as a process writes it that has no torch."""
+    folder = tmp_path_factory.mktemp("out") / "report"
+    arguments = [sys.executable, "-c", WITHOUT_TORCH, str(run_directory), str(folder), *WRITTEN]
+    result = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return folder / "index.html"
 
 
 @pytest.fixture

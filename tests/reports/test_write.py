@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -31,8 +30,6 @@ PAIR_TABLES = (
     *("agreement", "leaderboard", "localisation", "paired", "price_curve", "retrained"),
     "sparsity",
 )
-PER_TASK = ("agreement", "leaderboard", "maps", "sparsity")
-"""Figures of the report that is written here; all are drawn in test_figures."""
 FORMATS = ("csv", "pdf", "png", "svg")
 VOID = {"meta", "img", "br", "link", "input", "source"}
 
@@ -72,32 +69,6 @@ class Page(HTMLParser):
             self.tables[-1][-1][-1] += data
 
 
-WITHOUT_TORCH = """
-import sys
-
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "transformer_lens", "transformers"):
-            raise ImportError(name)
-
-sys.meta_path.insert(0, Blocked())
-from reports.write import ReportOptions, write_report
-write_report(sys.argv[1], sys.argv[2], ReportOptions(figures=sys.argv[3:]))
-assert "matplotlib.pyplot" not in sys.modules
-"""
-
-
-@pytest.fixture(scope="module")
-def index(run_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report as a process writes it that has no torch."""
-    folder = tmp_path_factory.mktemp("out") / "report"
-    figures = (*PER_TASK, "stability", "critical", "agreement_pooled")
-    arguments = [sys.executable, "-c", WITHOUT_TORCH, str(run_directory), str(folder), *figures]
-    result = subprocess.run(arguments, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    return folder / "index.html"
-
-
 @pytest.fixture(scope="module")
 def page(index: Path) -> Page:
     return Page(index.read_text(encoding="utf-8"))
@@ -106,7 +77,7 @@ def page(index: Path) -> Page:
 def test_every_file_is_there(index: Path) -> None:
     names = sorted(str(file.relative_to(index.parent)) for file in index.parent.rglob("*.*"))
     pairs = [f"smollm2-135m-{task}" for task in ("ccc", "hostile")]
-    figures = [f"{kind}-{pair}" for kind in PER_TASK for pair in pairs]
+    figures = [f"{kind}-{pair}" for kind in ("agreement", "leaderboard") for pair in pairs]
     figures += [f"stability-{pairs[1]}", "critical", "agreement_pooled-smollm2-135m"]
     tables = [f"{kind}-{pair}" for kind in PAIR_TABLES for pair in pairs]
     tables += [f"stability-{pairs[1]}", "agreement_pooled-smollm2-135m", "ranks", "missing"]
@@ -158,7 +129,7 @@ def test_the_page_tells_of_failures_notes_and_undefined_values_and_describes_its
     ):
         assert said in page.text
     images = [attributes for tag, attributes in page.tags if tag == "img"]
-    assert len(images) == 2 * len(PER_TASK) + 1 + 2
+    assert len(images) == 2 * 2 + 1 + 2
     assert all(image["alt"] for image in images)
     assert index.stat().st_size < 7_000_000
 
@@ -355,13 +326,13 @@ def test_a_report_removes_what_it_no_longer_writes_and_nothing_else(
 ) -> None:
     small_store.write(*make_cell("ccc", "dla"))
     out = tmp_path / "report"
-    options = ReportOptions(figures=["leaderboard", "sparsity"])
+    options = ReportOptions(figures=["leaderboard", "answer"])
     write_report(small_store.directory, out, options)
     mine = [out / "figures" / "mine.pdf", out / "tables" / "mine.tex", out / "notes.txt"]
     for file in mine:
         file.write_text("mine")
     before = {file for file in out.rglob("*") if file.is_file()}
-    write_report(small_store.directory, out, ReportOptions(figures=["sparsity"]))
+    write_report(small_store.directory, out, ReportOptions(figures=["answer"]))
     after = {file for file in out.rglob("*") if file.is_file()}
     stem = "leaderboard-smollm2-135m-ccc"
     assert before - after == {out / "figures" / f"{stem}.{kind}" for kind in FORMATS}

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from reports.write import ReportOptions, write_report
 from tests.reports.page.steps import wait_for
 
 Browser = Any
@@ -31,12 +30,6 @@ def browser() -> Iterator[Browser]:
     driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
     yield driver
     driver.quit()
-
-
-@pytest.fixture(scope="session")
-def index(run_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    options = ReportOptions(figures=["leaderboard", "critical"])
-    return write_report(run_directory, tmp_path_factory.mktemp("out") / "report", options)
 
 
 @pytest.fixture
