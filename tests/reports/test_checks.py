@@ -1,72 +1,74 @@
 """Checks in tables and the leaderboard: what the cells store, and only where they store it."""
 
-from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bench.execution.run import run_matrix
+from bench.store.results import RunStore
 from reports.load import Results, load
 from reports.present import CHECKS, formatted
 from reports.tables.checks import sanity, specificity
 from reports.tables.leaderboard import leaderboard
 from reports.text import MISSING
-from tests.small import brief_matrix
-
-TRAINED = "activ_scalar[epochs=1]"
+from tests.reports.conftest import make_cell
 
 
-@pytest.fixture(scope="module")
-def results(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Results:
-    matrix = brief_matrix(
-        tiny_folder,
-        tasks=["ioi", "ccc"],
-        methods=["grad_scalar", {"name": "activ_scalar", "epochs": 1}],
-        controls={"draws": 1, "shuffles": 0},
-        prompts={"train": 2, "test": 2, "shifted": 0},
-        seeds=[0, 1],
-        sanity={"depths": 2},
-        specificity={"prompts": 2, "windows": 2},
-    )
-    outcome = run_matrix(matrix, tmp_path_factory.mktemp("runs") / "run")
-    assert not outcome.failed
-    return load(outcome.store.directory)
-
-
-def test_tables_have_the_means_of_what_cells_store(results: Results) -> None:
-    (records,) = [
-        [one for one in results.of(*pair) if one.method == "grad_scalar"]
-        for pair in results.pairs_of(None, "ioi")
+def checks_of(seed: int) -> dict[str, Any]:
+    """Of one map with the last layer permuted, with all, with other answers; of three prompts."""
+    rhos = [("weights", 1, 0.9, 0.9), ("weights", 2, 0.1 + seed, 0.6), ("answers", 0, 0.3, 0.3)]
+    row = {"shared": 0.25 + seed, "size": 2.0 + seed}
+    rows = [
+        {"what": what, "layers": layers, "rho": rho, "size_rho": size_rho, **row}
+        for what, layers, rho, size_rho in rhos
     ]
-    maps = sanity(results, task="ioi")
+    found = [("ccc", "own", 0.4), ("ioi", "task", 0.1), ("neutral text", "neutral", 0.02)]
+    shown = [
+        {"where": where, "kind": kind, "kl": kl * (1 + seed), "ld_change": 10 * kl}
+        for where, kind, kl in found
+    ]
+    asked = {"n_prompts": 2, "positions": [1, 2], "n_points": 20, "shared_by_chance": 0.1}
+    specific = [{"n_prompts": 2, "moved": 1.0, **one} for one in shown]
+    return {"sanity": {**asked, "rows": rows}, "specificity": {"beta": 1.0, "rows": specific}}
+
+
+@pytest.fixture
+def stored(small_store: RunStore) -> Results:
+    for seed in (0, 1):
+        checks = checks_of(seed)
+        small_store.write(*make_cell("ccc", "grad_scalar", seed=seed, **checks))
+        del checks["sanity"]
+        small_store.write(*make_cell("ccc", "activ_scalar", seed=seed, **checks))
+    small_store.write(*make_cell("ccc", "random"))
+    return load(small_store.directory)
+
+
+def test_tables_have_the_means_of_what_cells_store(stored: Results) -> None:
+    maps = sanity(stored)
     assert set(maps["method"]) == {"grad_scalar"}
-    deepest = maps[maps["map_changes"].notna()]
-    rows = [one.sanity.deepest for one in records if one.sanity]
-    (found,) = deepest.to_dict("records")
-    for name in ("rho", "size_rho", "shared", "size"):
-        assert found[name] == pytest.approx(sum(getattr(row, name) for row in rows if row) / 2)
-    assert found["n_cells"] == 2
-    asked = specificity(results, task="ioi")
-    assert set(asked["method"]) == {"grad_scalar", TRAINED}
+    assert maps["map_changes"].tolist() == [None, "no", None]
+    row = maps[maps["layers"] == 2].iloc[0]
+    assert row[["rho", "size_rho", "shared", "size", "n_cells"]].tolist() == pytest.approx(
+        [0.6, 0.6, 0.75, 2.5, 2]
+    )
+    asked = specificity(stored)
+    assert set(asked["method"]) == {"grad_scalar", "activ_scalar"}
     of_one = asked[asked["method"] == "grad_scalar"].set_index("kind")
-    assert of_one["where"].to_dict() == {"own": "ioi", "task": "ccc", "neutral": "neutral text"}
-    assert of_one["kl_share"]["own"] == of_one["ld_share"]["own"] == 1
-    stored = [row.kl for one in records if one.specificity for row in one.specificity.of("task")]
-    assert of_one["kl"]["task"] == pytest.approx(sum(stored) / 2)
-    assert of_one["kl_share"]["task"] == pytest.approx(of_one["kl"]["task"] / of_one["kl"]["own"])
+    assert of_one["where"].to_dict() == {"own": "ccc", "task": "ioi", "neutral": "neutral text"}
+    assert of_one["kl"].tolist() == pytest.approx([0.6, 0.15, 0.03])
+    assert of_one["kl_share"].tolist() == pytest.approx([1, 0.25, 0.05])
+    assert of_one["ld_share"].tolist() == pytest.approx([1, 0.25, 0.05])
 
 
 def test_the_leaderboard_has_columns_for_checks_where_there_were_some(
-    results: Results, run_directory: Path
+    stored: Results, results: Results
 ) -> None:
-    board = leaderboard(results, *results.pairs()[0])
-    shown = formatted(board).set_index("method")
-    assert set(CHECKS.values()) <= set(shown.columns)
-    assert shown["map changes"]["grad_scalar"] in ("yes", "in sign alone", "no")
-    assert shown["map changes"][TRAINED] == shown["KL elsewhere"]["random"] == MISSING
-    assert float(shown["KL neutral"][TRAINED]) >= 0
-    plain = formatted(leaderboard(load(run_directory), "smollm2-135m", "ccc"))
+    shown = formatted(leaderboard(stored)).set_index("method")[[*CHECKS.values()]]
+    assert shown.loc["grad_scalar"].tolist() == ["no", "0.150", "0.030"]
+    assert shown.loc["activ_scalar"].tolist() == [MISSING, "0.150", "0.030"]
+    assert shown.loc["random"].tolist() == [MISSING] * 3
+    plain = formatted(leaderboard(results, "smollm2-135m", "ccc"))
     assert set(CHECKS.values()).isdisjoint(plain.columns)
-    tidy = results.table
+    tidy = stored.table
     checked = tidy[tidy["method"] == "grad_scalar"]
     assert checked[["sanity_rho", "kl_elsewhere", "ld_change_neutral"]].notna().all().all()
     assert tidy[tidy["method"] == "random"]["kl_neutral"].isna().all()
