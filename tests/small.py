@@ -5,6 +5,7 @@ from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
+from bench.matrix.cells import PlannedCell, expand
 from bench.matrix.schema import Matrix
 from bench.matrix.yaml_file import parse
 from tasks import TASKS
@@ -47,6 +48,11 @@ def brief_matrix(folder: Path | str, **changes: object) -> Matrix:
     """That matrix with half the forwards: for what is about neither prices nor the smallest k."""
     prices = {"at": [], "curve": False}
     return small_matrix(folder, **{"prices": prices, "smallest_k": False, **changes})
+
+
+def planned(matrix: Matrix) -> list[PlannedCell]:
+    """Its cells, without a look at its models."""
+    return expand(matrix, lambda name: "digest", lambda device: "cpu")
 
 
 def steps(work: Callable[[], object]) -> int:

@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 from bench.evaluation.prepare import PreparedTask, prepare_task
-from bench.matrix.cells import expand
 from bench.models.load import LoadedModel, load_model
 from methods.core.subject import SubjectModel
-from tests.small import small_matrix
+from tests.small import planned, small_matrix
 
 
 @pytest.fixture(scope="session")
@@ -17,8 +16,11 @@ def tiny(tiny_folder: Path) -> LoadedModel:
 
 
 @pytest.fixture(scope="session")
-def prepared(tiny: LoadedModel, tiny_folder: Path) -> tuple[SubjectModel, PreparedTask]:
-    matrix = small_matrix(tiny_folder)
-    cell = expand(matrix, lambda name: "digest", lambda device: "cpu")[0]
-    subject = SubjectModel(tiny.bridge)
-    return subject, prepare_task(cell.task, cell, tiny, subject)
+def subject(tiny: LoadedModel) -> SubjectModel:
+    return SubjectModel(tiny.bridge)
+
+
+@pytest.fixture(scope="session")
+def task(subject: SubjectModel, tiny: LoadedModel, tiny_folder: Path) -> PreparedTask:
+    cell = planned(small_matrix(tiny_folder))[0]
+    return prepare_task(cell.task, cell, tiny, subject)

@@ -8,22 +8,19 @@ import torch
 
 from bench.evaluation import circuit
 from bench.evaluation.circuit import SHARES, highest, measure_circuits
-from bench.evaluation.prepare import PreparedTask
-from bench.execution.run import run_matrix
-from bench.matrix.cells import expand
+from bench.evaluation.prepare import PreparedTask, prepare_task
 from bench.matrix.stages import Circuit
+from bench.models.load import LoadedModel
 from methods.core.circuits import CircuitRuns, node_scores
 from methods.core.subject import SubjectModel
-from tests.small import brief_matrix
-
-Prepared = tuple[SubjectModel, PreparedTask]
+from tasks.errors import UserInputError
+from tests.small import brief_matrix, planned
 
 
 def test_f_is_a_ratio_of_means_between_the_two_runs(
-    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+    subject: SubjectModel, task: PreparedTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(circuit, "LEAST_GAP", 0)  # a random model's two runs may be near
-    subject, task = prepared
     scores = torch.randn(task.grid.shape, generator=torch.Generator().manual_seed(1))
     record, tensors = measure_circuits(subject, task, scores, Circuit(draws=30, share=0.5), 0)
     of_nodes = node_scores(task.grid, scores)
@@ -57,10 +54,9 @@ def test_f_is_a_ratio_of_means_between_the_two_runs(
 
 
 def test_runs_that_are_too_near_leave_f_undefined(
-    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+    subject: SubjectModel, task: PreparedTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(circuit, "LEAST_GAP", 1e6)
-    subject, task = prepared
     record, _ = measure_circuits(subject, task, torch.ones(task.grid.shape), Circuit(), 0)
     for curve in record.curves:
         assert np.isnan([*curve.f, *curve.f_without, curve.CPR, curve.CMD, curve.CMD_log]).all()
@@ -69,9 +65,9 @@ def test_runs_that_are_too_near_leave_f_undefined(
 
 
 def test_random_circuits_are_drawn_once_a_task_and_counted_in_every_cell(
-    prepared: Prepared,
+    subject: SubjectModel,
+    task: PreparedTask,
 ) -> None:
-    subject, task = prepared
     scores = torch.randn(task.grid.shape, generator=torch.Generator().manual_seed(2))
     setting, counts, records = Circuit(draws=3), [], []
     for _ in range(2):
@@ -82,33 +78,10 @@ def test_random_circuits_are_drawn_once_a_task_and_counted_in_every_cell(
     assert records[0] == records[1]
 
 
-def test_circuits_are_off_unless_asked_for_and_ids_stay(tiny_folder: Path, tmp_path: Path) -> None:
-    def ids(**changes: object) -> list[str]:
-        matrix = brief_matrix(tiny_folder, methods=["grad_scalar"], **changes)
-        return [cell.id for cell in expand(matrix, lambda name: "d", lambda device: "cpu")]
-
-    assert set(ids()).isdisjoint(ids(circuit={}))
-    matrix = brief_matrix(
-        tiny_folder, methods=["grad_scalar"], circuit={"draws": 2}, controls={"draws": 2}
-    )
-    outcome = run_matrix(matrix, tmp_path / "run")
-    assert not outcome.failed
-    for cell_id in outcome.store.ids():
-        record = outcome.store.record(cell_id)
-        assert record.circuit is not None
-        assert record.circuit.draws == (0 if record.control and record.draw else 2)
-    plain = run_matrix(brief_matrix(tiny_folder, methods=["dla"]), tmp_path / "plain")
-    assert all(plain.store.record(name).circuit is None for name in plain.store.ids())
-
-
-def test_sites_without_nodes_fail_in_words(tiny_folder: Path, tmp_path: Path) -> None:
-    matrix = brief_matrix(
-        tiny_folder,
-        methods=["grad_scalar"],
-        sites=["resid_post"],
-        circuit={},
-        controls={"draws": 0},
-    )
-    (failed,) = run_matrix(matrix, tmp_path / "run").failed
-    assert failed.error is not None
-    assert "circuit's nodes are mlp_out and one of z, o, attn_out" in failed.error.message
+def test_sites_without_nodes_fail_in_words(
+    subject: SubjectModel, tiny: LoadedModel, tiny_folder: Path
+) -> None:
+    cell = planned(brief_matrix(tiny_folder, sites=["resid_post"]))[0]
+    task = prepare_task(cell.task, cell, tiny, subject)
+    with pytest.raises(UserInputError, match="nodes are mlp_out and one of z, o, attn_out"):
+        measure_circuits(subject, task, torch.ones(task.grid.shape), Circuit(), 0)

@@ -12,8 +12,6 @@ from methods.core.static_scaling import StaticScaling
 from methods.core.steering_vectors import SteeringVectors
 from methods.core.subject import SubjectModel
 
-Prepared = tuple[SubjectModel, PreparedTask]
-
 
 def scaling(task: PreparedTask, size: float = 0.6) -> StaticScaling:
     generator = torch.Generator().manual_seed(11)
@@ -21,8 +19,7 @@ def scaling(task: PreparedTask, size: float = 0.6) -> StaticScaling:
 
 
 @pytest.mark.parametrize("beta", [1.0, -0.8])
-def test_metrics_equal_plain_loops(prepared: Prepared, beta: float) -> None:
-    subject, task = prepared
+def test_metrics_equal_plain_loops(subject: SubjectModel, task: PreparedTask, beta: float) -> None:
     split, steering = task.splits["shifted"], scaling(task)
     objective = Objective(margin=0.7, lambda_f=0.3, lambda_m=0.02)
     response = respond(subject, split, steering, strengths([1.0, beta]))
@@ -65,22 +62,6 @@ def test_strengths_hold_zero_and_both_signs() -> None:
     assert strengths([1, 3, 1, 0]).tolist() == [0, 1, -1, 3, -3]
 
 
-def test_unsteered_numbers_of_a_split(prepared: Prepared) -> None:
-    subject, task = prepared
-    split = task.splits["test"]
-    with torch.no_grad():
-        logits = subject.bridge(split.prompts.tokens)[:, -1].double()
-    answers, foils = split.prompts.answers, split.prompts.foils
-    rows = torch.arange(len(split.prompts))
-    ld = logits[rows, answers] - logits[rows, foils]
-    p = torch.softmax(logits, dim=-1)
-    torch.testing.assert_close(split.unsteered.ld[:, 0].double(), ld, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(
-        split.unsteered.mass[:, 0].double(), p[rows, answers] + p[rows, foils], atol=1e-6, rtol=1e-5
-    )
-    assert split.unsteered_e_0 == pytest.approx(-float(ld.abs().mean()), abs=1e-5)
-
-
 def gain(subject: SubjectModel, train: Split, steering: StaticScaling, k: int) -> float:
     """E_0 over the unsteered one with the k largest scalars, without `keep_largest`."""
     alpha = steering.alpha.detach().flatten().clone()
@@ -92,8 +73,9 @@ def gain(subject: SubjectModel, train: Split, steering: StaticScaling, k: int) -
     return float(-hinges.mean() + np.abs(train.unsteered.ld.numpy()).mean())
 
 
-def test_smallest_k_keeps_nine_tenths_of_the_gain(prepared: Prepared) -> None:
-    subject, task = prepared
+def test_smallest_k_keeps_nine_tenths_of_the_gain(
+    subject: SubjectModel, task: PreparedTask
+) -> None:
     train, steering = task.train, scaling(task)
     everything = steering.magnitudes().numel()
     if gain(subject, train, steering, everything) < 0:  # the sign that steers
@@ -108,14 +90,14 @@ def test_smallest_k_keeps_nine_tenths_of_the_gain(prepared: Prepared) -> None:
     assert min(below) < target
 
 
-def test_smallest_k_is_undefined_without_a_gain(prepared: Prepared) -> None:
-    subject, task = prepared
+def test_smallest_k_is_undefined_without_a_gain(subject: SubjectModel, task: PreparedTask) -> None:
     nothing = StaticScaling(task.grid, torch.zeros(task.grid.shape))
     assert smallest_k(subject, task.train, nothing, 1.0) is None
 
 
-def test_counts_are_of_theta_at_the_strength_that_steers(prepared: Prepared) -> None:
-    subject, task = prepared
+def test_counts_are_of_theta_at_the_strength_that_steers(
+    subject: SubjectModel, task: PreparedTask
+) -> None:
     alpha = torch.full(task.grid.shape, 0.004)
     alpha[0, 0, :3] = -0.02
     counted = minimality_of(subject, task.train, StaticScaling(task.grid, alpha), 1.0, None)
@@ -124,8 +106,9 @@ def test_counts_are_of_theta_at_the_strength_that_steers(prepared: Prepared) -> 
     assert stronger.count == task.grid.n_points
 
 
-def test_a_count_that_training_cannot_reach_is_not_meaningful(prepared: Prepared) -> None:
-    subject, task = prepared
+def test_a_count_that_training_cannot_reach_is_not_meaningful(
+    subject: SubjectModel, task: PreparedTask
+) -> None:
     vectors = torch.zeros((*task.grid.shape, subject.d_model))
     steering = SteeringVectors(task.grid, vectors)
     for reach, meaningful in ((0.0025, False), (0.02, True), (0.25, True)):

@@ -28,7 +28,10 @@ def outcome(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Outc
         controls={"draws": 0},
         prompts={"train": 4, "test": 6, "shifted": 6},
     )
-    return run_matrix(matrix, tmp_path_factory.mktemp("runs") / "lengths")
+    with pytest.MonkeyPatch.context() as patch:
+        broken = PluginEntry("nowhere:Mine", "broken", "the package bad 1.5")
+        patch.setitem(METHODS, "broken", broken)
+        return run_matrix(matrix, tmp_path_factory.mktemp("runs") / "lengths")
 
 
 def test_dynamic_scalars_are_computed_on_all_lengths(outcome: Outcome) -> None:
@@ -48,32 +51,18 @@ def test_dynamic_scalars_are_computed_on_all_lengths(outcome: Outcome) -> None:
         assert (row[..., scored] != 0).all()
     train = next(row for row in record.metrics if row.split == "train")
     assert pytest.approx(train.E_0_unsteered) != train.E_0
+    off = ("sparsity", "circuit", "one_point", "sanity", "specificity", "price_curve")
+    assert [getattr(record, name) for name in off] == [None] * len(off)
 
 
-def check_it_says_which_lengths_and_what_works(outcome: Outcome) -> None:
+def test_static_methods_say_which_lengths_and_what_works(outcome: Outcome) -> None:
+    """Though all methods are looked at for those that do, and one of them is broken."""
     (failed,) = outcome.failed
     assert failed.method == "grad_scalar"
     assert failed.error is not None
     assert failed.error.kind == "SeveralLengthsError"
     for words in ("tied to positions", "ioi_varied", "dyn_scalar works", '"lengths: one"'):
         assert words in failed.error.message
-
-
-def test_static_methods_say_which_lengths_and_what_works(outcome: Outcome) -> None:
-    check_it_says_which_lengths_and_what_works(outcome)
-
-
-def test_somebodys_broken_method_is_not_the_reason_of_a_cell(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All methods are looked at for those that work at any length."""
-    broken = PluginEntry("nowhere:Mine", "broken", "the package bad 1.5")
-    monkeypatch.setitem(METHODS, "broken", broken)
-    matrix = brief_matrix(
-        tiny_folder, tasks=["ioi_varied"], methods=["grad_scalar"], controls={"draws": 0}
-    )
-    outcome = run_matrix(matrix, tmp_path / "run")
-    check_it_says_which_lengths_and_what_works(outcome)
 
 
 def test_positions_are_counted_from_the_end(tiny_folder: Path, tmp_path: Path) -> None:

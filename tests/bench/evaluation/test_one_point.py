@@ -1,7 +1,6 @@
 """One-point steering: responses against a plain loop, R^2 in closed form, and the stage."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,17 +10,10 @@ import torch
 from bench.conformance.small import grid_on, tiny_prompts, tiny_subject
 from bench.evaluation.one_point import cross_validated, one_point_steering, responses
 from bench.evaluation.prepare import PreparedTask
-from bench.execution.run import run_matrix
-from bench.matrix.cells import expand
 from bench.matrix.stages import OnePoint
 from bench.models.tiny import tiny_model
 from methods.core.subject import SubjectModel
-from reports.load import load
-from reports.tables.one_point import table
 from tasks.errors import UserInputError
-from tests.small import brief_matrix
-
-Prepared = tuple[SubjectModel, PreparedTask]
 
 
 @torch.no_grad()
@@ -84,9 +76,9 @@ def test_what_site_and_layer_say_already_is_no_gain_and_noise_is_less() -> None:
 
 
 def test_the_stage_counts_its_runs_in_every_cell_and_refuses_what_it_cannot_do(
-    prepared: Prepared,
+    subject: SubjectModel,
+    task: PreparedTask,
 ) -> None:
-    subject, task = prepared
     scores = torch.randn(task.grid.shape, generator=torch.Generator().manual_seed(2))
     counts, found = [], []
     for _ in range(2):
@@ -100,27 +92,3 @@ def test_the_stage_counts_its_runs_in_every_cell_and_refuses_what_it_cannot_do(
     one = {**task.splits, "test": task.splits["test"].take([0])}
     with pytest.raises(UserInputError, match="one_point: this task has one test prompt"):
         one_point_steering(subject, replace(task, splits=one), scores, OnePoint())
-
-
-def test_it_is_off_unless_asked_for_and_stands_in_the_table(
-    tiny_folder: Path, tmp_path: Path
-) -> None:
-    def ids(**changes: object) -> list[str]:
-        matrix = brief_matrix(tiny_folder, methods=["grad_scalar"], **changes)
-        return [cell.id for cell in expand(matrix, lambda name: "d", lambda device: "cpu")]
-
-    assert set(ids()).isdisjoint(ids(one_point={}))
-    changes = {"methods": ["grad_scalar"], "controls": {"draws": 2}}
-    outcome = run_matrix(brief_matrix(tiny_folder, one_point={}, **changes), tmp_path / "run")
-    assert not outcome.failed
-    records = [outcome.store.record(name) for name in outcome.store.ids()]
-    measured = [record for record in records if record.one_point is not None]
-    assert {record.draw for record in records if record not in measured} == {1}
-    frame = table(load(outcome.store.directory))
-    assert len(frame) == 2 * len(measured)
-    for row in frame.to_dict("records"):
-        (record,) = [one.one_point for one in measured if one.method == row["method"]]
-        assert record is not None
-        (fit,) = [fit for fit in record.fits if fit.size == row["size"]]
-        assert row["gain"] == pytest.approx(fit.gain)
-        assert row["low"] <= row["gain"] <= row["high"]

@@ -1,6 +1,7 @@
 """What is stored of a response, against plain NumPy on the model's own logits."""
 
 import numpy as np
+import pytest
 import torch
 
 from bench.evaluation.prepare import PreparedTask
@@ -9,8 +10,6 @@ from bench.evaluation.split import respond
 from methods.core.objective import Objective
 from methods.core.static_scaling import StaticScaling
 from methods.core.subject import SubjectModel
-
-Prepared = tuple[SubjectModel, PreparedTask]
 
 
 def scaling(task: PreparedTask, size: float = 0.5) -> StaticScaling:
@@ -23,12 +22,12 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponents / exponents.sum(axis=-1, keepdims=True)
 
 
-def test_columns_equal_plain_numpy(prepared: Prepared) -> None:
-    subject, task = prepared
+def test_columns_equal_plain_numpy(subject: SubjectModel, task: PreparedTask) -> None:
     split, steering = task.splits["test"], scaling(task)
     beta = torch.tensor([0.0, 1.0, -0.7])
     response = respond(subject, split, steering, beta)
-    original = subject.unsteered_logits(split.prompts.tokens).double().numpy()
+    with torch.no_grad():
+        original = subject.bridge(split.prompts.tokens)[:, -1].double().numpy()
     for column, strength in enumerate(beta):
         with torch.no_grad():
             bound = steering.at(strength.repeat(len(split.prompts)))
@@ -51,10 +50,14 @@ def test_columns_equal_plain_numpy(prepared: Prepared) -> None:
             order = np.argsort(-p[row])[:TOP_TOKENS]
             np.testing.assert_allclose(response.top_p[row, column], p[row, order], atol=1e-5)
             assert set(response.top_ids[row, column].tolist()) == set(order.tolist())
+    assert torch.equal(response.ld[:, 0], split.unsteered.ld[:, 0])
+    assert torch.equal(response.mass[:, 0], split.unsteered.mass[:, 0])
+    assert split.unsteered_e_0 == pytest.approx(-float(response.ld[:, 0].abs().mean()), abs=1e-5)
 
 
-def test_beta_zero_is_the_unsteered_response_and_is_not_run(prepared: Prepared) -> None:
-    subject, task = prepared
+def test_beta_zero_is_the_unsteered_response_and_is_not_run(
+    subject: SubjectModel, task: PreparedTask
+) -> None:
     split, steering = task.splits["test"], scaling(task)
     before = subject.passes.forward
     response = respond(subject, split, steering, torch.tensor([1.0, 0.0]))
@@ -67,8 +70,9 @@ def test_beta_zero_is_the_unsteered_response_and_is_not_run(prepared: Prepared) 
     assert response.kl[:, 1].abs().max() < 1e-6
 
 
-def test_columns_and_rows_are_chosen_by_strength_and_prompt(prepared: Prepared) -> None:
-    subject, task = prepared
+def test_columns_and_rows_are_chosen_by_strength_and_prompt(
+    subject: SubjectModel, task: PreparedTask
+) -> None:
     split, steering = task.splits["test"], scaling(task)
     beta = torch.tensor([1.0, -1.0, 0.5])
     response = respond(subject, split, steering, beta)
@@ -79,8 +83,7 @@ def test_columns_and_rows_are_chosen_by_strength_and_prompt(prepared: Prepared) 
     torch.testing.assert_close(alone.ld[0], response.ld[2], atol=1e-5, rtol=1e-5)
 
 
-def test_rows_of_a_forward_do_not_matter(prepared: Prepared) -> None:
-    subject, task = prepared
+def test_rows_of_a_forward_do_not_matter(subject: SubjectModel, task: PreparedTask) -> None:
     split, steering = task.splits["test"], scaling(task)
     beta = torch.tensor([0.0, 1.0, -1.0, 2.0])
     whole = respond(subject, split, steering, beta)
@@ -90,21 +93,12 @@ def test_rows_of_a_forward_do_not_matter(prepared: Prepared) -> None:
     torch.testing.assert_close(whole.kl, parts.kl, atol=1e-5, rtol=1e-5)
 
 
-def test_the_objective_at_minus_beta_swaps_the_roles() -> None:
-    beta = torch.tensor([2.0, -2.0, 0.5, -0.5])
-    ld = torch.tensor([[3.0, -1.0, 0.2, 0.4]])
-    zeros = torch.zeros_like(ld)
-    top = torch.zeros(1, 4, 1)
+def test_the_objective_at_minus_beta_swaps_the_roles_and_no_number_is_the_worst() -> None:
+    beta = torch.tensor([2.0, -2.0, 0.5, -0.5, 1.0, -1.0])
+    ld = torch.tensor([[3.0, -1.0, 0.2, 0.4, float("nan"), 1.0]])
+    zeros, top = torch.zeros_like(ld), torch.zeros(1, 6, 1)
     response = Response(beta, ld, zeros, zeros, zeros, torch.full_like(ld, 0.25), top.long(), top)
     values = response.behaviour(Objective(margin=1.0, lambda_f=2.0))
     # E_1 by hand: hinges max(0, 1 - LD+) + max(0, 1 + LD-); F = -(0.25 + 0.25), weighted by 2.
     expected = [-(0 + 0) - 1, -(2 + 4) - 1, -(0.8 + 1.4) - 1, -(0.6 + 1.2) - 1]
-    np.testing.assert_allclose(values, expected, atol=1e-6)
-
-
-def test_what_is_no_number_counts_as_the_worst() -> None:
-    beta = torch.tensor([1.0, -1.0])
-    ld = torch.tensor([[float("nan"), 1.0]])
-    zeros, top = torch.zeros_like(ld), torch.zeros(1, 2, 1)
-    response = Response(beta, ld, zeros, zeros, zeros, zeros, top.long(), top)
-    assert response.behaviour(Objective()).tolist() == [-float("inf")] * 2
+    np.testing.assert_allclose(values, [*expected, -np.inf, -np.inf], atol=1e-6)

@@ -1,6 +1,8 @@
 """How many rows a forward has, and what happens where memory does not do for them."""
 
 import logging
+from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +15,11 @@ from bench.store.records import CellRecord
 from methods.core.memory import is_out_of_memory
 from methods.core.subject import SubjectModel
 
+BRIDGE = cache(tiny_bridge)
+
 
 def subject(rows: int = 32) -> SubjectModel:
-    return SubjectModel(tiny_bridge("llama"), rows)
+    return SubjectModel(BRIDGE("llama"), rows)
 
 
 @pytest.mark.parametrize(("share_of_a_row", "rows"), [(0.1, 1), (2, 1), (20.5, 10), (1e6, 32)])
@@ -85,9 +89,10 @@ def test_what_is_added_to_a_run_has_the_rows_of_what_is_there() -> None:
     ],
 )
 def test_rows_are_halved_until_memory_does(
-    error: Exception, caplog: pytest.LogCaptureFixture
+    error: Exception, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, tried = subject(24), []
+    monkeypatch.setattr(module, "gc", SimpleNamespace(collect=lambda: tried.append(0)))
 
     def compute() -> str:
         tried.append(model.rows_per_forward)
@@ -97,32 +102,23 @@ def test_rows_are_halved_until_memory_does(
 
     with caplog.at_level(logging.WARNING):
         assert within_memory(model, compute) == "done"
-    assert tried == [24, 12, 6, 3]
+    assert tried == [24, 0, 12, 0, 6, 0, 3]
     assert "going on with 3 rows a forward" in caplog.text
     assert within_memory(model, compute) == "done"
-    assert tried[4:] == [3]
+    assert tried[7:] == [3]
 
 
-def test_one_row_that_does_not_fit_is_the_end() -> None:
+@pytest.mark.parametrize(("error", "rows"), [(MemoryError(), 1), (RuntimeError("shapes"), 2)])
+def test_one_row_that_does_not_fit_is_the_end_and_other_errors_are_not_tried_again(
+    error: Exception, rows: int
+) -> None:
+    def compute() -> None:
+        raise error
+
     model = subject(2)
-
-    def compute() -> None:
-        raise MemoryError
-
-    with pytest.raises(MemoryError):
+    with pytest.raises(type(error)):
         within_memory(model, compute)
-    assert model.rows_per_forward == 1
-
-
-def test_other_errors_are_not_tried_again() -> None:
-    model = subject(8)
-
-    def compute() -> None:
-        raise RuntimeError("shapes do not fit")
-
-    with pytest.raises(RuntimeError, match="shapes"):
-        within_memory(model, compute)
-    assert model.rows_per_forward == 8
+    assert model.rows_per_forward == rows
 
 
 def test_memory_that_really_runs_out_is_noticed() -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +11,9 @@ from scipy.stats import spearmanr
 
 from bench.evaluation.prepare import PreparedTask
 from bench.evaluation.sanity import check_sanity, compared, other_answers, thinned
-from bench.execution.run import run_matrix
 from bench.execution.unchanged import left_unchanged
-from bench.matrix.cells import PlannedCell, expand
-from bench.matrix.config import load_config
 from bench.matrix.stages import Sanity
 from bench.models.load import load_model
-from bench.store.run_record import content_of
 from bench.store.sanity_record import SanityRecord, SanityRow
 from methods.activ_patch import ActivPatch
 from methods.activ_scalar import ActivScalar
@@ -27,9 +24,8 @@ from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 from methods.grad_scalar import GradScalar
 from methods.method import Attribution, Method, Setting
-from tests.small import brief_matrix
+from tests.small import brief_matrix, planned
 
-Prepared = tuple[SubjectModel, PreparedTask]
 AROUND = Setting(Objective(), seed=3)
 
 
@@ -73,8 +69,9 @@ def permuted_by_hand(folder: Path, layers: int, seed: int) -> SubjectModel:
     return subject
 
 
-def test_maps_are_those_of_weights_permuted_by_hand(prepared: Prepared, tiny_folder: Path) -> None:
-    subject, task = prepared
+def test_maps_are_those_of_weights_permuted_by_hand(
+    subject: SubjectModel, task: PreparedTask, tiny_folder: Path
+) -> None:
     setting = Sanity(depths=2, prompts=1)
     with left_unchanged(subject, "sanity", checksum=True):
         record, tensors = check_sanity(GradScalar(), subject, task, setting, AROUND)
@@ -103,8 +100,9 @@ class Blind(Method):
         return Attribution(torch.randn(grid.shape, generator=generator))
 
 
-def test_a_map_that_looks_at_no_weights_does_not_change(prepared: Prepared) -> None:
-    subject, task = prepared
+def test_a_map_that_looks_at_no_weights_does_not_change(
+    subject: SubjectModel, task: PreparedTask
+) -> None:
     blind, _ = check_sanity(Blind(), subject, task, Sanity(prompts=2), AROUND)
     assert blind.changes == "no"
     for row in blind.rows:
@@ -112,8 +110,9 @@ def test_a_map_that_looks_at_no_weights_does_not_change(prepared: Prepared) -> N
         assert row.shared == 1
 
 
-def test_what_was_trained_is_fitted_to_other_answers_alone(prepared: Prepared) -> None:
-    subject, task = prepared
+def test_what_was_trained_is_fitted_to_other_answers_alone(
+    subject: SubjectModel, task: PreparedTask
+) -> None:
     method, setting = ActivScalar(epochs=2), Sanity(prompts=2, trained=True)
     record, tensors = check_sanity(method, subject, task, setting, AROUND)
     assert [row.what for row in record.rows] == ["answers"]
@@ -138,8 +137,8 @@ def test_the_deepest_map_says_whether_it_changes(rho: float, size_rho: float, wo
     assert record.model_copy(update={"rows": []}).changes is None
 
 
-def test_answers_are_those_of_other_prompts_with_other_tokens(prepared: Prepared) -> None:
-    prompts = prepared[1].train.prompts.take([0, 0, 1, 1])
+def test_answers_are_those_of_other_prompts_with_other_tokens(task: PreparedTask) -> None:
+    prompts = task.train.prompts.take([0, 0, 1, 1])
     prompts = replace(prompts, answers=torch.tensor([1, 2, 1, 5]), foils=torch.tensor([2, 3, 4, 6]))
     found = other_answers(prompts, 3)
     assert found is not None
@@ -159,8 +158,9 @@ def test_maps_that_share_their_largest_points_share_them_whatever_the_sign() -> 
     assert np.isnan(compared(own, torch.ones_like(own), points, seed=0)["rho"])
 
 
-def test_what_runs_every_point_is_fitted_at_some_positions(prepared: Prepared) -> None:
-    subject, task = prepared
+def test_what_runs_every_point_is_fitted_at_some_positions(
+    subject: SubjectModel, task: PreparedTask
+) -> None:
     prompts = task.train.prompts.take([0])
     grid = thinned(task.grid, prompts, 3)
     differ = (prompts.tokens != prompts.corrupted)[0].nonzero()[0, 0]
@@ -174,62 +174,11 @@ def test_what_runs_every_point_is_fitted_at_some_positions(prepared: Prepared) -
     np.testing.assert_allclose(tensors["sanity.maps"][0], whole[..., at].cpu(), atol=1e-5)
 
 
-def planned(**changes: object) -> dict[bool, set[str]]:
-    matrix = brief_matrix("m", **{"methods": ["grad_scalar", "activ_scalar"], **changes})
-    found: dict[bool, set[str]] = {True: set(), False: set()}
-    for cell in expand(matrix, lambda name: "d", lambda device: "cpu"):
-        found[type(cell.method.method).control].add(cell.id)
-    return found
-
-
-def test_checks_are_part_of_a_method_and_not_of_its_controls() -> None:
-    controls = {"draws": 2, "shuffles": 2, "brief": True}
-    plain = planned(controls=controls)
-    for changes in ({"sanity": {}}, {"specificity": {"tasks": ["ccc"]}}):
-        checked = planned(controls=controls, **changes)
-        assert checked[True] == plain[True]
-        assert checked[False] != plain[False]
-    trained = {one for one in plain[False] if "activ_scalar" in one}
-    assert trained <= planned(controls=controls, sanity={})[False]
-    assert not trained & planned(controls=controls, sanity={"trained": True})[False]
-
-
-def test_controls_of_the_preset_are_those_of_a_run_without_checks() -> None:
-    matrix = load_config("standard")
-    without = matrix.model_copy(update={"sanity": None, "specificity": None})
-    assert matrix.sanity
-    assert matrix.specificity
-
-    def cells(of: object) -> dict[str, PlannedCell]:
-        return {cell.id: cell for cell in expand(of, lambda name: "d", lambda device: "cpu")}  # type: ignore[arg-type]
-
-    checked, plain = cells(matrix), cells(without)
-    same = checked.keys() & plain.keys()
-    assert {type(checked[one].method.method).control for one in same} == {True}
-    assert {type(checked[one].method.method).control for one in checked.keys() - same} == {False}
-    assert len(checked) == len(plain)
-
-
-def test_a_run_stores_what_it_checked_and_shuffles_the_scores_of_what_was(
-    tiny_folder: Path, tmp_path: Path
-) -> None:
-    matrix = brief_matrix(
-        tiny_folder,
-        methods=["grad_scalar"],
-        tasks=["ioi"],
-        sanity={"depths": 2},
-        specificity={"tasks": ["ccc", "ioi"], "prompts": 2},
+def test_what_is_trained_is_another_cell_only_where_it_is_fitted_again_too() -> None:
+    changes: list[dict[str, Any]] = [{}, {"sanity": {}}, {"sanity": {"trained": True}}]
+    plain, checked, again = (
+        [cell.id for cell in planned(brief_matrix("m", methods=["activ_scalar"], **change))]
+        for change in changes
     )
-    outcome = run_matrix(matrix, tmp_path / "run")
-    assert not outcome.failed
-    records = [outcome.store.record(name) for name in outcome.store.ids()]
-    (method,) = [record for record in records if not record.control]
-    assert method.sanity is not None
-    assert {row.what for row in method.sanity.rows} == {"weights", "answers"}
-    assert method.specificity is not None
-    assert [row.where for row in method.specificity.rows] == ["ioi", "ccc", "neutral text"]
-    for record in records:
-        if record.control:
-            assert record.sanity is None is record.specificity
-    again = run_matrix(matrix.model_copy(update={"sanity": None}), tmp_path / "run")
-    assert [content_of(name) for name in again.computed if "shuffled" in name] == []
+    assert plain == checked
+    assert plain[0] != again[0]

@@ -16,19 +16,15 @@ from bench.cli.app import app
 from bench.cli.tasks import _write, terminal_tables
 from bench.evaluation.unsteered import Unsteered, as_frame, every_variety, measure
 from bench.execution.run import run_matrix
-from bench.models.load import LoadedModel, load_model
+from bench.models.load import LoadedModel
 from bench.plugins import PluginEntry
 from tasks import TASKS
 from tasks.build import build_task
+from tasks.encoding import encode
 from tasks.errors import UserInputError
 from tasks.ioi import IOI
 from tasks.ioi_varied import IOIVaried
 from tests.small import brief_matrix
-
-
-@pytest.fixture(scope="module")
-def tiny(tiny_folder: Path) -> LoadedModel:
-    return load_model(str(tiny_folder), device="cpu")
 
 
 def test_numbers_are_those_of_a_run(tiny: LoadedModel, tiny_folder: Path, tmp_path: Path) -> None:
@@ -58,17 +54,14 @@ def test_numbers_are_those_of_a_run(tiny: LoadedModel, tiny_folder: Path, tmp_pa
 def test_corrupted_prompts_are_measured_one_by_one(tiny: LoadedModel) -> None:
     (row,) = measure(tiny, [("ioi_varied", IOIVaried())], n_prompts=5)
     assert row.lengths[0] < row.lengths[1]
-    from tasks.encoding import encode
-
     task = IOIVaried(corruption="third_name")
     sizes = {"train": 2, "test": 5, "shifted": 5}
     batch = encode(task, tiny.tokenizer, sizes, tiny.bos_id, seed=0).batches["test"]
     found = []
     for tokens, answer, foil in zip(batch.corrupted, batch.answers, batch.foils, strict=True):
+        alone = torch.from_numpy(tokens[tokens >= 0])[None]
         with torch.no_grad():
-            logits = tiny.bridge.original_model(torch.from_numpy(tokens[tokens >= 0])[None]).logits[
-                0, -1
-            ]
+            logits = tiny.bridge.original_model(alone).logits[0, -1]
         found.append(float(logits[answer] - logits[foil]))
     assert row.corrupted["third_name"] == pytest.approx(np.mean(found), abs=1e-4)
 
@@ -81,9 +74,8 @@ def test_every_task_is_there_in_all_its_varieties() -> None:
     assert len({task.template for task in tasks if task.name == "ccc"}) == 8
     assert len({task.family for task in tasks if task.name == "fact_conflict"}) == 4
     assert len(tasks) == len(set(tasks))
-    assert all(
-        getattr(task, "lengths", "") != "several" or task.name == "ioi_varied" for task in tasks
-    )
+    several = {task.name for task in tasks if getattr(task, "lengths", "") == "several"}
+    assert several == {"ioi_varied"}
 
 
 def test_a_task_that_cannot_be_asked_says_why(tiny: LoadedModel, tmp_path: Path) -> None:
@@ -98,11 +90,9 @@ def test_a_task_that_cannot_be_asked_says_why(tiny: LoadedModel, tmp_path: Path)
 
 
 def test_the_command_prints_and_writes_the_table(tiny_folder: Path, tmp_path: Path) -> None:
-    run = CliRunner()
     arguments = ["tasks", "--model", str(tiny_folder), "--task", "ccc", "--task", "docstring"]
-    for ending in ("csv", "md"):
-        out = tmp_path / f"table.{ending}"
-        result = run.invoke(app, [*arguments, "--prompts", "2", "-o", str(out)])
+    for out in (tmp_path / "table.csv", tmp_path / "table.md"):
+        result = CliRunner().invoke(app, [*arguments, "--prompts", "2", "-o", str(out)])
         assert result.exit_code == 0, result.output
         assert "docstring" in result.output
     frame = pd.read_csv(tmp_path / "table.csv")
@@ -153,13 +143,12 @@ def test_names_and_numbers_stay_whole_in_a_narrow_terminal(width: int) -> None:
     assert ("x +1.50" in text) == (width >= 100)
 
 
-def test_an_unknown_format_is_an_error_before_anything_is_measured() -> None:
+def test_a_spreadsheet_runs_nothing_of_the_table_and_other_formats_are_refused(
+    tmp_path: Path,
+) -> None:
     result = CliRunner().invoke(app, ["tasks", "--output", "table.xlsx"])
     assert isinstance(result.exception, UserInputError)
     assert "written as .csv or .md" in str(result.exception)
-
-
-def test_a_spreadsheet_runs_nothing_of_the_table(tmp_path: Path) -> None:
     _write(pd.DataFrame({"task": ["=1+1"], "LD": [-1.5]}), tmp_path / "table.csv")
     assert (tmp_path / "table.csv").read_text().splitlines()[1] == "'=1+1,-1.5"
 

@@ -1,4 +1,4 @@
-"""What interventions do elsewhere: against plain hooks on the model itself."""
+"""What interventions do elsewhere, where they should do nothing and where they are taken."""
 
 from dataclasses import replace
 from functools import partial
@@ -11,17 +11,18 @@ from torch import Tensor
 
 from bench.evaluation.prepare import PreparedTask, prepare_task
 from bench.evaluation.specificity import NEUTRAL, measure_specificity, neutral_windows, placed
-from bench.execution.run import run_matrix
-from bench.matrix.cells import expand
+from bench.evaluation.split import respond
+from bench.evaluation.transfer import TIED, evaluate_elsewhere
 from bench.matrix.stages import Specificity
 from bench.models.load import LoadedModel
 from methods.core.dynamic_scaling import DynamicScaling
+from methods.core.hidden_scaling import HiddenScaling
+from methods.core.objective import Objective
 from methods.core.points import PointGrid
 from methods.core.static_scaling import StaticScaling
 from methods.core.subject import SubjectModel
-from tests.small import small_matrix
+from tests.small import planned, small_matrix
 
-Prepared = tuple[SubjectModel, PreparedTask]
 BETA = 0.7
 
 
@@ -32,13 +33,14 @@ def scaling(grid: PointGrid, seed: int = 0) -> StaticScaling:
 
 
 @pytest.fixture(scope="module")
-def other(prepared: Prepared, tiny: LoadedModel, tiny_folder: Path) -> PreparedTask:
+def other(
+    subject: SubjectModel, task: PreparedTask, tiny: LoadedModel, tiny_folder: Path
+) -> PreparedTask:
     """A task whose prompts have another length."""
-    matrix = small_matrix(tiny_folder, tasks=["ccc"])
-    cell = expand(matrix, lambda name: "digest", lambda device: "cpu")[0]
-    task = prepare_task(cell.task, cell, tiny, prepared[0])
-    assert task.grid.n_positions != prepared[1].grid.n_positions
-    return task
+    cell = planned(small_matrix(tiny_folder, tasks=["ccc"]))[0]
+    found = prepare_task(cell.task, cell, tiny, subject)
+    assert found.grid.n_positions != task.grid.n_positions
+    return found
 
 
 def plain_logits(
@@ -67,13 +69,10 @@ def plain_logits(
 
 @pytest.mark.parametrize("home", ["longer", "shorter"])
 def test_numbers_are_those_of_plain_hooks(
-    prepared: Prepared, tiny: LoadedModel, other: PreparedTask, home: str
+    subject: SubjectModel, task: PreparedTask, tiny: LoadedModel, other: PreparedTask, home: str
 ) -> None:
-    subject = prepared[0]
-    tasks = {"one": prepared[1], "two": other}
-    tasks = dict(sorted(tasks.items(), key=lambda item: item[1].grid.n_positions))
-    if home == "longer":
-        tasks = dict(reversed(tasks.items()))
+    named = [("one", task), ("two", other)]
+    tasks = dict(sorted(named, key=lambda one: one[1].grid.n_positions, reverse=home == "longer"))
     own, away = tasks
     scalars = scaling(tasks[own].grid)
     setting = Specificity(prompts=2, windows=3)
@@ -113,9 +112,8 @@ def test_numbers_are_those_of_plain_hooks(
 
 
 def test_prompts_of_several_lengths_are_steered_as_each_alone(
-    prepared: Prepared, other: PreparedTask
+    subject: SubjectModel, task: PreparedTask, other: PreparedTask
 ) -> None:
-    subject, task = prepared
     scalars = scaling(other.grid)
     whole = task.splits["test"].prompts.take([0, 1])
     padding = torch.full((2, 2), -1)
@@ -130,8 +128,9 @@ def test_prompts_of_several_lengths_are_steered_as_each_alone(
     torch.testing.assert_close(alone, padded_too, rtol=1e-3, atol=1e-4)
 
 
-def test_what_fits_any_length_acts_everywhere(prepared: Prepared, other: PreparedTask) -> None:
-    subject, task = prepared
+def test_what_fits_any_length_acts_everywhere(
+    subject: SubjectModel, task: PreparedTask, other: PreparedTask
+) -> None:
     gates = torch.randn((len(task.grid.places), task.grid.n_layers, subject.d_model))
     prompts = other.splits["test"].prompts
     edit, moved = placed(
@@ -144,24 +143,24 @@ def test_what_fits_any_length_acts_everywhere(prepared: Prepared, other: Prepare
     assert bool((moved == 1).all())
 
 
-def test_a_task_that_cannot_be_prepared_is_named_and_the_rest_is_measured(
-    tiny_folder: Path, tmp_path: Path
+@pytest.mark.parametrize("units", [None, 2])
+def test_at_home_the_numbers_are_those_of_the_test_split(
+    units: int | None, subject: SubjectModel, task: PreparedTask
 ) -> None:
-    (tmp_path / "few.jsonl").write_text(
-        '{"clean": "The capital of France is", "corrupted": "The capital of Spain is", '
-        '"answer": " Paris", "foil": " Madrid", "entity": "France"}\n'
-    )
-    matrix = small_matrix(
-        tiny_folder,
-        methods=["grad_scalar"],
-        controls={"draws": 0},
-        specificity={"tasks": [{"name": "file", "path": str(tmp_path / "few.jsonl")}]},
-    )
-    outcome = run_matrix(matrix, tmp_path / "run")
-    assert not outcome.failed
-    (name,) = outcome.store.ids()
-    record = outcome.store.record(name)
-    assert record.specificity is not None
-    assert [row.kind for row in record.specificity.rows] == ["own", "neutral"]
-    assert record.specificity.beta == record.prices[0].beta
-    assert any("specificity was not measured on" in note for note in record.notes)
+    grid = task.grid
+    generator = torch.Generator().manual_seed(0)
+    gates = torch.randn((len(grid.places), grid.n_layers, subject.d_model), generator=generator)
+    dynamic = DynamicScaling(grid, gates)
+    if units:
+        wide, outer = (
+            gates[:, :, None].repeat(1, 1, units, 1),
+            torch.ones((*gates.shape[:2], units)),
+        )
+        dynamic = HiddenScaling(grid, wide, outer, activation="tanh")
+    found = evaluate_elsewhere(subject, dynamic, {"again": task}, Objective())
+    test = task.splits["test"]
+    expected = respond(subject, test, dynamic, torch.tensor([0.0, 1.0, -1.0]))
+    np.testing.assert_array_equal(found.tensors["split.again.ld"], expected.ld.numpy())
+    assert found.tensors["transfer.again.scalars"].any()
+    static = StaticScaling(grid, torch.zeros(grid.shape))
+    assert evaluate_elsewhere(subject, static, {"again": task}, Objective()).notes == [TIED]

@@ -1,6 +1,4 @@
-"""Sparsity curves: each end of the curve is something that can be had in another way too."""
-
-from pathlib import Path
+"""What the few strongest points do, as they are and trained anew; and points that match them."""
 
 import numpy as np
 import pytest
@@ -9,65 +7,23 @@ import torch
 from bench.evaluation.beta import tune_beta
 from bench.evaluation.evaluate import metric_row
 from bench.evaluation.prepare import PreparedTask
+from bench.evaluation.retrained import matched_supports, retrain
 from bench.evaluation.sparsity import area, sizes, sparsity_curve, strongest
 from bench.evaluation.split import respond
-from bench.execution.estimate import estimated_rows
-from bench.execution.run import run_matrix
-from bench.matrix.cells import expand
-from bench.store.cells import Cell
+from bench.matrix.stages import Retrained
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.intervention import Intervention
 from methods.core.objective import Objective
 from methods.core.static_scaling import StaticScaling
 from methods.core.steering_vectors import SteeringVectors
 from methods.core.subject import SubjectModel
-from tests.small import brief_matrix
 
-Prepared = tuple[SubjectModel, PreparedTask]
-TRAINED = [{"name": name, "epochs": 2} for name in ("activ_scalar", "steer_vec", "dyn_scalar")]
+SHAPE = (2, 5, 6)
 
 
-@pytest.fixture(scope="module")
-def cells(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cell]:
-    matrix = brief_matrix(
-        tiny_folder, methods=["grad_scalar", *TRAINED], sparsity={"points": 4}, positions="last"
-    )
-    outcome = run_matrix(matrix, tmp_path_factory.mktemp("runs") / "run")
-    assert not outcome.failed
-    found = [outcome.store.read(cell_id) for cell_id in outcome.store.ids()]
-    return {cell.record.settings["method"]["name"]: cell for cell in found}
-
-
-def test_every_cell_has_its_curve_and_what_it_is_made_of(cells: dict[str, Cell]) -> None:
-    assert {"random", "shuffled"} <= set(cells)
-    for cell in cells.values():
-        curve = cell.record.sparsity
-        assert curve is not None
-        assert cell.record.grid is not None
-        points = len(cell.record.grid.places) * cell.record.grid.n_layers
-        assert curve.k == sizes(points, 4)
-        ld, kl = cell.tensors["sparsity.ld"], cell.tensors["sparsity.kl"]
-        assert ld.shape == kl.shape == (3, len(curve.k), 2)
-        expected = np.minimum(ld[..., 0], 0) + np.minimum(-ld[..., 1], 0)
-        np.testing.assert_allclose(curve.E_0, expected.mean(axis=0), atol=1e-6)
-        np.testing.assert_allclose(curve.F, -kl.sum(axis=-1).mean(axis=0), rtol=1e-5)
-        assert curve.area == area(curve.k, curve.E_0)
-        assert cell.record.provenance["seconds"]["sparsity"] > 0
-
-
-def test_all_points_of_a_score_are_the_evaluation_at_beta_star(cells: dict[str, Cell]) -> None:
-    for name in ("grad_scalar", "random"):
-        record = cells[name].record
-        assert record.sparsity is not None
-        assert record.beta is not None
-        row = next(r for r in record.metrics if (r.split, r.beta_kind) == ("test", "star"))
-        assert record.sparsity.beta[-1] == record.beta.star
-        assert record.sparsity.E_0[-1] == pytest.approx(row.E_0, abs=1e-5)
-        assert record.sparsity.F[-1] == pytest.approx(row.F, abs=1e-5)
-
-
-def test_one_point_is_the_scaling_of_that_point_alone(prepared: Prepared) -> None:
-    subject, task = prepared
+def test_one_point_is_the_scaling_of_that_point_alone(
+    subject: SubjectModel, task: PreparedTask
+) -> None:
     scores = torch.randn(task.grid.shape, generator=torch.Generator().manual_seed(0))
     scores[1, 0, 2] = -9.0
     objective = Objective()
@@ -96,8 +52,7 @@ def interventions(task: PreparedTask, width: int) -> list[Intervention]:
 
 
 @pytest.mark.parametrize("which", range(3))
-def test_only_the_chosen_points_act(prepared: Prepared, which: int) -> None:
-    subject, task = prepared
+def test_only_the_chosen_points_act(subject: SubjectModel, task: PreparedTask, which: int) -> None:
     full = interventions(task, subject.d_model)[which]
     beta = torch.full((len(task.train.prompts),), 0.7)
     keep = torch.zeros(task.grid.shape, dtype=torch.bool)
@@ -138,13 +93,40 @@ def test_sizes_and_area() -> None:
     assert area([1], [-0.5]) == -0.5
 
 
-def test_off_costs_nothing_and_leaves_cells_what_they_were(tiny_folder: Path) -> None:
-    def plan(**changes: object) -> list[tuple[str, float]]:
-        matrix = brief_matrix(tiny_folder, **changes)
-        found = expand(matrix, lambda name: "digest", lambda device: "cpu")
-        return [*estimated_rows(found).items()]
+def test_matched_supports_keep_sites_and_layers_or_positions_and_else_stay() -> None:
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.rand(SHAPE, generator=generator) > 0.8
+    allowed = torch.ones(SHAPE, dtype=torch.bool)
+    allowed[:, :, 0] = False
+    kept = {"other positions": 2, "other layers": 1}  # the axis that is drawn along
+    seen = set()
+    for name, _, support in matched_supports(chosen, allowed, draws=4, seed=1):
+        assert torch.equal(support.sum(kept[name]), chosen.sum(kept[name]))
+        assert not (support & ~allowed & ~chosen).any()
+        seen.add(tuple(support.flatten().tolist()))
+    assert len(seen) == 8
+    assert tuple(chosen.flatten().tolist()) not in seen
+    chosen = torch.zeros(SHAPE, dtype=torch.bool)
+    chosen[0, -1, -1] = True
+    for _, _, support in matched_supports(chosen, chosen, draws=2, seed=0):
+        assert torch.equal(support, chosen)
 
-    assert plan() == plan(sparsity={"points": 0})
-    for (off, rows), (on, more) in zip(plan(), plan(sparsity={"points": 5}), strict=True):
-        assert off != on
-        assert more > rows
+
+def test_training_at_a_support_steers_better_than_nothing(
+    subject: SubjectModel,
+    task: PreparedTask,
+) -> None:
+    scores = torch.randn(task.grid.shape, generator=torch.Generator().manual_seed(3))
+    setting = Retrained(k=[1, 8], draws=2, steps=6, train=2, price=1.0)
+    rows, tensors = retrain(subject, task, scores, setting, Objective(), 0, matched=True)
+    drawn = [(name, draw) for name in ("other positions", "other layers") for draw in (0, 1)]
+    assert [(row.k, row.support, row.draw) for row in rows] == [
+        (k, *one) for k in (1, 8) for one in [("strongest", 0), *drawn]
+    ]
+    assert all(row.E_0_train >= task.train.unsteered_e_0 for row in rows)
+    assert rows[5].E_0_train > task.train.unsteered_e_0
+    ld = tensors["retrained.ld"]
+    expected = (np.minimum(ld[..., 0], 0) + np.minimum(-ld[..., 1], 0)).mean(axis=0)
+    np.testing.assert_allclose([row.E_0 for row in rows], expected, atol=1e-6)
+    setting = setting.model_copy(update={"k": [1]})
+    assert retrain(subject, task, scores, setting, Objective(), 0, matched=True)[0] == rows[:5]
