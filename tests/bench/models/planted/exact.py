@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ class Loop:
     ) -> None:
         self.model, self.clean, self.answers, self.foils = model, clean, answers, foils
         self.corrupted = corrupted
+        self._noised: dict[tuple[Point, ...], Tensor] = {}
         with torch.no_grad():
             self.on_clean, self.ld_clean = self._record(clean)
             self.on_corrupted, self.ld_corrupted = self._record(corrupted)
@@ -43,7 +44,9 @@ class Loop:
 
     def noising(self, *points: Point) -> Tensor:
         """LD(clean) - LD(clean with these activations of the corrupted run), a prompt."""
-        return self.ld_clean - self._patched(self.clean, points, self.on_corrupted)
+        if points not in self._noised:
+            self._noised[points] = self._patched(self.clean, points, self.on_corrupted)
+        return self.ld_clean - self._noised[points]
 
     def denoising(self, *points: Point) -> Tensor:
         """LD(corrupted with these clean activations) - LD(corrupted), a prompt."""
@@ -71,62 +74,54 @@ class Loop:
         stored: dict[tuple[str, int], Tensor] = {}
 
         def keep(site: str, layer: int) -> Any:
-            def before(_: Any, given: Any) -> None:
-                stored[site, layer] = given[0].clone()
+            def see(stream: Tensor) -> Tensor:
+                stored[site, layer] = stream.clone()
+                return stream
 
-            def after(_: Any, __: Any, made: Any) -> None:
-                stored[site, layer] = (made[0] if isinstance(made, tuple) else made).clone()
+            return self._hook(site, layer, see)
 
-            module = self._module(site, layer)
-            if site == "z":
-                return module.register_forward_pre_hook(before)
-            return module.register_forward_hook(after)
-
-        sites = ("attn_out", "mlp_out", "z", "resid_post")
-        handles = [keep(s, layer) for s in sites for layer in range(self.model.config.n_layer)]
-        try:
+        with ExitStack() as hooks:
+            for site in ("attn_out", "mlp_out", "z", "resid_post"):
+                for layer in range(self.model.config.n_layer):
+                    hooks.enter_context(keep(site, layer))
             return stored, self._ld(tokens)
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def _patched(
         self, tokens: Tensor, points: Iterable[Point], source: Mapping[tuple[str, int], Tensor]
     ) -> Tensor:
-        with torch.no_grad(), self._hooks(points, source):
+        def put(site: str, layer: int, head: int | None, position: int) -> Any:
+            width = self.model.config.n_embd // self.model.config.n_head
+            columns = slice(None) if head is None else slice(head * width, (head + 1) * width)
+
+            def to(stream: Tensor) -> Tensor:
+                stream = stream.clone()
+                stream[:, position, columns] = source[site, layer][:, position, columns]
+                return stream
+
+            return self._hook(site, layer, to)
+
+        with torch.no_grad(), ExitStack() as hooks:
+            for point in points:
+                hooks.enter_context(put(*point))
             return self._ld(tokens)
 
     @contextmanager
-    def _hooks(
-        self, points: Iterable[Point], source: Mapping[tuple[str, int], Tensor]
-    ) -> Iterator[None]:
-        handles = []
-        for site, layer, head, position in points:
-            width = self.model.config.n_embd // self.model.config.n_head
-            columns = slice(None) if head is None else slice(head * width, (head + 1) * width)
-            new = source[site, layer][:, position, columns]
+    def _hook(self, site: str, layer: int, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """What the module takes (z) or gives (all others) is changed within the block."""
 
-            def put(
-                stream: Tensor, at: int = position, on: slice = columns, to: Tensor = new
-            ) -> Tensor:
-                stream = stream.clone()
-                stream[:, at, on] = to
-                return stream
+        def before(_: Any, given: Any) -> Any:
+            return (change(given[0]), *given[1:])
 
-            def before(_: Any, given: Any, put: Any = put) -> Any:
-                return (put(given[0]), *given[1:])
+        def after(_: Any, __: Any, made: Any) -> Any:
+            return (change(made[0]), *made[1:]) if isinstance(made, tuple) else change(made)
 
-            def after(_: Any, __: Any, made: Any, put: Any = put) -> Any:
-                return (put(made[0]), *made[1:]) if isinstance(made, tuple) else put(made)
-
-            module = self._module(site, layer)
-            handles.append(
-                module.register_forward_pre_hook(before)
-                if site == "z"
-                else module.register_forward_hook(after)
-            )
+        module = self._module(site, layer)
+        handle = (
+            module.register_forward_pre_hook(before)
+            if site == "z"
+            else module.register_forward_hook(after)
+        )
         try:
             yield
         finally:
-            for handle in handles:
-                handle.remove()
+            handle.remove()
