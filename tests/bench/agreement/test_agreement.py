@@ -18,45 +18,20 @@ from bench.store.records import CellRecord, GridRecord, PromptRecord
 
 SITES, N_LAYERS, POSITIONS = ["attn_out", "mlp_out"], 3, [1, 2, 3]
 SHAPE = (len(SITES), N_LAYERS, len(POSITIONS))
-# The last layer counts at the answer position (3) only.
-N_COMPARED = 2 * (2 * 3 + 1)
 
 
 def by_definition(a: np.ndarray, b: np.ndarray) -> float:
     """tau-b as Kendall defines it, over all pairs."""
-    concordant = discordant = only_a = only_b = 0
-    for i in range(len(a)):
-        for j in range(i):
-            tied_a, tied_b = a[i] == a[j], b[i] == b[j]
-            if tied_a and tied_b:
-                continue
-            if tied_a:
-                only_a += 1
-            elif tied_b:
-                only_b += 1
-            elif (a[i] > a[j]) == (b[i] > b[j]):
-                concordant += 1
-            else:
-                discordant += 1
-    untied = concordant + discordant
-    below = (untied + only_a) * (untied + only_b)
-    return (concordant - discordant) / math.sqrt(below) if below else math.nan
-
-
-# --- tau ------------------------------------------------------------------------------------
+    pairs = [(np.sign(a[i] - a[j]), np.sign(b[i] - b[j])) for i in range(len(a)) for j in range(i)]
+    untied_a, untied_b = (sum(abs(pair[side]) for pair in pairs) for side in (0, 1))
+    below = untied_a * untied_b
+    return float(sum(x * y for x, y in pairs) / math.sqrt(below)) if below else math.nan
 
 
 @given(st.lists(st.tuples(st.integers(-4, 4), st.integers(-4, 4)), max_size=30))
 def test_tau_is_its_definition(pairs: list[tuple[int, int]]) -> None:
     """Few values, so that ties and constants come often; jitter below the tolerance is a tie."""
-    a, b = (
-        (np.array(column, dtype=float) for column in zip(*pairs, strict=True))
-        if pairs
-        else (
-            np.zeros(0),
-            np.zeros(0),
-        )
-    )
+    a, b = np.array(pairs, dtype=float).reshape(-1, 2).T
     expected = by_definition(a, b)
     largest = np.abs(a).max(initial=0)
     jitter = 1e-7 * largest * np.random.default_rng(0).uniform(-1, 1, len(a))
@@ -78,9 +53,6 @@ def test_what_is_no_number_or_the_same_everywhere_is_undefined(bad: float) -> No
     assert kendall(a, b, keep=np.isfinite(a)) == 1
 
 
-# --- the table ------------------------------------------------------------------------------
-
-
 def make_cell(
     method: str,
     scores: np.ndarray,
@@ -91,31 +63,22 @@ def make_cell(
     sites: list[str] | None = None,
     **fields: Any,
 ) -> Cell:
+    words = dict.fromkeys(("clean", "corrupted", "answer", "foil", "entity"), "x")
+    ids = {"answer_id": 1, "foil_id": 2, "tokens": ["x"] * 4}
+    train = [
+        PromptRecord(
+            **words, **ids, token_ids=[first_token, 1, 2, n], corrupted_ids=[first_token, 1, 5, n]
+        )
+        for n in range(8)
+    ]
+    usual = {"id": f"{method}-{fields.get('seed', 0)}", "status": "done", "model": "m"}
+    usual |= {"task": "t", "seed": 0, "settings": {}, "trained": False, "control": False}
     record = CellRecord(
-        **{
-            **{"id": f"{method}-{fields.get('seed', 0)}", "status": "done"},
-            **{"model": "m", "task": "t", "method": method, "seed": 0, "settings": {}},
-            **{"trained": False, "control": False, **fields},
-        },
+        **{**usual, "method": method, **fields},
         grid=GridRecord(
-            sites=sites or SITES,
-            n_layers=N_LAYERS,
-            positions=POSITIONS,
-            excluded=list(excluded),
+            sites=sites or SITES, n_layers=N_LAYERS, positions=POSITIONS, excluded=list(excluded)
         ),
-        prompts={
-            "train": [
-                PromptRecord(
-                    **dict.fromkeys(("clean", "corrupted", "answer", "foil", "entity"), "x"),
-                    tokens=["x"] * 4,
-                    token_ids=[first_token, 1, 2, prompt],
-                    corrupted_ids=[first_token, 1, 5, prompt],
-                    answer_id=1,
-                    foil_id=2,
-                )
-                for prompt in range(8)
-            ]
-        },
+        prompts={"train": train},
     )
     scores = scores.astype(np.float32)
     for site, layer, position in excluded:
@@ -124,6 +87,15 @@ def make_cell(
     if prompt_scores is not None:
         tensors["prompt_scores"] = prompt_scores.astype(np.float32)
     return Cell(record, tensors)
+
+
+def compared(*left_out: tuple[int, int, int]) -> np.ndarray:
+    """What stands in a comparison: of the last layer the answer position alone."""
+    keep = np.ones(SHAPE, dtype=bool)
+    keep[:, -1, :-1] = False
+    for point in left_out:
+        keep[point] = False
+    return keep
 
 
 def per_prompt(method: str, noise_seed: int, **fields: Any) -> Cell:
@@ -158,53 +130,39 @@ def test_the_pairs_of_a_table() -> None:
     cells = [
         *(per_prompt(method, seed) for seed, method in enumerate(("c", "a", "b"))),
         per_prompt("random", 5, control=True),
-        *(
-            per_prompt(method, seed, task="u", id=f"u-{method}")
-            for seed, method in enumerate(("a", "b"))
-        ),
+        *(per_prompt(name, seed, task="u", id=f"u-{name}") for seed, name in enumerate("ab")),
         per_prompt("alone", 1, model="n"),
     ]
     table = agreement_table(cells, resamples=5)
     assert tuple(table.columns) == COLUMNS
-    pairs = table[["model", "task", "method_a", "method_b"]].to_numpy().tolist()
-    assert pairs == [
-        ["m", "t", "a", "b"],
-        ["m", "t", "a", "c"],
-        ["m", "t", "b", "c"],
-        ["m", "u", "a", "b"],
-    ]
+    pairs = [*zip(*(table[name] for name in ("task", "method_a", "method_b")), strict=True)]
+    assert pairs == [("t", "a", "b"), ("t", "a", "c"), ("t", "b", "c"), ("u", "a", "b")]
+    assert set(table["model"]) == {"m"}
     assert set(table["status"]) == {"ok"}
     assert tuple(agreement_table([]).columns) == COLUMNS
 
 
 def test_what_is_compared() -> None:
     """Neither the last layer off the answer position, nor what one of the two excludes."""
-    generator = np.random.default_rng(0)
-    a, b = generator.normal(size=SHAPE), generator.normal(size=SHAPE)
-    keep = np.ones(SHAPE, dtype=bool)
-    keep[:, -1, :-1] = False
-    row = only_row([make_cell("a", a), make_cell("b", b)])
-    assert row["n_points"] == N_COMPARED
-    assert row["tau"] == pytest.approx(by_definition(a[keep], b[keep]))
-    assert (row["interval_from"], math.isnan(row["low"])) == ("none", True)
-    keep[1, 0, 2] = keep[0, 2, 2] = False
-    row = only_row(
-        [
-            make_cell("a", a, excluded=(("mlp_out", 0, 3),)),
-            make_cell("b", b, excluded=(("attn_out", 2, 3),)),
-        ]
-    )
-    assert row["n_points"] == N_COMPARED - 2
-    assert row["tau"] == pytest.approx(by_definition(a[keep], b[keep]))
+    a, b = np.random.default_rng(0).normal(size=(2, *SHAPE))
+    for without_a, without_b, keep in (
+        ((), (), compared()),
+        ((("mlp_out", 0, 3),), (("attn_out", 2, 3),), compared((1, 0, 2), (0, 2, 2))),
+    ):
+        row = only_row(
+            [make_cell("a", a, excluded=without_a), make_cell("b", b, excluded=without_b)]
+        )
+        assert row["n_points"] == keep.sum()
+        assert row["tau"] == pytest.approx(by_definition(a[keep], b[keep]))
+        assert (row["interval_from"], math.isnan(row["low"])) == ("none", True)
 
 
 def test_points_are_matched_by_name() -> None:
     """The same scores under grids whose sites stand in another order, one of them missing."""
     a = np.random.default_rng(0).normal(size=SHAPE)
-    row = only_row([make_cell("a", a), make_cell("b", a[::-1], sites=SITES[::-1])])
-    assert (row["tau"], row["n_points"]) == (1, N_COMPARED)
-    row = only_row([make_cell("a", a), make_cell("b", a[1:], sites=SITES[1:])])
-    assert (row["tau"], row["n_points"]) == (1, N_COMPARED // 2)
+    for b, sites, n in ((a[::-1], SITES[::-1], 14), (a[1:], SITES[1:], 7)):
+        row = only_row([make_cell("a", a), make_cell("b", b, sites=sites)])
+        assert (row["tau"], row["n_points"]) == (1, n)
     row = only_row([make_cell("a", a), make_cell("b", a, sites=["resid_mid", "resid_post"])])
     assert math.isnan(row["tau"])
     assert row["status"] == "undefined: fewer than two points in common"
@@ -216,64 +174,47 @@ def test_the_interval_over_prompts() -> None:
     row = only_row([a, b], resamples=300)
     assert row["interval_from"] == "prompts / prompts"
     assert row["low"] < row["high"]
-    keep = ~np.isnan(np.zeros(SHAPE))
-    keep[:, -1, :-1] = False
     generator = np.random.default_rng(5)
     taus, of_sizes = [], []
     for _ in range(300):
         chosen = generator.integers(8, size=8)
-        of_a, of_b = (c.tensors["prompt_scores"][chosen].mean(axis=0)[keep] for c in (a, b))
+        of_a, of_b = (c.tensors["prompt_scores"][chosen].mean(axis=0)[compared()] for c in (a, b))
         taus.append(by_definition(of_a, of_b))
         of_sizes.append(by_definition(abs(of_a), abs(of_b)))
-    expected = np.percentile(taus, (2.5, 97.5))
-    assert [row["low"], row["high"]] == pytest.approx(expected, abs=0.05)
-    expected = np.percentile(of_sizes, (2.5, 97.5))
-    assert [row["size_low"], row["size_high"]] == pytest.approx(expected, abs=0.05)
+    for found, low, high in ((taus, "low", "high"), (of_sizes, "size_low", "size_high")):
+        expected = np.percentile(found, (2.5, 97.5))
+        assert [row[low], row[high]] == pytest.approx(expected, abs=0.05)
 
 
 def test_the_interval_over_seeds() -> None:
-    cells = [
-        *refits("a", 1),
-        per_prompt("b", 2),
-        make_cell("c", per_prompt("c", 3).tensors["scores"]),
-    ]
+    b, c = per_prompt("b", 2), make_cell("c", per_prompt("c", 3).tensors["scores"])
+    cells = [*refits("a", 1), b, c]
     table = agreement_table(cells).set_index(["method_a", "method_b"])
-    assert table["interval_from"].to_dict() == {
-        ("a", "b"): "seeds / prompts",
-        ("a", "c"): "seeds / fixed",
-        ("b", "c"): "prompts / fixed",
-    }
+    assert [*table["interval_from"]] == ["seeds / prompts", "seeds / fixed", "prompts / fixed"]
     assert (table["low"] < table["high"]).all()
-    mean = np.mean([cell.tensors["scores"] for cell in cells[:4]], axis=0)
-    keep = np.ones(SHAPE, dtype=bool)
-    keep[:, -1, :-1] = False
-    expected = by_definition(mean[keep], cells[4].tensors["scores"][keep])
+    mean, keep = np.mean([cell.tensors["scores"] for cell in cells[:4]], axis=0), compared()
+    expected = by_definition(mean[keep], b.tensors["scores"][keep])
     assert table.loc[("a", "b"), "tau"] == pytest.approx(expected)
 
 
-def test_one_fit_of_a_trained_method_is_held_fixed() -> None:
-    """Its scores per prompt, where it has them, come from one training on all prompts."""
-    row = only_row([per_prompt("a", 1, trained=True), per_prompt("b", 2, trained=True)])
-    assert row["interval_from"] == "none"
-    assert math.isnan(row["low"])
-    row = only_row([per_prompt("a", 1, trained=True), per_prompt("b", 2)])
-    assert row["interval_from"] == "fixed / prompts"
-    assert row["low"] < row["high"]
-
-
-def test_several_seeds_of_an_untrained_method() -> None:
-    """Averaged prompt by prompt; where the prompts differ between seeds, it is held fixed."""
-    b = per_prompt("b", 2)
-    cells = [per_prompt("a", 1, seed=0), per_prompt("a", 3, seed=1), b]
-    assert only_row(cells)["interval_from"] == "prompts / prompts"
-    cells[1] = per_prompt("a", 3, seed=1, first_token=9)
-    assert only_row(cells)["interval_from"] == "fixed / prompts"
-
-
-def test_no_intervals_on_request() -> None:
-    row = only_row([per_prompt("a", 1), per_prompt("b", 2)], resamples=0)
-    assert (row["interval_from"], math.isnan(row["low"])) == ("none", True)
-    assert row["status"] == "ok"
+@pytest.mark.parametrize(
+    ("a", "interval_from", "settings"),
+    [
+        ([{"trained": True}], "fixed / prompts", {}),
+        ([{"seed": 0}, {"seed": 1}], "prompts / prompts", {}),
+        ([{"seed": 0}, {"seed": 1, "first_token": 9}], "fixed / prompts", {}),
+        ([{}], "none", {"resamples": 0}),
+    ],
+    ids=["one training", "seeds of the same prompts", "seeds of others", "none asked for"],
+)
+def test_what_is_drawn_anew_of_a_method(
+    a: list[dict[str, Any]], interval_from: str, settings: dict[str, int]
+) -> None:
+    """One fit is held fixed, whatever it has of prompts; seeds are averaged prompt by prompt."""
+    found = [per_prompt("a", 1 + 2 * n, **fields) for n, fields in enumerate(a)]
+    row = only_row([*found, per_prompt("b", 2)], **settings)
+    assert (row["interval_from"], row["status"]) == (interval_from, "ok")
+    assert (row["low"] < row["high"]) == (interval_from != "none")
 
 
 def overlap_by_definition(a: list[int], b: list[int], p: float) -> float:
@@ -318,47 +259,36 @@ def test_points_before_the_first_difference_do_not_count_as_differing() -> None:
 def test_undefined_pairs_say_why() -> None:
     broken = per_prompt("b", 2)
     broken.tensors["scores"][0, 0, 0] = np.nan
-    row = only_row([per_prompt("a", 1), broken])
-    assert (math.isnan(row["tau"]), math.isnan(row["low"])) == (True, True)
-    assert row["status"] == "undefined: b has scores that are not numbers"
-    row = only_row([make_cell("a", np.zeros(SHAPE)), per_prompt("b", 2)])
-    assert row["status"] == "undefined: a has the same score everywhere"
-    assert math.isnan(row["tau"])
+    for cells, why in (
+        ([per_prompt("a", 1), broken], "b has scores that are not numbers"),
+        ([make_cell("a", np.zeros(SHAPE)), per_prompt("b", 2)], "a has the same score everywhere"),
+    ):
+        row = only_row(cells)
+        assert (math.isnan(row["tau"]), math.isnan(row["low"])) == (True, True)
+        assert row["status"] == f"undefined: {why}"
 
 
-def test_cells_that_contradict_themselves() -> None:
-    cell = make_cell("a", np.zeros((1, 2, 3)))
+def test_cells_that_contradict_themselves_or_have_no_scores() -> None:
+    cell, b = make_cell("a", np.zeros((1, 2, 3))), per_prompt("b", 2)
     with pytest.raises(ValueError, match=r"a-0: scores of shape \(1, 2, 3\) do not fit its grid"):
-        agreement_table([cell, per_prompt("b", 2)])
+        agreement_table([cell, b])
     record = cell.record.model_copy(update={"grid": None})
     with pytest.raises(ValueError, match="no grid"):
-        agreement_table([Cell(record, cell.tensors), per_prompt("b", 2)])
-
-
-def test_cells_without_scores_are_left_out() -> None:
-    cell = make_cell("a", np.zeros(SHAPE))
-    assert len(agreement_table([Cell(cell.record, {}), per_prompt("b", 2)])) == 0
+        agreement_table([Cell(record, cell.tensors), b])
+    assert len(agreement_table([Cell(cell.record, {}), b])) == 0
 
 
 def test_cells_of_a_grid_are_methods_of_their_own() -> None:
     truth = np.random.default_rng(99).normal(size=SHAPE)
-    found = [
-        make_cell(
-            "activ_scalar",
-            sign * truth,
-            trained=True,
-            seed=seed,
-            id=f"cell-{sign}-{seed}",
-            settings={"objective": {"lambda_f": sign}, "seed": seed},
-        )
-        for sign in (1.0, -1.0)
-        for seed in (0, 1)
-    ]
+    found = []
+    for sign in (1.0, -1.0):
+        for seed in (0, 1):
+            settings = {"objective": {"lambda_f": sign}, "seed": seed}
+            fields = {"id": f"{sign}-{seed}", "seed": seed, "settings": settings, "trained": True}
+            found.append(make_cell("activ_scalar", sign * truth, **fields))
     row = only_row(found)
-    assert {row["method_a"], row["method_b"]} == {
-        "activ_scalar · lambda_f=1",
-        "activ_scalar · lambda_f=-1",
-    }
+    named = {f"activ_scalar · lambda_f={sign}" for sign in (1, -1)}
+    assert {row["method_a"], row["method_b"]} == named
     assert row["tau"] == pytest.approx(-1)
     assert row["interval_from"] == "seeds / seeds"
 
@@ -380,13 +310,11 @@ def test_a_cell_is_read_once_and_those_of_one_method_at_a_time() -> None:
         return cell
 
     names = [f"m{number:02}-{seed}" for number in range(20) for seed in range(3)]
-    controls = [f"random-{seed}" for seed in range(3)]
-    records = [
-        make_cell(
-            name.rsplit("-", 1)[0], np.zeros(SHAPE), seed=int(name[-1]), control="random" in name
-        ).record
-        for name in [*names, *controls]
-    ]
+    records = []
+    for name in [*names, *(f"random-{seed}" for seed in range(3))]:
+        method, seed = name.rsplit("-", 1)
+        control = method == "random"
+        records.append(make_cell(method, np.zeros(SHAPE), seed=int(seed), control=control).record)
     table = agreement.agreement_table(records, read, resamples=0)
     assert len(table) == 20 * 19 / 2
     assert sorted(reads) == sorted(names)
