@@ -32,24 +32,27 @@ def cells(digest: str = "d", device: str = "cpu", **changes: object) -> list[Pla
     return expand(matrix(**changes), lambda name: digest, lambda setting: device)
 
 
-def test_controls_are_drawn_for_every_method() -> None:
+def labels(**changes: object) -> list[str]:
+    return [cell.method.label for cell in cells(**changes)]
+
+
+def test_controls_are_drawn_for_every_method_and_stand_behind_it() -> None:
     methods = ["activ_patch", "activ_scalar"]
-    shuffled = [f"shuffled[of={name}]" for name in methods]
-
-    def labels(**controls: int) -> list[str]:
-        return [cell.method.label for cell in cells(controls=controls)]
-
-    assert labels(draws=2) == [*methods, *["random"] * 2, *[one for one in shuffled for _ in "ab"]]
-    assert labels(draws=2, shuffles=1) == [*methods, *["random"] * 2, *shuffled]
-    assert labels(draws=2, shuffle_trained=False)[4:] == [shuffled[0]] * 2
-    assert labels(draws=0) == methods
-
-
-def test_a_parent_stands_before_what_starts_from_it() -> None:
+    random, shuffled = ["random"] * 2, [f"shuffled[of={name}]" for name in methods]
+    for controls, expected in (
+        ({"draws": 2}, [*methods, *random, *[one for one in shuffled for _ in "ab"]]),
+        ({"draws": 2, "shuffles": 1}, [*methods, *random, *shuffled]),
+        ({"draws": 2, "shuffle_trained": False}, [*methods, *random, *[shuffled[0]] * 2]),
+        ({"draws": 0}, methods),
+    ):
+        assert labels(controls=controls) == expected
+    assert (
+        labels(methods=["random", "dla"]) == ["random", "dla", "random"] + ["shuffled[of=dla]"] * 2
+    )
     found = cells()
-    shuffled = [cell for cell in found if cell.parent]
-    assert {cell.parent for cell in shuffled} == {cell.id for cell in found[:2]}
-    assert all(cell.settings["parent"] == content_of(str(cell.parent)) for cell in shuffled)
+    of_parents = [cell for cell in found if cell.parent]
+    assert {cell.parent for cell in of_parents} == {cell.id for cell in found[:2]}
+    assert all(cell.settings["parent"] == content_of(str(cell.parent)) for cell in of_parents)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +61,7 @@ def test_a_parent_stands_before_what_starts_from_it() -> None:
         {"prompts": {"train": 5}},
         {"sites": ["mlp_out"]},
         {"positions": "last"},
+        {"positions": [-2]},
         {"objective": {"margin": 0}},
         {"tasks": [{"name": "ioi", "order": "BABA"}]},
         {"rows_per_forward": 8},
@@ -67,18 +71,21 @@ def test_a_parent_stands_before_what_starts_from_it() -> None:
         {"digest": "e"},
         {"device": "cuda"},
     ],
+    ids=str,
 )
 def test_whatever_decides_the_numbers_is_part_of_the_id(changes: dict[str, object]) -> None:
     plain = {cell.id for cell in cells()}
     assert not plain & {cell.id for cell in cells(**changes)}  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{"output": "elsewhere"}, {"summary": "words"}, {"agreement": {"resamples": 3}}],
-)
-def test_what_does_not_decide_the_numbers_is_not(changes: dict[str, object]) -> None:
-    assert [cell.id for cell in cells()] == [cell.id for cell in cells(**changes)]
+def test_what_does_not_decide_the_numbers_is_not() -> None:
+    plain = [cell.id for cell in cells()]
+    for changes in ({"output": "elsewhere"}, {"summary": "words"}, {"agreement": {"resamples": 3}}):
+        assert [cell.id for cell in cells(**changes)] == plain
+    more = {cell.id for cell in cells(methods=["activ_patch", "activ_scalar", "dla"])}
+    assert {*plain} < more
+    for one, same in (([-1], "last"), ([2, 1], [1, 2])):
+        assert cells(positions=one)[0].id == cells(positions=same)[0].id
 
 
 def test_the_name_of_a_model_and_the_number_of_a_gpu_are_no_content() -> None:
@@ -92,11 +99,6 @@ def test_other_data_of_a_task_makes_other_cells(monkeypatch: pytest.MonkeyPatch)
     before = {content_of(cell.id) for cell in cells(tasks=["ccc"])}
     monkeypatch.setitem(ccc.TEMPLATES, "stem", ccc.TEMPLATES["stem"] + " now")
     assert not before & {content_of(cell.id) for cell in cells(tasks=["ccc"])}
-
-
-def test_adding_a_method_leaves_the_others_as_they_are() -> None:
-    more = {cell.id for cell in cells(methods=["activ_patch", "activ_scalar", "dla"])}
-    assert {cell.id for cell in cells()} < more
 
 
 def test_labels_show_settings_that_are_not_the_default() -> None:
@@ -120,10 +122,7 @@ def test_labels_show_settings_that_are_not_the_default() -> None:
         ({"methods": ["activ_pach"]}, ['no method "activ_pach"', 'mean "activ_patch"']),
         ({"tasks": ["ioy"]}, ['no task "ioy"', 'mean "ioi"']),
         ({"sites": ["atn_out"]}, ['no site "atn_out"', 'mean "attn_out"']),
-        (
-            {"tasks": [{"name": "ccc", "template": "sten"}]},
-            ['task "ccc"', '"sten"', 'mean "stem"'],
-        ),
+        ({"tasks": [{"name": "ccc", "template": "sten"}]}, ['"ccc"', '"sten"', 'mean "stem"']),
         (
             {"methods": [{"name": "activ_patch", "directon": "noising"}]},
             ['method "activ_patch"', '"directon"', 'mean "direction"'],
@@ -154,17 +153,6 @@ def test_mistakes_name_what_would_be_right(changes: dict[str, object], words: li
     with pytest.raises(UserInputError) as caught:
         cells(**changes)
     assert all(word in str(caught.value) for word in words), str(caught.value)
-
-
-def test_controls_that_are_listed_are_not_made_twice() -> None:
-    labels = [cell.method.label for cell in cells(methods=["random", "dla"])]
-    assert labels == ["random", "dla", "random"] + ["shuffled[of=dla]"] * 2
-
-
-def test_the_same_positions_written_otherwise_are_the_same_cells() -> None:
-    assert cells(positions=[-1])[0].id == cells(positions="last")[0].id
-    assert cells(positions=[2, 1])[0].id == cells(positions=[1, 2])[0].id
-    assert cells(positions=[-2])[0].id != cells(positions="last")[0].id
 
 
 def test_every_draw_is_a_cell_of_its_own() -> None:
@@ -244,17 +232,12 @@ def test_one_model_run_in_several_ways_has_a_label_for_each() -> None:
 
 def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
     """As far up as it takes, also beside those that are taken to; one file twice is refused."""
-    paths = []
-    for place in ("a/one", "b/one", "b/two"):
-        path = tmp_path / place / "own.jsonl"
-        path.parent.mkdir(parents=True)
-        rows = [
-            {"clean": f"{place} {i}", "corrupted": f"x {i}", "answer": " a", "foil": " b"}
-            for i in range(3)
-        ]
-        path.write_text("\n".join(map(json.dumps, rows)))
-        paths.append(str(path))
     labels = ["a/one/own.jsonl", "b/one/own.jsonl", "b/two/own.jsonl"]
+    for label in labels:
+        (tmp_path / label).parent.mkdir(parents=True)
+        row = {"clean": label, "corrupted": "x", "answer": " a", "foil": " b"}
+        (tmp_path / label).write_text(json.dumps(row))
+    paths = [str(tmp_path / label) for label in labels]
     found = cells(tasks=paths)
     assert list(dict.fromkeys(cell.task.label for cell in found)) == labels
     assert len({cell.id for cell in found}) == len(found)
@@ -274,8 +257,6 @@ def test_models_are_asked_their_own_tasks() -> None:
         ("planted-conflict-2", "planted"),
         ("planted-conflict-2", "planted[counterfactual=context]"),
     ]
-    assert [cell.settings["task"]["model"] for cell in found] == [
-        *("planted-lookup-1", "planted-conflict-2", "planted-conflict-2")
-    ]
+    assert all(cell.settings["task"]["model"] == cell.model.name for cell in found)
     with pytest.raises(UserInputError, match=r'"planted" asks none of these models: m\.'):
         cells(tasks=["planted", "ioi"])

@@ -1,4 +1,4 @@
-"""The matrix as data: presets are valid, and every mistake names what would be right."""
+"""The matrix as data: presets are valid, sizes, and every mistake names what would be right."""
 
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,6 @@ SMALL = {"models": ["smollm2-135m"], "tasks": ["ioi"], "methods": ["dla"]}
 def test_presets_are_valid_and_say_what_they_are(name: str) -> None:
     assert load_config(name).output == f"results/{name}"
     assert preset_names()[name]
-
-
-def test_a_list_of_presets_is_no_matrix() -> None:
-    with pytest.raises(UserInputError, match=r"lists presets.*python -m bench run paper"):
-        load_config("paper")
 
 
 def test_a_name_alone_is_a_choice_without_settings() -> None:
@@ -87,9 +82,11 @@ def test_of_many_mistakes_the_first_are_named() -> None:
     assert str(caught.value).endswith("equal to 0. And 990 more.")
 
 
-def test_an_unknown_preset_names_the_nearest() -> None:
+def test_what_is_no_preset_names_the_nearest_or_the_command_that_runs_it() -> None:
     with pytest.raises(UserInputError, match=r'"quik".*Did you mean "quick"'):
         load_config("quik")
+    with pytest.raises(UserInputError, match=r"lists presets.*python -m bench run paper"):
+        load_config("paper")
 
 
 HEAD = "models: [m]\ntasks: [ioi]\nmethods: [dla]\n"
@@ -120,3 +117,64 @@ def test_what_a_merge_brings_may_be_overridden(tmp_path: Path) -> None:
     for size, train in (("small", 2), ("a", 5), ("b", 2)):
         (prompts,) = load_config(tmp_path / "mine.yaml", size=size).prompts.each
         assert (prompts.train, prompts.test) == (train, 3)
+
+
+TEXT = """
+models: [{name: smollm2-135m, dtype: bfloat16}]
+tasks: [{name: ccc, template: paper}, ioi]
+methods: [dla]
+prompts: {train: 2, test: 5}
+sizes:
+  paper:
+    models: [gpt2]
+    prompts: {train: 1}
+  broken:
+    prompts: {trian: 1}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "mine.yaml"
+    file.write_text(TEXT)
+    return file
+
+
+def test_a_size_is_merged_over_the_rest(file: Path) -> None:
+    small, paper = load_config(file), load_config(file, size="paper")
+    assert [model.name for model in small.models] == ["smollm2-135m"]
+    assert [model.name for model in paper.models] == ["gpt2"]
+    assert small.prompts.each[0].sizes == {"train": 2, "test": 5, "shifted": 12}
+    assert paper.prompts.each[0].sizes == {"train": 1, "test": 5, "shifted": 12}
+    assert (small.output, paper.output) == ("results/mine", "results/mine-paper")
+
+
+def test_other_models_and_tasks_have_results_of_their_own(file: Path) -> None:
+    matrix = load_config(file, models=["gpt2", "org/other"], tasks=["ccc"])
+    assert [model.name for model in matrix.models] == ["gpt2", "org/other"]
+    assert [(task.name, task.settings) for task in matrix.tasks] == [("ccc", {"template": "paper"})]
+    assert matrix.output == "results/mine-gpt2-other-ccc"
+    own = load_config(file, models=["smollm2-135m"], tasks=["induction"])
+    assert own.models[0].dtype == "bfloat16"
+    assert [(task.name, task.settings) for task in own.tasks] == [("induction", {})]
+
+
+def test_an_unknown_size_and_a_mistake_in_one_are_named(file: Path) -> None:
+    with pytest.raises(UserInputError, match=r'no size "papr".*Did you mean "paper".*small'):
+        load_config(file, size="papr")
+    with pytest.raises(UserInputError, match=r'no key "prompts.trian"'):
+        load_config(file, size="broken")
+
+
+def test_a_path_is_one_beside_the_file(file: Path) -> None:
+    (file.parent / "own.jsonl").touch()
+    file.write_text("models: [m]\nmethods: [dla]\ntasks: [{name: file, path: own.jsonl}]\n")
+    assert load_config(file).tasks[0].settings == {"path": str(file.parent / "own.jsonl")}
+    assert load_config(file, tasks=["ioi"]).tasks[0].settings == {}
+
+
+@pytest.mark.parametrize("sizes", ["[paper]", "{paper: 3}"])
+def test_sizes_that_are_no_mappings_are_refused(file: Path, sizes: str) -> None:
+    file.write_text(f"{TEXT.partition('sizes:')[0]}sizes: {sizes}\n")
+    with pytest.raises(UserInputError, match=r'"sizes" has to be a mapping'):
+        load_config(file)

@@ -22,12 +22,12 @@ Shown = pytest.CaptureFixture[str]
 
 @pytest.fixture(autouse=True)
 def nothing_is_known() -> Iterator[None]:
-    """No file is taken for one that was run before."""
     yield
     forget()
 
 
 def forget() -> None:
+    """No file is taken for one that was run before."""
     plugins.uninstall()
     for name in [name for name in sys.modules if name.startswith("attribution_bench_plugin_")]:
         del sys.modules[name]

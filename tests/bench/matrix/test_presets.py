@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from bench.execution.run import run_matrix
-from bench.matrix.cells import expand
 from bench.matrix.config import (
     find_file,
     is_suite,
@@ -23,7 +22,7 @@ from reports.figures import FIGURES
 from reports.load import load
 from reports.style import TINY
 from tests.reports.test_figures import assert_legible, texts
-from tests.small import task_texts
+from tests.small import planned, task_texts
 
 PAPER = tuple(load_suite("paper").matrices)
 SMALLER: dict[str, dict[str, Any]] = {
@@ -55,26 +54,24 @@ def smaller(name: str, folder: Path) -> Matrix:
     """The preset on a tiny model: as it stands, but for its size."""
     preset: dict[str, Any] = of_size(read_file(find_file(name)), "small", name)
     several = isinstance(preset["prompts"].get("seed"), list)
-    data = preset | SMALLER.get(name, {})
+    cheap = {"prices": {"at": [0.3], "curve": False}, "localisation": {"k": []}}
+    data = {**cheap, "smallest_k": False, **preset, **SMALLER.get(name, {})}
     data |= {"models": [{"name": str(folder), "device": "cpu"}], "sweep": {"points": 5}}
     if "prompts" not in SMALLER.get(name, {}):
         seeds = [0, 1] if several else 0
         data["prompts"] = {"train": 2, "test": 2, "shifted": 2, "seed": seeds}
     matrix = parse(data, name)
-    methods = [_quick(choice.model_dump()) for choice in matrix.methods]
-    return parse({**data, "methods": methods}, name)
-
-
-def _quick(method: dict[str, Any]) -> dict[str, Any]:
-    trained = method["name"] in ("activ_scalar", "steer_vec", "dyn_scalar")
-    return {"epochs": 2, **method} if trained else method
+    methods = [choice.model_dump() for choice in matrix.methods]
+    trained = ("activ_scalar", "steer_vec", "dyn_scalar")
+    quick = [{"epochs": 2, **one} if one["name"] in trained else one for one in methods]
+    return parse({**data, "methods": quick}, name)
 
 
 @pytest.mark.parametrize("size", ["small", "paper"])
 @pytest.mark.parametrize("name", PAPER)
 def test_a_preset_expands_into_cells_and_names_figures_that_there_are(name: str, size: str) -> None:
     matrix = load_config(name, size=size)
-    cells = expand(matrix, lambda model: "digest", lambda device: "cpu")
+    cells = planned(matrix)
     assert cells
     assert len({cell.id for cell in cells}) == len(cells)
     assert matrix.figures

@@ -1,29 +1,34 @@
 """Suites: presets run one after the other, their reports, and a first page of claims."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 from matplotlib.image import imread
 from typer.testing import CliRunner
 
 from bench.cli.app import app
+from bench.execution import cell_runner
 from bench.matrix import config
 from bench.matrix.config import load_suite, read_file
 from tasks.errors import UserInputError
 
 
-def test_a_list_of_presets_says_what_is_wrong_with_it(tmp_path: Path) -> None:
-    file = tmp_path / "mine.yaml"
-    for text, message in (
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
         ("presets: [fig22]", r'no preset "fig22".*Did you mean "fig2"'),
         ("presets: []", "has to be a list of names"),
         ("presets: [fig2]\nmodel: gpt2", 'no key "model"'),
-    ):
-        file.write_text(text)
-        with pytest.raises(UserInputError, match=message):
-            load_suite(str(file))
+    ],
+)
+def test_a_list_of_presets_says_what_is_wrong_with_it(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(UserInputError, match=message):
+        load_suite(str(tmp_path / "mine.yaml"))
 
 
 def test_a_suite_has_a_directory_for_each_choice_of_models_and_size() -> None:
@@ -33,33 +38,27 @@ def test_a_suite_has_a_directory_for_each_choice_of_models_and_size() -> None:
     assert all([m.name for m in matrix.models] == ["gpt2"] for matrix in suite.matrices.values())
 
 
-@pytest.fixture(scope="module")
-def few_prompts() -> Iterator[None]:
+def run(folder: Path, model: Path, *options: str, results: str = "results") -> Result:
     """Presets as they stand, but with one draw of as few prompts as there can be."""
-
-    def few(file: Path) -> dict[str, object]:
-        data = read_file(file)
-        return data | (
-            {"prompts": {"train": 1, "test": 1, "shifted": 0}} if "tasks" in data else {}
-        )
-
+    few = {"prompts": {"train": 1, "test": 1, "shifted": 0}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(config, "read_file", few)
-        yield
+        patch.setattr(
+            config,
+            "read_file",
+            lambda file: (data := read_file(file)) | (few if "tasks" in data else {}),
+        )
+        arguments = ["run", str(folder / "mine.yaml"), "--model", str(model)]
+        return CliRunner().invoke(app, [*arguments, "--output", str(folder / results), *options])
 
 
 @pytest.fixture(scope="module")
-def suite(few_prompts: None, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def suite(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results of a suite of two presets on a tiny model."""
     folder = tmp_path_factory.mktemp("suite")
     (folder / "mine.yaml").write_text("presets: [fig8, fig3]")
-    arguments = ["run", str(folder / "mine.yaml"), "--model", str(tiny_folder)]
-    arguments += ["--output", str(folder / "results")]
-    first = CliRunner().invoke(app, arguments)
+    first = run(folder, tiny_folder)
     assert first.exit_code == 0, first.output
     assert "2 presets. 4 cells to compute" in first.output
-    again = CliRunner().invoke(app, arguments)
-    assert "4 cells are done already; 0 cells to compute." in again.output
     return folder / "results"
 
 
@@ -80,51 +79,43 @@ def test_all_reports_of_a_suite_are_written_anew(suite: Path) -> None:
     for preset in ("fig3", "fig8"):
         (picture,) = (suite / preset / "report" / "figures").glob("*.png")
         assert imread(picture).shape[1] == 650
-
-
-def test_runs_of_a_suite_are_compared_one_by_one(suite: Path) -> None:
-    with pytest.raises(UserInputError, match="Leave out --output and --against"):
-        CliRunner().invoke(
-            app, ["report", str(suite), "--output", "elsewhere"], catch_exceptions=False
-        )
+    elsewhere = CliRunner().invoke(app, ["report", str(suite), "--output", "elsewhere"])
+    assert isinstance(elsewhere.exception, UserInputError)
+    assert "Leave out --output and --against" in str(elsewhere.exception)
 
 
 def test_a_damaged_run_in_a_suite_is_mended_by_the_same_command(
     suite: Path, tiny_folder: Path
 ) -> None:
+    """And some cells alone can be asked for."""
     next((suite / "fig8" / "cells").glob("*/cell.json")).write_text("{")
     (suite / "fig3" / "run.json").write_text("{")
-    arguments = ["run", str(suite.parent / "mine.yaml"), "--model", str(tiny_folder)]
-    arguments += ["--output", str(suite)]
-    mended = CliRunner().invoke(app, arguments)
+    mended = run(suite.parent, tiny_folder)
     assert mended.exit_code == 0, mended.output
-    again = CliRunner().invoke(app, arguments)
-    assert "4 cells are done already; 0 cells to compute." in again.output
-
-
-def test_only_some_cells_of_a_suite(suite: Path, tiny_folder: Path) -> None:
-    arguments = ["run", str(suite.parent / "mine.yaml"), "--model", str(tiny_folder)]
-    arguments += ["--output", str(suite), "--only"]
-    some = CliRunner().invoke(app, [*arguments, "method=dla"])
+    some = run(suite.parent, tiny_folder, "--only", "method=dla")
     assert some.exit_code == 0, some.output
+    assert "0 cells to compute." in some.output
     assert "Without such a cell: fig3." in some.output
-    wrong = CliRunner().invoke(app, [*arguments, "method=dlaa"])
+    wrong = run(suite.parent, tiny_folder, "--only", "method=dlaa")
     assert 'no cell has the method "dlaa"' in str(wrong.exception)
 
 
-@pytest.mark.usefixtures("forked_workers")
 def test_the_last_lines_say_how_to_see_what_failed(
-    suite: Path, tiny_folder: Path, tmp_path: Path
+    suite: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "fig3").mkdir()
-    (tmp_path / "fig3" / "notes.txt").write_text("somebody's own")
-    arguments = ["run", str(suite.parent / "mine.yaml"), "--output", str(tmp_path)]
-    ended = CliRunner().invoke(
-        app, [*arguments, "--model", str(tiny_folder), "--cell-timeout", "0.001"]
-    )
+    """Every cell of a preset, and one whose folder is somebody's own."""
+
+    def fails(*_: object) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(cell_runner, "compute_cell", fails)
+    place = suite.parent / "others"
+    (place / "fig3").mkdir(parents=True)
+    (place / "fig3" / "notes.txt").write_text("somebody's own")
+    ended = run(suite.parent, tiny_folder, results="others")
     assert ended.exit_code == 2, ended.output
     assert ended.stdout.splitlines()[-2:] == [
-        f"fig8: 3 cells failed: python -m bench status {tmp_path / 'fig8'}",
+        f"fig8: 3 cells failed: python -m bench status {place / 'fig8'}",
         "fig3: could not be run; its error stands above.",
     ]
-    assert [file.name for file in (tmp_path / "fig3").iterdir()] == ["notes.txt"]
+    assert [file.name for file in (place / "fig3").iterdir()] == ["notes.txt"]
