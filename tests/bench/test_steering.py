@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from bench.cli.steer import _kind_of_prompt
 from bench.execution.run import run_matrix
 from bench.models.bridge import boot_bridge
+from bench.models.load import LoadedModel
 from bench.models.tiny import ARCHITECTURES, tiny_model, tiny_tokenizer
 from bench.steering import intervention_of, load_intervention, save_intervention, steered
-from bench.store.cells import Cell
-from bench.store.results import RunStore, find_cell
+from bench.store.results import RunStore
 from methods.core.attention_output import heads_outputs
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.hidden_scaling import HiddenScaling
@@ -74,16 +74,17 @@ def test_a_plain_model_is_steered_as_the_suite_steers(architecture: str) -> None
     subject, plain = subject_of(tiny_model(architecture)), tiny_model(architecture)
     before, on_bridge = plain(TOKENS).logits, subject.bridge(TOKENS)
     for intervention in (made(kind, subject) for kind in MADE):
-        for beta in (0.0, 1.5):
-            expected = subject.logits(TOKENS, intervention.at(torch.full((2,), beta)))
-            with steered(plain, intervention, beta):
-                assert torch.allclose(plain(TOKENS).logits[:, -1], expected, atol=1e-4)
-            with steered(subject.bridge, intervention, beta):
-                found = subject.bridge(TOKENS)
-            assert torch.allclose(found[:, -1], expected, atol=1e-4)
-            assert torch.equal(found, on_bridge) == (beta == 0)
+        with steered(subject.bridge, intervention, 0.0):
+            assert torch.equal(subject.bridge(TOKENS), on_bridge)
+        expected = subject.logits(TOKENS, intervention.at(torch.full((2,), 1.5)))
         assert not torch.allclose(expected, before[:, -1], atol=1e-2)
+        with steered(subject.bridge, intervention, 1.5):
+            assert torch.allclose(subject.bridge(TOKENS)[:, -1], expected, atol=1e-4)
+        with steered(plain, intervention, 1.5):
+            assert torch.allclose(plain(TOKENS).logits[:, -1], expected, atol=1e-4)
         assert torch.equal(plain(TOKENS).logits, before)
+    with steered(plain, intervention, 0.0):
+        assert torch.allclose(plain(TOKENS).logits, before, atol=1e-4)
 
 
 def test_a_plain_model_is_left_as_it_was_found() -> None:
@@ -102,19 +103,18 @@ def test_a_plain_model_is_left_as_it_was_found() -> None:
     assert not plain._forward_pre_hooks
 
 
-@pytest.mark.parametrize("kind", ["static", "vectors", "dynamic"])
-@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "cached"),
+    [("static", True), ("static", False), ("vectors", True), ("dynamic", True), ("dynamic", False)],
+)
 def test_generate_goes_on_from_the_steered_prompt(kind: str, cached: bool) -> None:
     """Token by token, generation is the argmax of whole forwards under the same edits."""
     plain, subject = tiny_model("llama"), subject_of(tiny_model("llama"))
     intervention, tokens = made(kind, subject), TOKENS[:1]
-    settings = {
-        "do_sample": False,
-        "max_new_tokens": 4,
-        "eos_token_id": None,
-        "pad_token_id": 63,
+    settings: dict[str, Any] = {
+        "do_sample": False, "max_new_tokens": 4, "eos_token_id": None, "pad_token_id": 63,
         "attention_mask": torch.ones_like(tokens),
-    }
+    }  # fmt: skip
     plain_text = plain.generate(tokens, **settings)
     with steered(plain, intervention, 2.0):
         found = plain.generate(tokens, use_cache=cached, **settings)
@@ -208,114 +208,96 @@ def test_blocks_are_nested_on_a_bridge() -> None:
     assert not torch.allclose(once, twice, atol=1e-2)
 
 
-@pytest.mark.parametrize("kind", ["static", "vectors", "dynamic"])
-def test_a_file_gives_back_what_was_saved(kind: str, tmp_path: Path) -> None:
-    subject = subject_of(tiny_model("qwen2"))
-    intervention, file = made(kind, subject), tmp_path / "a.safetensors"
-    save_intervention(intervention, file, {"method": "mine"})
-    again = load_intervention(file)
-    assert type(again) is type(intervention)
-    assert again.grid == intervention.grid
-    assert torch.equal(again.theta(), intervention.theta())
-    at_strength = []
-    for one in (intervention, again):
-        with steered(subject.bridge, one, 1.5), torch.no_grad():
-            at_strength.append(subject.bridge(TOKENS))
-    assert torch.equal(*at_strength)
-    other = subject_of(tiny_model("gpt2"))
-    with (
-        pytest.raises(UserInputError, match=r"n_kv_heads=2.*n_kv_heads=4"),
-        steered(other.bridge, again, 1.0),
-    ):
-        pass
-    with safe_open(file, framework="pt") as stored:
-        assert json.loads(stored.metadata()["attribution_bench"])["about"] == {"method": "mine"}
+def test_a_file_gives_back_what_was_saved(tmp_path: Path) -> None:
+    subject, other = subject_of(tiny_model("qwen2")), subject_of(tiny_model("gpt2"))
+    for kind in MADE:
+        intervention, file = made(kind, subject), tmp_path / kind
+        save_intervention(intervention, file, {"method": "mine"})
+        again = load_intervention(file)
+        assert type(again) is type(intervention)
+        assert again.grid == intervention.grid
+        at_strength = []
+        for one in (intervention, again):
+            with steered(subject.bridge, one, 1.5), torch.no_grad():
+                at_strength.append(subject.bridge(TOKENS))
+        assert torch.equal(*at_strength)
+        with (
+            pytest.raises(UserInputError, match=r"n_kv_heads=2.*n_kv_heads=4"),
+            steered(other.bridge, again, 1.0),
+        ):
+            pass
+        with safe_open(file, framework="pt") as stored:
+            about = json.loads(stored.metadata()["attribution_bench"])["about"]
+        assert about == {"method": "mine"}
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"\xff" * 9, b"{}" * 50])
-def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     nested = {"attribution_bench": "[" * 100_000}
     save_file({"alpha": torch.ones(1)}, tmp_path / "nested", metadata=nested)
-    with pytest.raises(UserInputError, match="is no intervention of the suite"):
-        load_intervention(tmp_path / "nested")
-    (tmp_path / "a").write_bytes(content)
-    with pytest.raises(UserInputError, match="is no intervention of the suite"):
-        load_intervention(tmp_path / "a")
-    with pytest.raises(UserInputError, match="is no intervention of the suite"):
-        load_intervention(tmp_path / "none")
+    for at, content in enumerate((b"", b"\x00" * 100, b"\xff" * 9, b"{}" * 50)):
+        (tmp_path / str(at)).write_bytes(content)
+    for name in ("nested", "none", *"0123"):
+        with pytest.raises(UserInputError, match="is no intervention of the suite"):
+            load_intervention(tmp_path / name)
+
+
+def trained(*names: str, **settings: int) -> list[dict[str, Any]]:
+    return [{"name": name, "epochs": 2, **settings} for name in names]
 
 
 @pytest.fixture(scope="module")
 def run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunStore:
-    trained = [{"name": name, "epochs": 3} for name in ("activ_scalar", "steer_vec", "dyn_scalar")]
-    methods = ["grad_scalar", *trained]
+    methods = ["grad_scalar", *trained("activ_scalar", "steer_vec", "dyn_scalar")]
     matrix = brief_matrix(tiny_folder, methods=methods, controls={"draws": 0})
     return run_matrix(matrix, tmp_path_factory.mktemp("steering") / "run").store
 
 
-@pytest.fixture(scope="module")
-def run_at_heads(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of trained methods at heads, and at heads and wide sites together."""
-    folder = tmp_path_factory.mktemp("heads")
-    for name, sites, methods, richer in (
-        ("mixed", ["v", "z", "attn_out"], ["activ_scalar", "steer_vec", "dyn_scalar"], "hidden"),
-        ("output", ["v", "o"], ["dyn_scalar", "grad_scalar"], "rank"),
-    ):
-        trained: list[dict[str, Any]]
-        trained = [{"name": one, "epochs": 3} for one in methods if one != "grad_scalar"]
-        trained.append({"name": "dyn_scalar", "epochs": 3, richer: 2})
-        trained += [{"name": "jola", "epochs": 3}] if name == "mixed" else []
-        untrained = [one for one in methods if one == "grad_scalar"]
-        matrix = brief_matrix(
-            tiny_folder, methods=[*trained, *untrained], sites=sites, controls={"draws": 0}
-        )
-        assert not run_matrix(matrix, folder / name).failed
-    return folder
+SITES: dict[str, tuple[list[str], list[Any]]] = {
+    "mixed": (
+        ["v", "z", "attn_out"],
+        [
+            *trained("activ_scalar", "steer_vec", "dyn_scalar", "jola"),
+            *trained("dyn_scalar", hidden=2),
+        ],
+    ),
+    "output": (
+        ["v", "o"],
+        [*trained("dyn_scalar"), *trained("dyn_scalar", rank=2), "grad_scalar"],
+    ),
+}
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        *("mixed/activ_scalar", "mixed/steer_vec", "mixed/dyn_scalar_epochs=3_", "mixed/hidden=2"),
-        "mixed/jola",
-        *("output/dyn_scalar_epochs=3_", "output/rank=2", "output/grad_scalar"),
-    ],
-)
-def test_an_applied_cell_at_heads_gives_the_stored_numbers(
-    run_at_heads: Path, case: str, tmp_path: Path
+@pytest.mark.parametrize("sites", ["usual", *SITES])
+def test_an_applied_cell_gives_the_stored_numbers(
+    run: RunStore, tiny: LoadedModel, tiny_folder: Path, tmp_path: Path, sites: str
 ) -> None:
-    """Straight from the cell, and by way of a file."""
-    name, method = case.split("/")
-    store = RunStore.open(run_at_heads / name)
-    cell = store.read(find_cell(method, store.directory)[1])
-    save_intervention(intervention_of(cell), tmp_path / "a.safetensors")
-    for intervention in (intervention_of(cell), load_intervention(tmp_path / "a.safetensors")):
-        check_stored_numbers(cell, intervention)
+    """The logits of answer and foil at the cell's own strength, also by way of a file.
 
-
-@pytest.mark.parametrize("method", ["grad_scalar", "activ_scalar", "steer_vec", "dyn_scalar"])
-def test_an_applied_cell_gives_the_stored_numbers(run: RunStore, method: str) -> None:
-    cell = run.read(find_cell(method, run.directory)[1])
-    check_stored_numbers(cell, intervention_of(cell))
-
-
-def check_stored_numbers(cell: Cell, intervention: Intervention) -> None:
-    """The logits of answer and foil are those that the cell stored at its own strength."""
-    from bench.models.load import load_model
-
-    beta = cell.record.beta.star if cell.record.beta and cell.record.beta.star else 1.0
-    model = load_model(cell.record.model, device="cpu")
-    prompts = cell.record.prompts["test"]
-    tokens = torch.tensor([prompt.token_ids for prompt in prompts])
-    with steered(model.bridge, intervention, beta), torch.no_grad():
-        logits = model.bridge(tokens)[:, -1]
-    rows = torch.arange(len(prompts))
-    answers = torch.tensor([prompt.answer_id for prompt in prompts])
-    foils = torch.tensor([prompt.foil_id for prompt in prompts])
-    ld = logits[rows, answers] - logits[rows, foils]
-    column = int(abs(cell.tensors["split.test.beta"] - beta).argmin())
-    stored = torch.from_numpy(cell.tensors["split.test.ld"][:, column].copy())
-    assert torch.allclose(ld, stored, atol=1e-3)
+    At wide sites, at heads, and at both.
+    """
+    store = run
+    if sites in SITES:
+        at, methods = SITES[sites]
+        changes = {"sites": at, "methods": methods, "controls": {"draws": 0}}
+        store = run_matrix(brief_matrix(tiny_folder, **changes), tmp_path / "run").store
+    cells = [store.read(cell_id) for cell_id in store.ids()]
+    assert len(cells) == len(SITES[sites][1] if sites in SITES else "four")
+    for cell in cells:
+        save_intervention(intervention_of(cell), tmp_path / "a.safetensors")
+        beta = cell.record.beta.star if cell.record.beta and cell.record.beta.star else 1.0
+        prompts = cell.record.prompts["test"]
+        tokens, answers, foils = (
+            torch.tensor([getattr(prompt, name) for prompt in prompts])
+            for name in ("token_ids", "answer_id", "foil_id")
+        )
+        rows = torch.arange(len(prompts))
+        column = int(abs(cell.tensors["split.test.beta"] - beta).argmin())
+        stored = torch.from_numpy(cell.tensors["split.test.ld"][:, column].copy())
+        for intervention in (intervention_of(cell), load_intervention(tmp_path / "a.safetensors")):
+            with steered(tiny.bridge, intervention, beta), torch.no_grad():
+                logits = tiny.bridge(tokens)[:, -1]
+            assert torch.allclose(logits[rows, answers] - logits[rows, foils], stored, atol=1e-3)
+        (tmp_path / "a.safetensors").unlink()
 
 
 def test_export_and_apply_from_the_command_line(

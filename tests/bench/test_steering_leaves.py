@@ -5,30 +5,22 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from bench.models.bridge import quiet_transformers
 from bench.models.tiny import randomise
 from bench.steering import steered
 from methods.core.points import make_grid
 from methods.core.static_scaling import StaticScaling
+from tests.architectures.tiny import tiny_config
 
 TOKENS = torch.tensor([[0, 5, 9, 33, 2, 7, 11]])
-SIZES = {
-    "hidden_size": 32,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "max_position_embeddings": 64,
-    "vocab_size": 64,
-}
 
 
 def model_of(kind: str) -> Any:
     """Made in memory, so that its configuration names no architecture."""
     with quiet_transformers():
-        config = AutoConfig.for_model(kind, **SIZES, pad_token_id=0)
-        model = AutoModelForCausalLM.from_config(config)
+        model = AutoModelForCausalLM.from_config(tiny_config(kind, pad_token_id=0))
     randomise(model, 0)
     return model.eval()
 
@@ -51,7 +43,7 @@ def test_a_model_is_as_it_was_attribute_by_attribute(kind: str) -> None:
     model = model_of(kind)
     logits, weights = model(TOKENS).logits, copy.deepcopy(model.state_dict())
     before = attributes(model)
-    grid = make_grid(["attn_out"], "all", n_layers=2, n_positions=7, has_bos=True)
+    grid = make_grid(["attn_out"], "all", n_layers=3, n_positions=7, has_bos=True)
     with steered(model, StaticScaling(grid, torch.ones(grid.shape)), 0.5):
         assert not torch.allclose(model(TOKENS).logits, logits, atol=1e-2)
         assert attributes(model) != before

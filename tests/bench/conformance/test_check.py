@@ -1,6 +1,6 @@
 """`check` on tasks and models: the suite's own pass, and what is wrong is said in words."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,22 +27,12 @@ def nothing_stays() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox", "gemma3"])
-@pytest.mark.parametrize("check", of_models.CHECKS, ids=lambda check: check.__name__)
-def test_models_conform(
-    architecture: str, check: Callable[[of_models.Case], None],
-    tmp_path_factory: pytest.TempPathFactory, cases: dict[str, of_models.Case],
-) -> None:  # fmt: skip
-    if architecture not in cases:
-        folder = tmp_path_factory.mktemp("check") / architecture
-        save_tiny(folder, architecture, task_texts())
-        cases[architecture] = of_models.Case(str(folder))
-    check(cases[architecture])
-
-
-@pytest.fixture(scope="module")
-def cases() -> dict[str, of_models.Case]:
-    """Models are loaded once for all checks."""
-    return {}
+def test_models_conform(architecture: str, tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "model", architecture, task_texts())
+    found = list(run_checks(lambda: of_models.Case(str(folder)), of_models.CHECKS))
+    assert [(one.words, one.verdict) for one in found] == [
+        (check.__doc__, "passed") for check in of_models.CHECKS
+    ]
 
 
 BAD_TASK = '''
