@@ -10,7 +10,7 @@ from reports.present import CHECKS, formatted
 from reports.tables.checks import sanity, specificity
 from reports.tables.leaderboard import leaderboard
 from reports.text import MISSING
-from tests.reports.conftest import make_cell
+from tests.reports.cells import make_cell
 
 
 def checks_of(seed: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from reports.load import load
 from reports.statistics import t_interval, values_needed
 from reports.text import number
 from tasks.errors import UserInputError
-from tests.reports.conftest import asked, make_cell, make_failure
+from tests.reports.cells import asked, make_cell, make_failure
 
 REPEATED = range(4)
 EACH = ("train", "test", "shifted")
@@ -198,7 +198,7 @@ def test_what_has_not_been_run_or_failed_cannot_be_said_and_says_why(directory: 
     assert (found.verdict, found.measured) == ("cannot be said", None)
     assert "fig2" in found.reason
     store = RunStore.open(directory / "table2")
-    store.write(make_failure("ccc", "steer_vec", "out of memory"), {})
+    store.write(*make_failure("ccc", "steer_vec"))
     partly = judge(named("drop_from_train"), PaperResults(directory))
     assert partly.verdict == "holds"
     assert "1 cells of table2 failed (NumericalError: out of memory)" in partly.reason

@@ -17,7 +17,7 @@ from reports.figures import agreement, comparison, marks, sweep
 from reports.load import Results, load
 from reports.text import number, token
 from tasks.errors import UserInputError
-from tests.reports.conftest import LAYERS, SITES, make_cell, make_failure
+from tests.reports.cells import LAYERS, SITES, make_cell, make_failure
 
 MODEL = "smollm2-135m"
 
@@ -154,7 +154,7 @@ def test_controls_are_shown_when_asked_for(results: Results) -> None:
 
 
 def test_unknown_methods_and_empty_figures_are_refused(small_store: RunStore) -> None:
-    small_store.write(make_failure("ccc", "dla", "out of memory"), {})
+    small_store.write(*make_failure("ccc", "dla"))
     results = load(small_store.directory)
     with pytest.raises(UserInputError, match="no method of smollm2-135m · ccc has scores"):
         comparison.figure(results, model=MODEL, task="ccc")

@@ -14,7 +14,7 @@ from reports.tables import TABLES
 from reports.tables.finding import headline
 from reports.text import number
 from tasks.errors import UserInputError
-from tests.reports.conftest import make_cell
+from tests.reports.cells import make_cell
 
 AUROC = {"attr_patch": 0.5, "grad_scalar": 0.6, "dla": 0.8, "atp_star": 0.9, "activ_patch": 1.0}
 """Made up, as is how they steer: the better a method finds, the better it steers."""

@@ -7,7 +7,7 @@ from bench.store.results import RunStore
 from reports.figures import FIGURES
 from reports.figures.vectors import data, seeds_of
 from reports.load import load
-from tests.reports.conftest import BETAS, LAYERS, POSITIONS, SITES, asked, make_cell
+from tests.reports.cells import BETAS, LAYERS, POSITIONS, SITES, asked, make_cell
 
 
 @pytest.mark.parametrize("stored", [True, False])

@@ -15,7 +15,7 @@ from reports import style
 from reports.figures import FIGURES
 from reports.load import Results
 from reports.text import MINUS, number, significant
-from tests.reports.conftest import MISSING, what_lacks
+from tests.reports.cells import MISSING, what_lacks
 from tests.reports.test_figures import assert_legible
 
 DRAWN = {

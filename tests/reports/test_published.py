@@ -22,7 +22,7 @@ from reports.published.results import load_published, results_of
 from reports.published.write import circuits_in, publish
 from reports.tables.finding import steering
 from tasks.errors import UserInputError
-from tests.reports.conftest import HOSTILE
+from tests.reports.cells import HOSTILE
 from tests.small import small_matrix
 
 WORDS = (

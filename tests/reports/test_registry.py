@@ -13,12 +13,12 @@ from reports.figures import FIGURES
 from reports.load import Results, load
 from reports.tables import TABLES
 from tasks.errors import UserInputError
-from tests.reports.conftest import make_failure, what_lacks
+from tests.reports.cells import make_failure, what_lacks
 
 
 @pytest.fixture
 def failures_only(small_store: RunStore) -> Results:
-    small_store.write(make_failure("ccc", "dla", "out of memory"), {})
+    small_store.write(*make_failure("ccc", "dla"))
     return load(small_store.directory)
 
 

@@ -24,7 +24,7 @@ from reports.terminal import terminal_tables
 from reports.text import number
 from reports.write import ReportOptions, write_report
 from tasks.errors import UserInputError
-from tests.reports.conftest import asked, make_cell, make_failure
+from tests.reports.cells import asked, make_cell, make_failure
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_the_unsteered_model_leads_with_its_range_and_undefined_results_are_call
 
 
 def test_failures_are_rows_beside_results_or_alone(small_store: RunStore) -> None:
-    small_store.write(make_failure("ccc", "dla", "out of memory"), {})
+    small_store.write(*make_failure("ccc", "dla"))
     results = load(small_store.directory)
     assert formatted(leaderboard(results))["method"].tolist() == ["dla"]
     assert len(list(terminal_tables(results))) == 2

@@ -24,7 +24,7 @@ from reports.tables.leaderboard import leaderboard
 from reports.text import no_formula
 from reports.write import ReportOptions, file_names, stem_of, write_report, write_table
 from tasks.errors import UserInputError
-from tests.reports.conftest import HOSTILE, make_cell, make_failure
+from tests.reports.cells import HOSTILE, make_cell, make_failure
 
 PAIR_TABLES = (
     *("agreement", "leaderboard", "localisation", "paired", "price_curve", "retrained"),
@@ -172,7 +172,7 @@ def test_an_empty_run_has_a_page_and_by_default_the_report_is_in_the_run(
     small_store: RunStore,
 ) -> None:
     assert "no readable cell" in write_report(small_store.directory).read_text()
-    small_store.write(make_failure("ccc", "dla", "out of memory"), {})
+    small_store.write(*make_failure("ccc", "dla"))
     for _ in ("written", "and again"):
         index = write_report(small_store.directory)
         assert index == small_store.directory / "report" / "index.html"
@@ -343,7 +343,7 @@ def test_a_report_removes_what_it_no_longer_writes_and_nothing_else(
 def test_a_file_of_somebody_else_is_never_overwritten(
     small_store: RunStore, tmp_path: Path
 ) -> None:
-    small_store.write(make_failure("ccc", "dla", "out of memory"), {})
+    small_store.write(*make_failure("ccc", "dla"))
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "index.html").write_text("my site")
     with pytest.raises(UserInputError, match="no report wrote it"):

@@ -12,7 +12,7 @@ from bench.store.results import RunStore
 from reports import html
 from reports.load import load
 from reports.text import number, significant
-from tests.reports.conftest import BETAS, LAYERS, make_cell
+from tests.reports.cells import BETAS, LAYERS, make_cell
 from tests.reports.page.steps import DOWN, END, HOME, RIGHT, choose, point_at, scheme, screen
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from bench.store.results import RunStore
 from reports.write import ReportOptions, write_report
-from tests.reports.conftest import HOSTILE, make_cell
+from tests.reports.cells import HOSTILE, make_cell
 from tests.reports.page.steps import TAB, choose, press, scheme, screen
 
 

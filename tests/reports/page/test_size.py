@@ -14,7 +14,7 @@ from reports import html
 from reports.load import Results, load
 from reports.payload import blocks
 from reports.sections import Drawn
-from tests.reports.conftest import TRAINED, UNTRAINED, make_cell
+from tests.reports.cells import TRAINED, UNTRAINED, make_cell
 from tests.reports.page.steps import choose, shown, wait_for
 
 LARGEST, SLOWEST = 20_000_000, 3.0
