@@ -15,7 +15,7 @@ from reports.present import formatted
 from reports.tables.leaderboard import leaderboard
 from reports.terminal import terminal_tables
 from reports.write import ReportOptions, write_report
-from tests.reports.cells import asked, make_cell, make_failure
+from tests.reports.cells import asked, make_cell, make_failure, stored
 
 MODEL = "smollm2-135m"
 
@@ -25,21 +25,17 @@ def planned(cell_id: str, method: str, **changes: object) -> PlannedRecord:
     return one._replace(**changes)  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> RunStore:
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
     """Of eight cells two are done; the others miss for every reason that there is."""
-    cells = {name: make_cell("ccc", name) for name in ("dla", "attr_patch", "grad_scalar")}
-    seeds = [make_cell("ccc", "activ_scalar", seed=seed) for seed in (0, 1)]
-    failed = make_failure("ccc", "steer_vec")
-    plan = [planned(record.id, name) for name, (record, _) in cells.items()]
-    plan += [planned(record.id, "activ_scalar", seed=record.seed) for record, _ in seeds]
-    plan += [planned(failed.id, "steer_vec"), planned("aside", "dyn_scalar")]
-    plan += [planned("never", "activ_patch", task="ioi")]
-    store = RunStore.create(tmp_path / "run", {}, plan=plan)
-    for record, tensors in (*cells.values(), seeds[0]):
-        store.write(record, tensors)
-    store.write(failed, {})
-    store.write(*make_cell("ccc", "dyn_scalar"))  # of another matrix
+    cells = [make_cell("ccc", name) for name in ("dla", "attr_patch", "grad_scalar")]
+    cells += [make_cell("ccc", "activ_scalar", seed=seed) for seed in (0, 1)]
+    cells += [make_failure("ccc", "steer_vec")]
+    plan = [planned(one.id, one.method, seed=one.seed) for one, _ in cells]
+    plan += [planned("aside", "dyn_scalar"), planned("never", "activ_patch", task="ioi")]
+    del cells[4]
+    store = RunStore.create(tmp_path_factory.mktemp("runs") / "run", {}, plan=plan)
+    stored(store, *cells, make_cell("ccc", "dyn_scalar"))  # the last is of another matrix
     (store.cell_directory(plan[1].id) / CELL_FILE).write_text("{")
     with (store.cell_directory(plan[2].id) / TENSOR_FILE).open("r+b") as stream:
         stream.seek(-1, 2)
@@ -49,7 +45,7 @@ def store(tmp_path: Path) -> RunStore:
     return store
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def results(store: RunStore) -> Results:
     return load(store.directory)
 
@@ -80,6 +76,9 @@ def test_every_planned_cell_has_a_result_or_is_named(store: RunStore, results: R
     assert reasons["aside"] == "cut off"
     assert "out of memory" in reasons["ccc-steer_vec-failed"]
     assert "is not the file" in reasons["ccc-grad_scalar-0-0"]
+    chosen = results.only(methods=["grad_scalar"])
+    assert [one.method for one in chosen.missing] == ["grad_scalar"]
+    assert missing.table(results, task="ccc")["task"].unique().tolist() == ["ccc"]
 
 
 def test_the_leaderboard_names_methods_without_cells(results: Results) -> None:
@@ -100,7 +99,7 @@ def test_the_leaderboard_names_methods_without_cells(results: Results) -> None:
 
 
 def test_page_markdown_table_and_terminal_name_them(store: RunStore, tmp_path: Path) -> None:
-    index = write_report(store.directory, tmp_path / "out", ReportOptions(figures=["leaderboard"]))
+    index = write_report(store.directory, tmp_path / "out", ReportOptions(figures=["critical"]))
     page = index.read_text("utf-8")
     markdown = (index.parent / "tables" / "missing.md").read_text("utf-8")
     assert "2 done" in page
@@ -112,26 +111,16 @@ def test_page_markdown_table_and_terminal_name_them(store: RunStore, tmp_path: P
     assert str(last.title) == "6 cells without a result"
 
 
-def test_a_part_of_a_run_misses_what_is_of_it(results: Results) -> None:
-    chosen = results.only(methods=["grad_scalar"])
-    assert [one.method for one in chosen.missing] == ["grad_scalar"]
-    assert missing.table(results, task="ccc")["task"].unique().tolist() == ["ccc"]
-
-
 def test_a_cell_never_computed_goes_with_those_of_its_grid_values(tmp_path: Path) -> None:
     plan, cells = [], []
     for weight in (0.0, 1.0, 2.0):
         for draw in (0, 1):
-            record, tensors = make_cell("ccc", "activ_scalar")
-            prompts = {"train": 4, "seed": draw}
-            settings = asked(objective={"lambda_f": weight}, prompts=prompts)
-            name = f"{weight:g}-{draw}"
+            settings = asked(objective={"lambda_f": weight}, prompts={"train": 4, "seed": draw})
             varied = {"objective.lambda_f": weight, "prompts.seed": draw}
-            plan.append(planned(name, "activ_scalar", trained=True, varied=varied))
-            cells.append((record.model_copy(update={"id": name, "settings": settings}), tensors))
+            plan.append(planned(f"{weight:g}-{draw}", "activ_scalar", trained=True, varied=varied))
+            cells.append(make_cell("ccc", "activ_scalar", id=plan[-1].id, settings=settings))
     store = RunStore.create(tmp_path / "grid", {}, plan=plan)
-    for cell in cells[:4]:
-        store.write(*cell)
+    stored(store, *cells[:4])
     (store.cell_directory("1-1") / TENSOR_FILE).unlink()
     found = missing_by_label(load(store.directory), MODEL, "ccc")
     assert {label: [one.cell for one in cells] for label, cells in found.items()} == {
@@ -141,8 +130,10 @@ def test_a_cell_never_computed_goes_with_those_of_its_grid_values(tmp_path: Path
 
 
 def test_a_run_that_does_not_say_its_plan_names_what_is_damaged(small_store: RunStore) -> None:
-    record, tensors = make_cell("ccc", "dla")
-    small_store.write(record, tensors)
-    (small_store.cell_directory(record.id) / CELL_FILE).write_text("{")
-    (one,) = load(small_store.directory).missing
-    assert (one.cell, one.status, one.method) == (record.id, "damaged", None)
+    stored(small_store, make_cell("ccc", "dla"), make_cell("ccc", "attr_patch"))
+    (small_store.cell_directory("ccc-attr_patch-0-0") / CELL_FILE).write_text("{")
+    results = load(small_store.directory)
+    assert [one.method for one in results.records] == ["dla"]
+    (one,) = results.missing
+    assert (one.cell, one.status, one.method) == ("ccc-attr_patch-0-0", "damaged", None)
+    assert "cut off" in one.reason

@@ -11,20 +11,19 @@ import pytest
 from rich.console import Console
 
 from bench.agreement.table import COLUMNS
-from bench.store.layout import CELL_FILE
 from bench.store.results import RunStore
 from bench.store.tidy import variant_labels
 from reports.figures import FIGURES
 from reports.load import Results, judged, load
 from reports.outcomes import terms
-from reports.present import UNSTEERED, formatted, missing
+from reports.present import UNSTEERED, formatted
 from reports.tables import TABLES
 from reports.tables.leaderboard import leaderboard
 from reports.terminal import terminal_tables
 from reports.text import number
 from reports.write import ReportOptions, write_report
 from tasks.errors import UserInputError
-from tests.reports.cells import asked, make_cell, make_failure
+from tests.reports.cells import asked, make_cell, make_failure, stored, with_prompts
 
 
 @pytest.fixture(scope="module")
@@ -68,41 +67,34 @@ def test_the_unsteered_model_leads_with_its_range_and_undefined_results_are_call
     small_store: RunStore,
 ) -> None:
     record, tensors = make_cell("ccc", "dla")
-    small_store.write(record, tensors)
-    shown = formatted(leaderboard(load(small_store.directory)))
+    shown = formatted(leaderboard(stored(small_store, (record, tensors))))
     assert (shown["method"][0], shown["E₀ test (B)"][0]) == (UNSTEERED, "\u22121.700")
-    metrics = [
-        row.model_copy(update={"E_0_unsteered": -9.0, "E_0": math.nan}) for row in record.metrics
-    ]
-    other = {"id": "b", "method": "attr_patch", "metrics": metrics}
-    small_store.write(record.model_copy(update=other), tensors)
-    shown = formatted(leaderboard(load(small_store.directory)))
+    worse = {"E_0_unsteered": -9.0, "E_0": math.nan}
+    metrics = [row.model_copy(update=worse) for row in record.metrics]
+    other = record.model_copy(update={"id": "b", "method": "attr_patch", "metrics": metrics})
+    shown = formatted(leaderboard(stored(small_store, (other, tensors))))
     assert shown["E₀ test (B)"][0] == "\u22125.350 [\u22129.000, \u22121.700]"
     assert shown.set_index("method").loc["attr_patch", "E₀ test (B)"] == "undefined"
 
 
 def test_failures_are_rows_beside_results_or_alone(small_store: RunStore) -> None:
-    small_store.write(*make_failure("ccc", "dla"))
-    results = load(small_store.directory)
+    results = stored(small_store, make_failure("ccc", "dla"))
     assert formatted(leaderboard(results))["method"].tolist() == ["dla"]
     assert len(list(terminal_tables(results))) == 2
-    small_store.write(*make_cell("ccc", "dla"))
-    row = leaderboard(load(small_store.directory)).iloc[0]
+    row = leaderboard(stored(small_store, make_cell("ccc", "dla"))).iloc[0]
     assert (row["status"], row["n_cells"]) == ("partly failed", 1)
     assert row["error"] == "NumericalError: out of memory"
 
 
-def test_the_best_stands_first_and_the_failed_last(results: Results) -> None:
+def test_the_best_stands_first_the_failed_last_and_no_number_for_what_is_none(
+    results: Results,
+) -> None:
     board = leaderboard(results, task="hostile")
     known = [value for value in board["E_0_test"] if value is not None]
     assert known == sorted(known, reverse=True)
     last = board.iloc[-1]
     assert (last["method"], last["status"]) == ("dla", "failed")
     assert "NaN in logits" in last["error"]
-
-
-def test_not_meaningful_and_undefined_are_never_numbers(results: Results) -> None:
-    board = leaderboard(results, "smollm2-135m", "hostile")
     by_method = board.set_index("method")
     assert by_method.loc["steer_vec", "minimality_count"] is None
     assert math.isnan(by_method.loc["attr_patch", "E_0_train_at_one"])
@@ -113,22 +105,20 @@ def test_not_meaningful_and_undefined_are_never_numbers(results: Results) -> Non
 
 
 def test_cells_with_other_settings_get_their_own_rows(small_store: RunStore) -> None:
+    cells = []
     for rate in (0.01, 0.001):
-        settings = asked(margin=1.0)
-        settings["method"]["learning_rate"] = rate
         for seed in (0, 1):
-            record, tensors = make_cell("ccc", "activ_scalar", seed=seed)
-            settings_of_cell = settings | {"seed": seed}
-            changes = {"id": f"{rate}-{seed}", "settings": settings_of_cell}
-            small_store.write(record.model_copy(update=changes), tensors)
-    results = load(small_store.directory)
-    board = leaderboard(results)
-    assert sorted(board["method"]) == [
-        "activ_scalar · learning_rate=0.001",
-        "activ_scalar · learning_rate=0.01",
-    ]
-    assert board["n_cells"].tolist() == [2, 2]
-    assert set(formatted(board)["kind"]) == {"reference", "trained \u00d7 2"}
+            method = {"name": "activ_scalar", "learning_rate": rate}
+            settings = {**asked(margin=1.0, seed=seed), "method": method}
+            name = f"{rate}-{seed}"
+            cells.append(make_cell("ccc", "activ_scalar", seed=seed, id=name, settings=settings))
+    results = stored(small_store, *cells)
+    board = leaderboard(results).set_index("method")
+    assert board["n_cells"].to_dict() == {
+        "activ_scalar · learning_rate=0.001": 2,
+        "activ_scalar · learning_rate=0.01": 2,
+    }
+    assert set(formatted(board.reset_index())["kind"]) == {"reference", "trained \u00d7 2"}
     assert len(variant_labels(results.records)) == 4
 
 
@@ -142,24 +132,11 @@ def test_an_empty_run_is_empty(small_store: RunStore) -> None:
 
 
 def test_unknown_names_are_refused_with_the_nearest(results: Results) -> None:
-    with pytest.raises(UserInputError, match='Did you mean "hostile"'):
-        leaderboard(results, task="hostil")
-    with pytest.raises(UserInputError, match='Did you mean "smollm2-135m"'):
-        leaderboard(results, model="smollm2-135")
+    for wrong, right in (({"task": "hostil"}, "hostile"), ({"model": "smol"}, "smollm2-135m")):
+        with pytest.raises(UserInputError, match=f'Did you mean "{right}"'):
+            leaderboard(results, **wrong)
     with pytest.raises(ValueError, match="one model and task"):
         formatted(leaderboard(results))
-
-
-def test_damaged_cells_are_named(small_store: RunStore) -> None:
-    small_store.write(*make_cell("ccc", "dla"))
-    record, _ = make_cell("ccc", "attr_patch")
-    small_store.write(record, {})
-    (small_store.cell_directory(record.id) / CELL_FILE).write_text("{")
-    results = load(small_store.directory)
-    assert [one.method for one in results.records] == ["dla"]
-    (line,) = missing(results)
-    assert (line["cell"], line["status"]) == (record.id, "damaged")
-    assert "cut off" in line["reason"]
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -185,8 +162,7 @@ def test_the_terminal_shows_whole_numbers_and_no_escapes(results: Results, width
 
 def test_the_terminal_shows_localisation_curves(small_store: RunStore) -> None:
     record, tensors = make_cell("ccc", "dla")
-    small_store.write(record, tensors)
-    _, shown = terminal_tables(load(small_store.directory), 80)
+    _, shown = terminal_tables(stored(small_store, (record, tensors)), 80)
     ld = tensors["localisation.ld"]
     (unsteered,) = {row.E_0_unsteered for row in record.metrics if row.split == "test"}
     shares = 1 - terms(ld, tensors["localisation.kl"])[0].mean(axis=0) / unsteered
@@ -197,36 +173,23 @@ def test_the_terminal_shows_localisation_curves(small_store: RunStore) -> None:
 
 def test_the_unsteered_model_is_averaged_over_draws_of_prompts(small_store: RunStore) -> None:
     record, tensors = make_cell("ccc", "dla")
-    small_store.write(record, tensors)
-    small_store.write(record.model_copy(update={"id": "same"}), tensors)
-    first = TABLES["tasks"].table(load(small_store.directory)).set_index("split").loc["test"]
-    prompts = {
-        split: [one.model_copy(update={"clean": f"{one.clean}!"}) for one in found]
-        for split, found in record.prompts.items()
-    }
-    changes = {"id": "other", "prompts": prompts}
-    doubled = {
-        name: 2 * value if name.endswith(".ld") else value for name, value in tensors.items()
-    }
-    small_store.write(record.model_copy(update=changes), doubled)
-    both = TABLES["tasks"].table(load(small_store.directory)).set_index("split").loc["test"]
+    same = record.model_copy(update={"id": "same"}), tensors
+    first = TABLES["tasks"].table(stored(small_store, (record, tensors), same))
+    other, _ = with_prompts((record, tensors), clean="another prompt")
+    doubled = {name: 2 * of if name.endswith(".ld") else of for name, of in tensors.items()}
+    other = other.model_copy(update={"id": "other"})
+    both = TABLES["tasks"].table(stored(small_store, (other, doubled)))
+    (first, both) = (one.set_index("split").loc["test"] for one in (first, both))
     assert both["n_prompts"] == 2 * first["n_prompts"]
     assert both["E_0_unsteered"] == pytest.approx(1.5 * first["E_0_unsteered"])
-
-
-def test_ranks_leave_out_nothing_of_a_ranked_method(results: Results) -> None:
-    ranks = TABLES["ranks"].table(results)
-    ranked = ranks["mean_rank"].notna()
-    assert ranked.any()
-    assert (ranks["left_out"] == "").tolist() == ranked.tolist()
 
 
 def test_what_else_a_figure_draws_has_a_file_of_its_own(
     small_store: RunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_store.write(*make_cell("ccc", "dla"))
-    entry = replace(FIGURES["maps"], more=(("board", TABLES["leaderboard"].target),))
-    monkeypatch.setitem(FIGURES, "maps", entry)
-    index = write_report(small_store.directory, options=ReportOptions(figures=["maps"]))
-    written = pd.read_csv(index.parent / "figures" / "maps-smollm2-135m-ccc-board.csv")
+    entry = replace(FIGURES["leaderboard"], more=(("board", TABLES["leaderboard"].target),))
+    monkeypatch.setitem(FIGURES, "leaderboard", entry)
+    index = write_report(small_store.directory, options=ReportOptions(figures=["leaderboard"]))
+    written = pd.read_csv(index.parent / "figures" / "leaderboard-smollm2-135m-ccc-board.csv")
     assert written["method"].tolist() == ["dla"]
