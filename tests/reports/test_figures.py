@@ -1,10 +1,12 @@
 """Figures show the stored numbers, legibly, whatever the strings and the user's own style."""
 
+from dataclasses import replace
 from itertools import combinations, pairwise
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -17,14 +19,17 @@ from reports.figures import agreement, comparison, marks, sweep
 from reports.load import Results, load
 from reports.text import number, token
 from tasks.errors import UserInputError
-from tests.reports.cells import LAYERS, SITES, make_cell, make_failure
+from tests.reports.cells import LAYERS, SITES, make_cell, make_failure, stored
 
 MODEL = "smollm2-135m"
 
 
 @pytest.fixture(scope="module")
 def hostile(results: Results) -> Figure:
-    return comparison.figure(results, model=MODEL, task="hostile")
+    before = dict(mpl.rcParams)
+    drawn = comparison.figure(results.only(methods=["attr_patch", "dla"]), task="hostile")
+    assert dict(mpl.rcParams) == before
+    return drawn
 
 
 def texts(figure: Figure) -> list[Text]:
@@ -148,31 +153,29 @@ def test_crossings_are_where_the_curves_meet() -> None:
 
 
 def test_controls_are_shown_when_asked_for(results: Results) -> None:
-    assert "random" not in set(comparison.data(results, model=MODEL, task="ccc")["method"])
-    asked = comparison.figure(results, model=MODEL, task="ccc", methods=["random", "dla"])
-    assert {"random", "dla"} <= {text.get_text() for text in texts(asked)}
+    shown = comparison.data(results, model=MODEL, task="ccc")["method"]
+    assert "random" not in set(shown)
+    asked = comparison.data(results, model=MODEL, task="ccc", methods=["random", "dla"])
+    assert set(asked["method"]) == {"random", "dla"}
 
 
 def test_unknown_methods_and_empty_figures_are_refused(small_store: RunStore) -> None:
-    small_store.write(*make_failure("ccc", "dla"))
-    results = load(small_store.directory)
-    with pytest.raises(UserInputError, match="no method of smollm2-135m · ccc has scores"):
-        comparison.figure(results, model=MODEL, task="ccc")
-    with pytest.raises(UserInputError, match='Did you mean "dla"'):
-        comparison.figure(results, model=MODEL, task="ccc", methods=["dlaa"])
-    with pytest.raises(UserInputError, match="stores no agreement"):
-        agreement.figure(results, model=MODEL, task="ccc")
+    results = stored(small_store, make_failure("ccc", "dla"))
+    for figure, methods, said in (
+        (comparison.figure, {}, f"no method of {MODEL} · ccc has scores"),
+        (comparison.figure, {"methods": ["dlaa"]}, 'Did you mean "dla"'),
+        (agreement.figure, {}, "stores no agreement"),
+    ):
+        with pytest.raises(UserInputError, match=said):
+            figure(results, model=MODEL, task="ccc", **methods)
 
 
 def test_damaged_tensors_do_not_end_the_figure(small_store: RunStore) -> None:
-    small_store.write(*make_cell("ccc", "dla"))
-    record, tensors = make_cell("ccc", "attr_patch")
-    small_store.write(record, tensors)
-    file = small_store.cell_directory(record.id) / TENSOR_FILE
+    without = make_cell("ccc", "grad_scalar")
+    del without[1]["scores"]
+    stored(small_store, make_cell("ccc", "dla"), make_cell("ccc", "attr_patch"), without)
+    file = small_store.cell_directory("ccc-attr_patch-0-0") / TENSOR_FILE
     file.write_bytes(file.read_bytes()[:-1])
-    record, tensors = make_cell("ccc", "grad_scalar")
-    del tensors["scores"]
-    small_store.write(record, tensors)
     figure = comparison.figure(load(small_store.directory), model=MODEL, task="ccc")
     said = [text.get_text() for text in figure.texts]
     assert "Not shown: grad_scalar (no scores); attr_patch (damaged)" in said
@@ -184,13 +187,11 @@ def test_damaged_tensors_do_not_end_the_figure(small_store: RunStore) -> None:
 def test_other_sizes_are_legible_too(
     small_store: RunStore, layers: int, positions: int, sites: int
 ) -> None:
-    record, tensors = make_cell("ccc", "activ_patch[direction=denoising]")
     names = ["attn_out", "resid_mid", "mlp_out"][:sites]
     grid = {"sites": names, "n_layers": layers, "positions": range(positions)}
-    changed = record.model_copy(update={"grid": record.grid.model_validate(grid)})  # type: ignore[union-attr]
-    tensors = {"scores": np.zeros((sites, layers, positions), dtype=np.float32)}
-    small_store.write(changed, tensors)
-    figure = comparison.figure(load(small_store.directory), model=MODEL, task="ccc")
+    record, _ = make_cell("ccc", "activ_patch[direction=denoising]", grid=grid)
+    scores = np.zeros((sites, layers, positions), dtype=np.float32)
+    figure = comparison.figure(stored(small_store, (record, {"scores": scores})))
     assert_legible(figure)
     missing = [text.get_text() for text in texts(figure) if text.get_text().startswith("no sweep")]
     assert len(missing) == 2
@@ -201,18 +202,15 @@ def test_other_sizes_are_legible_too(
 def test_a_single_long_name_is_legible(small_store: RunStore) -> None:
     record, tensors = make_cell("ccc", "activ_patch")
     name = "shuffled[of=activ_patch[direction=denoising,corruption=counterfactual]]" * 2
-    small_store.write(record.model_copy(update={"method": name}), tensors)
-    assert_legible(comparison.figure(load(small_store.directory), model=MODEL, task="ccc"))
+    results = stored(small_store, (record.model_copy(update={"method": name}), tensors))
+    assert_legible(comparison.figure(results))
 
 
-def test_no_text_is_mathematics_under_any_style(results: Results) -> None:
-    before = dict(mpl.rcParams)
-    figure = comparison.figure(results, model=MODEL, task="hostile", methods=["attr_patch"])
-    assert dict(mpl.rcParams) == before
-    assert not any(text.get_parse_math() for text in texts(figure))
+def test_no_text_is_mathematics_under_any_style(hostile: Figure) -> None:
+    assert not any(text.get_parse_math() for text in texts(hostile))
     with mpl.rc_context({"axes.grid": True, "font.size": 30, "axes.facecolor": "red"}):
-        figure.canvas.draw()  # whoever draws it then
-        assert_legible(figure)
+        hostile.canvas.draw()  # whoever draws it then
+        assert_legible(hostile)
 
 
 def test_agreement_shows_the_stored_numbers(results: Results) -> None:
@@ -235,9 +233,6 @@ def test_agreement_shows_the_stored_numbers(results: Results) -> None:
 
 
 def test_agreement_leaves_controls_out(results: Results) -> None:
-    frame = results.agreement.copy()
-    extra = frame.iloc[[0]].assign(method_b="random")
-    frame = type(frame)(np.vstack([frame.to_numpy(), extra.to_numpy()]), columns=frame.columns)
-    changed = Results(results.store, results.records, (), frame)
-    methods = set(agreement.data(changed, model=MODEL, task="ccc")["method_b"])
-    assert "random" not in methods
+    frame = pd.concat([results.agreement, results.agreement.iloc[[0]].assign(method_b="random")])
+    changed = replace(results, agreement=frame, known={})
+    assert "random" not in set(agreement.data(changed, task="ccc")["method_b"])
