@@ -2,7 +2,8 @@
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -17,61 +18,63 @@ from matplotlib.font_manager import fontManager
 from reports import style
 from reports.present import strings
 from reports.style import drawable, token_label
-from reports.text import distinct, markdown, number, shorten, significant, spread, token
+from reports.text import (
+    distinct,
+    markdown,
+    no_formula,
+    number,
+    shorten,
+    significant,
+    spread,
+    token,
+)
 from tasks.text import visible
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"),
+    ("write", "value", "shown"),
     [
-        (-0.1234, "\u22120.123"),
-        (1234.5, "1,234.500"),
-        (0, "0.000"),
-        (-0.0001, "0.000"),
-        (math.nan, "undefined"),
-        (math.inf, "∞"),
-        (-math.inf, "\u2212∞"),
-        (None, "\u2013"),
-        (pd.NA, "\u2013"),
+        (number, -0.1234, "\u22120.123"),
+        (number, 1234.5, "1,234.500"),
+        (number, 0, "0.000"),
+        (number, -0.0001, "0.000"),
+        (number, math.nan, "undefined"),
+        (number, math.inf, "∞"),
+        (number, -math.inf, "\u2212∞"),
+        (number, None, "\u2013"),
+        (number, pd.NA, "\u2013"),
+        (significant, 0.0031622, "0.00316"),
+        (significant, -100.0, "\u2212100"),
+        (significant, 123_456, "123000"),
+        (significant, 999_999.5, "1e6"),
+        (significant, -0.0, "0"),
+        (significant, None, "\u2013"),
+        (significant, math.nan, "undefined"),
+        (partial(significant, digits=2), 1.25e-7, "1.2e\u22127"),
     ],
 )
-def test_numbers(value: object, shown: str) -> None:
-    assert number(value) == shown
+def test_numbers_of_any_size(write: Callable[[object], str], value: object, shown: str) -> None:
+    assert write(value) == shown
 
 
-def test_significant_digits_suit_any_size() -> None:
-    assert significant(0.0031622) == "0.00316"
-    assert significant(-100.0) == "\u2212100"
-    assert significant(123_456) == "123000"
-    assert significant(1.25e-7, 2) == "1.2e\u22127"
-    assert significant(999_999.5) == "1e6"
-    assert significant(-0.0) == "0"
-    assert significant(None) == "\u2013"
-    assert significant(math.nan) == "undefined"
-
-
-def test_tables_write_betas_counts_and_p_each_in_their_way() -> None:
+def test_tables_write_betas_counts_p_and_ranges_each_in_their_way() -> None:
     shown = strings(pd.DataFrame({"beta_here": [0.000123], "dropped": [134], "p": [0.00004]}))
     assert shown.loc[0].tolist() == ["0.000123", "134", "0.0000"]
-
-
-def test_a_range_stands_behind_its_mean() -> None:
     assert spread(-0.4, -0.6, -0.2, 1) == "\u22120.4 [\u22120.6, \u22120.2]"
     assert spread(-0.4, None, None, 1) == "\u22120.4"
     assert spread(math.nan, math.nan, math.nan) == "undefined"
 
 
-def test_what_a_terminal_obeys_is_made_visible() -> None:
+@given(st.text(max_size=30))
+def test_visible_text_has_no_control_characters(text: str) -> None:
+    shown = visible(text)
+    assert all(one.isprintable() or ord(one) > 159 for one in shown)
+
+
+def test_what_a_terminal_or_a_spreadsheet_obeys_is_made_visible() -> None:
     assert visible("\x1b[31mred\n\u202eé") == "\\x1b[31mred\\n\\u202eé"
     assert visible("a\u2028b\u2029") == "a\\u2028b\\u2029"
-
-
-@given(st.text())
-def test_visible_text_has_no_control_characters(text: str) -> None:
-    assert visible(text).isprintable() or any(ord(character) > 0x7F for character in text)
-    assert not any(
-        ord(character) < 32 or 127 <= ord(character) < 160 for character in visible(text)
-    )
+    assert [*map(no_formula, ("=1+1", "-2", "a=1"))] == ["'=1+1", "'-2", "a=1"]
 
 
 def test_tokens_show_their_spaces_and_stay_short() -> None:
@@ -113,11 +116,8 @@ def test_what_no_font_has_is_measured_as_it_is_drawn() -> None:
         assert style.wrap("own 中文 prompts", 0.01, 10) == ["own", "\\u4e2d…", "prompts"]
 
 
-@pytest.mark.usefixtures("no_further_fonts")
-def test_a_font_that_has_them_is_used_where_it_is_installed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One made for the purpose, of a single character."""
+def font_of_one_character(file: Path) -> Path:
+    """Of the character 中 alone, a square."""
     builder = FontBuilder(1000, isTTF=True)
     builder.setupGlyphOrder([".notdef", "zhong"])
     builder.setupCharacterMap({0x4E2D: "zhong"})
@@ -131,25 +131,32 @@ def test_a_font_that_has_them_is_used_where_it_is_installed(
     builder.setupNameTable({"familyName": "One Character", "styleName": "Regular"})
     builder.setupOS2()
     builder.setupPost()
-    builder.save(tmp_path / "one.ttf")
+    builder.save(file)
+    return file
+
+
+@style.drawing
+def titled(title: str) -> Figure:
+    made = Figure(figsize=(2, 2))
+    made.add_subplot().set_title(title)
+    return made
+
+
+@pytest.mark.usefixtures("no_further_fonts")
+def test_a_font_that_has_them_is_used_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fontManager, "ttflist", [*fontManager.ttflist])
-    fontManager.addfont(tmp_path / "one.ttf")
+    fontManager.addfont(font_of_one_character(tmp_path / "one.ttf"))
     monkeypatch.setattr(style, "FURTHER_FONTS", ("Not There", "One Character"))
     style.families.cache_clear()
     style._glyphs.cache_clear()
     assert style.families() == (style.FONT, "One Character")
     assert drawable("é中文") == "é中\\u6587"
     assert style.width_of("中", 10) > style.width_of("i", 10) * 2
-
-    @style.drawing
-    def figure() -> Figure:
-        made = Figure(figsize=(2, 2))
-        made.add_subplot().set_title("é中")
-        return made
-
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # matplotlib warns of a glyph that is missing
-        figure().savefig(tmp_path / "one.pdf")
+        titled("é中").savefig(tmp_path / "one.pdf")
 
 
 def test_markdown_is_inert() -> None:
