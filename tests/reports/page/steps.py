@@ -35,19 +35,15 @@ def rows(page: Any) -> list[list[str]]:
     return [[" ".join(text.split()) for text in row] for row in page.execute_script(script)]
 
 
-def choose(page: Any, name: str, value: str) -> None:
-    for option in page.find_elements("css selector", f"#{name} option"):
-        if option.get_attribute("value") == value:
-            option.click()
-            return
-    raise AssertionError(f"no {value} in {name}")
+def choose(page: Any, **chosen: str) -> None:
+    """Choose from the page's lists, each by its name."""
+    for name, value in chosen.items():
+        page.find_element("css selector", f'#{name} option[value="{value}"]').click()
 
 
-def point_at(page: Any, element: Any) -> None:
-    """Move the pointer to the middle of an element."""
-    from selenium.webdriver import ActionChains
-
-    ActionChains(page).move_to_element(element).perform()
+def text(page: Any, name: str) -> str:
+    """What stands in the element of that name."""
+    return str(page.find_element("id", name).text)
 
 
 def press(page: Any, key: str) -> None:

@@ -9,14 +9,14 @@ import pytest
 from reports.load import load
 from reports.present import formatted
 from reports.tables.leaderboard import leaderboard
-from tests.reports.page.steps import ENTER, choose, rows, shown, wait_for
+from tests.reports.page.steps import ENTER, choose, rows, shown, text, wait_for
 
 
 def test_one_pair_is_shown_and_a_link_keeps_it(page: Any, index: Path) -> None:
     assert shown(page).get_attribute("data-task") == "ccc"
-    choose(page, "task", "hostile")
+    choose(page, task="hostile")
     assert shown(page).get_attribute("data-task") == "hostile"
-    choose(page, "method", "steer_vec")
+    choose(page, method="steer_vec")
     address = page.current_url
     page.get("about:blank")
     page.get(address)
@@ -26,8 +26,7 @@ def test_one_pair_is_shown_and_a_link_keeps_it(page: Any, index: Path) -> None:
 
 
 def test_links_within_the_page_keep_what_is_chosen(page: Any) -> None:
-    choose(page, "task", "hostile")
-    choose(page, "method", "steer_vec")
+    choose(page, task="hostile", method="steer_vec")
     for part in ("explore", "reading"):
         link = page.find_element("css selector", f"nav a[data-part={part}]")
         page.execute_script("arguments[0].focus()", link)
@@ -113,7 +112,7 @@ def test_the_filter_leaves_what_it_names(page: Any) -> None:
     }
     page.find_element("id", "controls").click()
     assert "shuffled[of=activ_patch]" not in {row[0] for row in rows(page)}
-    assert page.find_element("id", "count").text == "3 of 11 rows"
+    assert text(page, "count") == "3 of 11 rows"
 
 
 def test_numbers_are_those_of_the_tables_after_scripts_ran(page: Any, run_directory: Path) -> None:

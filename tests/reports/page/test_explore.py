@@ -6,63 +6,59 @@ from typing import Any
 
 import numpy as np
 import pytest
+from selenium.webdriver import ActionChains
 from selenium.webdriver.support.wait import WebDriverWait
 
 from bench.store.results import RunStore
 from reports import html
-from reports.load import load
+from reports.load import Results
 from reports.text import number, significant
-from tests.reports.cells import BETAS, LAYERS, make_cell
-from tests.reports.page.steps import DOWN, END, HOME, RIGHT, choose, point_at, scheme, screen
+from tests.reports.cells import BETAS, LAYERS, make_cell, stored
+from tests.reports.page.steps import DOWN, END, HOME, RIGHT, choose, scheme, screen, text
 
 
-def test_the_slider_walks_through_the_stored_sweep(page: Any, run_directory: Path) -> None:
-    results = load(run_directory)
-    (record,) = (r for r in results.of("smollm2-135m", "ccc") if r.method == "attr_patch")
-    tensors = results.cell(record.id).tensors
-    choose(page, "method", "attr_patch")
+def test_the_slider_walks_through_the_stored_sweep(page: Any, results: Results) -> None:
+    tensors = results.cell("ccc-attr_patch-0-0").tensors
+    choose(page, method="attr_patch")
     slider = page.find_element("id", "beta")
     slider.send_keys(HOME)
     for place in (0, 1):
-        text = page.find_element("id", "readings").text.split("\n")
-        readings = dict(zip(text[::2], text[1::2], strict=True))
+        words = text(page, "readings").split("\n")
+        readings = dict(zip(words[::2], words[1::2], strict=True))
         for name, key in (("logit of the answer", "logit_answer"), ("P(foil)", "p_foil")):
             assert readings[name] == number(tensors[f"sweep.train.{key}"][0, place])
         beta = significant(np.float32(BETAS[place]))
-        assert page.find_element("id", "beta-value").text == f"β = {beta}"
+        assert text(page, "beta-value") == f"β = {beta}"
         slider.send_keys(RIGHT)
     tokens = page.find_elements("css selector", "#top li")
     assert [token.find_element("class name", "token").text for token in tokens] == ["␣the", "#8"]
     assert "beta=" in page.current_url
-    choose(page, "prompt", "test.0")
-    assert "No sweep of this prompt is stored" in page.find_element("id", "sweep-note").text
+    choose(page, prompt="test.0")
+    assert "No sweep of this prompt is stored" in text(page, "sweep-note")
     slider.send_keys(END)
     largest = int(np.argmax(tensors["split.test.beta"]))
-    assert number(tensors["split.test.ld"][0, largest]) in page.find_element("id", "readings").text
+    assert number(tensors["split.test.ld"][0, largest]) in text(page, "readings")
 
 
-def test_maps_answer_to_pointer_and_keys(page: Any, run_directory: Path) -> None:
-    choose(page, "method", "dla")
+def test_maps_answer_to_pointer_and_keys(page: Any, results: Results) -> None:
+    choose(page, method="dla")
     first, second = page.find_elements("css selector", "#maps svg")
     assert len(first.find_elements("css selector", "rect")) == LAYERS * 23 + 1
     page.execute_script("arguments[0].focus()", second)
     point = page.find_element("id", "point")
     assert point.text == f"mlp_out · layer {LAYERS - 1} · ␣is · left out"
     second.send_keys(DOWN)
-    results = load(run_directory)
-    (record,) = (r for r in results.of("smollm2-135m", "ccc") if r.method == "dla")
-    score = float(results.cell(record.id).tensors["scores"][1, LAYERS - 2, -1])
-    text = point.text.partition("≈ ")[2].replace("\u2212", "-")
-    assert float(text) == pytest.approx(score, rel=0.06)
+    score = float(results.cell("ccc-dla-0-0").tensors["scores"][1, LAYERS - 2, -1])
+    shown = point.text.partition("≈ ")[2].replace("\u2212", "-")
+    assert float(shown) == pytest.approx(score, rel=0.06)
     assert point.text.startswith(f"mlp_out · layer {LAYERS - 2} · ␣is · score")
-    point_at(page, first)
+    ActionChains(page).move_to_element(first).perform()
     assert point.text.startswith("attn_out · layer ")
 
 
 def test_what_has_no_result_says_so(page: Any) -> None:
-    choose(page, "task", "hostile")
-    choose(page, "method", "dla")
-    assert "no result" in page.find_element("id", "maps-note").text
+    choose(page, task="hostile", method="dla")
+    assert "no result" in text(page, "maps-note")
     assert not page.find_element("id", "sweep-box").is_displayed()
 
 
@@ -87,34 +83,33 @@ def test_every_method_offers_the_prompts_it_was_asked(
     small_store: RunStore, opened: Callable[[Path], Any]
 ) -> None:
     """One of them has more train prompts, the first two of which it shares; one is undefined."""
-    small_store.write(*make_cell("ccc", "attr_patch"))
     record, tensors = make_cell("ccc", "dla")
     train = [record.prompts["test"][4], *record.prompts["train"][:2]]
     tensors["split.train.ld"][2] = np.nan
     record = record.model_copy(update={"prompts": record.prompts | {"train": train}})
-    small_store.write(record, {k: v for k, v in tensors.items() if not k.startswith("sweep")})
+    unswept = {name: of for name, of in tensors.items() if not name.startswith("sweep")}
+    results = stored(small_store, make_cell("ccc", "attr_patch"), (record, unswept))
     file = small_store.directory / "index.html"
-    file.write_text(html.page(load(small_store.directory), []), "utf-8")
+    file.write_text(html.page(results, []), "utf-8")
     page = opened(file)
     prompts = page.find_element("id", "prompt")
-    choose(page, "method", "attr_patch")
-    choose(page, "prompt", "train.1")
-    text = page.find_element("id", "prompt-text").text
-    choose(page, "method", "dla")
-    assert page.find_element("id", "prompt-text").text == text
+    choose(page, method="attr_patch", prompt="train.1")
+    shown = text(page, "prompt-text")
+    choose(page, method="dla")
+    assert text(page, "prompt-text") == shown
     assert prompts.get_attribute("value") == "train.2"
-    assert page.find_element("id", "curves-key").text.startswith("No number of this prompt")
-    assert "undefined" in page.find_element("id", "readings").text
-    assert "∞" not in page.find_element("id", "explore").text
-    choose(page, "prompt", "train.0")
-    assert page.find_element("id", "curves-key").text == "LD against β"
-    assert record.prompts["test"][4].clean in page.find_element("id", "prompt-text").text
-    choose(page, "method", "attr_patch")
+    assert text(page, "curves-key").startswith("No number of this prompt")
+    assert "undefined" in text(page, "readings")
+    assert "∞" not in text(page, "explore")
+    choose(page, prompt="train.0")
+    assert text(page, "curves-key") == "LD against β"
+    assert record.prompts["test"][4].clean in text(page, "prompt-text")
+    choose(page, method="attr_patch")
     assert len(prompts.find_elements("css selector", "option")) == 4 + 12 + 12
 
 
 def test_the_note_of_a_map_says_what_it_is_a_mean_of(page: Any) -> None:
-    choose(page, "task", "hostile")
+    choose(page, task="hostile")
     notes = {
         "grad_scalar": "averaged over 4 train prompts;",
         "dyn_scalar": "averaged over 4 train prompts, averaged over 2 seeds;",
@@ -122,19 +117,17 @@ def test_the_note_of_a_map_says_what_it_is_a_mean_of(page: Any) -> None:
         "steer_vec": "one for all prompts;",
     }
     for method, said in notes.items():
-        choose(page, "method", method)
-        note = page.find_element("id", "maps-note").text
+        choose(page, method=method)
+        note = text(page, "maps-note")
         assert f"Raw scores of {method}, {said}" in note
         assert "blue favours the answer, orange with a dash the foil" in note
-    choose(page, "method", "dyn_scalar")
-    assert "Of seed 0, the first of 2." in page.find_element("id", "sweep-note").text
+    choose(page, method="dyn_scalar")
+    assert "Of seed 0, the first of 2." in text(page, "sweep-note")
 
 
-def test_negative_scores_have_a_dash_by_day_and_by_night(page: Any, run_directory: Path) -> None:
-    choose(page, "method", "dla")
-    results = load(run_directory)
-    (record,) = (r for r in results.of("smollm2-135m", "ccc") if r.method == "dla")
-    scores = results.cell(record.id).tensors["scores"]
+def test_negative_scores_have_a_dash_by_day_and_by_night(page: Any, results: Results) -> None:
+    choose(page, method="dla")
+    scores = results.cell("ccc-dla-0-0").tensors["scores"]
     shares = (scores / np.nanmax(np.abs(scores))).astype("f2")
     count = (
         "return [...document.querySelectorAll('#maps path.dash')]"
@@ -163,6 +156,5 @@ def test_no_label_of_the_sweep_is_cut(page: Any) -> None:
     )
     for method in ("attr_patch", "activ_scalar"):
         for prompt in ("train.0", "test.1", "test.2"):
-            choose(page, "method", method)
-            choose(page, "prompt", prompt)
+            choose(page, method=method, prompt=prompt)
             assert page.execute_script(outside) == []

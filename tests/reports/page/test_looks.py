@@ -9,14 +9,13 @@ import pytest
 from bench.store.results import RunStore
 from reports.write import ReportOptions, write_report
 from tests.reports.cells import HOSTILE, make_cell
-from tests.reports.page.steps import TAB, choose, press, scheme, screen
+from tests.reports.page.steps import TAB, choose, press, scheme, screen, text
 
 
 def test_hostile_strings_are_text(page: Any) -> None:
     page.execute_script("window.alert = () => { window.attacked = true; }")
-    choose(page, "task", "hostile")
-    choose(page, "prompt", "train.0")
-    assert HOSTILE[0] in page.find_element("id", "prompt-text").text
+    choose(page, task="hostile", prompt="train.0")
+    assert HOSTILE[0] in text(page, "prompt-text")
     assert HOSTILE[0][:9] in page.find_element("id", "maps").get_attribute("textContent")
     assert page.execute_script("return window.attacked") is None
     assert page.execute_script("return document.scripts.length") == 2 + 2 + 1
@@ -54,11 +53,11 @@ def test_nasty_prompts_tokens_and_names_are_shown_and_nothing_more(
     small_store.write(record.model_copy(update=changes), tensors)
     options = ReportOptions(figures=["maps"])
     page = opened(write_report(small_store.directory, options=options))
-    text = page.find_element("id", "prompt-text").text
-    assert ATTACK in text
-    assert "{{ 7*7 }} ${7*7}" in text
-    assert "\\u2028\\u2029\\u202eleft\\u2067\\u200f" in text
-    assert NASTY[3] in text
+    shown = text(page, "prompt-text")
+    assert ATTACK in shown
+    assert "{{ 7*7 }} ${7*7}" in shown
+    assert "\\u2028\\u2029\\u202eleft\\u2067\\u200f" in shown
+    assert NASTY[3] in shown
     assert ATTACK in page.find_element("css selector", "#task option").text
     assert page.execute_script("return window.attacked") is None
     assert page.execute_script("return document.querySelectorAll('img:not([alt])').length") == 0
