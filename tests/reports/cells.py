@@ -115,33 +115,24 @@ def make_cell(
     }
     metrics = []
     for place, (split, size) in enumerate(SIZES.items()):
+        unsteered = -(1.5 + 0.2 * place)
         for kind in ("one",) if trained else ("one", "star"):
             share = quality if kind == "star" or trained else quality - 0.4
-            values = {
-                "E_0": -(1.5 + 0.2 * place) * (1 - share),
-                "E_0_unsteered": -(1.5 + 0.2 * place),
-                "E_m": -2.5 * (1 - share),
-                "F": -0.5 - share,
-                "M_1": -12.5,
-                "Psi": -3 - share,
-                "flips_plus": round(share, 2),
-                "flips_minus": round(share / 2, 2),
-                "mass": 0.31,
-                "mass_unsteered": 0.4,
-            }
-            beta = 1.0 if kind == "one" else star
-            row = {"split": split, "beta_kind": kind, "beta": beta, "n_prompts": size}
-            metrics.append(row | values)
+            flips = {"flips_plus": round(share, 2), "flips_minus": round(share / 2, 2)}
+            metrics.append(
+                {
+                    **{"split": split, "beta_kind": kind, "n_prompts": size},
+                    **{"beta": 1.0 if kind == "one" else star, "E_0_unsteered": unsteered},
+                    **{"E_0": unsteered * (1 - share), "E_m": -2.5 * (1 - share)},
+                    **{"F": -0.5 - share, "M_1": -12.5, "Psi": -3 - share, **flips},
+                    **{"mass": 0.31, "mass_unsteered": 0.4},
+                }
+            )
+    vector = method == "steer_vec"
     fields: dict[str, Any] = {
-        "id": name.replace("[", "_").replace("]", "_"),
-        "status": "done",
-        "model": "smollm2-135m",
-        "task": task,
-        "method": method,
-        "trained": trained,
-        "control": control,
-        "draw": draw,
-        "seed": seed,
+        **{"id": name.replace("[", "_").replace("]", "_"), "status": "done", "seed": seed},
+        **{"model": "smollm2-135m", "task": task, "method": method, "draw": draw},
+        **{"trained": trained, "control": control, "prompts": prompts, "metrics": metrics},
         "settings": asked(margin=1.0, lambda_f=1.0, sites=SITES, seed=seed, draw=draw),
         "provenance": {
             "seconds": {"fit": 10.5, "tune": 0.0 if trained else 4.25, "evaluate": 6.0},
@@ -157,16 +148,14 @@ def make_cell(
             "excluded": [("mlp_out", LAYERS - 1, POSITIONS)],
             "notes": ["mlp_out of the last layer at the answer position is left out"],
         },
-        "prompts": prompts,
         "dropped": {"answer is not one token": 3},
         "beta": {"star": star, "grid": [-1.0, 0.0, 1.0], "objective": [-3.0, -2.0, -2.5]},
-        "metrics": metrics,
         "minimality": {
-            "count": 0 if method == "steer_vec" else int(400 * generator.uniform(0.5, 1)),
-            "n_parameters": 794_880 if method == "steer_vec" else 1379,
-            "meaningful": method != "steer_vec",
+            "count": 0 if vector else int(400 * generator.uniform(0.5, 1)),
+            "n_parameters": 794_880 if vector else 1379,
+            "meaningful": not vector,
             "smallest_k": None if control else int(1 + 90 * generator.uniform()),
-            "unit": "vector" if method == "steer_vec" else "scalar",
+            "unit": "vector" if vector else "scalar",
         },
         "top_tokens": {"7": " the"},
         "notes": [f"{method}: corrupted by counterfactual prompts"],

@@ -8,17 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from bench.store.records import MetricRow, PriceRecord
 from bench.store.results import RunStore
 from reports.claims import CLAIMS
 from reports.claims.claim import Claim, Measured, PaperResults, Rule
 from reports.claims.write import Judged, frame, judge, judged, write_claims
-from reports.figures.heads import data, overlap_by_chance
-from reports.fronts import front, shares
+from reports.figures.heads import data
 from reports.load import load
-from reports.statistics import t_interval, values_needed
+from reports.statistics import values_needed
 from reports.text import number
 from tasks.errors import UserInputError
 from tests.reports.cells import asked, make_cell, make_failure
@@ -308,47 +306,6 @@ def test_every_model_has_rows_of_its_own(directory: Path) -> None:
     ]
     page = write_claims(directory, ["table2"]).read_text("utf-8")
     assert 'id="dynamic_generalises-' in page
-
-
-# --- what claims are made of ----------------------------------------------------------------
-
-
-@pytest.mark.parametrize("distance", [0.4, 1.0])
-def test_values_needed_decide_in_four_of_five_repetitions(distance: float) -> None:
-    n = values_needed(1.0, distance)
-    assert n is not None
-    drawn = np.random.default_rng(0).normal(distance, 1.0, size=(1000, n))
-    assert 0.76 < np.mean([t_interval(values).low > 0 for values in drawn]) < 0.88
-    assert values_needed(1.0, 0.001) is None
-
-
-def test_a_front_is_what_nothing_dominates() -> None:
-    generator = np.random.default_rng(3)
-    for _ in range(20):
-        x, y = points = generator.integers(0, 6, size=(2, 12)).astype(float)
-        no_worse = (points[:, None] >= points[:, :, None]).all(axis=0)
-        better = (points[:, None] > points[:, :, None]).any(axis=0)
-        assert front(x, y).tolist() == (~(no_worse & better).any(axis=1)).tolist()
-    x, y = np.array([0.0, np.nan, -1.0]), np.array([-1.0, 5.0, 0.0])
-    assert front(x, y).tolist() == [True, False, True], "what is undefined is on no front"
-    assert shares(["a", "b", "b"], x, y) == {"a": 0.5, "b": 0.5}
-    assert np.isnan(shares(["a"], np.array([np.nan]), np.array([0.0]))["a"])
-
-
-def test_students_interval() -> None:
-    values = [0.1, 0.4, 0.2, 0.9]
-    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    found = t_interval(values)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
-    assert np.isnan(t_interval([]).mean)
-
-
-def test_chance_overlap_is_that_of_random_choices() -> None:
-    generator = np.random.default_rng(0)
-    drawn = [(generator.permutation(30)[:10] < 10).sum() for _ in range(4000)]
-    mean, high = overlap_by_chance(10, 30)
-    assert mean == pytest.approx(np.mean(drawn), abs=0.1)
-    assert high == np.quantile(drawn, 0.95, method="inverted_cdf")
 
 
 def test_heads_are_paired_by_their_refits(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from reports.figures.heads import overlap_by_chance
+from reports.fronts import front, shares
 from reports.statistics import (
     critical_difference,
     friedman,
@@ -13,6 +15,8 @@ from reports.statistics import (
     prompts_needed,
     sign_flip,
     smallest_p,
+    t_interval,
+    values_needed,
 )
 
 
@@ -99,3 +103,41 @@ def test_ranks_and_friedman() -> None:
     assert friedman(scores) == pytest.approx(scipy.stats.friedmanchisquare(*scores.T).pvalue)
     assert np.isnan(friedman(np.ones((3, 3))))
     assert np.isnan(friedman(scores[:1]))
+
+
+@pytest.mark.parametrize("distance", [0.4, 1.0])
+def test_values_needed_decide_in_four_of_five_repetitions(distance: float) -> None:
+    n = values_needed(1.0, distance)
+    assert n is not None
+    drawn = np.random.default_rng(0).normal(distance, 1.0, size=(1000, n))
+    assert 0.76 < np.mean([t_interval(values).low > 0 for values in drawn]) < 0.88
+    assert values_needed(1.0, 0.001) is None
+
+
+def test_a_front_is_what_nothing_dominates() -> None:
+    generator = np.random.default_rng(3)
+    for _ in range(20):
+        x, y = points = generator.integers(0, 6, size=(2, 12)).astype(float)
+        no_worse = (points[:, None] >= points[:, :, None]).all(axis=0)
+        better = (points[:, None] > points[:, :, None]).any(axis=0)
+        assert front(x, y).tolist() == (~(no_worse & better).any(axis=1)).tolist()
+    x, y = np.array([0.0, np.nan, -1.0]), np.array([-1.0, 5.0, 0.0])
+    assert front(x, y).tolist() == [True, False, True], "what is undefined is on no front"
+    assert shares(["a", "b", "b"], x, y) == {"a": 0.5, "b": 0.5}
+    assert np.isnan(shares(["a"], np.array([np.nan]), np.array([0.0]))["a"])
+
+
+def test_students_interval() -> None:
+    values = [0.1, 0.4, 0.2, 0.9]
+    expected = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    found = t_interval(values)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert np.isnan(t_interval([]).mean)
+
+
+def test_chance_overlap_is_that_of_random_choices() -> None:
+    generator = np.random.default_rng(0)
+    drawn = [(generator.permutation(30)[:10] < 10).sum() for _ in range(4000)]
+    mean, high = overlap_by_chance(10, 30)
+    assert mean == pytest.approx(np.mean(drawn), abs=0.1)
+    assert high == np.quantile(drawn, 0.95, method="inverted_cdf")

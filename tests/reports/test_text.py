@@ -37,6 +37,8 @@ from tasks.text import visible
         (number, -0.1234, "\u22120.123"),
         (number, 1234.5, "1,234.500"),
         (number, 0, "0.000"),
+        (number, 0.0625, "0.062"),  # halves go to the even digit
+        (number, 0.1875, "0.188"),
         (number, -0.0001, "0.000"),
         (number, math.nan, "undefined"),
         (number, math.inf, "∞"),

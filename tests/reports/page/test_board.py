@@ -6,26 +6,11 @@ from typing import Any
 
 import pytest
 
-from reports.load import load
-from reports.present import formatted
-from reports.tables.leaderboard import leaderboard
 from tests.reports.page.steps import ENTER, choose, rows, shown, text, wait_for
 
 
-def test_one_pair_is_shown_and_a_link_keeps_it(page: Any, index: Path) -> None:
+def test_links_to_and_within_the_page_keep_what_is_chosen(page: Any) -> None:
     assert shown(page).get_attribute("data-task") == "ccc"
-    choose(page, task="hostile")
-    assert shown(page).get_attribute("data-task") == "hostile"
-    choose(page, method="steer_vec")
-    address = page.current_url
-    page.get("about:blank")
-    page.get(address)
-    assert shown(page).get_attribute("data-task") == "hostile"
-    assert page.find_element("id", "method").get_attribute("value") == "steer_vec"
-    assert address.startswith(index.as_uri())
-
-
-def test_links_within_the_page_keep_what_is_chosen(page: Any) -> None:
     choose(page, task="hostile", method="steer_vec")
     for part in ("explore", "reading"):
         link = page.find_element("css selector", f"nav a[data-part={part}]")
@@ -113,12 +98,3 @@ def test_the_filter_leaves_what_it_names(page: Any) -> None:
     page.find_element("id", "controls").click()
     assert "shuffled[of=activ_patch]" not in {row[0] for row in rows(page)}
     assert text(page, "count") == "3 of 11 rows"
-
-
-def test_numbers_are_those_of_the_tables_after_scripts_ran(page: Any, run_directory: Path) -> None:
-    board = formatted(leaderboard(load(run_directory), "smollm2-135m", "ccc"))
-    expected = board.drop(columns="status").to_numpy().tolist()
-    found = rows(page)
-    for row in found:
-        del row[3]  # the small plot
-    assert found == expected

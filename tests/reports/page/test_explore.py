@@ -56,12 +56,6 @@ def test_maps_answer_to_pointer_and_keys(page: Any, results: Results) -> None:
     assert point.text.startswith("attn_out · layer ")
 
 
-def test_what_has_no_result_says_so(page: Any) -> None:
-    choose(page, task="hostile", method="dla")
-    assert "no result" in text(page, "maps-note")
-    assert not page.find_element("id", "sweep-box").is_displayed()
-
-
 def test_maps_answer_to_a_finger_and_the_reading_stays_in_sight(page: Any) -> None:
     screen(page, 400, 700)
     page.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
@@ -108,7 +102,7 @@ def test_every_method_offers_the_prompts_it_was_asked(
     assert len(prompts.find_elements("css selector", "option")) == 4 + 12 + 12
 
 
-def test_the_note_of_a_map_says_what_it_is_a_mean_of(page: Any) -> None:
+def test_the_note_of_a_map_says_what_it_is_a_mean_of_and_where_there_is_none(page: Any) -> None:
     choose(page, task="hostile")
     notes = {
         "grad_scalar": "averaged over 4 train prompts;",
@@ -123,6 +117,9 @@ def test_the_note_of_a_map_says_what_it_is_a_mean_of(page: Any) -> None:
         assert "blue favours the answer, orange with a dash the foil" in note
     choose(page, method="dyn_scalar")
     assert "Of seed 0, the first of 2." in text(page, "sweep-note")
+    choose(page, method="dla")
+    assert "no result" in text(page, "maps-note")
+    assert not page.find_element("id", "sweep-box").is_displayed()
 
 
 def test_negative_scores_have_a_dash_by_day_and_by_night(page: Any, results: Results) -> None:

@@ -8,18 +8,8 @@ import pytest
 
 from bench.store.results import RunStore
 from reports.write import ReportOptions, write_report
-from tests.reports.cells import HOSTILE, make_cell
-from tests.reports.page.steps import TAB, choose, press, scheme, screen, text
-
-
-def test_hostile_strings_are_text(page: Any) -> None:
-    page.execute_script("window.alert = () => { window.attacked = true; }")
-    choose(page, task="hostile", prompt="train.0")
-    assert HOSTILE[0] in text(page, "prompt-text")
-    assert HOSTILE[0][:9] in page.find_element("id", "maps").get_attribute("textContent")
-    assert page.execute_script("return window.attacked") is None
-    assert page.execute_script("return document.scripts.length") == 2 + 2 + 1
-
+from tests.reports.cells import make_cell
+from tests.reports.page.steps import TAB, press, scheme, screen, text
 
 ATTACK = "</script><script>window.attacked=1</script><img src=x onerror='window.attacked=1'>"
 NASTY = (
@@ -38,7 +28,7 @@ def test_nasty_prompts_tokens_and_names_are_shown_and_nothing_more(
 ) -> None:
     record, tensors = make_cell("ccc", "dla")
     first = record.prompts["train"][0]
-    tokens = [*NASTY, *first.tokens[len(NASTY) :]]
+    tokens = [first.tokens[0], *NASTY, *first.tokens[len(NASTY) + 1 :]]
     prompt = first.model_copy(
         update={"clean": " ".join(NASTY), "answer": f" {ATTACK}", "tokens": tokens}
     )
@@ -53,13 +43,16 @@ def test_nasty_prompts_tokens_and_names_are_shown_and_nothing_more(
     small_store.write(record.model_copy(update=changes), tensors)
     options = ReportOptions(figures=["maps"])
     page = opened(write_report(small_store.directory, options=options))
+    page.execute_script("window.alert = () => { window.attacked = true; }")
     shown = text(page, "prompt-text")
     assert ATTACK in shown
     assert "{{ 7*7 }} ${7*7}" in shown
     assert "\\u2028\\u2029\\u202eleft\\u2067\\u200f" in shown
     assert NASTY[3] in shown
     assert ATTACK in page.find_element("css selector", "#task option").text
+    assert ATTACK[:9] in page.find_element("id", "maps").get_attribute("textContent")
     assert page.execute_script("return window.attacked") is None
+    assert page.execute_script("return document.scripts.length") == 2 + 1 + 1
     assert page.execute_script("return document.querySelectorAll('img:not([alt])').length") == 0
     screen(page, 400, 800)
     assert page.execute_script("return document.documentElement.scrollWidth") <= 400

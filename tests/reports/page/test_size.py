@@ -82,8 +82,7 @@ def test_a_run_of_2000_cells_has_a_small_page_that_answers_at_once(
     assert browser.get_log("browser") == []
 
 
-def test_over_the_budget_controls_give_way_first_and_the_page_says_so(run_directory: Path) -> None:
-    results = load(run_directory)
+def test_over_the_budget_controls_give_way_first_and_the_page_says_so(results: Results) -> None:
     texts, nothing = blocks(results)
     assert nothing == {}
     everything = [json.loads(text) for text in texts]
@@ -104,8 +103,7 @@ def test_over_the_budget_controls_give_way_first_and_the_page_says_so(run_direct
     assert left_out == {"score maps": 4, "sweeps": 4, "strengths of the evaluation": 4}
 
 
-def test_within_the_budget_the_best_methods_keep_their_maps(run_directory: Path) -> None:
-    results = load(run_directory)
+def test_within_the_budget_the_best_methods_keep_their_maps(results: Results) -> None:
     texts, _ = blocks(results)
     texts, left_out = blocks(results, sum(len(text.encode()) for text in texts) // 2)
     assert left_out["strengths of the evaluation"] > left_out["score maps"] > 0
