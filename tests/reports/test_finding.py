@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from matplotlib.figure import Figure
 
+from bench.store.records import CellRecord
 from bench.store.results import RunStore
 from reports.figures import FIGURES
 from reports.load import Results, load
@@ -32,9 +32,9 @@ def circuit_with(cpr: float) -> dict[str, object]:
     }
 
 
-def stored(
+def run(
     directory: Path,
-    auroc: dict[str, float],
+    auroc: dict[str, float] = AUROC,
     *,
     against: bool = False,
     steered: bool = True,
@@ -42,79 +42,75 @@ def stored(
 ) -> Results:
     """A run of two models in which steering goes with, or against, finding: AUROC or CPR."""
     store = RunStore.create(directory, {"preset": "test"}, suite_version="0")
-    for seed in range(2):
-        for method, found in {**auroc, "random": 0.5}.items():
-            finding = {
-                "family": "conflict",
-                "group": "components",
-                "n_points": 40,
-                "n_causal": 4,
-                **{"auroc": found, "auroc_signed": None, "average_precision": found},
-                **{"precision": 0.5, "points": [("attn_out", 1, 2, "causal")]},
-                **{"false_positives": {"decoy": 2.0}, "misses": {"causal": 2.0}},
-            }
-            share = 1 - found if against else found
-            record, tensors = make_cell("planted", method)
-            at_price = [
-                row.model_copy(update={"beta_kind": "price", "price": 0.3, "E_0": -2 * (1 - share)})
-                for row in record.metrics
-                if steered and row.split == "test"
-            ]
-            changes = {
-                **{"id": f"{method}-{seed}", "model": f"planted-conflict-{seed}"},
-                **({"finding": [finding]} if by == "auroc" else {"circuit": circuit_with(found)}),
-                "task": "planted",
-                "prices": [{"price": 0.3, "beta": 1.0, "paid": 0.3, "E_0": -1.0}]
-                if steered
-                else [],
-                "metrics": [one.model_copy(update={"E_0_unsteered": -2.0}) for one in at_price],
-            }
-            changed = type(record).model_validate(record.model_dump() | changes)
+    for method, found in {**auroc, "random": 0.5}.items():
+        finding = {
+            **{"family": "conflict", "group": "components", "n_points": 40, "n_causal": 4},
+            **{"auroc": found, "auroc_signed": None, "average_precision": found},
+            **{"precision": 0.5, "points": [("attn_out", 1, 2, "causal")]},
+            **{"false_positives": {"decoy": 2.0}, "misses": {"causal": 2.0}},
+        }
+        record, tensors = make_cell("planted", method)
+        reached = -2 * (found if against else 1 - found)
+        priced = {"beta_kind": "price", "price": 0.3, "E_0": reached, "E_0_unsteered": -2.0}
+        (row, *_) = (row for row in record.metrics if row.split == "test")
+        price = {"price": 0.3, "beta": 1.0, "paid": 0.3, "E_0": -1.0}
+        changes = {
+            **({"finding": [finding]} if by == "auroc" else {"circuit": circuit_with(found)}),
+            "prices": [price] if steered else [],
+            "metrics": [row.model_copy(update=priced)] if steered else [],
+        }
+        for seed in range(2):
+            named = {"id": f"{method}-{seed}", "model": f"planted-conflict-{seed}"}
+            changed = CellRecord.model_validate(record.model_dump() | changes | named)
             store.write(changed, {"scores": tensors["scores"]})
     return load(directory)
 
 
-@pytest.mark.parametrize("by", ["auroc", "CPR"])
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return run(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.mark.parametrize(
+    ("by", "against"), [("auroc", False), ("auroc", True), ("CPR", False), ("CPR", True)]
+)
 def test_the_rank_correlation_is_over_methods_and_leaves_out_controls_and_the_check(
-    tmp_path: Path, by: str
+    tmp_path: Path, by: str, against: bool
 ) -> None:
-    for against in (False, True):
-        results = stored(tmp_path / str(against), AUROC, against=against, by=by)
-        row = TABLES["finding_steering"].table(results).set_index("measure").loc["steering"]
-        assert row["finding"] == by
-        assert row["rho"] == pytest.approx(-1 if against else 1)
-        # ActivPatch made the labels of circuits that are known, and of no CPR
-        assert (row["n_blocks"], row["n_methods"]) == (2, 4 if by == "auroc" else 5)
-        assert (row["headline"] == "") == (by == "CPR")
-        numbers = FIGURES["finding"].numbers(results).set_index("method")
-        assert set(numbers["finding"]) == {by}
-        assert numbers["found"].to_dict() == pytest.approx({**AUROC, "random": 0.5})
-    assert isinstance(FIGURES["finding"].figure(results), Figure)
+    results = run(tmp_path, against=against, by=by)
+    row = TABLES["finding_steering"].table(results).set_index("measure").loc["steering"]
+    assert row["finding"] == by
+    assert row["rho"] == pytest.approx(-1 if against else 1)
+    # ActivPatch made the labels of circuits that are known, and of no CPR
+    assert (row["n_blocks"], row["n_methods"]) == (2, 4 if by == "auroc" else 5)
+    assert (row["headline"] == "") == (by == "CPR")
+    numbers = FIGURES["finding"].numbers(results).set_index("method")
+    assert set(numbers["finding"]) == {by}
+    assert numbers["found"].to_dict() == pytest.approx({**AUROC, "random": 0.5})
 
 
-def test_the_table_of_what_was_found_is_a_mean_over_models(tmp_path: Path) -> None:
-    frame = TABLES["finding"].table(stored(tmp_path, AUROC)).set_index("method")
-    assert frame.loc["dla", "auroc"] == pytest.approx(0.8)
-    assert frame.loc["dla", "n_models"] == 2
-    assert frame.loc["dla", ["wrong_decoy", "missed_causal"]].tolist() == [2, 2]
-    assert frame.loc["dla", "steering"] == pytest.approx(0.8)
+def test_the_table_of_what_was_found_is_a_mean_over_models(results: Results) -> None:
+    frame = TABLES["finding"].table(results).set_index("method")
+    row = frame.loc["dla", ["auroc", "steering", "n_models", "wrong_decoy", "missed_causal"]]
+    assert row.tolist() == pytest.approx([0.8, 0.8, 2, 2, 2])
     assert frame["ranked"].to_dict() == {
         name: name not in ("random", "activ_patch") for name in frame.index
     }
     assert frame.index[0] == "activ_patch"
 
 
-def test_families_that_first_order_methods_solve_are_said_to_be_saturated(tmp_path: Path) -> None:
-    assert headline(stored(tmp_path / "hard", AUROC)).startswith("1 of 1 families")
+def test_families_that_first_order_methods_solve_are_said_to_be_saturated(
+    results: Results, tmp_path: Path
+) -> None:
+    assert headline(results).startswith("1 of 1 families")
     easy = {**AUROC, "attr_patch": 1.0, "grad_scalar": 1.0}
-    assert headline(stored(tmp_path / "easy", easy)).startswith("saturated: only 0 of 1")
+    assert headline(run(tmp_path, easy)).startswith("saturated: only 0 of 1")
 
 
-def test_the_figure_shows_its_numbers(tmp_path: Path) -> None:
-    results = stored(tmp_path, AUROC)
-    entry = FIGURES["finding"]
+@pytest.mark.parametrize("by", ["auroc", "CPR"])
+def test_the_figure_shows_its_numbers(results: Results, tmp_path: Path, by: str) -> None:
+    entry, results = FIGURES["finding"], results if by == "auroc" else run(tmp_path, by=by)
     canvas, numbers = entry.figure(results), entry.numbers(results)
-    assert isinstance(canvas, Figure)
     markers = [
         (float(line.get_xdata()[0]), float(line.get_ydata()[0]))
         for line in canvas.axes[0].lines
@@ -123,7 +119,8 @@ def test_the_figure_shows_its_numbers(tmp_path: Path) -> None:
     assert sorted(markers) == sorted(zip(numbers["found"], numbers["steering"], strict=True))
     title = canvas.axes[0].get_title(loc="left")
     assert title.startswith(f"rank correlation {number(numbers['rho_steering'][0], 2)}")
-    with pytest.raises(UserInputError, match="has no task 'x'"):
-        entry.figure(results, task="x")
+
+
+def test_a_run_without_steering_has_no_figure(tmp_path: Path) -> None:
     with pytest.raises(UserInputError, match="needs a measure of steering"):
-        entry.figure(stored(tmp_path / "scores alone", AUROC, steered=False))
+        FIGURES["finding"].figure(run(tmp_path, steered=False))
