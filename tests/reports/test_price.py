@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from scipy.special import softmax
+from scipy.stats import entropy
 
 from bench.execution.run import run_matrix
 from reports.figures.curves import localisation_data, price_data
@@ -43,10 +46,6 @@ def results(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Resu
     return load(outcome.store.directory)
 
 
-def pair(results: Results) -> tuple[str, str]:
-    return results.one()
-
-
 def test_methods_are_ranked_at_the_main_price(results: Results) -> None:
     board = leaderboard(results).set_index("method")
     assert set(board["price"]) == {0.3}
@@ -63,7 +62,7 @@ def test_methods_are_ranked_at_the_main_price(results: Results) -> None:
 
 
 def test_prompts_average_to_what_is_ranked(results: Results) -> None:
-    known = outcomes(results, *pair(results))
+    known = outcomes(results, *results.one())
     board = leaderboard(results).set_index("method")
     for label, one in known.items():
         assert one.mean == pytest.approx(board.loc[label, "E_0_test"], abs=1e-5)
@@ -79,19 +78,19 @@ def test_the_share_of_few_points_is_that_of_the_cell(results: Results) -> None:
             assert share == pytest.approx(record.localisation.area, abs=1e-5)
     few = localisation_data(results)
     assert set(few["k"]) == {1, 3}
-    assert (price_data(results)["floor"] == floor_of(results, *pair(results))).all()
+    assert (price_data(results)["floor"] == floor_of(results, *results.one())).all()
 
 
 def test_control_draws_taken_as_a_method_rarely_beat_the_others(results: Results) -> None:
     """Of exchangeable draws at most 5 % may pass, with all points and with few."""
     for found, words in ((outcomes, BEATS), (outcomes_of_few_points, LOCALISES)):
-        draws = found(results, *pair(results))["random"]
+        draws = found(results, *results.one())["random"]
         assert len(draws.records) == DRAWS
         generator, passed = np.random.default_rng(0), 0
         for _ in range(200):
             mine, *others = generator.permutation(DRAWS)
             known = {"mine": part(draws, [mine], "mine"), "random": part(draws, others, "random")}
-            rows = rows_of(results, *pair(results), known)
+            rows = rows_of(results, *results.one(), known)
             passed += against_controls(known["mine"], known, rows, words) == words
         assert passed <= 10
 
@@ -107,7 +106,7 @@ def part(draws: Outcome, cells: list[int], label: str) -> Outcome:
 
 def test_e_0_at_a_price_is_that_of_the_stored_curve(results: Results) -> None:
     """At every price that was paid, and at the last one for all above."""
-    one = outcomes(results, *pair(results))["grad_scalar"]
+    one = outcomes(results, *results.one())["grad_scalar"]
     (record,) = one.records
     assert record.price_curve is not None
     paid = np.array(record.price_curve.paid)
@@ -122,23 +121,22 @@ def test_e_0_at_a_price_is_that_of_the_stored_curve(results: Results) -> None:
 
 def test_a_difference_at_another_price_does_not_count(results: Results) -> None:
     """E_0 of one is far better, at three times the price; at a common price nothing is left."""
-    known = outcomes(results, *pair(results))
-    one = known["grad_scalar"]
-    better = replace(one, label="dear", e_0=one.e_0 * 0.01, f=one.f * 3)
-    assert prices_differ(one, better)
-    (row,) = rows_of(results, *pair(results), {"grad_scalar": one, "dear": better})
-    assert row["p_holm"] < 0.05
-    assert row["verdict"] == PRICES_DIFFER
-    few = {"grad_scalar": one, "dear": replace(one, label="dear", e_0=one.e_0 * 0.01, f=one.f * 3)}
-    (row,) = rows_of(results, *pair(results), few, all_points=False)
-    assert row["verdict"] == PRICES_DIFFER, "curves of all points say nothing of a few"
-    few["dear"] = replace(few["dear"], label="cheap", f=one.f / 3)
-    (row,) = rows_of(results, *pair(results), few, all_points=False)
-    assert row["verdict"] == "cheap", "what does better for less does so at any common price"
-    same_price = replace(better, f=one.f)
-    (row,) = rows_of(results, *pair(results), {"grad_scalar": one, "dear": same_price})
-    assert row["verdict"] == "dear"
-    assert {"paid_a", "paid_b"} <= set(compared(results, *pair(results))[0])
+    one = outcomes(results, *results.one())["grad_scalar"]
+
+    def against(price: float, **how: bool) -> dict[str, Any]:
+        other = replace(one, label="other", e_0=one.e_0 * 0.01, f=one.f * price)
+        assert prices_differ(one, other) == (price != 1)
+        (row,) = rows_of(results, *results.one(), {one.label: one, other.label: other}, **how)
+        return row
+
+    assert against(3)["p_holm"] < 0.05
+    assert against(3)["verdict"] == PRICES_DIFFER
+    few = against(3, all_points=False)
+    assert few["verdict"] == PRICES_DIFFER, "curves of all points say nothing of a few"
+    cheap = against(1 / 3, all_points=False)
+    assert cheap["verdict"] == "other", "what does better for less does so at any common price"
+    assert against(1)["verdict"] == "other"
+    assert {"paid_a", "paid_b"} <= set(compared(results, *results.one())[0])
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -147,13 +145,9 @@ def test_no_distribution_with_equal_answers_is_nearer(seed: int) -> None:
     p = np.random.default_rng(seed).dirichlet(np.ones(5))
 
     def divergence(logits: np.ndarray) -> float:
-        weights = np.exp(np.append(logits[:1], logits))  # answer and foil alike
-        q = weights / weights.sum()
-        return float((q * np.log(q / p)).sum())
+        q = softmax(np.append(logits[:1], logits))  # answer and foil alike
+        return float(entropy(q, p))
 
     found = minimize(divergence, np.zeros(4), method="BFGS", options={"gtol": 1e-9})
     assert least_price(p[:1], p[1:2])[0] == pytest.approx(found.fun, abs=1e-6)
-
-
-def test_a_model_that_is_indifferent_is_flipped_for_nothing() -> None:
-    assert least_price(np.array([0.3]), np.array([0.3])).tolist() == [0]
+    assert least_price(p[:1], p[:1]).tolist() == [0], "an indifferent model is flipped for nothing"
