@@ -85,30 +85,27 @@ def test_trained_on_a_mixture_and_taken_to_its_tasks(tiny_folder: Path, tmp_path
     )
     outcome = run_matrix(matrix, tmp_path / "mixture")
     assert not outcome.failed
-    rows = {}
-    prompts = {}
-    for cell_id in outcome.computed:
-        record = outcome.store.record(cell_id)
-        for row in record.metrics:
-            name = record.task if row.split == "test" else row.split
-            rows[record.task, name] = row
-        prompts[record.task] = {
-            split: [p.clean for p in of] for split, of in record.prompts.items()
-        }
-    assert len(prompts["mixture"]["train"]) == 4
+    records = {one.task: one for one in map(outcome.store.record, outcome.computed)}
+
+    def prompts(task: str, split: str) -> list[str]:
+        return [prompt.clean for prompt in records[task].prompts[split]]
+
+    def unsteered(task: str, split: str) -> float:
+        (row,) = [row for row in records[task].metrics if row.split == split]
+        return row.E_0_unsteered
+
+    assert len(prompts("mixture", "train")) == 4
     for task in ("ccc", "ioi"):
         # The same test prompts, from wherever the dynamic scalars come.
-        assert prompts["mixture"][task] == prompts[task]["test"]
-        assert rows["mixture", task].E_0_unsteered == pytest.approx(rows[task, task].E_0_unsteered)
-        seen = {clean for clean in prompts["mixture"]["train"] if clean in prompts[task]["train"]}
-        assert len(seen) == 2
-    assert set(prompts["mixture"]["test"]) < {*prompts["ccc"]["test"], *prompts["ioi"]["test"]}
+        assert prompts("mixture", task) == prompts(task, "test")
+        assert unsteered("mixture", task) == pytest.approx(unsteered(task, "test"))
+        assert len({*prompts("mixture", "train")} & {*prompts(task, "train")}) == 2
+    assert {*prompts("mixture", "test")} < {*prompts("ccc", "test"), *prompts("ioi", "test")}
 
 
 def test_an_edited_file_is_computed_again(tiny_folder: Path, tmp_path: Path) -> None:
-    task = IOI()
-    pairs = islice(task.candidates("train", task.entities(), 0), 30)
-    rows = [asdict(pair) for pair in pairs]
+    pairs = IOI().candidates("train", IOI().entities(), 0)
+    rows = [asdict(pair) for pair in islice(pairs, 30)]
     path = tmp_path / "own.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
     matrix = brief_matrix(

@@ -11,7 +11,6 @@ import pytest
 from bench.evaluation.compute import Tensors, compute_cell
 from bench.evaluation.prepare import PreparedTask, prepare_task
 from bench.evaluation.select import _changed
-from bench.matrix.cells import PlannedCell, expand
 from bench.matrix.stages import Candidate
 from bench.models.load import LoadedModel
 from bench.store.records import CellRecord
@@ -20,31 +19,29 @@ from methods.core.subject import SubjectModel
 from methods.hard_concrete import HardConcrete
 from methods.method import Setting
 from tasks.errors import UserInputError
-from tests.small import small_matrix
+from tests.small import planned, small_matrix
 
 SETTINGS = [{"learning_rate": 1e-4}, {"learning_rate": 0.05, "lambda_f": 0.1}, {"epochs": 1}]
 TRAINED = [{"name": "activ_scalar", "epochs": 3}]
-Compute = Callable[..., tuple[PlannedCell, CellRecord, Tensors]]
+Compute = Callable[..., tuple[CellRecord, Tensors]]
 
 
 @pytest.fixture(scope="module")
-def compute(tiny: LoadedModel, tiny_folder: Path) -> Compute:
-    subject = SubjectModel(tiny.bridge)
-
+def compute(tiny: LoadedModel, subject: SubjectModel, tiny_folder: Path) -> Compute:
     def run(change: Callable[[PreparedTask], PreparedTask] | None = None, **keys: Any) -> Any:
         asked = {"prompts": {"train": 3, "test": 6, "shifted": 0}, "controls": {"draws": 0}}
         matrix = small_matrix(tiny_folder, **{**asked, "smallest_k": False, **keys})
-        (cell,) = expand(matrix, lambda name: "digest", lambda device: "cpu")
+        (cell,) = planned(matrix)
         task = prepare_task(cell.task, cell, tiny, subject)
         task = change(task) if change else task
         objective = Objective(**cell.objective.model_dump())
-        return cell, *compute_cell(cell, tiny, subject, task, objective, None)
+        return compute_cell(cell, tiny, subject, task, objective, None)
 
     return run
 
 
 def test_the_best_on_validation_prompts_is_fitted_on_all_of_train(compute: Compute) -> None:
-    _, record, tensors = compute(methods=TRAINED, select=SETTINGS)
+    record, tensors = compute(methods=TRAINED, select=SETTINGS)
     assert [row.settings for row in record.selected] == SETTINGS
     assert {row.n_prompts for row in record.selected} == {1}
     assert len({row.E_0 for row in record.selected}) > 1
@@ -53,7 +50,7 @@ def test_the_best_on_validation_prompts_is_fitted_on_all_of_train(compute: Compu
     assert all(row.paid <= row.price for row in record.selected)
     method = {**TRAINED[0], **{k: v for k, v in best.settings.items() if k != "lambda_f"}}
     weight = {"lambda_f": best.settings.get("lambda_f", 1.0)}
-    _, alone, expected = compute(methods=[method], objective=weight)
+    alone, expected = compute(methods=[method], objective=weight)
     np.testing.assert_array_equal(tensors["scores"], expected["scores"])
     assert not alone.selected
     passes, without = (one.provenance["passes"] for one in (record, alone))
@@ -66,10 +63,8 @@ def test_no_choice_ever_sees_test(compute: Compute, method: object) -> None:
 
     def tested_on(rows: range) -> Callable[[PreparedTask], PreparedTask]:
         def change(task: PreparedTask) -> PreparedTask:
-            pairs = task.encoded.batches["test"].pairs
-            assert not {pairs[row].entity for row in rows} & {
-                pair.entity for row, pair in enumerate(pairs) if row not in rows
-            }
+            entities = [pair.entity for pair in task.encoded.batches["test"].pairs]
+            assert not {*entities[:3]} & {*entities[3:]}
             test = task.splits["test"].take(rows)
             return replace(task, splits={**task.splits, "test": test})
 
@@ -84,9 +79,7 @@ def test_no_choice_ever_sees_test(compute: Compute, method: object) -> None:
         "sparsity": {"points": 2},
         "smallest_k": True,
     }
-    (_, one, _), (_, other, _) = (
-        compute(tested_on(rows), **asked) for rows in (range(3), range(3, 6))
-    )
+    one, other = (compute(tested_on(rows), **asked)[0] for rows in (range(3), range(3, 6)))
     assert one.localisation is not None
     assert other.localisation is not None
     assert one.localisation.E_0 != other.localisation.E_0
@@ -96,20 +89,12 @@ def test_no_choice_ever_sees_test(compute: Compute, method: object) -> None:
 
 def chosen(record: CellRecord) -> list[object]:
     """Everything that a cell chose."""
-    assert record.localisation
-    assert record.price_curve
-    assert record.sparsity
+    curves = (record.localisation, record.price_curve, record.sparsity)
+    found = [record.beta, record.prices, record.selected, *(one.beta for one in curves if one)]
     assert record.minimality
-    return [
-        record.beta,
-        record.prices,
-        record.selected,
-        record.localisation.beta,
-        record.price_curve.beta,
-        record.sparsity.beta,
-        record.minimality.smallest_k,
-        [(row.support, row.beta, row.E_0_train) for row in record.retrained],
-    ]
+    found.append(record.minimality.smallest_k)
+    assert len(found) == 7
+    return [*found, [(row.support, row.beta, row.E_0_train) for row in record.retrained]]
 
 
 def test_a_mistake_in_what_is_tried_is_named(compute: Compute) -> None:
