@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from bench.execution.run import run_matrix
-from bench.models.load import MODELS, load_model, stated_of
+from bench.models.load import MODELS, LoadedModel, load_model, stated_of
 from bench.models.tiny import BOS, tiny_tokenizer
 from bench.models.tokenizer import bos_of
+from bench.store.run_record import content_of
 from tasks.errors import UserInputError
 from tests.small import brief_matrix
 
@@ -55,7 +56,6 @@ def test_a_tokenizer_that_adds_its_own_bos_keeps_it() -> None:
 
 
 def test_a_bos_that_the_tokenizer_lacks_is_refused() -> None:
-    """It is not that of unknown words."""
     with pytest.raises(UserInputError, match=r'"mine".*"<bos>".*no token.*<\|endoftext\|>'):
         bos_of(tiny_tokenizer(["a"]), "<bos>", "mine")
 
@@ -92,27 +92,21 @@ def test_words_of_chats_within_other_names_are_no_chat() -> None:
         assert bos_of(tokenizer)[1] == "tokenizer.bos_token"
 
 
-def test_a_matrix_says_which_bos_or_none(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_matrix_says_which_bos_or_none(
+    tiny: LoadedModel, tiny_folder: Path, tmp_path: Path
+) -> None:
     """A key of a model, and a part of what the cell is: other numbers under another id."""
-    ids, first_tokens = set(), []
-    for bos in (None, "none", " the"):
-        choice = {"name": str(tiny_folder), "device": "cpu", **({"bos": bos} if bos else {})}
-        matrix = brief_matrix(
-            tiny_folder, models=[choice], methods=["grad_scalar"], controls={"draws": 0}
-        )
-        outcome = run_matrix(matrix, tmp_path / str(bos))
-        (cell,) = outcome.computed
-        record = outcome.store.record(cell)
-        ids.add(cell.rsplit("-", 1)[-1])
-        assert record.settings["model"].get("bos") == bos
-        first_tokens.append(record.prompts["train"][0].token_ids[:2])
-    tokenizer = load_model(str(tiny_folder), device="cpu", bos="none").tokenizer
-    assert len(ids) == 3
-    assert [row[0] for row in first_tokens] == [
-        0,
-        first_tokens[0][1],
-        tokenizer.convert_tokens_to_ids(" the"),
-    ]
-    assert first_tokens[0][1] == first_tokens[2][1]
+    here = {"name": str(tiny_folder), "device": "cpu"}
+    models = [here, {**here, "bos": "none"}, {**here, "bos": " the"}]
+    matrix = brief_matrix(
+        tiny_folder, models=models, methods=["grad_scalar"], controls={"draws": 0}
+    )
+    outcome = run_matrix(matrix, tmp_path / "run")
+    assert len({content_of(cell) for cell in outcome.computed}) == 3
+    records = [outcome.store.record(cell) for cell in outcome.computed]
+    assert [one.settings["model"].get("bos") for one in records] == [None, "none", " the"]
+    bos, none, the = (one.prompts["train"][0].token_ids for one in records)
+    assert (bos[0], the[0]) == (0, tiny.tokenizer.convert_tokens_to_ids(" the"))
+    assert bos[1:] == none == the[1:]
     with pytest.raises(UserInputError, match='"none" puts none'):
         load_model(str(tiny_folder), device="cpu", bos="<bos>")
