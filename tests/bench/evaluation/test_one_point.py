@@ -1,7 +1,6 @@
 """One-point steering: responses against a plain loop, R^2 in closed form, and the stage."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,41 +10,24 @@ from bench.conformance.small import grid_on, tiny_prompts, tiny_subject
 from bench.evaluation.one_point import cross_validated, one_point_steering, responses
 from bench.evaluation.prepare import PreparedTask
 from bench.matrix.stages import OnePoint
-from bench.models.tiny import tiny_model
+from methods.core.static_scaling import StaticScaling
 from methods.core.subject import SubjectModel
 from tasks.errors import UserInputError
+from tests.bench.evaluation.test_elsewhere import plain_logits
 
 
-@torch.no_grad()
 @pytest.mark.parametrize("beta", [-1.0, 0.5])
-def test_responses_are_those_of_a_plain_loop_over_hooks(beta: float) -> None:
+def test_responses_are_those_of_plain_hooks_at_one_point_after_the_other(beta: float) -> None:
     prompts, subject = tiny_prompts(), tiny_subject("llama")
-    grid = grid_on(subject, ["attn_out", "mlp_out"])
+    grid = grid_on(subject, ["attn_out", "mlp_out"], has_bos=False)
     found = responses(subject, prompts, grid, beta)
-    model = tiny_model("llama", n_layers=3, vocab=64)
-
-    def ld(row: int) -> float:
-        logits = model(prompts.tokens[row : row + 1]).logits[0, -1]
-        return float(logits[prompts.answers[row]] - logits[prompts.foils[row]])
-
-    def scaling(position: int) -> Any:
-        def hook(module: Any, args: Any, output: Any) -> Any:
-            h = output[0] if isinstance(output, tuple) else output
-            h = h.clone()
-            h[:, position] *= 1 + beta
-            return (h, *output[1:]) if isinstance(output, tuple) else h
-
-        return hook
-
-    for row in range(len(prompts)):
-        plain = ld(row)
-        for at, part in enumerate(("self_attn", "mlp")):
-            for n, layer in enumerate(model.model.layers):
-                for position in range(prompts.n_positions):
-                    handle = getattr(layer, part).register_forward_hook(scaling(position))
-                    expected = ld(row) - plain
-                    handle.remove()
-                    assert float(found[row, at, n, position]) == pytest.approx(expected, abs=1e-4)
+    plain = prompts.logit_difference(subject.unsteered_logits(prompts.tokens))
+    for point in np.ndindex(grid.shape):
+        alone = torch.zeros(grid.shape)
+        alone[point] = 1.0
+        logits = plain_logits(subject, prompts.tokens, StaticScaling(grid, alone), beta)
+        expected = prompts.logit_difference(logits) - plain
+        torch.testing.assert_close(found[:, *point], expected, atol=1e-4, rtol=1e-4)
 
 
 def test_r2_has_its_closed_form_where_prompts_agree() -> None:
