@@ -65,7 +65,7 @@ def test_the_stage_counts_its_runs_in_every_cell_and_refuses_what_it_cannot_do(
     counts, found = [], []
     for _ in range(2):
         before = subject.passes.forward
-        found.append(one_point_steering(subject, task, scores, OnePoint(prompts=2)))
+        found.append(one_point_steering(subject, task, scores, OnePoint(prompts=3)))
         counts.append(subject.passes.forward - before)
     assert counts[0] == counts[1] > 0
     assert found[0][0] == found[1][0]

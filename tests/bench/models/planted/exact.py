@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+AT_ONCE = 40
+"""Sets of points a forward."""
 Point = tuple[str, int, int | None, int]
 """Site ("attn_out", "mlp_out", "z", "resid_post"), layer, head, position."""
 
@@ -44,13 +46,20 @@ class Loop:
 
     def noising(self, *points: Point) -> Tensor:
         """LD(clean) - LD(clean with these activations of the corrupted run), a prompt."""
-        if points not in self._noised:
-            self._noised[points] = self._patched(self.clean, points, self.on_corrupted)
+        self.run_noising([points])
         return self.ld_clean - self._noised[points]
+
+    def run_noising(self, together: Iterable[tuple[Point, ...]]) -> None:
+        """Many at once, as rows of few forwards, for those that ask for them later."""
+        new = [points for points in dict.fromkeys(together) if points not in self._noised]
+        for at in range(0, len(new), AT_ONCE):
+            some = new[at : at + AT_ONCE]
+            ld = self._patched(self.clean, some, self.on_corrupted)
+            self._noised.update(zip(some, ld.view(len(some), -1), strict=True))
 
     def denoising(self, *points: Point) -> Tensor:
         """LD(corrupted with these clean activations) - LD(corrupted), a prompt."""
-        return self._patched(self.corrupted, points, self.on_clean) - self.ld_corrupted
+        return self._patched(self.corrupted, [points], self.on_clean) - self.ld_corrupted
 
     def _of(self, stored: Mapping[tuple[str, int], Tensor], point: Point) -> Tensor:
         site, layer, head, position = point
@@ -66,9 +75,10 @@ class Loop:
         }[site]  # fmt: skip
 
     def _ld(self, tokens: Tensor) -> Tensor:
-        rows = torch.arange(len(tokens))
         logits = self.model(tokens).logits[:, -1]
-        return logits[rows, self.answers] - logits[rows, self.foils]
+        times = len(tokens) // len(self.answers)
+        answers, foils = (of.repeat(times)[:, None] for of in (self.answers, self.foils))
+        return (logits.gather(1, answers) - logits.gather(1, foils))[:, 0]
 
     def _record(self, tokens: Tensor) -> tuple[dict[tuple[str, int], Tensor], Tensor]:
         stored: dict[tuple[str, int], Tensor] = {}
@@ -87,23 +97,29 @@ class Loop:
             return stored, self._ld(tokens)
 
     def _patched(
-        self, tokens: Tensor, points: Iterable[Point], source: Mapping[tuple[str, int], Tensor]
+        self,
+        tokens: Tensor,
+        sets: Sequence[tuple[Point, ...]],
+        source: Mapping[tuple[str, int], Tensor],
     ) -> Tensor:
-        def put(site: str, layer: int, head: int | None, position: int) -> Any:
+        """Every set of points changes rows of its own."""
+
+        def put(rows: slice, site: str, layer: int, head: int | None, position: int) -> Any:
             width = self.model.config.n_embd // self.model.config.n_head
             columns = slice(None) if head is None else slice(head * width, (head + 1) * width)
 
             def to(stream: Tensor) -> Tensor:
-                stream = stream.clone()
-                stream[:, position, columns] = source[site, layer][:, position, columns]
+                stream[rows, position, columns] = source[site, layer][:, position, columns]
                 return stream
 
             return self._hook(site, layer, to)
 
+        n = len(tokens)
         with torch.no_grad(), ExitStack() as hooks:
-            for point in points:
-                hooks.enter_context(put(*point))
-            return self._ld(tokens)
+            for at, points in enumerate(sets):
+                for point in points:
+                    hooks.enter_context(put(slice(at * n, (at + 1) * n), *point))
+            return self._ld(tokens.repeat(len(sets), 1))
 
     @contextmanager
     def _hook(self, site: str, layer: int, change: Callable[[Tensor], Tensor]) -> Iterator[None]:

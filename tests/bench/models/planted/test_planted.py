@@ -91,11 +91,12 @@ def test_a_loop_confirms_every_label(
             for head in range(config.n_head)
             for position in range(1, loop.clean.shape[1])
         ]
-    met = set()
-    for point in [*loop.points(("attn_out", "mlp_out")), *heads]:
-        if loop.difference(point) == 0:  # before the first word that differs
-            continue
-        met.add(point)
+    # Not those before the first word that differs.
+    met = [one for one in [*loop.points(("attn_out", "mlp_out")), *heads] if loop.difference(one)]
+    loop.run_noising([(point,) for point in [*met, *loop.points(("resid_post",))]])
+    loop.run_noising([(one, other) for one in met if one in kinds for other in causal])
+    assert {*kinds} <= {*met}
+    for point in met:
         part, single = kinds.get(point), loop.noising(point)
         if part is not None and part.kind == "causal":
             assert single.mean() / scale * part.sign > effect, point
@@ -113,7 +114,6 @@ def test_a_loop_confirms_every_label(
         assert in_pairs.abs().mean(1).max() / scale < pair, point
         if part.kind == "decoy":
             assert loop.variance(point) >= middle, point
-    assert {*kinds} <= met
     has_backup = any(part.kind == "backup" for part in parts)
     for point in loop.points(("resid_post",)):
         _, layer, _, position = point
