@@ -6,11 +6,13 @@ from inspect import signature
 from pathlib import Path
 
 import pytest
+from pandas import read_csv
 from typer.testing import CliRunner
 
 from bench.cli.app import app
 from methods.core.points import Site
 from reports import write
+from reports.claims import CLAIMS
 from reports.figures import FIGURES
 from reports.text import MISSING
 
@@ -51,8 +53,6 @@ def test_the_commands_are_the_expected_ones() -> None:
 
 
 def test_the_readmes_matrix_runs_on_the_embedded_model(folder: Path) -> None:
-    from pandas import read_csv
-
     table = read_csv(folder / "results" / "my" / "results.csv")
     assert set(table["status"]) == {"done"}
     assert set(table["model"]) == {"smollm2-135m"}
@@ -76,16 +76,10 @@ def test_its_links_and_pictures_are_there() -> None:
     assert not [target for target in local if not (ROOT / target).is_file()]
 
 
-def claims_of(page: str) -> list[str]:
-    (table,) = re.findall(r"^\| claim \| measured .*\n\|[-|]+\|\n((?:\|.*\n)+)", page, re.MULTILINE)
-    return [str(line) for line in table.splitlines()]
-
-
 def test_the_table_of_claims_has_every_claim_and_its_verdict() -> None:
-    from reports.claims import CLAIMS
-
-    lines = claims_of((ROOT / "docs" / "paper.md").read_text("utf-8"))
-    rows = [re.split(r"(?<!\\) \| ", line.strip("| ")) for line in lines]
+    page = (ROOT / "docs" / "paper.md").read_text("utf-8")
+    (table,) = re.findall(r"^\| claim \| measured .*\n\|[-|]+\|\n((?:\|.*\n)+)", page, re.MULTILINE)
+    rows = [re.split(r"(?<!\\) \| ", line.strip("| ")) for line in table.splitlines()]
     claims = [(claim.text, claim.quantity.replace("|", r"\|")) for claim in CLAIMS]
     assert [(text, measured) for text, measured, *_ in rows] == claims
     verdicts = {"holds", "does not hold", "cannot be said"}

@@ -81,14 +81,10 @@ def test_activation_patching_confirms_the_models_in_the_precision_of_the_suite(
         found = case.found(torch.where(one.abs() > other.abs(), one, other))
         assert found.auroc == found.average_precision == found.precision == 1, family
         assert (case.found(one).misses.get("backup", 0) > 0.5) == (family == "backup")
-
-
-def test_decoys_have_no_effect_in_the_precision_of_the_suite(cases: dict[str, Case]) -> None:
-    for case in cases.values():
         kinds, _ = labels_of(case.circuit, case.grid)
-        scores = case.scores(ActivPatch()).abs()
-        assert (kinds == "decoy").sum() >= 1
-        assert float(scores[torch.from_numpy(kinds == "decoy")].max()) < 1e-5 * scores.max()
+        of_decoys = one[torch.from_numpy(kinds == "decoy")]
+        assert len(of_decoys) >= 1
+        assert of_decoys.abs().max() < 1e-5 * one.abs().max()
 
 
 def test_first_order_methods_miss_backups_and_lookups_are_easy(cases: dict[str, Case]) -> None:

@@ -14,15 +14,9 @@ from tasks.errors import UserInputError
 from tests.small import brief_matrix, task_texts
 
 
-@pytest.fixture(scope="module")
-def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of eight learned positions."""
-    return save_tiny(tmp_path_factory.mktemp("m") / "short", "gpt2", task_texts(), n_positions=8)
-
-
-def test_prompts_longer_than_the_context_are_dropped_with_both_numbers(
-    short: Path, tmp_path: Path
-) -> None:
+def test_prompts_longer_than_the_context_are_dropped_with_both_numbers(tmp_path: Path) -> None:
+    """Of a model of eight learned positions."""
+    short = save_tiny(tmp_path / "short", "gpt2", task_texts(), n_positions=8)
     assert load_model(str(short), device="cpu").limits.context == 8
     said = CliRunner().invoke(app, ["tasks", "--model", str(short), "--task", "ioi"])
     assert said.exit_code == 0

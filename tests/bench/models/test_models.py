@@ -253,12 +253,10 @@ def test_a_local_directory(tmp_path: Path, architecture: str) -> None:
 
 
 def test_a_directorys_digest_follows_its_contents(tmp_path: Path) -> None:
-    first, second = save_tiny(tmp_path / "a"), save_tiny(tmp_path / "b")
-    assert model_digest(str(first)) == model_digest(str(second))
+    first, second, other = (save_tiny(tmp_path / name, seed=name == "c") for name in "abc")
     (first / "README.md").write_text("says nothing about the weights")
-    assert model_digest(str(first)) == model_digest(str(second))
-    save_tiny(tmp_path / "b", seed=1)
-    assert model_digest(str(first)) != model_digest(str(second))
+    digests = [model_digest(str(folder)) for folder in (first, second, other)]
+    assert digests[0] == digests[1] != digests[2]
 
 
 @pytest.mark.parametrize(
@@ -294,23 +292,20 @@ def test_wrong_dtypes_and_devices(settings: dict[str, str], message: str) -> Non
         load_model("smollm2-135m", **settings)
 
 
-def test_gpus_are_shared_out_as_the_environment_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_gpus_where_they_are_and_shares_them_out_as_the_environment_names_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with pytest.raises(UserInputError, match='"cuda:1" cannot be had: write "cuda"'):
         shared_gpus({"cuda:1", "cpu"})
     assert shared_gpus({"cpu"}) == []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    for named, expected in (("", ["0", "1"]), ("3,5", ["3", "5"])):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
-        assert shared_gpus({"auto", "cpu"}) == expected
-
-
-def test_auto_takes_cuda_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     for count, expected in ((0, "cpu"), (2, "cuda")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda count=count: count > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
         assert resolve_device("auto") == expected
     assert resolve_device("cuda:1") == "cuda:1"
+    for named, found in (("", ["0", "1"]), ("3,5", ["3", "5"])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+        assert shared_gpus({"auto", "cpu"}) == found
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(UserInputError, match="no Apple GPU"):
         resolve_device("mps")

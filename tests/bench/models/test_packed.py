@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.models.load import load_model
+from bench.models.load import LoadedModel, load_model
 from bench.models.packed import LARGEST_OUTPUT, pack_linear_layers
 
 
@@ -69,13 +69,13 @@ def test_what_cannot_be_packed_is_left_alone(monkeypatch: pytest.MonkeyPatch) ->
     assert pack_linear_layers(nn.Sequential(nn.Linear(4, 4))) == 0
 
 
-def test_a_loaded_model_is_packed_unless_told_otherwise(tiny_folder: Path) -> None:
-    packed = load_model(str(tiny_folder), device="cpu")
+def test_a_loaded_model_is_packed_unless_told_otherwise(
+    tiny: LoadedModel, tiny_folder: Path
+) -> None:
     plain = load_model(str(tiny_folder), device="cpu", packed=False)
-    assert packed.packed_layers == 7 * packed.bridge.cfg.n_layers + 1  # and a small unembedding
+    assert tiny.packed_layers == 7 * tiny.bridge.cfg.n_layers + 1  # and a small unembedding
     assert plain.packed_layers == 0
     tokens = torch.tensor([[0, 5, 9, 3]])
     with torch.no_grad():
-        torch.testing.assert_close(
-            packed.bridge(tokens), plain.bridge(tokens), atol=1e-5, rtol=1e-4
-        )
+        logits = plain.bridge(tokens)
+        torch.testing.assert_close(tiny.bridge(tokens), logits, atol=1e-5, rtol=1e-4)
