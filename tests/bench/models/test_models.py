@@ -253,7 +253,9 @@ def test_a_local_directory(tmp_path: Path, architecture: str) -> None:
 
 
 def test_a_directorys_digest_follows_its_contents(tmp_path: Path) -> None:
-    first, second, other = (save_tiny(tmp_path / name, seed=name == "c") for name in "abc")
+    first, second, other = (
+        save_tiny(tmp_path / name, seed=seed) for name, seed in zip("abc", (0, 0, 1), strict=True)
+    )
     (first / "README.md").write_text("says nothing about the weights")
     digests = [model_digest(str(folder)) for folder in (first, second, other)]
     assert digests[0] == digests[1] != digests[2]
