@@ -124,7 +124,7 @@ def test_a_check_that_ends_the_process_has_failed() -> None:
 def test_a_check_is_skipped_where_what_it_needs_has_failed() -> None:
     def first(case: str) -> None:
         """one"""
-        raise ValueError
+        raise ValueError from KeyError()  # it is said where the first was raised
 
     @needs(first)
     def second(case: str) -> None:
