@@ -1,11 +1,8 @@
 """Country-capital conflict: wording, facts, and what each corruption changes."""
 
-from typing import Any, get_args, get_type_hints
-
-import pytest
+from typing import get_args, get_type_hints
 
 from tasks.ccc import CCC, LEFT_OUT, SHIFTED, TEMPLATES, asked_capitals
-from tasks.encoding import encode
 from tasks.facts import capitals
 from tasks.task import PromptPair
 
@@ -48,22 +45,6 @@ def test_other_capital_is_a_third_one_in_the_claim() -> None:
         assert len(claims) == 1
         assert f" {claims[0]}" not in (pair.answer, pair.foil)
         assert pair.corrupted == pair.clean.replace(pair.foil, f" {claims[0]}")
-
-
-@pytest.mark.parametrize(
-    ("template", "length"),
-    [
-        ("paper", 18),
-        ("paper_alt", 18),
-        ("stem", 23),
-        ("stem_alt", 23),
-        ("inline", 12),
-        ("reverse", 17),
-    ],
-)
-def test_lengths_in_smollm2_tokens(template: Any, length: int, smollm2_tokenizer: Any) -> None:
-    encoded = encode(CCC(template), smollm2_tokenizer, {"train": 8, "test": 16}, None, seed=0)
-    assert {batch.n_positions for batch in encoded.batches.values()} == {length}
 
 
 def test_reverse_asks_for_the_country_of_the_capital() -> None:

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 from dataclasses import fields
-from itertools import product
+from itertools import combinations, product
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
@@ -22,8 +22,8 @@ _CASES: dict[str, TaskCase] = {}
 
 
 def with_every_choice() -> list[Any]:
-    """Every task with every combination of its settings that have a fixed set of choices."""
-    found = []
+    """Every task with every two choices of its settings that have a fixed set of them."""
+    found: dict[str, Any] = {}
     for name in NAMES:
         cls = TASKS[name].load()
         hints = get_type_hints(cls)
@@ -32,10 +32,12 @@ def with_every_choice() -> list[Any]:
             for field in fields(cls)
             if get_origin(hints[field.name]) is Literal
         }
-        for values in product(*choices.values()):
-            settings = dict(zip(choices, values, strict=True))
-            found.append(pytest.param((name, settings), id="-".join([name, *map(str, values)])))
-    return found
+        for two in combinations(choices, min(2, len(choices))):
+            for values in product(*(choices[setting] for setting in two)):
+                settings = dict(zip(two, values, strict=True))
+                built = repr(cls(**settings))  # as a default is also a choice
+                found[built] = pytest.param((name, settings), id="-".join([name, *values]))
+    return [*found.values()]
 
 
 @pytest.fixture(params=with_every_choice())

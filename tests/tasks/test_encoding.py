@@ -23,6 +23,9 @@ SIZES = {"train": 4, "test": 6, "shifted": 6}
 ONE_WORD = [c for c, capital in asked_capitals().items() if " " not in c + capital]
 
 
+LONGER = "a prompt is not 23 tokens long, as most train prompts are"
+
+
 @dataclass(frozen=True)
 class Colours:
     """A task of one pair for every colour, with a part of each pair replaced on request."""
@@ -43,26 +46,6 @@ class Colours:
             yield replace(pair, **dict(self.replaced))
 
 
-def test_batch_holds_what_the_pairs_say() -> None:
-    tokenizer = WordTokenizer()
-    encoded = encode(CCC(), tokenizer, SIZES, BOS, seed=0)
-    assert list(encoded.batches) == ["train", "test", "shifted"]
-    for split, batch in encoded.batches.items():
-        assert batch.split == split
-        assert len(batch) == SIZES[split]
-        assert batch.tokens.shape == batch.corrupted.shape == (SIZES[split], batch.n_positions)
-        assert batch.n_positions == 24
-        assert batch.has_bos
-        for row, pair in enumerate(batch.pairs):
-            assert batch.tokens[row, 0] == batch.corrupted[row, 0] == BOS
-            assert tokenizer.decode(batch.tokens[row, 1:].tolist()) == pair.clean
-            assert tokenizer.decode(batch.corrupted[row, 1:].tolist()) == pair.corrupted
-            assert tokenizer.decode([int(batch.answers[row])]) == pair.answer
-            assert tokenizer.decode([int(batch.foils[row])]) == pair.foil
-            assert "".join(batch.token_strings[row]) == "<bos>" + pair.clean
-            assert len(batch.token_strings[row]) == batch.n_positions
-
-
 @pytest.mark.parametrize(
     ("adds_bos", "bos_id", "n_bos"), [(False, BOS, 1), (True, BOS, 1), (False, None, 0)]
 )
@@ -78,30 +61,31 @@ def test_bos_stands_in_front_once_or_not_at_all(
     assert batch.has_bos == (bos_id is not None)
 
 
-def test_entities_whose_answer_is_not_one_token_are_dropped_and_counted() -> None:
-    capitals = asked_capitals()
-    halved = {capitals[country] for country in ("France", "Italy", "Peru")}
-    encoded = encode(CCC(), WordTokenizer(halved=halved), SIZES, BOS, seed=0)
+@pytest.mark.parametrize(
+    ("tokenizer", "reason", "more"),
+    [
+        # Of France, Italy and Peru; one that changes the prompt is not one token either.
+        ({"halved": {"Paris", "Rome", "Lima"}}, "the answer is not one token", 3),
+        ({"glued": {"Paris"}}, "the answer is not one token", 1),
+        (
+            {"halved": {"France", "Peru"}},
+            "a prompt is not 23 tokens long, as most train prompts are",
+            2,
+        ),
+    ],
+)
+def test_entities_that_a_tokenizer_cannot_take_are_dropped_and_counted(
+    tokenizer: dict[str, set[str]], reason: str, more: int
+) -> None:
+    encoded = encode(CCC(), WordTokenizer(**tokenizer), SIZES, BOS, seed=0)
     whole = encode(CCC(), WordTokenizer(), SIZES, BOS, seed=0)
-    reason = "entity: the answer is not one token"
-    assert encoded.dropped[reason] == whole.dropped[reason] + 3
+    assert encoded.dropped[f"entity: {reason}"] == whole.dropped[f"entity: {reason}"] + more
     shown = str([batch.pairs for batch in encoded.batches.values()])
-    assert not any(capital in shown for capital in halved)
-
-
-def test_an_answer_that_changes_the_prompt_is_not_one_token() -> None:
-    encoded = encode(CCC(), WordTokenizer(glued={"Paris"}), SIZES, BOS, seed=0)
-    whole = encode(CCC(), WordTokenizer(), SIZES, BOS, seed=0)
-    reason = "entity: the answer is not one token"
-    assert encoded.dropped[reason] == whole.dropped[reason] + 1
+    assert not any(word in shown for words in tokenizer.values() for word in words)
 
 
 def test_the_most_frequent_length_is_kept() -> None:
-    whole = encode(CCC(), WordTokenizer(), SIZES, BOS, seed=0)
-    reason = "entity: a prompt is not 23 tokens long, as most train prompts are"
-    encoded = encode(CCC(), WordTokenizer(halved={"France", "Peru"}), SIZES, BOS, seed=0)
-    assert encoded.dropped[reason] == whole.dropped[reason] + 2
-    # Where most names take two tokens, it is the others that go: three names, 26 tokens.
+    """Where most names take two tokens, it is the others that go: three names, 26 tokens."""
     encoded = encode(CCC(), WordTokenizer(halved=ONE_WORD), SIZES, BOS, seed=0)
     assert encoded.batches["train"].n_positions == 27
 
@@ -203,10 +187,10 @@ def test_sizes_that_are_not_sizes(sizes: dict[str, int], message: str) -> None:
         encode(Colours(), WordTokenizer(), sizes, None, seed=0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20)
 @given(
     seed=st.integers(-(2**40), 2**40),
-    sizes=st.tuples(st.integers(1, 20), st.integers(0, 20), st.integers(0, 20)),
+    sizes=st.tuples(st.integers(1, 12), st.integers(0, 12), st.integers(0, 12)),
     task=st.sampled_from([CCC(), CCC("paper", "other_capital"), IOI("BABA", "fresh_names")]),
     dull=st.sets(st.sampled_from(ONE_WORD), max_size=8),
 )

@@ -4,13 +4,7 @@ from typing import Any, get_args
 
 import pytest
 
-from tasks.fact_conflict import (
-    LEFT_OUT,
-    TRUE_TOO,
-    FactConflict,
-    Family,
-    asked_facts,
-)
+from tasks.fact_conflict import LEFT_OUT, TRUE_TOO, FactConflict, Family, asked_facts
 from tasks.facts import facts
 from tasks.task import PromptPair
 

@@ -65,14 +65,6 @@ def test_jsonl_and_csv_give_the_same_task(tmp_path: Path) -> None:
     assert ours[0][0] == "file"
 
 
-def test_without_entities_every_row_is_its_own(tmp_path: Path) -> None:
-    rows = [{k: v for k, v in row(i).items() if k != "entity"} for i in range(10)]
-    task = FromFile(jsonl(tmp_path, rows))
-    assert task.entities() == tuple(f"row {n}" for n in range(1, 11))
-    batches = encode(task, WordTokenizer(), {"train": 5, "test": 5}, BOS, seed=0).batches
-    assert set(batches["train"].pairs).isdisjoint(batches["test"].pairs)
-
-
 def test_rows_that_share_a_prompt_stay_together(tmp_path: Path) -> None:
     """Three prompts four times each, with other foils: without entities, yet never divided."""
     rows = [
@@ -84,14 +76,11 @@ def test_rows_that_share_a_prompt_stay_together(tmp_path: Path) -> None:
     batches = encode(task, WordTokenizer(), {"train": 4, "test": 8}, BOS, seed=0).batches
     train, test = ({pair.clean for pair in batches[split].pairs} for split in ("train", "test"))
     assert train.isdisjoint(test)
-
-
-def test_reversed_pairs_and_chains_of_shared_prompts_are_one_entity(tmp_path: Path) -> None:
+    # Reversed pairs and chains of shared prompts are one entity too.
     there, other = row(0, entity="a"), row(4, entity="c")
     back = {**there, "clean": there["corrupted"], "corrupted": there["clean"], "entity": "b"}
     chained = {**other, "corrupted": back["corrupted"], "entity": "d"}
-    task = FromFile(jsonl(tmp_path, [there, other, back, chained]))
-    assert task.entities() == ("a",)
+    assert FromFile(jsonl(tmp_path, [there, other, back, chained])).entities() == ("a",)
 
 
 def test_a_prompt_of_train_in_another_split_is_named(tmp_path: Path) -> None:
@@ -130,14 +119,10 @@ def test_an_edited_file_is_another_task(tmp_path: Path) -> None:
 
 def test_bad_rows_are_all_named_up_to_a_limit(tmp_path: Path) -> None:
     rows: list[Any] = [row(i) for i in range(10)]
-    rows[1] = {k: v for k, v in row(1).items() if k != "foil"}
-    rows[3] = row(3, answer=7)
-    rows[4] = row(4, foil=row(4)["answer"])
-    rows[5] = row(5, clean=row(5)["corrupted"])
-    rows[6] = row(6, anser=" x")
-    rows[7] = row(7, answer="  ")
-    rows[8] = "text"
-    rows[9] = row(0)
+    rows[1].pop("foil")
+    rows[3]["answer"], rows[4]["foil"] = 7, rows[4]["answer"]
+    rows[5]["clean"], rows[6]["anser"], rows[7]["answer"] = rows[5]["corrupted"], " x", "  "
+    rows[8], rows[9] = "text", row(0)
     message = error_of(jsonl(tmp_path, rows))
     for words in (
         "row 2 (line 2) has no foil",
@@ -152,70 +137,9 @@ def test_bad_rows_are_all_named_up_to_a_limit(tmp_path: Path) -> None:
         assert words in message
     assert "row 1 (" not in message
     assert ".;" not in message
-    assert not error_of(jsonl(tmp_path, [row(0, anser=" x")])).endswith("..")
     message = error_of(jsonl(tmp_path, [row(i, answer=" ") for i in range(25)]))
     assert message.count("empty answer") == 10
     assert message.endswith("; and 15 more.")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (b"", "has no rows; each needs clean, corrupted, answer, foil"),
-        (b"\n\n", "has no rows"),
-        (b'{"clean": "\xff"}', "line 1 is not UTF-8 (byte 12 of the line)"),
-        (b"{} {}", "row 1 (line 1) is not JSON: Extra data"),
-        (
-            b'{"clean": "a", "corrupted": "b", "answer": " c", "foil": " d", "split": "test"}\n'
-            b'{"clean": "e", "corrupted": "b", "answer": " c", "foil": " d"}',
-            "row 2 (line 2) has no split, as others have",
-        ),
-        # Nested too deeply for Python 3.13, and not for 3.14, which misses its end.
-        (b'{"a":' * 18_000, "row 1 (line 1) is not JSON: "),
-        (b'{"clean": "a", "clean": "b"}', 'row 1 (line 1) has the column "clean" twice'),
-        (
-            b'{"clean": "\\ud800", "corrupted": "b", "answer": " c", "foil": " d"}',
-            "U+D800 in clean",
-        ),
-        (
-            b'{"clean": "a\\u001b[2J", "corrupted": "b", "answer": " c", "foil": " d"}',
-            "U+001B in clean (place 2)",
-        ),
-        (
-            b'{"clean": NaN, "corrupted": "b", "answer": " c", "foil": " d"}',
-            "NaN as clean, which is not text",
-        ),
-        (
-            b'{"clean": "a", "corrupted": "b", "answer": " c", "foil": " d", "split": "trian"}',
-            'has the split "trian". Did you mean "train"?',
-        ),
-    ],
-)
-def test_what_is_no_jsonl_is_an_error(tmp_path: Path, text: bytes, message: str) -> None:
-    (tmp_path / "own.jsonl").write_bytes(text)
-    assert message in error_of(tmp_path / "own.jsonl")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "its first line has no column clean, corrupted, answer, foil"),
-        ("clean,corrupted,answer\na,b,c", "its first line has no column foil"),
-        ("clean,corrupted,answer,foil,foil\n", 'its first line names the column "foil" twice'),
-        (
-            "clean,corrupted,answer,foil\na,b, c\na,b, c, d, e",
-            "row 1 (line 2) has 3 values for 4 columns; row 2 (line 3) has 5",
-        ),
-        (
-            'clean,corrupted,answer,foil\n"a,b, c, d',
-            "the row that begins in line 2 is not CSV (a quote is never closed)",
-        ),
-        ("clean,corrupted,answer,foil,notes\na,b, c, d,e", 'has a column "notes"'),
-    ],
-)
-def test_what_is_no_csv_is_an_error(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "own.csv").write_text(text, "utf-8")
-    assert message in error_of(tmp_path / "own.csv")
 
 
 def test_what_is_no_file_is_an_error(tmp_path: Path) -> None:
@@ -231,17 +155,11 @@ def test_what_is_no_file_is_an_error(tmp_path: Path) -> None:
         build_task(jsonl(tmp_path, [row(0)]), {"lenghts": "one"})
 
 
-@pytest.mark.parametrize("size", [50, 100])
-def test_a_line_of_many_megabytes_ends_in_an_error_in_little_memory(
-    tmp_path: Path, size: int
-) -> None:
+def test_a_line_of_many_megabytes_ends_in_an_error_in_little_memory(tmp_path: Path) -> None:
     path = tmp_path / "long.jsonl"
-    with path.open("wb") as file:
-        file.write(b'{"clean": "')
-        for _ in range(size):
-            file.write(b"a" * 2**20)
+    path.write_bytes(b'{"clean": "' + b"a" * 50 * 2**20)
     code = (
-        "import resource, sys; from tasks.build import build_task; from tasks.errors import *\n"
+        "import resource; from tasks.build import build_task; from tasks.errors import *\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         f"try: build_task({str(path)!r}, {{}})\n"
         "except UserInputError as error: print(error)\n"
@@ -249,12 +167,11 @@ def test_a_line_of_many_megabytes_ends_in_an_error_in_little_memory(
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     message, kilobytes = run.stdout.splitlines()
-    assert message.endswith(
-        "line 1 is longer than 100000 bytes."
-        if size == 50
-        else "has 100 MiB; at most 64 MiB are read."
-    )
+    assert message.endswith("line 1 is longer than 100000 bytes.")
     assert int(kilobytes) < 8_000
+    with path.open("r+b") as file:
+        file.truncate(100 * 2**20)
+    assert error_of(path).endswith("has 100 MiB; at most 64 MiB are read.")
 
 
 def test_too_many_rows_and_too_long_a_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,22 +204,16 @@ def test_rows_of_the_benchmark_are_pairs(tmp_path: Path) -> None:
     path = jsonl(tmp_path, [benchmark_row(i) for i in range(0, 10, 2)])
     task = FromFile(path, counterfactual="abc")
     first = task.rows[0].pair
-    assert (first.clean, first.corrupted) == (
-        "It is red or green, so green",
-        "It is red or green, so blue",
-    )
+    assert first.clean == "It is red or green, so green"
+    assert first.corrupted == "It is red or green, so blue"
     assert (first.answer, first.foil) == (" red", " green")
     assert label_of("file", task) == "own.jsonl[counterfactual=abc]"
     flipped = FromFile(path, counterfactual="s2_io_flip_counterfactual").rows[0].pair
     assert flipped.corrupted == "It is red or green, so red"
     said = error_of(path)
     assert "row 1 (line 1) has several counterfactuals: s2_io_flip_counterfactual, abc_" in said
-    assert 'has no "abd_counterfactual". Did you mean "abc_counterfactual"' in error_of(
-        path, counterfactual="abd"
-    )
-
-
-def test_a_counterfactual_is_chosen_of_those_that_a_row_has(tmp_path: Path) -> None:
+    said = error_of(path, counterfactual="abd")
+    assert 'has no "abd_counterfactual". Did you mean "abc_counterfactual"' in said
     said = error_of(jsonl(tmp_path, [row(0)]), counterfactual="abc")
     assert "row 1 (line 1) has no counterfactuals" in said
 

@@ -41,10 +41,7 @@ def test_tasks_are_named_with_settings_of_their_own() -> None:
     assert [type(part).__name__ for part in task.parts] == ["Gender", "IOI", "CCC"]
     assert label_of(name, task) == "mixture[of=(gender, ioi[order=BABA], ccc)]"
     assert label_of("mixture", Mixture()) == "mixture"
-    assert asdict(task)["of"][1] == {
-        "name": "ioi",
-        "task": {"order": "BABA", "corruption": "swap"},
-    }
+    assert asdict(task)["of"][1] == {"name": "ioi", "task": {"order": "BABA", "corruption": "swap"}}
 
 
 @pytest.mark.parametrize(
