@@ -15,10 +15,11 @@ from methods.core.points import PointGrid
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 from methods.method import Attribution
-from tests.methods.small import grid_of, largest_difference, setting
+from tests.methods.small import apart, grid_of, setting
 
 WIDE = ("attn_out", "mlp_out")
 LAST = 29
+POINTS = [(site, layer) for site in WIDE for layer in range(LAST + 1)]
 Edits = Mapping[tuple[str, int], Callable[[Tensor], Tensor]]
 
 
@@ -45,6 +46,11 @@ class Setup(NamedTuple):
     def fit(self, grid: PointGrid, name: str, **settings: Any) -> Attribution:
         method = METHODS[name].load()(**settings)
         found: Attribution = method.fit(self.model, self.some, grid, setting())
+        return found
+
+    def prompt_scores(self, grid: PointGrid, name: str, **settings: Any) -> Tensor:
+        found = self.fit(grid, name, **settings).prompt_scores
+        assert found is not None
         return found
 
     def grid(self, *sites: str, positions: Any = "last") -> PointGrid:
@@ -132,9 +138,8 @@ def gradients(
     with torch.enable_grad():
         start = {("embed", 0): lambda h: (edits.get(("embed", 0), torch.clone)(h)).requires_grad_()}
         run = plain(real.bare, tokens, {**edits, **start})
-        points = [(site, layer) for site in WIDE for layer in range(LAST + 1)]
-        found = torch.autograd.grad(real.ld(run.logits).sum(), [run.seen[one] for one in points])
-    return run, {point: one[:, -1] for point, one in zip(points, found, strict=True)}
+        found = torch.autograd.grad(real.ld(run.logits).sum(), [run.seen[one] for one in POINTS])
+    return run, {point: one[:, -1] for point, one in zip(POINTS, found, strict=True)}
 
 
 def in_order(by_point: Callable[[str, int], Tensor]) -> Tensor:
@@ -147,4 +152,4 @@ def near(found: Tensor | None, expected: Tensor, relative: float = 1e-3) -> None
     assert found is not None
     expected = expected.detach()
     assert expected.abs().max() > 0
-    assert largest_difference(found, expected) < relative * float(expected.abs().max())
+    assert apart(found, expected) < relative * float(expected.abs().max())

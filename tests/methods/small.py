@@ -1,6 +1,6 @@
 """Small models and prompts that the tests of `methods` share, and a few things done by hand."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -12,7 +12,7 @@ from bench.models.tiny import tiny_bridge
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.intervention import Intervention
 from methods.core.objective import Objective
-from methods.core.points import HEAD_SITES, PointGrid, Site, make_grid
+from methods.core.points import HEAD_SITES, PointGrid, make_grid
 from methods.core.prompts import Prompts
 from methods.core.static_scaling import StaticScaling
 from methods.core.steering_vectors import SteeringVectors
@@ -66,45 +66,15 @@ def setting(seed: int = 0, parent_scores: Tensor | None = None, **objective: flo
     return Setting(Objective(**objective), seed, parent_scores)
 
 
-def metric_of(some: Prompts) -> Callable[[Tensor], Tensor]:
-    """The logit difference as TransformerLens takes it: of the logits of all positions."""
-    rows = torch.arange(len(some))
-
-    def metric(logits: Tensor) -> Tensor:
-        last = logits[:, -1].float()
-        return last[rows, some.answers] - last[rows, some.foils]
-
-    return metric
+def prompt_scores(method: Any, model: SubjectModel, some: Prompts, grid: PointGrid) -> Tensor:
+    """What a method gives every prompt, (prompt, place, layer, position)."""
+    found = method.fit(model, some, grid, setting()).prompt_scores
+    assert found is not None
+    return found  # type: ignore[no-any-return]
 
 
-def full_logits(model: SubjectModel, tokens: Tensor, hooks: Iterable[tuple[str, Any]] = ()) -> Any:
-    """Logits of all positions by TransformerLens's own `run_with_hooks`, past the SubjectModel."""
-    with torch.no_grad():
-        return model.bridge.run_with_hooks(tokens, fwd_hooks=list(hooks))
-
-
-def cache_of(model: SubjectModel, tokens: Tensor) -> Any:
-    """Every activation by TransformerLens's own `run_with_cache`."""
-    with torch.no_grad():
-        return model.bridge.run_with_cache(tokens)[1]
-
-
-def activation(cache: Any, site: Site, layer: int) -> Tensor:
-    """A site's activation from TransformerLens's cache; resid_mid as the sum that it is."""
-    name = f"blocks.{layer}.hook_"
-    if site is Site.RESID_MID:
-        found: Tensor = cache[name + "resid_pre"] + cache[name + "attn_out"]
-    elif site in HEAD_SITES:
-        name = f"blocks.{layer}.attn.hook_{'z' if site is Site.O else site}"
-        normed = name + "_normed"  # behind a norm of queries or keys, where heads come first
-        found = cache[normed].transpose(1, 2) if normed in cache else cache[name]
-    else:
-        found = cache[name + site.value]
-    return found
-
-
-def largest_difference(ours: Tensor, theirs: Tensor) -> float:
-    """The largest absolute difference of two tensors of one shape."""
+def apart(ours: Tensor, theirs: Tensor) -> float:
+    """How far two tensors of one shape are apart at most."""
     assert ours.shape == theirs.shape
     return float((ours.detach().double() - theirs.detach().double()).abs().max())
 

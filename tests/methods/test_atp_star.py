@@ -5,15 +5,13 @@ from typing import Any
 import pytest
 import torch
 
-from bench.models.bridge import boot_bridge, quiet_transformers
-from bench.models.tiny import tiny_model, tiny_tokenizer
 from methods.activ_patch import ActivPatch
 from methods.atp_star import AtPStar
 from methods.attr_patch import AttrPatch
 from methods.core.attention import key_effect, query_effect
-from methods.core.subject import SubjectModel
 from methods.local_rules import LocalRules
-from tests.methods.small import grid_of, largest_difference, prompts, setting, subject
+from tests.methods.small import apart, grid_of, prompts, setting, subject
+from tests.methods.test_attr_patch import linear
 
 
 @pytest.mark.parametrize("n_kv_heads", [4, 2])
@@ -35,25 +33,9 @@ def test_effects_are_those_of_every_softmax_computed_anew(n_kv_heads: int) -> No
             one[:, head, :, t] = other[:, head, :, t]
             change = (one.softmax(dim=-1) - pattern)[:, head] * gradient[:, head]
             expected[:, t, head // (4 // n_kv_heads)] += change.sum(dim=(1, 2))
-    assert largest_difference(keys, expected) < 1e-10
+    assert apart(keys, expected) < 1e-10
     assert queries.shape == (2, 5, 4)
     assert float(queries[:, 0].abs().max()) == 0  # the first query sees itself alone
-
-
-def linear_behind_attention(architecture: str) -> SubjectModel:
-    """One layer whose norms have a constant scale and whose MLP adds nothing."""
-    eps = {"gpt2": "layer_norm_epsilon", "llama": "rms_norm_eps"}[architecture]
-    model = tiny_model(architecture, n_layers=1, dtype=torch.float64, **{eps: 1e8})
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if any(part in name for part in ("ln_", "norm.weight", "layernorm")):
-                parameter.mul_(1e4 if name.endswith("weight") else 1)
-            if "down_proj" in name or "mlp.c_proj" in name:
-                parameter.zero_()
-            if name.endswith(("wte.weight", "wpe.weight", "embed_tokens.weight")):
-                parameter.mul_(4)  # attention that looks somewhere
-    with quiet_transformers():
-        return SubjectModel(boot_bridge(model, tiny_tokenizer(), "linear"), 500)
 
 
 @pytest.mark.parametrize(
@@ -62,15 +44,15 @@ def linear_behind_attention(architecture: str) -> SubjectModel:
 def test_the_fix_is_activation_patching_where_the_rest_is_linear(
     architecture: str, direction: Any
 ) -> None:
-    model, some = linear_behind_attention(architecture), prompts()
+    model, some = linear(architecture, attends=True), prompts()
     grid = grid_of(model, ["q", "k"])
     exact = ActivPatch(direction=direction).fit(model, some, grid, setting()).scores
     fixed = AtPStar(direction=direction, drop=False).fit(model, some, grid, setting()).scores
     plain = AttrPatch(direction=direction).fit(model, some, grid, setting()).scores
     size = float(exact.abs().max())
     assert size > 0.05
-    assert largest_difference(fixed, exact) < 1e-3 * size
-    assert largest_difference(plain, exact) > 0.02 * size
+    assert apart(fixed, exact) < 1e-3 * size
+    assert apart(plain, exact) > 0.02 * size
 
 
 def test_without_its_fixes_it_is_attribution_patching() -> None:
@@ -83,8 +65,8 @@ def test_without_its_fixes_it_is_attribution_patching() -> None:
     theirs = LocalRules(rules="none", drop=True).fit(model, some, grid, setting()).scores
     assert torch.equal(dropped, theirs)
     whole = AtPStar().fit(model, some, grid, setting()).scores
-    assert largest_difference(whole[-1], dropped[-1]) < 1e-6  # attn_out has no query or key
-    assert largest_difference(whole[:-1], dropped[:-1]) > 0.01
+    assert apart(whole[-1], dropped[-1]) < 1e-6  # attn_out has no query or key
+    assert apart(whole[:-1], dropped[:-1]) > 0.01
 
 
 @pytest.mark.parametrize("architecture", ["gpt_neox", "gemma3"])

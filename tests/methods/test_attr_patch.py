@@ -16,16 +16,8 @@ from methods.core.points import Site
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 from methods.grad_scalar import GradScalar
-from tests.methods.small import (
-    activation,
-    grid_of,
-    in_turn,
-    largest_difference,
-    metric_of,
-    prompts,
-    setting,
-    subject,
-)
+from tests.methods.lens import activation, cache_of, metric_of
+from tests.methods.small import apart, grid_of, in_turn, prompt_scores, prompts, setting, subject
 
 DIRECTIONS = ("noising", "denoising")
 LIFT = 100.0
@@ -63,11 +55,8 @@ def gradients(model: SubjectModel, some: Prompts, tokens: torch.Tensor, site: Si
 def test_is_transformer_lens_activations_times_gradients(architecture: str, direction: Any) -> None:
     model, some = subject(architecture), prompts()
     grid = grid_of(model, keep_final_residual=True)
-    scores = AttrPatch(direction=direction).fit(model, some, grid, setting()).prompt_scores
-    assert scores is not None
-    with torch.no_grad():
-        clean = model.bridge.run_with_cache(some.tokens)[1]
-        corrupted = model.bridge.run_with_cache(some.corrupted)[1]
+    scores = prompt_scores(AttrPatch(direction=direction), model, some, grid)
+    clean, corrupted = (cache_of(model, tokens) for tokens in (some.tokens, some.corrupted))
     patched = some.tokens if direction == "noising" else some.corrupted
     for index, site in enumerate(grid.sites):
         gradient = gradients(model, some, patched, site)
@@ -75,11 +64,13 @@ def test_is_transformer_lens_activations_times_gradients(architecture: str, dire
             change = activation(clean, site, layer) - activation(corrupted, site, layer)
             theirs = (change * gradient[layer]).sum(dim=-1)
             assert theirs.abs().max() > 0.01
-            assert largest_difference(scores[:, index, layer], theirs) < 1e-4
+            assert apart(scores[:, index, layer], theirs) < 1e-4
 
 
-def linear(architecture: str) -> SubjectModel:
+def linear(architecture: str, attends: bool = False) -> SubjectModel:
     """A model whose LD is affine in every site at once, by its weights alone.
+
+    One that `attends` has one layer, and is linear behind its pattern.
 
     Norms: eps = 1e8 makes the square root a constant (activations are of size 1), which the norm's
     weights undo. Attention: queries and keys are zero, so that the pattern is uniform whatever
@@ -90,12 +81,17 @@ def linear(architecture: str) -> SubjectModel:
     relu = {"gpt2": {"activation_function": "relu"}, "gpt_neox": {"hidden_act": "relu"}}
     eps = {"gpt2": "layer_norm_epsilon", "gpt_neox": "layer_norm_eps", "llama": "rms_norm_eps"}
     settings = {eps[architecture]: 1e8, **relu.get(architecture, {})}
-    model = tiny_model(architecture, dtype=torch.float64, **settings)
+    n_layers = 1 if attends else 3
+    model = tiny_model(architecture, n_layers=n_layers, dtype=torch.float64, **settings)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             is_norm = any(part in name for part in ("ln_", "norm.weight", "layernorm"))
             if is_norm and name.endswith("weight"):
                 parameter.mul_(1e4)
+            elif attends and name.endswith(("wte.weight", "wpe.weight", "embed_tokens.weight")):
+                parameter.mul_(4)  # attention that looks somewhere
+            elif attends and any(part in name for part in ("c_attn", "q_proj", "k_proj")):
+                continue
             elif "c_attn" in name:
                 parameter[..., : 2 * D_MODEL] = 0
             elif "query_key_value" in name:
@@ -114,12 +110,10 @@ def linear(architecture: str) -> SubjectModel:
 @pytest.mark.parametrize(
     ("architecture", "corruption", "direction"),
     [
-        ("gpt2", "counterfactual", "noising"),
         ("gpt2", "gaussian", "denoising"),
         ("gpt_neox", "counterfactual", "denoising"),
         ("gpt_neox", "gaussian", "noising"),
         ("llama", "counterfactual", "noising"),
-        ("llama", "gaussian", "denoising"),
     ],
 )
 def test_is_activation_patching_on_a_linear_model(
@@ -134,46 +128,13 @@ def test_is_activation_patching_on_a_linear_model(
     size = exact.abs().max()
     assert size > 0.1
     assert exact[grid.sites.index(Site.ATTN_OUT)].abs().max() > 0.01 * size
-    assert largest_difference(exact, estimate) < 1e-4 * size
-
-
-def test_is_not_activation_patching_elsewhere() -> None:
-    """The test above would say nothing if the two agreed on any model."""
-    model, some = subject(), prompts()
-    grid = grid_of(model)
-    exact, estimate = (
-        method.fit(model, some, grid, setting()).scores for method in (ActivPatch(), AttrPatch())
-    )
-    assert largest_difference(exact, estimate) > 0.1 * float(exact.abs().max())
-
-
-def test_directions_take_their_gradients_on_different_runs() -> None:
-    model, some = subject(), prompts()
-    grid = grid_of(model)
-    noising, denoising = (
-        AttrPatch(direction=direction).fit(model, some, grid, setting()).scores
-        for direction in ("noising", "denoising")
-    )
-    assert largest_difference(noising, denoising) > 0.1
-    swapped = Prompts(some.corrupted, some.tokens, some.answers, some.foils, some.has_bos)
-    # With the prompts exchanged, noising takes the corrupted run's gradient with the change's
-    # opposite sign.
-    exchanged = AttrPatch().fit(model, swapped, grid, setting()).scores
-    assert largest_difference(denoising, -exchanged) < 1e-5
+    assert apart(exact, estimate) < 1e-4 * size
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_against_zero_is_the_derivative_in_the_scalar(architecture: str) -> None:
     model, some = subject(architecture), prompts()
-    grid = grid_of(model)
+    grid = grid_of(model, model.sites)
     found = AttrPatch(corruption="zero").fit(model, some, grid, setting())
     expected = GradScalar().fit(model, some, grid, setting())
     assert torch.equal(found.scores, expected.scores)
-
-
-@pytest.mark.parametrize("direction", ["noising", "denoising"])
-def test_costs_two_forwards_and_one_backward_whatever_the_number_of_points(direction: Any) -> None:
-    model, some = subject(), prompts(5)
-    AttrPatch(direction=direction).fit(model, some, grid_of(model), setting())
-    assert model.passes.backward == 5
-    assert model.passes.forward == 10

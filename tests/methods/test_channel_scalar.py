@@ -10,7 +10,7 @@ from methods.channel_scalar import ChannelScalar
 from methods.core.channel_scaling import ChannelScaling
 from methods.core.static_scaling import StaticScaling
 from methods.grad_scalar import GradScalar
-from tests.methods.small import grid_of, largest_difference, prompts, setting, subject
+from tests.methods.small import apart, grid_of, prompts, setting, subject
 
 SITES = ["v", "z", "mlp_out", "resid_post"]
 
@@ -25,8 +25,8 @@ def test_equal_scales_of_a_point_are_its_activation_scalar(architecture: str) ->
     with torch.no_grad():
         by_channel = model.logits(some.tokens, scales.at(beta))
         by_point = model.logits(some.tokens, StaticScaling(grid, alpha).at(beta))
-        assert largest_difference(by_channel, by_point) < 1e-5
-        assert largest_difference(by_channel, model.logits(some.tokens)) > 0.1
+        assert apart(by_channel, by_point) < 1e-5
+        assert apart(by_channel, model.logits(some.tokens)) > 0.1
 
 
 def test_slopes_are_activation_times_gradient_and_add_up_to_grad_scalar() -> None:
@@ -40,9 +40,9 @@ def test_slopes_are_activation_times_gradient_and_add_up_to_grad_scalar() -> Non
         expected = (h * gradient)[0, [3, 6]].reshape(2, -1, h.shape[-1]).movedim(0, 1)
         found = slope[grid.rows(site), layer, :, : h.shape[-1]]
         included = grid.included[grid.rows(site), layer]
-        assert largest_difference(found[included], expected[included]) < 1e-5
+        assert apart(found[included], expected[included]) < 1e-5
     scalars = GradScalar().fit(model, some, grid, setting()).scores
-    assert largest_difference(slope.sum(dim=-1)[grid.included], scalars[grid.included]) < 1e-4
+    assert apart(slope.sum(dim=-1)[grid.included], scalars[grid.included]) < 1e-4
 
 
 def test_scores_are_the_norms_of_what_was_trained_and_a_file_holds_it(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_scores_are_the_norms_of_what_was_trained_and_a_file_holds_it(tmp_path: 
     z = scaling.vectors.detach()[grid.rows(grid.sites[0])]
     assert torch.all(z[..., 8:] == 0), "as wide as a head"
     means = found.extras["mean_scale"][grid.rows(grid.sites[0])]
-    assert largest_difference(means, z[..., :8].mean(dim=-1)) < 1e-6
+    assert apart(means, z[..., :8].mean(dim=-1)) < 1e-6
     kept = scaling.keep_largest(1)
     assert isinstance(kept, ChannelScaling)
     assert kept.vectors.norm(dim=-1).max() == found.scores.max()

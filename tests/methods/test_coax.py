@@ -11,7 +11,7 @@ from methods.coax import CoAx
 from methods.core.corruption import contrasts
 from methods.core.paths import Between
 from tasks.errors import UserInputError
-from tests.methods.small import grid_of, largest_difference, prompts, setting, subject
+from tests.methods.small import apart, grid_of, prompt_scores, prompts, setting, subject
 
 
 @pytest.mark.parametrize(
@@ -30,10 +30,8 @@ def test_it_is_the_effect_behind_the_strongest_points_minus_the_effect_alone(
             edit = Between(grid, contrast.donated, kept[None], grid.site_layers)
             return some.logit_difference(model.logits(tokens, edit))
 
-    alone = ActivPatch(corruption, direction).fit(model, some, grid, setting()).prompt_scores
-    found = CoAx(corruption, direction, k=2).fit(model, some, grid, setting()).prompt_scores
-    assert alone is not None
-    assert found is not None
+    alone = prompt_scores(ActivPatch(corruption, direction), model, some, grid)
+    found = prompt_scores(CoAx(corruption, direction, k=2), model, some, grid)
     strongest = alone.mean(dim=0).flatten().topk(2).indices
     kept = torch.ones(grid.shape)
     kept.view(-1)[strongest] = 0
@@ -45,7 +43,7 @@ def test_it_is_the_effect_behind_the_strongest_points_minus_the_effect_alone(
         without[tuple(index)] = 0
         expected[at] = contrast.sign * (base - ld(without)) - alone[at]
     assert expected.abs().max() > 0.05
-    assert largest_difference(found, expected) < 1e-4
+    assert apart(found, expected) < 1e-4
     assert (found.flatten(1)[:, strongest] == 0).all()
 
 

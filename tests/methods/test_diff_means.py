@@ -12,16 +12,8 @@ from methods.diff_means import DiffMeans
 from reports.figures.corruption import data
 from reports.load import load
 from tasks.errors import UserInputError
-from tests.methods.small import (
-    FIRST_DIFFERENCE,
-    activation,
-    cache_of,
-    grid_of,
-    largest_difference,
-    prompts,
-    setting,
-    subject,
-)
+from tests.methods.lens import activation, cache_of
+from tests.methods.small import FIRST_DIFFERENCE, apart, grid_of, prompts, setting, subject
 from tests.small import brief_matrix
 
 
@@ -36,9 +28,9 @@ def test_vectors_are_mean_differences_of_the_two_caches(architecture: str) -> No
         change = activation(clean, site, layer) - activation(corrupted, site, layer)
         theirs = grid.at_points(site, change).mean(dim=0)
         ours = found.intervention.vectors[grid.rows(site), layer, :, : theirs.shape[-1]]
-        assert largest_difference(ours, theirs) < 1e-5
+        assert apart(ours, theirs) < 1e-5
         scores = found.scores[grid.rows(site), layer]
-        assert largest_difference(scores, theirs.norm(dim=-1)) < 1e-5
+        assert apart(scores, theirs.norm(dim=-1)) < 1e-5
     assert torch.all(found.scores[:, :, 0] == 0)  # before the first token that differs
     assert grid.positions[0] < FIRST_DIFFERENCE
 
@@ -53,7 +45,7 @@ def test_a_whole_step_from_the_corrupted_mean_is_the_clean_mean() -> None:
     keep[:, 1] = True
     with torch.no_grad():
         steered = model.logits(some.tokens, vectors.at_points(keep).at(-torch.ones(1)))
-    assert largest_difference(steered, model.unsteered_logits(some.corrupted)) < 1e-4
+    assert apart(steered, model.unsteered_logits(some.corrupted)) < 1e-4
 
 
 def test_its_strength_is_tuned_and_its_scores_are_shuffled(

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from bench.matrix.cells import expand
-from bench.models.tiny import tiny_model
 from methods.core.attention_output import heads_outputs
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.hidden_scaling import HiddenScaling
@@ -19,8 +18,8 @@ from tasks.errors import UserInputError
 from tasks.registry import configure
 from tests.methods.small import (
     against_finite_differences,
+    apart,
     grid_of,
-    largest_difference,
     prompts,
     setting,
     subject,
@@ -37,43 +36,6 @@ def scaling(
     gates = size * torch.randn((*grid.shape[:2], UNITS, 32), generator=generator)
     outer = 0.3 * size * torch.randn((*grid.shape[:2], UNITS), generator=generator)
     return HiddenScaling(grid, gates, outer, output, activation=activation)
-
-
-@pytest.mark.parametrize(("activation", "f"), [("tanh", torch.tanh), ("relu", torch.relu)])
-@torch.no_grad()
-def test_a_steered_run_is_the_formula_in_hooks_of_hugging_face(activation: str, f: Any) -> None:
-    some, plain = prompts(), tiny_model("llama", n_layers=3)
-    grid = grid_of(subject("llama"), ["attn_out", "mlp_out"], "all")
-    own = scaling(grid, activation)
-    beta = torch.tensor([1.0, -1.0, 0.5])
-
-    def hook(place: int, layer: int) -> Any:
-        def steer(module: Any, given: Any, output: Any) -> Any:
-            h = output[0] if isinstance(output, tuple) else output
-            steered = h.clone()
-            for row in range(3):
-                for position in range(1, h.shape[1]):  # the BOS is left alone
-                    x = h[row, position]
-                    alpha = torch.zeros(())
-                    for n in range(UNITS):
-                        read = own.gates[place, layer, n] @ x / x.square().sum().sqrt()
-                        alpha = alpha + own.outer[place, layer, n] * f(read)
-                    steered[row, position] = x * (1 + beta[row] * alpha)
-            return (steered, *output[1:]) if isinstance(output, tuple) else steered
-
-        return steer
-
-    handles = [
-        part.register_forward_hook(hook(place, layer))
-        for layer, block in enumerate(plain.model.layers)
-        for place, part in enumerate((block.self_attn, block.mlp))
-    ]
-    expected = plain(some.tokens).logits[:, -1]
-    for handle in handles:
-        handle.remove()
-    model = subject("llama")
-    assert largest_difference(model.logits(some.tokens, own.at(beta)), expected) < 1e-4
-    assert largest_difference(model.logits(some.tokens), expected) > 0.05
 
 
 @pytest.mark.parametrize("activation", ["tanh", "linear"])
@@ -99,9 +61,9 @@ def test_a_linear_layer_and_full_rank_are_equation_10() -> None:
     u, s, v = torch.linalg.svd(flat.gates, full_matrices=False)
     low = HiddenScaling(grid, v[:, None], u * s[:, None], output, activation="linear")
     expected = model.logits(some.tokens, flat.at(beta))
-    assert largest_difference(expected, model.logits(some.tokens)) > 0.1
+    assert apart(expected, model.logits(some.tokens)) > 0.1
     for same in (deep, one, low):
-        assert largest_difference(model.logits(some.tokens, same.at(beta)), expected) < 1e-4
+        assert apart(model.logits(some.tokens, same.at(beta)), expected) < 1e-4
     for any_kind in (deep, low):
         kept = any_kind.keep_largest(10)
         largest = any_kind.theta().abs().sort(descending=True).values[:10]
@@ -127,7 +89,7 @@ def test_it_trains_and_is_shared_over_positions(settings: dict[str, Any]) -> Non
     site, layer = grid.site_layers[0]
     found = own.on(fewer).alpha(site, layer, h)
     expected = own.alpha(site, layer, h[:, :7])[:, :, 1:3]
-    assert largest_difference(found[:, :, :2], expected) < 1e-6
+    assert apart(found[:, :, :2], expected) < 1e-6
     assert bool((found[:, :, 2] != 0).all())
 
 

@@ -16,6 +16,7 @@ from methods.local_rules import RULES
 from methods.path_gradients import PathGradients
 from tests.methods.plain_model import (
     LAST,
+    POINTS,
     WIDE,
     Edits,
     Plain,
@@ -26,86 +27,53 @@ from tests.methods.plain_model import (
     near,
     plain,
 )
-from tests.methods.small import largest_difference
+from tests.methods.small import apart
 
 WITHOUT_A_MODEL = ("file_scores", "random", "shuffled")
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"path": "inputs", "steps": 2},
-        {"path": "conductance", "steps": 2},
-        {"path": "joint", "steps": 2},
-    ],
-)
-def test_path_gradients(real: Setup, settings: Any) -> None:
+@pytest.mark.parametrize("path", ["inputs", "conductance", "joint"])
+def test_path_gradients(real: Setup, path: str) -> None:
     clean, corrupted = real.clean, real.corrupted
     start, change = corrupted.seen["embed", 0], clean.seen["embed", 0] - corrupted.seen["embed", 0]
 
-    def between_embeddings(at: float) -> Edits:
+    def between(at: float) -> Edits:
+        def moved(other: Tensor) -> Callable[[Tensor], Tensor]:
+            return lambda h: at_last(torch.lerp(other, h[:, -1], at))(h)
+
+        if path == "joint":
+            return {point: moved(corrupted.last(*point)) for point in POINTS}
         return {("embed", 0): lambda h: start + at * change}
 
-    def between_activations(at: float) -> Edits:
-        def edit(donated: Tensor) -> Callable[[Tensor], Tensor]:
-            return lambda h: at_last(torch.lerp(donated, h[:, -1], at))(h)
+    rule, places = {
+        "inputs": ("end", (0.5, 1.0)),
+        "conductance": ("trapezoid", (0.0, 0.5, 1.0)),
+        "joint": ("middle", (0.25, 0.75)),
+    }[path]
+    runs = [gradients(real, real.some.tokens, between(at)) for at in places]
 
-        return {
-            (site, layer): edit(corrupted.last(site, layer))
-            for site in WIDE
-            for layer in range(LAST + 1)
-        }
-
-    if settings["path"] == "conductance":
-        runs = [gradients(real, real.some.tokens, between_embeddings(at)) for at in (0.0, 0.5, 1.0)]
-        expected = in_order(
-            lambda site, layer: sum(
-                (
-                    (b.last(site, layer) - a.last(site, layer))
-                    * (g_a[site, layer] + g_b[site, layer])
-                    / 2
-                ).sum(-1)
-                for (a, g_a), (b, g_b) in pairwise(runs)
-            )
+    def product(*point: Any) -> Tensor:
+        slopes = [slope[point] for _, slope in runs]
+        if path == "conductance":
+            changes = [b.last(*point) - a.last(*point) for (a, _), (b, _) in pairwise(runs)]
+            slopes = [a + b for a, b in pairwise(slopes)]
+        elif path == "inputs":
+            changes = [clean.last(*point) - corrupted.last(*point)] * 2
+        else:  # of what arrived
+            arrived = zip(runs, places, strict=True)
+            changes = [(run.last(*point) - corrupted.last(*point)) / at for (run, _), at in arrived]
+        return (
+            torch.stack([a * b for a, b in zip(changes, slopes, strict=True)]).sum(dim=(0, -1)) / 2
         )
-    else:
-        inputs = settings["path"] == "inputs"
-        runs = [
-            gradients(
-                real, real.some.tokens, (between_embeddings if inputs else between_activations)(at)
-            )
-            for at in (0.25, 0.75)
-        ]
 
-        def change_of(run: Plain, at: float, site: str, layer: int) -> Tensor:
-            if inputs:
-                return clean.last(site, layer) - corrupted.last(site, layer)
-            return (run.last(site, layer) - corrupted.last(site, layer)) / at  # as it arrived
-
-        expected = in_order(
-            lambda site, layer: sum(
-                (change_of(run, at, site, layer) * g[site, layer]).sum(-1) / 2
-                for (run, g), at in zip(runs, (0.25, 0.75), strict=True)
-            )
-        )
-    near(real.fit(real.grid(*WIDE), "path_gradients", **settings).prompt_scores, expected)
-
-
-@pytest.mark.parametrize("settings", [{"rules": "relp", "hold_pattern": True}, {"rules": "cp_lrp"}])
-def test_local_rules_conserve_the_logit_difference(real: Setup, settings: Any) -> None:
-    """The model has no biases, so h . g over all positions of a layer is LD."""
-    grid = real.grid("resid_post", positions="every")
-    found = real.fit(grid, "local_rules", corruption="zero", **settings).prompt_scores
-    assert found is not None
-    ld = real.ld(real.clean.logits)
-    near(found[:, 0].sum(dim=-1), ld[:, None].expand(-1, LAST + 1), 5e-3)
+    found = real.prompt_scores(real.grid(*WIDE), "path_gradients", path=path, steps=2, rule=rule)
+    near(found, in_order(product))
 
 
 @pytest.mark.parametrize("site", ["q", "k"])
 def test_atp_star_is_the_change_of_the_pattern_times_its_gradient(real: Setup, site: str) -> None:
     corrupted = real.corrupted
-    found = real.fit(real.grid(site), "atp_star", drop=False).prompt_scores
-    assert found is not None
+    found = real.prompt_scores(real.grid(site), "atp_star", drop=False)
     with torch.enable_grad():
         edits = {("embed", 0): lambda h: h.clone().requires_grad_()}
         run = plain(real.bare, real.some.tokens, edits)
@@ -121,9 +89,7 @@ def test_atp_star_is_the_change_of_the_pattern_times_its_gradient(real: Setup, s
 
 def test_captum_divides_what_patching_everything_does(real: Setup) -> None:
     clean, corrupted = real.clean, real.corrupted
-    patch = {
-        (site, at): at_last(corrupted.last(site, at)) for site in WIDE for at in range(LAST + 1)
-    }
+    patch = {point: at_last(corrupted.last(*point)) for point in POINTS}
 
     def effect(*sites: str) -> Tensor:
         edits = {point: edit for point, edit in patch.items() if point[0] in sites}
@@ -136,11 +102,9 @@ def test_captum_divides_what_patching_everything_does(real: Setup) -> None:
         ("kernel_shap", 4, 1e-3),
         ("integrated_gradients", 6, 0.03),
     ):
-        found = real.fit(grid, "captum", algorithm=algorithm, samples=samples, **by).prompt_scores
-        assert found is not None
+        found = real.prompt_scores(grid, "captum", algorithm=algorithm, samples=samples, **by)
         near(found.sum(dim=(1, 2, 3)), effect(*WIDE), error)
-    alone = real.fit(grid, "captum", algorithm="feature_ablation", **by).prompt_scores
-    assert alone is not None
+    alone = real.prompt_scores(grid, "captum", algorithm="feature_ablation", **by)
     near(alone.sum(dim=(2, 3)), torch.stack([effect(site) for site in WIDE], dim=1))
 
 
@@ -158,8 +122,8 @@ def first_order(real: Setup) -> tuple[Tensor, Tensor]:
 def test_first_order_methods(real: Setup) -> None:
     patched, scaled = first_order(real)
     grid = real.grid(*WIDE)
-    near(real.fit(grid, "attr_patch").prompt_scores, patched)
-    near(real.fit(grid, "grad_scalar").prompt_scores, scaled)
+    near(real.prompt_scores(grid, "attr_patch"), patched)
+    near(real.prompt_scores(grid, "grad_scalar"), scaled)
     kept = (patched.sign() == patched.mean(dim=0).sign()).all(dim=0)  # of two prompts
     near(real.fit(grid, "kept_signs").scores, patched.mean(dim=0) * kept)
     ranks = [
@@ -169,7 +133,7 @@ def test_first_order_methods(real: Setup) -> None:
     members = ("attr_patch", "grad_scalar")
     found = real.fit(grid, "ensemble", members=members).scores
     # Two scores that differ by rounding may change places.
-    assert largest_difference(found, sum(ranks) / 2) < 3 / grid.n_points
+    assert apart(found, sum(ranks) / 2) < 3 / grid.n_points
     ld = real.ld(real.clean.logits)
     times = torch.where(ld.abs() < Objective().margin, 2.0, 1.0)
     slope = (times[:, None, None, None] * scaled).mean(dim=0)
@@ -188,17 +152,16 @@ def test_direct_effect_and_dla(real: Setup) -> None:
         return (norm(changed) * difference).sum(dim=-1)
 
     expected = in_order(lambda *point: real.ld(clean.logits) - patched(*point))
-    near(real.fit(real.grid(*WIDE), "direct_effect").prompt_scores, expected)
+    near(real.prompt_scores(real.grid(*WIDE), "direct_effect"), expected)
     scale = (final.square().mean(dim=-1, keepdim=True) + norm.variance_epsilon).sqrt()
     direction = norm.weight * difference / scale
     direct = in_order(lambda *one: (clean.last(*one) * direction).sum(dim=-1))
-    near(real.fit(real.grid(*WIDE), "dla").prompt_scores, direct)
+    near(real.prompt_scores(real.grid(*WIDE), "dla"), direct)
 
 
 def test_logit_lens(real: Setup) -> None:
     clean = real.clean
-    found = real.fit(real.grid("resid_post"), "logit_lens").prompt_scores
-    assert found is not None
+    found = real.prompt_scores(real.grid("resid_post"), "logit_lens")
     for layer in (0, 15, LAST):
         logits = real.bare.lm_head(real.bare.model.norm(clean.last("resid_post", layer)))
         near(found[:, 0, layer, 0], real.ld(logits))
@@ -208,8 +171,7 @@ def test_information_flow_into_the_answers_stream(real: Setup) -> None:
     """In the last layer a head's route is the lesser of the MLP's two and its own share."""
     clean = real.clean
     grid = real.grid("z", "attn_out", "mlp_out")
-    found = real.fit(grid, "information_flow").prompt_scores
-    assert found is not None
+    found = real.prompt_scores(grid, "information_flow")
 
     def nearness(y: Tensor, part: Tensor) -> Tensor:
         return (y.abs().sum(dim=-1) - (y - part).abs().sum(dim=-1)).clamp_min(0)
@@ -244,7 +206,7 @@ def test_what_the_runs_differ_in(real: Setup) -> None:
     def added(site: str, layer: int) -> Callable[[Tensor], Tensor]:
         return lambda h: at_last(h[:, -1] + 0.1 * changes(site, layer).mean(dim=0))(h)
 
-    edits = {(site, at): added(site, at) for site in WIDE for at in range(LAST + 1)}
+    edits = {point: added(*point) for point in POINTS}
     assert by_means.intervention is not None
     with torch.no_grad():
         steered = real.model.logits(real.some.tokens, by_means.intervention.at(beta))
@@ -284,8 +246,7 @@ def test_methods_that_patch_point_by_point(real: Setup) -> None:
     def mean(layer: int) -> Tensor:
         return clean.last("mlp_out", layer).mean(dim=0, keepdim=True).expand(2, -1)
 
-    found = real.fit(grid, "function_vectors").prompt_scores
-    assert found is not None
+    found = real.prompt_scores(grid, "function_vectors")
     gained = [answer(patched(some.corrupted, mean, at)) - answer(corrupted) for at in layers]
     near(found[:, 0, list(layers), 0], torch.stack(gained, dim=1))
 
@@ -293,12 +254,10 @@ def test_methods_that_patch_point_by_point(real: Setup) -> None:
         donor = lambda layer: corrupted.last("mlp_out", layer)  # noqa: E731
         return real.ld(clean.logits - patched(some.tokens, donor, *at).logits)
 
-    alone = real.fit(grid, "activ_patch").prompt_scores
-    assert alone is not None
+    alone = real.prompt_scores(grid, "activ_patch")
     near(alone[:, 0, list(layers), 0], torch.stack([lost(at) for at in layers], dim=1))
     strongest = max(layers, key=lambda at: float(alone[:, 0, at].mean()))
-    backups = real.fit(grid, "coax", k=1).prompt_scores
-    assert backups is not None
+    backups = real.prompt_scores(grid, "coax", k=1)
     rest = [at for at in layers if at != strongest]
     more = [lost(strongest, at) - lost(strongest) - lost(at) for at in rest]
     near(backups[:, 0, rest, 0], torch.stack(more, dim=1), 5e-3)

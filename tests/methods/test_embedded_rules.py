@@ -7,17 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.methods.plain_model import (
-    LAST,
-    WIDE,
-    Setup,
-    gradients,
-    in_order,
-    near,
-    plain,
-)
+from tests.methods.plain_model import LAST, POINTS, WIDE, Setup, gradients, in_order, near, plain
 from tests.methods.plain_rules import rewritten
-from tests.methods.small import largest_difference
+from tests.methods.small import apart
 
 
 def first_order(real: Setup, slopes: dict[tuple[str, int], Tensor]) -> Tensor:
@@ -30,8 +22,8 @@ def first_order(real: Setup, slopes: dict[tuple[str, int], Tensor]) -> Tensor:
 def test_rules_are_those_of_modules_written_by_the_papers(real: Setup, rules: str) -> None:
     with rewritten(rules):
         run, slopes = gradients(real, real.some.tokens, {})
-    assert largest_difference(run.logits, real.clean.logits) < 1e-3  # the forward is the model's
-    found = real.fit(real.grid(*WIDE), "local_rules", rules=rules).prompt_scores
+    assert apart(run.logits, real.clean.logits) < 1e-3  # the forward is the model's
+    found = real.prompt_scores(real.grid(*WIDE), "local_rules", rules=rules)
     near(found, first_order(real, slopes))
 
 
@@ -47,31 +39,29 @@ def test_graddrop_is_a_backward_a_layer_that_does_not_pass_through_it(real: Setu
 
         return edit
 
-    points = [(site, layer) for site in WIDE for layer in range(LAST + 1)]
     with torch.enable_grad():
-        run = plain(real.bare, real.some.tokens, {point: watched(point[1]) for point in points})
-        ld, at = real.ld(run.logits).sum(), [run.seen[point] for point in points]
+        run = plain(real.bare, real.some.tokens, {point: watched(point[1]) for point in POINTS})
+        ld, at = real.ld(run.logits).sum(), [run.seen[point] for point in POINTS]
 
         def scores(layer: int) -> Tensor:
             nonlocal dropped
             dropped = layer
             slopes = torch.autograd.grad(ld, at, retain_graph=True)
-            last = {point: g[:, -1] for point, g in zip(points, slopes, strict=True)}
+            last = {point: g[:, -1] for point, g in zip(POINTS, slopes, strict=True)}
             return first_order(real, last).detach()
 
         ordinary = scores(-1)
         each = torch.stack([scores(layer).abs() for layer in range(LAST + 1)])
     own = torch.eye(LAST + 1, dtype=torch.bool)[:, None, None, :, None]
     size = each.masked_fill(own, 0).sum(dim=0) / LAST
-    found = real.fit(real.grid(*WIDE), "local_rules", rules="none", drop=True).prompt_scores
+    found = real.prompt_scores(real.grid(*WIDE), "local_rules", rules="none", drop=True)
     near(found, ordinary.sign() * size)
 
 
 def test_activations_of_a_layer_move_together(real: Setup) -> None:
     clean, corrupted = real.clean, real.corrupted
     grid = real.grid("mlp_out", positions=[-2, -1])
-    found = real.fit(grid, "path_gradients", path="activations", steps=1).prompt_scores
-    assert found is not None
+    found = real.prompt_scores(grid, "path_gradients", path="activations", steps=1)
     for layer in (0, 13, LAST):
         point = ("mlp_out", layer)
         ours, theirs = (run.seen[point][:, -2:] for run in (clean, corrupted))
@@ -86,5 +76,5 @@ def test_activations_of_a_layer_move_together(real: Setup) -> None:
 def test_clean_corrupted_is_the_mean_slope_of_both_ends(real: Setup) -> None:
     ends = [gradients(real, tokens, {})[1] for tokens in (real.some.tokens, real.some.corrupted)]
     mean = {point: (ends[0][point] + ends[1][point]) / 2 for point in ends[0]}
-    found = real.fit(real.grid(*WIDE), "path_gradients", path="clean_corrupted").prompt_scores
+    found = real.prompt_scores(real.grid(*WIDE), "path_gradients", path="clean_corrupted")
     near(found, first_order(real, mean))

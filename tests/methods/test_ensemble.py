@@ -10,7 +10,7 @@ from methods.attr_patch import AttrPatch
 from methods.ensemble import Ensemble, KeptSigns, normalised_ranks
 from methods.method import Attribution
 from tasks.errors import UserInputError
-from tests.methods.small import grid_of, largest_difference, prompts, setting, subject
+from tests.methods.small import apart, grid_of, prompts, setting, subject
 
 
 def test_scores_are_the_mean_of_signed_ranks() -> None:
@@ -27,7 +27,7 @@ def test_scores_are_the_mean_of_signed_ranks() -> None:
             below = sum(other < size for other in sizes)
             rank = below + (1 + sum(other == size for other in sizes)) / 2
             expected[tuple(at)] += scores[tuple(at)].sign() * rank / len(points) / 2
-    assert largest_difference(found, expected) < 1e-6
+    assert apart(found, expected) < 1e-6
     cubed = normalised_ranks(scores**3, grid)
     assert torch.equal(cubed, normalised_ranks(scores, grid)), "no scale matters"
 

@@ -32,6 +32,10 @@ def file_with(**changes: Any) -> dict[str, Any]:
     return {**score_file(CFG, SCORES), **changes}
 
 
+def fitted(method: FileScores, model: Any, sites: list[str]) -> Any:
+    return method.fit(model, tiny_prompts(), grid_on(model, sites), Setting(Objective(), 0))
+
+
 def test_what_is_written_is_read_in_both_formats(tmp_path: Path) -> None:
     read = read_score_file(Path(written(tmp_path, score_file(CFG, SCORES))))
     assert (read.n_layers, read.n_heads, read.d_model) == (3, 4, 32)
@@ -44,10 +48,9 @@ def test_what_is_written_is_read_in_both_formats(tmp_path: Path) -> None:
 
 
 def test_a_nodes_score_is_the_sum_of_its_points_where_these_could_matter(tmp_path: Path) -> None:
-    subject, prompts = tiny_subject("qwen2"), tiny_prompts()
+    subject, sites = tiny_subject("qwen2"), ["z", "mlp_out"]
     method = FileScores(written(tmp_path, score_file(CFG, SCORES)))
-    grid = grid_on(subject, ["z", "mlp_out"])
-    found = method.fit(subject, prompts, grid, Setting(Objective(), 0))
+    found, grid = fitted(method, subject, sites), grid_on(subject, sites)
     assert method.signed
     assert not found.notes
     for row, place in enumerate(grid.places):
@@ -59,14 +62,10 @@ def test_a_nodes_score_is_the_sum_of_its_points_where_these_could_matter(tmp_pat
 
 
 def test_nodes_without_a_score_are_named(tmp_path: Path) -> None:
-    subject = tiny_subject()
     some = {name: abs(SCORES[name]) for name in ("a0.h1", "m2")}
     method = FileScores(written(tmp_path, score_file(CFG, some)))
     assert not method.signed
-    found = method.fit(
-        subject, tiny_prompts(), grid_on(subject, ["o", "mlp_out"]), Setting(Objective(), 0)
-    )
-    (note,) = found.notes
+    (note,) = fitted(method, tiny_subject(), ["o", "mlp_out"]).notes
     assert "no score of a0.h0, a1.h0" in note
     assert "and 5 more" in note
 
@@ -101,12 +100,11 @@ def test_what_is_no_score_file_is_an_error_in_words(
 
 
 def test_another_models_file_is_refused(tmp_path: Path) -> None:
-    subject = tiny_subject()
     for change, words in (({"n_layers": 4}, "layers 4; this one has layers 3"),
                           ({"d_model": 64}, "d_model 64; this one has d_model 32")):  # fmt: skip
         method = FileScores(written(tmp_path, score_file({**CFG, **change}, SCORES)))
         with pytest.raises(UserInputError, match=words):
-            method.fit(subject, tiny_prompts(), grid_on(subject, ["z"]), Setting(Objective(), 0))
+            fitted(method, tiny_subject(), ["z"])
 
 
 class Harm:
@@ -136,7 +134,7 @@ def test_a_file_that_is_too_large_is_not_read(
         FileScores("/dev/zero")
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     nodes=st.dictionaries(
         st.sampled_from(["a0.h0", "m0", "m9", "input", "x"]) | st.text(max_size=6),

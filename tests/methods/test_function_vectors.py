@@ -1,59 +1,39 @@
-"""FunctionVectors against a plain loop with hooks on the Hugging Face model."""
+"""FunctionVectors against a plain loop with hooks."""
+
+from itertools import product
 
 import torch
-from torch import Tensor
 
 from methods.function_vectors import FunctionVectors
+from tests.methods.lens import cache_of, full_logits
 from tests.methods.small import (
     N_LAYERS,
     N_POSITIONS,
+    apart,
     grid_of,
-    largest_difference,
+    prompt_scores,
     prompts,
-    setting,
     subject,
 )
 
 
-def plain_scores() -> Tensor:
-    """(prompt, layer, position) at mlp_out of GPT-2."""
-    some, model = prompts(), subject("gpt2").bridge.original_model
-    mlps = [block.mlp for block in model.transformer.h]
-
-    def answer(tokens: Tensor) -> Tensor:
-        with torch.no_grad():
-            probabilities = model(tokens).logits[:, -1].softmax(dim=-1)
-        return probabilities.gather(1, some.answers[:, None])[:, 0]
-
-    kept: dict[int, Tensor] = {}
-    handles = [
-        mlp.register_forward_hook(lambda m, i, out, at=at: kept.__setitem__(at, out.mean(dim=0)))
-        for at, mlp in enumerate(mlps)
-    ]
-    answer(some.tokens)
-    for handle in handles:
-        handle.remove()
-    before = answer(some.corrupted)
-    scores = torch.zeros(len(some), N_LAYERS, N_POSITIONS)
-    for layer in range(N_LAYERS):
-        for position in range(N_POSITIONS):
-
-            def put(m: object, i: object, out: Tensor, at: int = position) -> Tensor:
-                out = out.clone()
-                out[:, at] = kept[layer][at]  # noqa: B023 (called before the loop goes on)
-                return out
-
-            handle = mlps[layer].register_forward_hook(put)
-            scores[:, layer, position] = answer(some.corrupted) - before
-            handle.remove()
-    return scores
-
-
 def test_it_is_what_a_plain_loop_gives() -> None:
-    model = subject("gpt2")
-    grid = grid_of(model, ["mlp_out"])
-    found = FunctionVectors().fit(model, prompts(), grid, setting()).prompt_scores
-    theirs = plain_scores()
-    assert found is not None
-    assert theirs.abs().max() > 1e-3
-    assert largest_difference(found[:, 0], theirs) < 1e-5
+    """A mean of the clean runs put into a corrupted one, by the answer's probability."""
+    model, some = subject("gpt2"), prompts()
+    found = prompt_scores(FunctionVectors(), model, some, grid_of(model, ["mlp_out"]))
+
+    def answer(*hooks: object) -> torch.Tensor:
+        logits = full_logits(model, some.corrupted, hooks)[:, -1]
+        return logits.softmax(dim=-1).gather(1, some.answers[:, None])[:, 0]
+
+    clean, before = cache_of(model, some.tokens), answer()
+    for layer, at in product(range(N_LAYERS), range(N_POSITIONS)):
+        name = f"blocks.{layer}.hook_mlp_out"
+
+        def put(h: torch.Tensor, hook: object, name: str = name, at: int = at) -> torch.Tensor:
+            h = h.clone()
+            h[:, at] = clean[name][:, at].mean(dim=0)
+            return h
+
+        assert apart(found[:, 0, layer, at], answer((name, put)) - before) < 1e-5
+    assert found.abs().max() > 1e-3

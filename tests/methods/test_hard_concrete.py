@@ -15,7 +15,7 @@ from methods.core.paths import Between
 from methods.core.points import Site
 from methods.core.subject import SubjectModel
 from methods.hard_concrete import HardConcrete, UniformGates
-from tests.methods.small import grid_of, in_turn, largest_difference, prompts, setting, subject
+from tests.methods.small import apart, grid_of, in_turn, prompts, setting, subject
 
 
 @pytest.mark.parametrize("log_alpha", [-2.0, 0.0, 3.0])
@@ -96,7 +96,7 @@ def test_it_keeps_what_was_planted_and_shuts_the_rest(towards: Any, kind: Any) -
     assert kept > 0.9
     assert first < 0.3
     assert last < 0.3
-    assert largest_difference(method.kept(found.extras["log_alpha"]), found.scores) == 0
+    assert apart(method.kept(found.extras["log_alpha"]), found.scores) == 0
 
 
 def test_without_a_price_nothing_is_shut() -> None:

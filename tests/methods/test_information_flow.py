@@ -11,12 +11,13 @@ from methods.core.attention_output import UnknownAttentionOutputError
 from methods.core.points import Site
 from methods.core.subject import SubjectModel
 from methods.information_flow import InformationFlow
+from tests.methods.lens import cache_of
 from tests.methods.small import (
     N_LAYERS,
     N_POSITIONS,
-    cache_of,
     grid_of,
     in_turn,
+    prompt_scores,
     prompts,
     setting,
     subject,
@@ -86,8 +87,7 @@ def test_points_over_a_threshold_are_those_on_a_route(architecture: str, thresho
     model = subject(architecture)
     sites = ["v", "z", "attn_out", "resid_mid", "mlp_out", "resid_post"]
     grid = grid_of(model, sites, keep_final_residual=True)
-    found = InformationFlow().fit(model, prompts(), grid, setting()).prompt_scores
-    assert found is not None
+    found = prompt_scores(InformationFlow(), model, prompts(), grid)
     group = 1 if architecture == "gpt2" else 2
     seen = 0
     for prompt, scores in enumerate(found):

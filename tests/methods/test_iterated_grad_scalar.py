@@ -11,7 +11,7 @@ from methods.core.static_scaling import StaticScaling
 from methods.core.subject import SubjectModel
 from methods.grad_scalar import GradScalar
 from methods.iterated_grad_scalar import IteratedGradScalar
-from tests.methods.small import grid_of, largest_difference, prompts, setting, subject
+from tests.methods.small import apart, grid_of, prompt_scores, prompts, setting, subject
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "gemma2"])
@@ -22,13 +22,12 @@ def test_one_step_is_grad_scalar_with_prompts_weighted(architecture: str) -> Non
     margin = float(ld.abs().median())  # so that some prompts count twice
     weight = 1 + (ld.abs() < margin).float()
     assert len(weight.unique()) == 2
-    slopes = GradScalar().fit(model, some, grid, setting()).prompt_scores
-    assert slopes is not None
+    slopes = prompt_scores(GradScalar(), model, some, grid)
     expected = (weight[:, None, None, None] * slopes).mean(dim=0)[grid.included]
     found = IteratedGradScalar(steps=1).fit(model, some, grid, setting(margin=margin)).scores
     found = found[grid.included]
     assert float(found.abs().max()) == pytest.approx(0.25)
-    assert largest_difference(found * expected.abs().max() / 0.25, expected) < 1e-4
+    assert apart(found * expected.abs().max() / 0.25, expected) < 1e-4
     unweighted = slopes.mean(dim=0)[grid.included]
     along = torch.nn.functional.cosine_similarity(found, unweighted, dim=0)
     assert along < 0.9999

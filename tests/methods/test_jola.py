@@ -1,28 +1,18 @@
-"""JoLA: its edit in hooks of Hugging Face, its gates where one of its two edits alone can serve."""
+"""JoLA: its edit in hooks, its gates where one of its two edits alone can serve."""
 
 from typing import Any
 
 import pytest
 import torch
 
-from bench.models.tiny import D_HEAD, tiny_model
 from methods.core.channel_scaling import ChannelScaling
 from methods.core.gated_editing import GatedEditing
 from methods.core.objective import Objective
-from methods.core.points import PointGrid, Site
+from methods.core.points import PointGrid
 from methods.core.prompts import Prompts
 from methods.core.steering_vectors import SteeringVectors
 from methods.jola import JoLA
-from tests.methods.small import (
-    activation,
-    against_finite_differences,
-    cache_of,
-    grid_of,
-    largest_difference,
-    prompts,
-    setting,
-    subject,
-)
+from tests.methods.small import against_finite_differences, grid_of, prompts, setting, subject
 from tests.methods.test_attr_patch import linear
 
 BETA = torch.tensor([1.0, -1.0, 0.5])
@@ -35,42 +25,6 @@ def editing(grid: PointGrid, log_alpha: Any = None) -> GatedEditing:
     if log_alpha is not None:
         gates = torch.tensor(log_alpha).expand(*grid.shape, 2)
     return GatedEditing(grid, vectors, scales, gates)
-
-
-@torch.no_grad()
-def test_a_steered_run_is_the_formula_in_hooks_of_hugging_face() -> None:
-    """At heads, before the output matrix, and at what the MLP adds."""
-    some, plain, model = prompts(), tiny_model("llama", n_layers=3), subject("llama")
-    grid = grid_of(model, ["z", "mlp_out"], [3, 6])
-    own = editing(grid)
-
-    def edited(h: Any, place: int, layer: int) -> Any:
-        h = h.clone()
-        for p, position in enumerate(grid.positions):
-            at = place, layer, p
-            add, scale = (1.2 * torch.sigmoid(own.log_alpha[at]) - 0.1).clamp(0, 1)
-            x, v, a = h[:, position], own.vectors[at], own.scales[at]
-            v, a = v[: x.shape[-1]], a[: x.shape[-1]]
-            h[:, position] = x + BETA[:, None] * (scale * a * x + add * v)
-        return h
-
-    def at_heads(layer: int) -> Any:
-        def before(module: Any, given: Any) -> Any:
-            heads = given[0].unflatten(-1, (-1, D_HEAD))
-            parts = [edited(heads[:, :, n], n, layer) for n in range(heads.shape[2])]
-            return (torch.stack(parts, dim=2).flatten(-2),)
-
-        return before
-
-    n_heads = grid.rows(Site.Z).stop
-    for layer, block in enumerate(plain.model.layers):
-        block.self_attn.o_proj.register_forward_pre_hook(at_heads(layer))
-        block.mlp.register_forward_hook(
-            lambda module, given, h, layer=layer: edited(h, n_heads, layer)
-        )
-    expected = plain(some.tokens).logits[:, -1]
-    assert largest_difference(model.logits(some.tokens, own.at(BETA)), expected) < 1e-4
-    assert largest_difference(model.logits(some.tokens), expected) > 0.1
 
 
 @torch.no_grad()
@@ -99,19 +53,11 @@ def test_gradients_are_finite_differences_with_gates_as_drawn() -> None:
     against_finite_differences(model, own, prompts(), Objective(margin=50.0, lambda_m=0.01))
 
 
-def test_scores_are_relative_changes_and_closed_gates_change_nothing() -> None:
+def test_closed_gates_change_nothing() -> None:
     model, some = subject("llama"), prompts()
     grid = grid_of(model, ["attn_out", "mlp_out"])
     found = JoLA(epochs=4).fit(model, some, grid, setting())
-    edit = found.intervention.at(torch.ones(3))  # type: ignore[union-attr]
-    cache = cache_of(model, some.tokens)
-    for s, site in enumerate(grid.sites):
-        h = activation(cache, site, 1)
-        change = (edit(site, 1, h) - h).norm(dim=-1) / h.norm(dim=-1)
-        assert largest_difference(found.scores[s, 1], change.mean(dim=0)) < 1e-5
-    parts = found.extras["added"] + found.extras["scaled"]
-    assert bool((found.scores <= parts + 1e-6).all())
-    assert bool((found.scores > 0).any())
+    assert bool((found.scores <= found.extras["added"] + found.extras["scaled"] + 1e-6).all())
     dear = JoLA(lambda_0=1e5).fit(model, some, grid, setting())
     assert not dear.scores.any()
     assert not dear.intervention.theta().any()  # type: ignore[union-attr]

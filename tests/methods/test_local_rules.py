@@ -8,18 +8,16 @@ import torch
 from torch import Tensor
 
 from bench.models.load import load_model
-from bench.models.tiny import ARCHITECTURES, tiny_bridge, tiny_model
+from bench.models.tiny import ARCHITECTURES, tiny_bridge
 from methods.atp_star import AtPStar
 from methods.attr_patch import AttrPatch
 from methods.core.local_rules import Rules, local_rules
 from methods.core.points import Site
-from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 from methods.local_rules import RULES, LocalRules
 from tasks.errors import UserInputError
 from tests.architectures.tiny import save_architecture, tiny_config
-from tests.methods.plain_rules import rewritten
-from tests.methods.small import grid_of, largest_difference, prompts, setting, subject
+from tests.methods.small import apart, grid_of, prompt_scores, prompts, setting, subject
 
 
 @pytest.mark.parametrize("direction", ["noising", "denoising"])
@@ -46,14 +44,12 @@ def test_relevance_of_a_model_without_biases_is_conserved(settings: Any) -> None
     """h . g at resid_post, summed over every position, is LD in every layer."""
     model, some = subject("llama", torch.float64), prompts()
     grid = grid_of(model, ["resid_post"], keep_final_residual=True)
-    found = LocalRules("zero", **settings).fit(model, some, grid, setting()).prompt_scores
-    assert found is not None
+    found = prompt_scores(LocalRules("zero", **settings), model, some, grid)
     ld = some.logit_difference(model.unsteered_logits(some.tokens))
     for layer in range(model.n_layers):
-        assert largest_difference(found[:, 0, layer].sum(dim=-1), ld) < 1e-4
-    ordinary = LocalRules("zero", rules="none").fit(model, some, grid, setting()).prompt_scores
-    assert ordinary is not None
-    assert largest_difference(ordinary[:, 0, 0].sum(dim=-1), ld) > 0.1
+        assert apart(found[:, 0, layer].sum(dim=-1), ld) < 1e-4
+    ordinary = prompt_scores(LocalRules("zero", rules="none"), model, some, grid)
+    assert apart(ordinary[:, 0, 0].sum(dim=-1), ld) > 0.1
 
 
 @pytest.mark.parametrize("model_type", ["olmo", "nanochat"])
@@ -78,8 +74,8 @@ def test_norms_without_weights_are_held_too(
         ours = scores()
     monkeypatch.setattr(type(model.bridge.ln_final.original_component), "forward", held)
     theirs = scores()
-    assert largest_difference(ours, ordinary) > 0.05
-    assert largest_difference(ours, theirs) < 1e-4
+    assert apart(ours, ordinary) > 0.05
+    assert apart(ours, theirs) < 1e-4
 
 
 def test_a_norm_that_is_not_what_it_is_read_as_is_said() -> None:
@@ -90,51 +86,19 @@ def test_a_norm_that_is_not_what_it_is_read_as_is_said() -> None:
         LocalRules().fit(model, prompts(), grid_of(model, ["mlp_out"]), setting())
 
 
-def plain_gradients(name: str, some: Prompts) -> Tensor:
-    """Gradients at mlp_out of a Hugging Face Llama whose modules are written anew by the papers."""
-    model, kept = tiny_model("llama"), list[Tensor]()
-
-    def keep(module: Any, given: Any, output: Tensor) -> Tensor:
-        kept.append(output.detach().requires_grad_() if not kept else output)
-        return kept[-1]
-
-    for layer in model.model.layers:
-        layer.mlp.register_forward_hook(keep)
-    with rewritten(name):
-        ld = some.logit_difference(model(some.tokens).logits[:, -1])
-        return torch.stack(torch.autograd.grad(ld.sum(), kept), dim=1)
-
-
-@pytest.mark.parametrize("name", ["relp", "attn_lrp", "cp_lrp", "gim"])
-def test_gradients_are_those_of_modules_written_by_the_papers(name: Any) -> None:
-    model, some = subject("llama"), prompts()
-    grid = grid_of(model, ["mlp_out"])
-    found = LocalRules("zero", rules=name).fit(model, some, grid, setting()).prompt_scores
-    assert found is not None
-    points = [(Site.MLP_OUT, layer) for layer in range(model.n_layers)]
-    h = torch.stack([*model.activations(some.tokens, points).values()], dim=1)
-    theirs = (h * plain_gradients(name, some)).sum(dim=-1)
-    assert theirs.abs().max() > 0.1
-    assert largest_difference(found[:, 0], theirs) < 1e-4
-
-
 def test_graddrop_leaves_out_one_layer_at_a_time() -> None:
     """By hand: the layer's two outputs are constants, and the point is none of them."""
     model, some = subject("llama"), prompts()
     grid = grid_of(model, ["attn_out", "resid_post"])
-    ordinary = LocalRules(rules="none").fit(model, some, grid, setting()).prompt_scores
-    dropped = LocalRules(rules="none", drop=True).fit(model, some, grid, setting()).prompt_scores
-    assert ordinary is not None
-    assert dropped is not None
+    ordinary = prompt_scores(LocalRules(rules="none"), model, some, grid)
+    dropped = prompt_scores(LocalRules(rules="none", drop=True), model, some, grid)
     assert torch.equal(dropped.sign(), ordinary.sign())
     # The last layer's attention output loses nothing where other layers are left out: its
     # gradient passes through the last MLP and the final norm alone.
     last = grid.rows(Site.ATTN_OUT).start, model.n_layers - 1
-    assert largest_difference(dropped[:, last[0], last[1]], ordinary[:, last[0], last[1]]) < 1e-5
+    assert apart(dropped[:, last[0], last[1]], ordinary[:, last[0], last[1]]) < 1e-5
     first = grid.rows(Site.ATTN_OUT).start, 0
-    assert (
-        largest_difference(dropped[:, first[0], first[1]], ordinary[:, first[0], first[1]]) > 0.01
-    )
+    assert apart(dropped[:, first[0], first[1]], ordinary[:, first[0], first[1]]) > 0.01
 
 
 def test_graddrop_of_one_layer_is_refused() -> None:

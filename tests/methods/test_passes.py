@@ -15,7 +15,9 @@ WIDE = ("attn_out", "mlp_out")
 @pytest.mark.parametrize(
     ("name", "settings", "forwards", "backwards", "sites"),
     [
+        ("random", {}, 0, 0, WIDE),
         ("attr_patch", {}, 2, 1, WIDE),
+        ("attr_patch", {"direction": "denoising"}, 2, 1, WIDE),
         ("grad_scalar", {}, 1, 1, WIDE),
         ("dla", {}, 1, 0, WIDE),
         ("path_gradients", {"path": "clean_corrupted"}, 4, 2, WIDE),

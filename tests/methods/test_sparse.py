@@ -26,7 +26,7 @@ def test_more_weight_gives_more_exact_zeros(cls: Any) -> None:
         found = method.fit(model, some, grid, setting(lambda_m=lambda_m)).intervention
         return float((found.magnitudes() == 0).float().mean())
 
-    shares = [share_of_zeros("proximal", weight) for weight in (1e-3, 1e-2, 1.0)]
+    shares = [share_of_zeros("proximal", weight) for weight in (1e-3, 1.0)]
     assert share_of_zeros("penalty", 1.0) == 0
     assert shares == sorted(shares)
     assert shares[-1] >= 0.8

@@ -15,20 +15,11 @@ from methods.core.points import PointGrid
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 from methods.dyn_scalar import DynScalar
-from methods.grad_scalar import GradScalar
 from methods.jola import JoLA
 from methods.method import Attribution
 from methods.steer_vec import SteerVec
-from tests.methods.small import (
-    activation,
-    cache_of,
-    grid_of,
-    in_turn,
-    largest_difference,
-    prompts,
-    setting,
-    subject,
-)
+from tests.methods.lens import activation, cache_of
+from tests.methods.small import apart, grid_of, in_turn, prompts, setting, subject
 
 METHODS = (ActivScalar, SteerVec, DynScalar, ChannelScalar, JoLA)
 
@@ -78,54 +69,51 @@ def test_defaults_are_those_of_the_specification(cls: Any) -> None:
     assert (Objective().margin, Objective().lambda_f, Objective().lambda_m) == (1.0, 1.0, 1e-3)
 
 
-def test_activation_scalars_are_the_scores() -> None:
-    _, _, grid, found = fitted(ActivScalar(epochs=4))
-    assert torch.equal(found.scores, found.intervention.alpha.detach())
-    assert found.prompt_scores is None
-    assert found.scores[grid.included].abs().max() > 0.01
+@pytest.mark.parametrize(
+    ("method", "score"),
+    [
+        (ActivScalar(epochs=4), "scalar"),
+        (DynScalar(epochs=4), "scalar"),
+        (SteerVec(epochs=4, score="added_norm", initial_deviation=0.02), "added"),
+        (JoLA(epochs=4), "relative"),
+    ],
+    ids=str,
+)
+def test_scores_are_what_the_edit_makes_of_unsteered_activations(method: Any, score: str) -> None:
+    model, some, grid, found = fitted(method)
+    assert found.intervention is not None
+    assert found.scores[grid.included].abs().max() > 1e-3
     assert not found.scores.requires_grad
+    edit, cache = found.intervention.at(torch.ones(3)), cache_of(model, some.tokens)
+    for site, layer in grid.site_layers:
+        h = activation(cache, site, layer)
+        with torch.no_grad():
+            after = edit(site, layer, h)
+        expected = {
+            "scalar": ((after - h) * h).sum(dim=-1) / h.square().sum(dim=-1),
+            "added": after.norm(dim=-1) - h.norm(dim=-1),
+            "relative": (after - h).norm(dim=-1) / h.norm(dim=-1),
+        }[score]
+        row = grid.sites.index(site)
+        at = grid.included[row, layer]
+        ours = found.scores[row, layer]
+        assert apart(ours[at], expected.mean(dim=0)[at]) < 1e-5
+        if found.prompt_scores is not None:
+            by_prompt = found.prompt_scores[:, row, layer]
+            assert apart(by_prompt[:, at], expected[:, at]) < 1e-5
 
 
-def test_a_positive_scalar_favours_the_answer() -> None:
-    """Right after the first step, where signs are those of the derivative of LD."""
-    model, some = subject("llama"), prompts(1)
-    grid = grid_of(model)
-    # Both hinges at work: the margin is far above any LD.
-    trained = ActivScalar(epochs=1).fit(model, some, grid, setting(margin=50.0, lambda_m=0.0))
-    derivative = GradScalar().fit(model, some, grid, setting()).scores[grid.included]
-    clear = derivative.abs() > 0.05 * derivative.abs().max()
-    signs = trained.scores[grid.included].sign()
-    assert int(clear.sum()) > 10
-    assert torch.equal(signs[clear], derivative[clear].sign())
-
-
-@pytest.mark.parametrize("score", ["norm_change", "added_norm"])
-def test_steering_vectors_are_scored_by_their_norms(score: Any) -> None:
-    model, some, grid, found = fitted(SteerVec(epochs=4, score=score, initial_deviation=0.02))
+def test_steering_vectors_are_compared_with_those_before_training() -> None:
+    _, _, grid, found = fitted(SteerVec(epochs=4, initial_deviation=0.02))
     before = 0.02 * torch.randn((*grid.shape, 32), generator=torch.Generator().manual_seed(0))
-    after = found.intervention.vectors.detach()
-    assert largest_difference(before, after) > 1e-3
-    cache = cache_of(model, some.tokens)
-    for s, site in enumerate(grid.sites):
-        for layer in range(grid.n_layers):
-            h = activation(cache, site, layer)
-            for p, position in enumerate(grid.positions):
-                v, u = after[s, layer, p], before[s, layer, p]
-                change = float(v.norm() - u.norm())
-                added = sum(
-                    float((h[n, position] + v).norm() - h[n, position].norm()) for n in range(3)
-                )
-                cosine = float(v @ u / (v.norm() * u.norm()))
-                expected = {
-                    "norm_change": change,
-                    "added_norm": added / 3,
-                    "cosine_distance": 1 - cosine,
-                }
-                for name, value in expected.items():
-                    at = float(found.extras[name][s, layer, p])
-                    assert at == pytest.approx(value, abs=1e-5)
-    assert torch.equal(found.scores, found.extras[score])
-    assert (found.prompt_scores is None) == (score == "norm_change")
+    after = found.intervention.vectors.detach()  # type: ignore[union-attr]
+    assert apart(before, after) > 1e-3
+    change = after.norm(dim=-1) - before.norm(dim=-1)
+    turned = 1 - torch.cosine_similarity(after, before, dim=-1)
+    assert apart(found.extras["norm_change"], change) < 1e-5
+    assert apart(found.extras["cosine_distance"], turned) < 1e-5
+    assert torch.equal(found.scores, found.extras["norm_change"])
+    assert found.prompt_scores is None
 
 
 def test_steering_vectors_ask_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,22 +123,6 @@ def test_steering_vectors_ask_for_memory(monkeypatch: pytest.MonkeyPatch) -> Non
     needed = 6 * 4 * 12 * 32
     monkeypatch.setattr(memory, "available_memory", lambda device: needed - 1)
     with pytest.raises(
-        NotEnoughMemoryError,
-        match=r"steering vectors of 12 points and width 32 .* Use fewer sites",
+        NotEnoughMemoryError, match=r"steering vectors of 12 points and width 32 .* Use fewer sites"
     ):
         SteerVec().fit(model, some, grid, setting())
-
-
-def test_dynamic_scalars_are_scored_at_the_unsteered_activations() -> None:
-    model, some, grid, found = fitted(DynScalar(epochs=4))
-    gates = found.intervention.gates.detach()
-    cache = cache_of(model, some.tokens)
-    assert found.prompt_scores is not None
-    for s, site in enumerate(grid.sites):
-        for layer in range(grid.n_layers):
-            h = activation(cache, site, layer)
-            expected = (h @ gates[s, layer]) / h.norm(dim=-1)
-            expected = expected * grid.included[s, layer]
-            expected[:, 0] = 0  # the BOS, which dynamic scalars leave alone
-            assert largest_difference(found.prompt_scores[:, s, layer], expected) < 1e-5
-    assert torch.equal(found.scores, found.prompt_scores.mean(dim=0))

@@ -13,27 +13,23 @@ from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 from tasks.errors import UserInputError
 
-SITES = (["attn_out", "mlp_out"], ["z", "mlp_out"])
 
-
-def plain_ld(subject: SubjectModel, prompts: Prompts, kept: Tensor, heads: bool) -> Tensor:
-    """LD by hooks alone, one prompt at a time: `kept` is (place, layer)."""
-    found = []
+def plain_ld(subject: SubjectModel, prompts: Prompts, every: Tensor, heads: bool) -> Tensor:
+    """(circuit, prompt) by hooks alone, a prompt at a time; `every` is (circuit, place, layer)."""
+    found = torch.zeros(len(every), len(prompts))
     for n in range(len(prompts)):
-        clean, corrupted = prompts.tokens[n : n + 1], prompts.corrupted[n : n + 1]
-        logits = plain_logits(subject, clean, corrupted, kept, heads)
-        found.append(logits[prompts.answers[n]] - logits[prompts.foils[n]])
-    return torch.stack(found)
+        tokens = prompts.tokens[n : n + 1], prompts.corrupted[n : n + 1]
+        ours, stored = (subject.bridge.run_with_cache(one)[1] for one in tokens)
+        for row, kept in enumerate(every):
+            with subject.bridge.hooks(fwd_hooks=plain_hooks(ours, stored, kept, heads)):
+                logits = subject.bridge(tokens[0])[0, -1]
+            found[row, n] = logits[prompts.answers[n]] - logits[prompts.foils[n]]
+    return found
 
 
-def plain_logits(
-    subject: SubjectModel, clean: Tensor, corrupted: Tensor, kept: Tensor, heads: bool
-) -> Tensor:
-    """The logits of one prompt with the nodes that are not kept set to the corrupted run's."""
-    bridge = subject.bridge
-    _, stored = bridge.run_with_cache(corrupted)
-    _, ours = bridge.run_with_cache(clean)
-    last = subject.n_layers - 1
+def plain_hooks(ours: Any, stored: Any, kept: Tensor, heads: bool) -> list[Any]:
+    """Hooks that set the nodes of one prompt that are not kept to the corrupted run's."""
+    layers = kept.shape[1]
 
     def attention(h: Tensor, hook: Any, layer: int, name: str) -> Tensor:
         if not heads:
@@ -48,23 +44,23 @@ def plain_logits(
         h[:, -1] += (stored["blocks.0.hook_resid_pre"] - ours["blocks.0.hook_resid_pre"])[:, -1]
         return h
 
-    hooks = [] if kept.all() else [(f"blocks.{last}.hook_resid_post", leaves)]
-    for layer in range(subject.n_layers):
-        for name, put in (
-            (
-                f"blocks.{layer}.attn.hook_z" if heads else f"blocks.{layer}.hook_attn_out",
-                attention,
-            ),
-            (f"blocks.{layer}.hook_mlp_out", mlp),
-        ):
+    hooks: list[Any] = [] if kept.all() else [(f"blocks.{layers - 1}.hook_resid_post", leaves)]
+    for layer in range(layers):
+        writer = f"blocks.{layer}.attn.hook_z" if heads else f"blocks.{layer}.hook_attn_out"
+        for name, put in ((writer, attention), (f"blocks.{layer}.hook_mlp_out", mlp)):
             hooks.append((name, partial(put, layer=layer, name=name)))
-    with bridge.hooks(fwd_hooks=hooks):
-        return bridge(clean)[0, -1]
+    return hooks
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
-@pytest.mark.parametrize("sites", SITES)
-@pytest.mark.parametrize("last_differs", [False, True])
+@pytest.mark.parametrize(
+    ("architecture", "sites", "last_differs"),
+    [
+        ("gpt2", ["attn_out", "mlp_out"], True),
+        ("gpt2", ["z", "mlp_out"], False),
+        ("llama", ["attn_out", "mlp_out"], False),
+        ("llama", ["z", "mlp_out"], True),
+    ],
+)
 @torch.no_grad()
 def test_circuits_are_what_plain_hooks_give(
     architecture: str, sites: list[str], last_differs: bool
@@ -77,8 +73,8 @@ def test_circuits_are_what_plain_hooks_give(
     kept = torch.rand((4, *runs.shape), generator=generator) > 0.5
     kept = torch.cat([kept, torch.zeros_like(kept[:1]), torch.ones_like(kept[:1])])
     found = runs.logit_differences(kept)
-    expected = [plain_ld(subject, prompts, one, heads=sites[0] == "z") for one in kept]
-    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-4, atol=1e-5)
+    expected = plain_ld(subject, prompts, kept, heads=sites[0] == "z")
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found[-1], runs.clean, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found[-2], runs.corrupted, rtol=1e-4, atol=1e-5)
     assert (found[0] - found[1]).abs().max() > 1e-3

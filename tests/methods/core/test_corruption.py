@@ -11,71 +11,51 @@ from methods.attr_patch import AttrPatch
 from methods.core.corruption import NOISE_DRAWS, contrasts
 from methods.core.points import Site
 from tasks.errors import UserInputError
-from tests.methods.small import (
-    activation,
-    cache_of,
-    full_logits,
-    grid_of,
-    largest_difference,
-    metric_of,
-    prompts,
-    subject,
-)
+from tests.methods.lens import activation, cache_of, full_logits, metric_of, runs_of
+from tests.methods.small import apart, grid_of, prompts, subject
 
 
 def found(kind: Any, direction: Any = "noising", seed: int = 0, some: Any = None) -> Any:
     """The contrasts of the tiny GPT-2."""
     model = subject()
-    return contrasts(model, some or prompts(), grid_of(model), kind, direction, seed)
+    return contrasts(model, some or prompts(), grid_of(model, model.sites), kind, direction, seed)
 
 
-@pytest.mark.parametrize("direction", ["noising", "denoising"])
-def test_counterfactual(direction: Any) -> None:
+@pytest.mark.parametrize(
+    ("kind", "direction"),
+    [
+        ("counterfactual", "noising"),
+        ("counterfactual", "denoising"),
+        ("zero", "noising"),
+        ("mean", "noising"),
+    ],
+)
+def test_what_is_donated_to_which_run(kind: Any, direction: Any) -> None:
+    """Zeros, the mean by layer, site and position, or the other run's activations."""
     model, some = subject(), prompts()
-    (contrast,) = found("counterfactual", direction)
-    noising = direction == "noising"
-    receiver, donor = some.tokens, some.corrupted
-    if not noising:
-        receiver, donor = donor, receiver
-    assert contrast.sign == (1 if noising else -1)
+    (contrast,) = found(kind, direction)
+    receiver, donor, sign = runs_of(some, direction)
+    assert contrast.sign == sign
     assert contrast.receiver.noise is None
     assert torch.equal(contrast.receiver.prompts.tokens, receiver)
     assert torch.equal(contrast.receiver.prompts.answers, some.answers)
     assert torch.equal(contrast.receiver.prompts.foils, some.foils)
-    cache = cache_of(model, donor)
+    cache = cache_of(model, donor if kind == "counterfactual" else receiver)
+    assert len(contrast.donated) == 3 * len(Site)
     for (site, layer), h in contrast.donated.items():
-        assert largest_difference(h, activation(cache, site, layer)) < 1e-5
-    expected = metric_of(some)(full_logits(model, receiver))
-    assert largest_difference(contrast.receiver.logit_difference(model), expected) < 1e-4
+        theirs = activation(cache, site, layer).double()
+        mean = theirs.mean(dim=0).expand_as(theirs)
+        expected = {"mean": mean, "zero": torch.zeros_like(theirs)}.get(kind, theirs)
+        assert apart(h, expected) < (1e-5 if kind != "zero" else 1e-30)
+    ld = metric_of(some)(full_logits(model, receiver))
+    assert apart(contrast.receiver.logit_difference(model), ld) < 1e-4
 
 
-def test_zero() -> None:
-    (contrast,) = found("zero")
-    assert len(contrast.donated) == 12
-    assert all(torch.all(h == 0) and h.shape == (3, 7, 32) for h in contrast.donated.values())
-
-
-def test_mean_is_by_layer_site_and_position() -> None:
-    model, some = subject(), prompts()
-    (contrast,) = found("mean")
-    cache = cache_of(model, some.tokens)
-    for (site, layer), h in contrast.donated.items():
-        expected = activation(cache, site, layer).double().mean(dim=0)
-        assert h.shape == (3, 7, 32)
-        for row in h:
-            assert largest_difference(row, expected) < 1e-5
-
-
-@pytest.mark.parametrize("kind", ["zero", "mean", "counterfactual", "gaussian"])
-def test_what_has_a_run_of_its_own_can_be_denoised(kind: Any) -> None:
-    assert {contrast.sign for contrast in found(kind, "noising")} == {1}
-    if kind in ("counterfactual", "gaussian"):
-        assert {contrast.sign for contrast in found(kind, "denoising")} == {-1}
-        return
-    assert torch.equal(found(kind)[0].receiver.prompts.tokens, prompts().tokens)
-    for method in (ActivPatch, AttrPatch):
-        with pytest.raises(UserInputError, match=f'"denoising" needs.*"{kind}" does not'):
-            method(corruption=kind, direction="denoising")
+@pytest.mark.parametrize("kind", ["zero", "mean"])
+@pytest.mark.parametrize("method", [ActivPatch, AttrPatch])
+def test_what_has_no_run_of_its_own_cannot_be_denoised(method: Any, kind: Any) -> None:
+    with pytest.raises(UserInputError, match=f'"denoising" needs.*"{kind}" does not'):
+        method(corruption=kind, direction="denoising")
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -85,6 +65,8 @@ def test_noise_is_three_standard_deviations_of_the_embeddings(architecture: str)
     runs = [c.receiver for c in contrasts(model, some, grid, "gaussian", "denoising", seed=0)]
     assert len(runs) == NOISE_DRAWS == 10
     noise = torch.stack([run.noise for run in runs])
+    signs = {c.sign for c in found("gaussian", "denoising")}, {c.sign for c in found("gaussian")}
+    assert signs == ({-1}, {1})
     assert torch.all(noise[:, :, 0] == 0)
     assert not torch.equal(noise[0], noise[1])
     embeddings = model.bridge.original_model.get_input_embeddings()(some.tokens)
@@ -104,7 +86,7 @@ def test_noise_is_in_the_run_that_donates() -> None:
     clean = cache_of(model, some.tokens)["blocks.1.hook_mlp_out"]
     donated = contrast.donated[Site.MLP_OUT, 1]
     assert torch.equal(donated, seen)
-    assert largest_difference(donated[:, 0], clean[:, 0]) < 1e-5
+    assert apart(donated[:, 0], clean[:, 0]) < 1e-5
     assert torch.all((donated - clean)[:, 1:].abs().amax(dim=-1) > 0.01)
 
 

@@ -7,7 +7,8 @@ from torch import Tensor
 from bench.models.tiny import ARCHITECTURES
 from methods.core.final_norm import FinalNorm, UnknownFinalNormError
 from methods.core.points import Site
-from tests.methods.small import cache_of, largest_difference, prompts, subject
+from tests.methods.lens import cache_of, difference_of, norm_and_unembedding
+from tests.methods.small import apart, prompts, subject
 
 
 def constant(norm: FinalNorm, answers: Tensor, foils: Tensor) -> Tensor:
@@ -24,40 +25,14 @@ def test_linear_map_and_constant_are_the_models_norm_and_unembedding(
     """Of large inputs and of ones so small that eps decides."""
     model, some = subject(architecture), prompts()
     norm = FinalNorm.of(model)
-    inner = model.bridge.original_model
-    module = next(
-        part
-        for name, part in inner.named_modules()
-        if name.endswith((".ln_f", ".norm", ".final_layer_norm"))
-    )
     x = size * (torch.randn((3, 7, 32), generator=torch.Generator().manual_seed(0)) + 0.3)
+    module, unembedding = norm_and_unembedding(model)
     with torch.no_grad():
-        logits = inner.get_output_embeddings()(module(x))
-    rows = torch.arange(3)
-    expected = logits[rows, :, some.answers] - logits[rows, :, some.foils]
+        expected = difference_of(some, unembedding(module(x)))
     found = (x * norm.directions(some.answers, some.foils, x)).sum(dim=-1)
     found = found + constant(norm, some.answers, some.foils)[:, None]
     assert expected.std() > 0.5
-    assert largest_difference(found, expected) < 1e-4
-
-
-@pytest.mark.parametrize(
-    ("architecture", "centred", "has_bias"),
-    [
-        ("gpt2", True, True),
-        ("gpt_neox", True, True),
-        ("llama", False, False),
-        ("qwen2", False, False),
-        ("gemma2", False, False),
-        ("gemma3", False, False),
-    ],
-)
-def test_what_the_norm_is(architecture: str, centred: bool, has_bias: bool) -> None:
-    norm = FinalNorm.of(subject(architecture))
-    assert norm.norm.centred == centred
-    assert bool(norm.norm.bias.any()) == has_bias
-    assert norm.unembedding.shape == (64, 32)
-    assert norm.norm.weight.dtype == torch.float32
+    assert apart(found, expected) < 1e-4
 
 
 def test_unembedding_bias_counts() -> None:
@@ -108,13 +83,13 @@ def test_a_scale_behind_the_unembedding_is_part_of_the_map(
         assert norm.logit_scale == pytest.approx(scale, rel=1e-5 if model.is_exact else 5e-3)
         ids = some.answers, some.foils
         expected = some.logit_difference(logits)
-        assert largest_difference(norm.logit_difference(residual, *ids), expected) < (
+        assert apart(norm.logit_difference(residual, *ids), expected) < (
             1e-4 if model.is_exact else 0.02
         ) * float(logits.abs().max())
         linear = (residual * norm.directions(*ids, residual[:, None])[:, 0]).sum(dim=-1)
-        assert largest_difference(
-            linear + constant(norm, *ids), some.logit_difference(before)
-        ) < 0.02 * float(before.abs().max())
+        assert apart(linear + constant(norm, *ids), some.logit_difference(before)) < 0.02 * float(
+            before.abs().max()
+        )
 
 
 def test_a_map_that_is_off_in_some_logits_is_no_scale() -> None:

@@ -1,5 +1,6 @@
 """Eq. 4, 5 and 10 against plain loops, and what holds of every intervention."""
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -9,24 +10,11 @@ import torch
 from bench.models.tiny import ARCHITECTURES
 from methods.core.dynamic_scaling import DynamicScaling
 from methods.core.patches import PatchedRows
-from methods.core.points import HEAD_SITES, PointGrid, Site
+from methods.core.points import HEAD_SITES, Heads, PointGrid, Site
 from methods.core.static_scaling import StaticScaling
 from methods.core.steering_vectors import SteeringVectors
-from methods.core.subject import SubjectModel
-from tests.methods.small import (
-    N_POSITIONS,
-    SERIAL,
-    activation,
-    cache_of,
-    full_logits,
-    grid_of,
-    in_turn,
-    largest_difference,
-    make,
-    metric_of,
-    prompts,
-    subject,
-)
+from tests.methods.lens import activation, cache_of, full_logits
+from tests.methods.small import N_POSITIONS, SERIAL, apart, grid_of, in_turn, make, prompts, subject
 
 KINDS = (StaticScaling, SteeringVectors, DynamicScaling)
 D_MODEL = 32
@@ -39,30 +27,27 @@ def parameters(intervention: Any) -> Any:
     return only.detach().double().numpy()
 
 
-def loop_edit(intervention: Any, site: Site, layer: int, h: Any, beta: Any) -> Any:
-    """Eq. 4, 5 or 10, a number at a time."""
-    grid, theta = intervention.grid, parameters(intervention)
-    out = h.copy()
-    s = grid.sites.index(site)
-    for row in range(h.shape[0]):
-        for p, position in enumerate(grid.positions):
-            if not grid.included[s, layer, p]:
-                continue
-            vector = h[row, position]
-            if isinstance(intervention, SteeringVectors):
-                out[row, position] = [
-                    x + beta[row] * v for x, v in zip(vector, theta[s, layer, p], strict=True)
-                ]
-                continue
-            if isinstance(intervention, StaticScaling):
-                alpha = theta[s, layer, p]
-            elif grid.has_bos and position == 0:
-                continue  # Eq. 10 leaves the BOS alone
-            else:
-                norm = sum(x * x for x in vector) ** 0.5
-                dot = sum(g * x for g, x in zip(theta[s, layer], vector, strict=True))
-                alpha = dot / norm if norm > 0 else 0.0
-            out[row, position] = [x * (1 + beta[row] * alpha) for x in vector]
+def loop_edit(own: Any, site: Site, layer: int, h: Any, beta: Any, output: Any = None) -> Any:
+    """Eq. 4, 5 or 10, a vector at a time; at o, h of Eq. 10 is W_O z."""
+    grid, theta, out, places = own.grid, parameters(own), h.copy(), own.grid.rows(site)
+    each = product(range(len(h)), enumerate(grid.positions), range(places.start, places.stop))
+    for row, (p, position), place in each:
+        if not grid.included[place, layer, p]:
+            continue
+        head = place - places.start
+        at = (row, position, head) if site in HEAD_SITES else (row, position)
+        if isinstance(own, SteeringVectors):
+            out[at] = h[at] + beta[row] * theta[place, layer, p, : len(h[at])]
+            continue
+        if isinstance(own, StaticScaling):
+            alpha = theta[place, layer, p]
+        elif grid.has_bos and position == 0:
+            continue  # Eq. 10 leaves the BOS alone
+        else:
+            read = h[at] @ output[layer, head] if site is Site.O else h[at]
+            norm = sum(x * x for x in read) ** 0.5
+            alpha = theta[place, layer, : len(read)] @ read / norm if norm > 0 else 0.0
+        out[at] = h[at] * (1 + beta[row] * alpha)
     return out
 
 
@@ -73,32 +58,46 @@ def a_grid(positions: Any = (1, 3, 6)) -> PointGrid:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_edits_are_the_equations(kind: Any) -> None:
-    grid = a_grid()
-    intervention = make(kind, grid)
-    generator = torch.Generator().manual_seed(1)
-    h = torch.randn((3, N_POSITIONS, D_MODEL), generator=generator)
-    h[1, 3] = 0
+    """At every site, head by head where it has heads; points that are left out do nothing."""
+    sites = tuple(site for site in Site if (site, kind) != (Site.O, SteeringVectors))
+    grid = PointGrid(sites, 2, (1, 3, 6), N_POSITIONS, heads=Heads(4, 2, 8))
+    grid.included[:, 1, 1] = False
+    own, generator = make(kind, grid), torch.Generator().manual_seed(1)
+    output = torch.randn((2, 4, 8, D_MODEL), generator=generator)
+    if kind is DynamicScaling:
+        own = kind(grid, own.gates.detach(), output)
     beta = torch.tensor([1.0, -2.0, 0.5])
     for site, layer in grid.site_layers:
-        found = intervention.at(beta)(site, layer, h).detach()
-        expected = loop_edit(intervention, site, layer, h.double().numpy(), beta.numpy())
-        assert largest_difference(found, torch.from_numpy(expected)) < 1e-5
+        n = grid.rows(site).stop - grid.rows(site).start
+        shape = (n, 8) if site in HEAD_SITES else (D_MODEL,)
+        h = torch.randn((3, N_POSITIONS, *shape), generator=generator)
+        h[1, 3] = 0
+        found = own.at(beta)(site, layer, h).detach()
+        arrays = h.double().numpy(), beta.numpy(), output.double().numpy()
+        expected = loop_edit(own, site, layer, *arrays)
+        assert apart(found, torch.from_numpy(expected)) < 1e-5
         outside = [p for p in range(N_POSITIONS) if p not in grid.positions]
         assert torch.equal(found[:, outside], h[:, outside])
-    excluded = intervention.at(beta)(Site.RESID_POST, 1, h).detach()
-    assert torch.equal(excluded[:, 6], h[:, 6])
-    assert not torch.equal(excluded[:, 3], h[:, 3])
+        assert not torch.equal(found[:, 1], h[:, 1])
+    assert torch.equal(found[:, 6], h[:, 6]), "the last residual at the answer"
 
 
 def test_dynamic_scalar_of_nothing_is_zero() -> None:
-    """||h|| = 0 gives alpha = 0, and a gradient that is a number."""
-    scaling = make(DynamicScaling, a_grid())
-    h = torch.zeros((2, N_POSITIONS, D_MODEL), requires_grad=True)
-    alpha = scaling.alpha(Site.ATTN_OUT, 0, h)
-    assert torch.all(alpha == 0)
-    scaling.at(torch.ones(2))(Site.ATTN_OUT, 0, h).sum().backward()
-    assert bool(torch.isfinite(h.grad).all())
-    assert bool(torch.isfinite(scaling.gates.grad).all())
+    """||h|| = 0, or ||W_O z|| = 0 as of a pruned head: alpha = 0, and gradients are numbers."""
+    grid = PointGrid((Site.O, Site.ATTN_OUT), 1, (0, 1), 2, heads=Heads(4, 2, 8))
+    output = torch.randn((1, 4, 8, D_MODEL), generator=torch.Generator().manual_seed(0))
+    output[0, 1] = 0
+    own = DynamicScaling(grid, make(DynamicScaling, grid).gates.detach(), output)
+    for site, h in ((Site.O, torch.randn(3, 2, 4, 8)), (Site.ATTN_OUT, torch.zeros(3, 2, D_MODEL))):
+        h.requires_grad_()
+        alpha = own.alpha(site, 0, h)
+        assert torch.all((alpha[:, 1] if site is Site.O else alpha) == 0)
+        assert site is not Site.O or bool(alpha[:, 0].abs().min() > 0)
+        own.at(torch.ones(3))(site, 0, h).square().sum().backward()
+        assert h.grad is not None
+        assert bool(torch.isfinite(h.grad).all())
+        assert own.gates.grad is not None
+        assert bool(torch.isfinite(own.gates.grad).all())
 
 
 @pytest.mark.parametrize(("architecture", "kind"), in_turn(ARCHITECTURES, KINDS))
@@ -112,20 +111,7 @@ def test_beta_zero_leaves_every_bit_in_bfloat16(architecture: str, kind: Any) ->
         one = model.logits(some.tokens, intervention.at(torch.tensor([0.0, 1.0, 0.0])))
     assert torch.equal(plain, steered)
     assert torch.equal(plain[[0, 2]], one[[0, 2]])
-    assert largest_difference(plain[1], one[1]) > 0.01
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_vector_of_betas_is_as_many_runs(kind: Any) -> None:
-    model, some = subject("gemma2"), prompts(1)
-    intervention = make(kind, grid_of(model))
-    beta = torch.tensor([-2.0, -1.0, 0.0, 0.25, 1.0])
-    with torch.no_grad():
-        together = model.logits(some.tokens.expand(5, -1), intervention.at(beta))
-        for row in range(5):
-            alone = model.logits(some.tokens, intervention.at(beta[row : row + 1]))
-            assert largest_difference(together[row : row + 1], alone) < 1e-4
-    assert largest_difference(together[0], together[4]) > 0.1
+    assert apart(plain[1], one[1]) > 0.01
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -146,48 +132,23 @@ def test_a_steered_run_is_the_loop_at_every_hook(kind: Any) -> None:
     expected = full_logits(model, some.tokens, hooks)[:, -1]
     with torch.no_grad():
         found = model.logits(some.tokens, intervention.at(torch.tensor(beta)))
-    assert largest_difference(found, expected) < 1e-4
+    assert apart(found, expected) < 1e-4
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_points_left_out_do_nothing(kind: Any) -> None:
-    """However large the parameter of the point that is left out."""
-    model, some = subject(), prompts()
-    grid = grid_of(model, ["attn_out", "resid_post"])
-    quiet, loud = make(kind, grid), make(kind, grid)
-    if kind is DynamicScaling:
-        grid.included[1, -1] = False
-        quiet, loud = make(kind, grid), make(kind, grid)
-        with torch.no_grad():
-            loud.gates[1, -1] = 1e3
-    else:
-        with torch.no_grad():
-            next(loud.parameters())[1, -1, -1] = 1e3
-    with torch.no_grad():
-        a, b = (model.logits(some.tokens, i.at(torch.ones(3))) for i in (quiet, loud))
-    assert torch.equal(a, b)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("k", [0, 1, 5, 10_000])
-def test_the_largest_units_are_kept(kind: Any, k: int) -> None:
+def test_the_largest_units_are_kept(kind: Any) -> None:
     grid = a_grid()
-    intervention = make(kind, grid)
-    full, kept = parameters(intervention), parameters(intervention.keep_largest(k))
+    own = make(kind, grid)
+    full = parameters(own)
     norms = np.linalg.norm(full, axis=-1) if kind is SteeringVectors else np.abs(full)
-    taking_part = np.ones(norms.shape, bool)
-    if kind is not DynamicScaling:
-        taking_part = grid.included.numpy()
-    ranked = sorted(norms[taking_part], reverse=True)
-    least = ranked[min(k, len(ranked)) - 1] if k else np.inf
-    expected = np.where(
-        (taking_part & (norms >= least)).reshape(*norms.shape, *[1] * (full.ndim - norms.ndim)),
-        full,
-        0,
-    )
-    np.testing.assert_array_equal(kept, expected)
-    magnitudes = intervention.magnitudes().numpy()
-    np.testing.assert_allclose(sorted(magnitudes, reverse=True), ranked, rtol=1e-6)
+    part = np.ones(norms.shape, bool) if kind is DynamicScaling else grid.included.numpy()
+    ranked = sorted(norms[part], reverse=True)
+    for k in (0, 1, 5, 10_000):
+        least = ranked[min(k, len(ranked)) - 1] if k else np.inf
+        chosen = part & (norms >= least)
+        chosen = chosen.reshape(*norms.shape, *[1] * (full.ndim - norms.ndim))
+        np.testing.assert_array_equal(parameters(own.keep_largest(k)), np.where(chosen, full, 0))
+    np.testing.assert_allclose(sorted(own.magnitudes().numpy())[::-1], ranked, rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -215,28 +176,11 @@ def test_scores_become_scalars_of_size_one() -> None:
     assert alpha[0, 1, 2] == -1
     assert alpha[-1, -1, -1] == 0
     expected = torch.where(grid.included, scores / 8, torch.zeros(()))
-    assert largest_difference(alpha, expected) < 1e-7
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_scores_that_are_not_numbers_are_refused(bad: float) -> None:
-    scores = torch.ones(a_grid().shape)
-    scores[0, 0, 0] = bad
-    with pytest.raises(ValueError, match="NaN or infinite scores"):
-        StaticScaling.from_scores(a_grid(), scores)
-
-
-def corrupted_everywhere(model: SubjectModel, site: Site, layers: Any, some: Any) -> PatchedRows:
-    """Every position of every row gets the corrupted run's activation."""
-    cache = cache_of(model, some.corrupted)
-    index = torch.cartesian_prod(torch.arange(len(some)), torch.arange(N_POSITIONS))
-    rows, positions = index.T
-    return PatchedRows(
-        {
-            (site, layer): ((rows, positions), activation(cache, site, layer)[rows, positions])
-            for layer in layers
-        }
-    )
+    assert apart(alpha, expected) < 1e-7
+    for bad in (float("nan"), float("inf")):
+        scores[0, 0, 0] = bad
+        with pytest.raises(ValueError, match="NaN or infinite scores"):
+            StaticScaling.from_scores(grid, scores)
 
 
 @pytest.mark.parametrize(
@@ -247,14 +191,14 @@ def corrupted_everywhere(model: SubjectModel, site: Site, layers: Any, some: Any
 def test_a_whole_residual_stream_is_a_whole_run(architecture: str, site: Site) -> None:
     """Closed form: with all positions of one layer patched nothing of the clean run is left."""
     model, some = subject(architecture), prompts()
-    metric = metric_of(some)
-    clean, corrupted = (metric(full_logits(model, t)) for t in (some.tokens, some.corrupted))
-    assert largest_difference(clean, corrupted) > 0.1
+    clean, corrupted = (full_logits(model, t)[:, -1] for t in (some.tokens, some.corrupted))
+    assert apart(clean, corrupted) > 0.1
+    cache = cache_of(model, some.corrupted)
+    where = torch.cartesian_prod(torch.arange(len(some)), torch.arange(N_POSITIONS)).unbind(1)
     for layer in range(model.n_layers):
-        edit = corrupted_everywhere(model, site, [layer], some)
+        edit = PatchedRows({(site, layer): (where, activation(cache, site, layer)[where])})
         with torch.no_grad():
-            found = some.logit_difference(model.logits(some.tokens, edit))
-        assert largest_difference(found, corrupted) < 1e-4
+            assert apart(model.logits(some.tokens, edit), corrupted) < 1e-4
 
 
 def test_a_row_is_patched_without_touching_the_others() -> None:

@@ -1,5 +1,8 @@
 """Optimal ablation: the constants hurt less than means, zeros and other constants."""
 
+from itertools import product
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -7,8 +10,9 @@ from methods.activ_patch import ActivPatch
 from methods.core.corruption import contrasts
 from methods.core.hooks import Activations
 from methods.core.objective import kl_divergence
-from methods.core.points import PointGrid, Site
-from tests.methods.small import N_LAYERS, grid_of, largest_difference, prompts, setting, subject
+from methods.core.points import PointGrid
+from tests.methods.lens import full_logits
+from tests.methods.small import N_LAYERS, apart, grid_of, prompts, setting, subject
 
 MODEL = "gemma2"
 
@@ -18,23 +22,17 @@ def divergences(grid: PointGrid, donated: Activations) -> Tensor:
     model, some = subject(MODEL), prompts(5)
     reference = torch.log_softmax(model.unsteered_logits(some.tokens), dim=-1)
     found = torch.zeros(grid.shape[:2])
-    for row, place in enumerate(grid.places):
-        for layer in range(N_LAYERS):
+    for (row, place), layer in product(enumerate(grid.places), range(N_LAYERS)):
+        at = (slice(None), slice(None), *([] if place.head is None else [place.head]))
 
-            class Edit:
-                points = ((place.site, layer),)
+        def put(h: Tensor, hook: object, of: Any = (place.site, layer), at: Any = at) -> Tensor:
+            h = h.clone()
+            h[at] = donated[of][at]
+            return h
 
-                def __call__(self, site: Site, at: int, h: Tensor) -> Tensor:
-                    if place.head is None:  # noqa: B023 (called within the loop)
-                        return donated[site, at]
-                    h = h.clone()
-                    h[:, :, place.head] = donated[site, at][:, :, place.head]  # noqa: B023
-                    return h
-
-            with torch.no_grad():
-                found[row, layer] = kl_divergence(
-                    model.logits(some.tokens, Edit()), reference
-                ).mean()
+        name = f"blocks.{layer}.{'hook_mlp_out' if place.head is None else 'attn.hook_z'}"
+        logits = full_logits(model, some.tokens, [(name, put)])[:, -1]
+        found[row, layer] = kl_divergence(logits, reference).mean()
     return found
 
 
@@ -58,6 +56,6 @@ def test_a_component_that_is_constant_anyhow_is_ablated_at_no_cost() -> None:
     model = subject(MODEL)
     grid = grid_of(model, ["mlp_out"], "last")
     scores = ActivPatch("optimal").fit(model, prompts(1), grid, setting()).scores
-    assert largest_difference(scores, torch.zeros(grid.shape)) == 0
+    assert apart(scores, torch.zeros(grid.shape)) == 0
     differing = ActivPatch("optimal").fit(model, prompts(5), grid, setting()).scores
     assert differing.abs().max() > 1e-3

@@ -18,7 +18,7 @@ from methods.dyn_scalar import unsteered_scalars
 from tasks.batch import PADDING
 from tasks.encoding import encode
 from tasks.ioi_varied import IOIVaried
-from tests.methods.small import largest_difference, subject
+from tests.methods.small import apart, subject
 
 LENGTHS = (9, 5, 7, 9)
 BOS = 0
@@ -74,7 +74,7 @@ def test_padding_on_either_side_leaves_logits_as_they_are(architecture: str, sid
     for index, prompt in enumerate(rows()):
         separately = model.unsteered_logits(prompt[None])[0]
         assert separately.std() > 0.3
-        assert largest_difference(together[index], separately) < 1e-5
+        assert apart(together[index], separately) < 1e-5
 
 
 def test_padding_without_its_mask_is_an_error() -> None:
@@ -97,10 +97,10 @@ def test_dynamic_scalars_do_the_same_in_a_padded_batch(architecture: str) -> Non
         with torch.no_grad():
             separately = model.logits(one.tokens, own.at(beta[index : index + 1]))[0]
         unsteered = model.unsteered_logits(one.tokens)[0]
-        assert (index == 3) == (largest_difference(separately, unsteered) < 0.05)
-        assert largest_difference(together[index], separately) < 1e-4
+        assert (index == 3) == (apart(separately, unsteered) < 0.05)
+        assert apart(together[index], separately) < 1e-4
         scores = unsteered_scalars(model, one, own)[0]
-        assert largest_difference(scalars[index, ..., 9 - n :], scores) < 1e-5
+        assert apart(scalars[index, ..., 9 - n :], scores) < 1e-5
         assert (scalars[index, ..., : 9 - n] == 0).all()
 
 
@@ -132,16 +132,16 @@ def test_training_on_a_padded_batch_is_training_on_its_prompts(architecture: str
     assert trace.psi[0] == pytest.approx(psi, rel=1e-5)
     assert whole.gates.grad is not None
     assert total.abs().max() > 1e-2
-    assert largest_difference(whole.gates.grad, total) < 1e-4 * float(total.abs().max())
+    assert apart(whole.gates.grad, total) < 1e-4 * float(total.abs().max())
     assert not torch.equal(whole.gates, before)
 
 
 def test_prompts_of_several_lengths_on_the_embedded_model(smollm2: Any) -> None:
     model = SubjectModel(smollm2.bridge)
-    encoded = encode(IOIVaried(), smollm2.tokenizer, {"train": 8}, smollm2.bos_id, seed=0)
+    encoded = encode(IOIVaried(), smollm2.tokenizer, {"train": 4}, smollm2.bos_id, seed=0)
     prompts = Prompts.of(encoded.batches["train"])
     assert prompts.mask is not None
-    assert len(encoded.lengths) > 3
+    assert len(encoded.lengths) > 2
     together = model.unsteered_logits(prompts.tokens, mask=prompts.mask)
     right = torch.full_like(prompts.tokens, PADDING)
     for row, own, kept in zip(right, prompts.tokens, prompts.mask, strict=True):
@@ -149,5 +149,5 @@ def test_prompts_of_several_lengths_on_the_embedded_model(smollm2: Any) -> None:
     on_the_right = model.unsteered_logits(right, mask=right != PADDING)
     for index in range(len(prompts)):
         separately = model.unsteered_logits(alone(prompts, index).tokens)[0]
-        assert largest_difference(together[index], separately) < 2e-3
-        assert largest_difference(on_the_right[index], separately) < 2e-3
+        assert apart(together[index], separately) < 2e-3
+        assert apart(on_the_right[index], separately) < 2e-3

@@ -1,6 +1,7 @@
 """Resumed runs against stacked ones, which run every patch through the whole model."""
 
 import logging
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from methods.core.subject import SubjectModel
 from tests.methods.small import FIRST_DIFFERENCE, N_POSITIONS, grid_of, in_turn, prompts
 
 
-def all_points(subject: SubjectModel, positions: str = "every") -> PointGrid:
+def all_points(subject: SubjectModel, positions: Any = "every") -> PointGrid:
     return grid_of(subject, subject.sites, positions, keep_final_residual=True)
 
 
@@ -30,18 +31,14 @@ CONTRASTS = (
 
 
 @pytest.mark.parametrize(
-    ("architecture", "contrast"),
-    [
-        *in_turn(ARCHITECTURES, CONTRASTS),
-        *(("llama", one) for one in CONTRASTS[:2]),
-    ],
+    ("architecture", "contrast"), [*in_turn(ARCHITECTURES, CONTRASTS), ("llama", CONTRASTS[0])]
 )
 @torch.no_grad()
 def test_every_patch_has_the_same_logit_difference(
     architecture: str, contrast: tuple[Corruption, Direction]
 ) -> None:
     subject = SubjectModel(tiny_bridge(architecture), rows_per_forward=61)
-    grid = all_points(subject)
+    grid = all_points(subject, [0, 2, 5, 6])
     run = contrasts(subject, prompts(), grid, *contrast, 0)[0]
     patches = reachable_patches(subject, grid, run)
     resumed = ResumedRun(subject, grid, run)

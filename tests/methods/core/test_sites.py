@@ -38,9 +38,7 @@ def test_one_layer_that_adds_something_else_takes_the_site(
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_models_go_on_with_changed_attention(
-    architecture: str,
-) -> None:
+def test_models_go_on_with_changed_attention(architecture: str) -> None:
     """One that puts something back behind what a hook made of it does not."""
     assert not subject(architecture).unheeded_hooks
     model = subject(architecture)

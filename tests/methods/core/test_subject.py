@@ -1,7 +1,5 @@
 """The subject model: the right activations, and everything left as it was found."""
 
-from typing import Any
-
 import pytest
 import torch
 
@@ -12,17 +10,8 @@ from methods.core.points import Site
 from methods.core.prompts import Prompts
 from methods.core.subject import NonFiniteLogitsError, SubjectModel
 from tasks.batch import PromptBatch
-from tasks.errors import UserInputError
-from tests.methods.small import (
-    SERIAL,
-    activation,
-    cache_of,
-    full_logits,
-    grid_of,
-    largest_difference,
-    prompts,
-    subject,
-)
+from tests.methods.lens import cache_of
+from tests.methods.small import apart, grid_of, prompts, subject
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -31,7 +20,7 @@ def test_logits_are_those_of_hugging_face_at_the_last_position(architecture: str
     with torch.no_grad():
         theirs = model.bridge.original_model(some.tokens).logits[:, -1]
     assert theirs.std() > 0.3
-    assert largest_difference(model.unsteered_logits(some.tokens), theirs) < 1e-4
+    assert apart(model.unsteered_logits(some.tokens), theirs) < 1e-4
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -44,83 +33,35 @@ def test_activations_add_up_to_the_residual_stream(architecture: str) -> None:
     for layer in range(3):
         if Site.RESID_MID in model.sites:
             mid = before + found[Site.ATTN_OUT, layer]
-            assert largest_difference(found[Site.RESID_MID, layer], mid) < 1e-5
+            assert apart(found[Site.RESID_MID, layer], mid) < 1e-5
         after = before + found[Site.ATTN_OUT, layer] + found[Site.MLP_OUT, layer]
         before = found[Site.RESID_POST, layer]
         assert before.abs().max() > 0.5
-        assert largest_difference(before, after) < 1e-5
-
-
-@pytest.mark.parametrize("architecture", SERIAL)
-def test_resid_mid_and_attn_out_have_the_same_gradient(architecture: str) -> None:
-    model, some = subject(architecture), prompts()
-    found = model.activations_and_gradients(
-        some, [(site, layer) for layer in range(3) for site in (Site.ATTN_OUT, Site.RESID_MID)]
-    )
-    for layer in range(3):
-        attention, stream = found[Site.ATTN_OUT, layer][1], found[Site.RESID_MID, layer][1]
-        assert largest_difference(attention, stream) < 1e-6
+        assert apart(before, after) < 1e-5
 
 
 class Doubling:
-    """An edit that doubles one site of one layer at one position."""
+    """Doubles two sites of a layer at one position, and keeps what it finds at the second."""
 
-    def __init__(self, site: Site, layer: int, position: int) -> None:
-        self.points = [(site, layer)]
-        self.position = position
+    points = ((Site.RESID_MID, 1), (Site.ATTN_OUT, 1))
+    seen: torch.Tensor
 
     def __call__(self, site: Site, layer: int, h: torch.Tensor) -> torch.Tensor:
+        if site is Site.RESID_MID:
+            self.seen = h
         h = h.clone()
-        h[:, self.position] *= 2
+        h[:, 3] *= 2
         return h
-
-
-@pytest.mark.parametrize("architecture", SERIAL)
-def test_an_edit_of_resid_mid_changes_the_residual_stream(architecture: str) -> None:
-    """The bridge's hook_resid_mid is the input of the second norm alone, whose scale forgets it."""
-    model, some = subject(architecture), prompts()
-    stream = activation(cache_of(model, some.tokens), Site.RESID_MID, 1)
-
-    def add(h: Any, hook: Any) -> Any:
-        h = h.clone()
-        h[:, 3] += stream[:, 3]
-        return h
-
-    expected = full_logits(model, some.tokens, [("blocks.1.hook_attn_out", add)])[:, -1]
-    with torch.no_grad():
-        found = model.logits(some.tokens, Doubling(Site.RESID_MID, 1, 3))
-    assert largest_difference(found, expected) < 1e-4
-    assert largest_difference(found, model.unsteered_logits(some.tokens)) > 0.01
 
 
 def test_edits_of_one_layer_see_each_other() -> None:
-    """Doubling attn_out, then resid_mid: the second finds what the first has left."""
     model, some = subject("llama"), prompts()
     cache = cache_of(model, some.tokens)
     pre, attention = cache["blocks.1.hook_resid_pre"], cache["blocks.1.hook_attn_out"]
-
-    class Both(Doubling):
-        seen: torch.Tensor
-
-        def __call__(self, site: Site, layer: int, h: torch.Tensor) -> torch.Tensor:
-            if site is Site.RESID_MID:
-                self.seen = h
-            return super().__call__(site, layer, h)
-
-    edit = Both(Site.ATTN_OUT, 1, 3)
-    edit.points = [(Site.RESID_MID, 1), (Site.ATTN_OUT, 1)]
+    edit = Doubling()
     with torch.no_grad():
         model.logits(some.tokens, edit)
-    assert largest_difference(edit.seen[:, 3], (pre + 2 * attention)[:, 3]) < 1e-5
-
-
-def test_parallel_blocks_have_no_resid_mid() -> None:
-    model = subject("gpt_neox")
-    assert model.sites == set(Site) - {Site.RESID_MID}
-    with pytest.raises(
-        UserInputError, match=r"GPTNeoX.* parallel; it has q, k, v, z, o, attn_out, mlp"
-    ):
-        model.activations(prompts().tokens, [(Site.RESID_MID, 0)])
+    assert apart(edit.seen[:, 3], (pre + 2 * attention)[:, 3]) < 1e-5
 
 
 def test_dropout_is_switched_off() -> None:
@@ -151,8 +92,8 @@ def test_embeddings_are_what_noise_is_added_to(architecture: str) -> None:
     change = model.embeddings(some.corrupted) - model.embeddings(some.tokens)
     assert change.abs().max() > 0.1
     found = model.unsteered_logits(some.tokens, change)
-    assert largest_difference(found, model.unsteered_logits(some.corrupted)) < 1e-4
-    assert largest_difference(found, model.unsteered_logits(some.tokens)) > 0.1
+    assert apart(found, model.unsteered_logits(some.corrupted)) < 1e-4
+    assert apart(found, model.unsteered_logits(some.tokens)) > 0.1
 
 
 def test_nan_in_the_weights_is_named() -> None:
@@ -189,22 +130,12 @@ def test_memory_is_asked_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_prompts_are_the_tensors_of_a_batch() -> None:
-    some = prompts(4)
-    batch = PromptBatch(
-        split="train",
-        pairs=(),
-        tokens=some.tokens.numpy(),
-        corrupted=some.corrupted.numpy(),
-        answers=some.answers.numpy(),
-        foils=some.foils.numpy(),
-        token_strings=(),
-        has_bos=True,
-    )
+    some, names = prompts(4), ("tokens", "corrupted", "answers", "foils")
+    arrays = {name: getattr(some, name).numpy() for name in names}
+    batch = PromptBatch(split="train", pairs=(), token_strings=(), has_bos=True, **arrays)
     found = Prompts.of(batch)
-    for name in ("tokens", "corrupted", "answers", "foils"):
-        assert torch.equal(getattr(found, name), getattr(some, name))
     assert found.has_bos
     assert (len(found), found.n_positions) == (4, 7)
-    taken = found.take([2, 0])
-    assert torch.equal(taken.tokens, some.tokens[[2, 0]])
-    assert torch.equal(taken.foils, some.foils[[2, 0]])
+    for name in names:
+        assert torch.equal(getattr(found, name), getattr(some, name))
+        assert torch.equal(getattr(found.take([2, 0]), name), getattr(some, name)[[2, 0]])

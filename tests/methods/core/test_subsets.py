@@ -1,14 +1,13 @@
 """Bounds from random sets of patched points, where effects add up and are known."""
 
-import pytest
 import torch
 
 from methods.activ_patch import ActivPatch
 from methods.atp_star import AtPStar
 from methods.core.corruption import contrasts
 from methods.core.subsets import effect_bounds, subset_effects
-from tests.methods.small import grid_of, largest_difference, prompts, setting, subject
-from tests.methods.test_atp_star import linear_behind_attention
+from tests.methods.small import apart, grid_of, prompts, setting, subject
+from tests.methods.test_attr_patch import linear
 
 
 def test_a_set_of_one_point_is_its_patch() -> None:
@@ -21,18 +20,15 @@ def test_a_set_of_one_point_is_its_patch() -> None:
     for row, point in enumerate(points):
         kept[(row, *point)] = 0
     found = subset_effects(model, contrast, grid, kept)
-    assert largest_difference(found, torch.stack([exact[point] for point in points])) < 1e-4
+    assert apart(found, torch.stack([exact[point] for point in points])) < 1e-4
 
 
-@pytest.mark.parametrize("n_subsets", [60])
-def test_bounds_hold_where_effects_add_up(n_subsets: int) -> None:
-    model, some = linear_behind_attention("llama"), prompts()
+def test_bounds_hold_where_effects_add_up() -> None:
+    model, some = linear("llama", attends=True), prompts()
     grid = grid_of(model, ["v"], "all")
     (contrast,) = contrasts(model, some, grid, "counterfactual", "noising", 0)
     exact = ActivPatch().fit(model, some, grid, setting()).scores.abs()
-    bounds = effect_bounds(
-        model, contrast, grid, n_subsets=n_subsets, share=0.3, confidence=0.95, seed=0
-    )
+    bounds = effect_bounds(model, contrast, grid, n_subsets=60, share=0.3, confidence=0.95, seed=0)
     assert float(exact.max()) > 0.05
     assert float((bounds >= exact).float().mean()) > 0.8
     assert float(bounds.max()) < 3 * float(exact.max())
