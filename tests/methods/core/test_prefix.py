@@ -64,8 +64,8 @@ def test_few_points_of_a_grid_act_behind_what_none_of_them_reaches(kind: Any) ->
         run = shared.until(few.first_position)
         assert run.length == (position if position > 1 else 0)  # one of seven is not worthwhile
         found, whole = (one.steer(model, ROWS, few, BETA) for one in (run, Prefix(some.tokens)))
-        assert largest_difference(found, whole) < 1e-4
-        assert largest_difference(whole, model.unsteered_logits(some.tokens)[ROWS]) > 1e-3
+        assert apart(found, whole) < 1e-4
+        assert apart(whole, model.unsteered_logits(some.tokens)[ROWS]) > 1e-3
 
 
 def test_what_is_shared_is_not_counted_as_rows() -> None:
