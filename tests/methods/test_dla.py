@@ -8,14 +8,12 @@ import torch
 
 from bench.models.tiny import ARCHITECTURES
 from methods.core.final_norm import FinalNorm, UnknownFinalNormError
-from methods.core.points import Site
 from methods.core.prompts import Prompts
 from methods.core.subject import SubjectModel
 from methods.dla import DLA
 from tests.methods.lens import cache_of, difference_of, norm_and_unembedding
 from tests.methods.small import (
     N_LAYERS,
-    N_POSITIONS,
     apart,
     grid_of,
     prompt_scores,
@@ -113,10 +111,3 @@ def test_a_misread_norm_is_noticed(
     monkeypatch.setattr(FinalNorm, "of", lambda subject: wrong)
     with pytest.raises(UnknownFinalNormError, match="are not a norm and a matrix"):
         DLA().fit(model, some, grid_of(model, WRITERS), setting())
-
-
-def test_a_grid_without_the_last_residual_still_uses_its_scale() -> None:
-    model, some = subject("llama"), prompts()
-    alone = DLA().fit(model, some, grid_of(model, ["attn_out"], [N_POSITIONS - 1]), setting())
-    both = DLA().fit(model, some, grid_of(model, [Site.ATTN_OUT, Site.RESID_POST]), setting())
-    assert torch.equal(alone.scores[0, :, 0], both.scores[0, :, -1])

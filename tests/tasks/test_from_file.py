@@ -257,25 +257,30 @@ def test_rows_of_the_benchmark_that_are_none_are_named(
     assert f"row 1 (line 1) {words}" in error_of(path, counterfactual="abc")
 
 
-@settings(max_examples=300, deadline=None)
+NAMES = [
+    "clean",
+    "corrupted",
+    "answer",
+    "foil",
+    "split",
+    "x",
+    "prompt",
+    "choices",
+    "answerKey",
+    "label",
+    "a_counterfactual",
+]
+SHORT = st.text(max_size=9)
+VALUES = st.one_of(
+    *(SHORT, st.integers(), st.none(), st.lists(SHORT, max_size=3)),
+    st.dictionaries(st.sampled_from(["prompt", "label"]), SHORT),
+)
+JSON = st.lists(SHORT, max_size=6) | st.dictionaries(st.sampled_from(NAMES), VALUES)
+
+
+@settings(max_examples=250)
 @given(
-    content=st.one_of(
-        st.binary(max_size=300),
-        st.lists(st.text(max_size=40), max_size=6).map(lambda t: json.dumps(t).encode()),
-        st.dictionaries(
-            st.sampled_from(["clean", "corrupted", "answer", "foil", "split", "x"]),
-            st.one_of(st.text(max_size=9), st.integers(), st.none()),
-        ).map(lambda t: json.dumps(t).encode()),
-        st.dictionaries(
-            st.sampled_from(["prompt", "choices", "answerKey", "label", "a_counterfactual"]),
-            st.one_of(
-                st.text(max_size=9),
-                st.integers(),
-                st.lists(st.text(max_size=3), max_size=3),
-                st.dictionaries(st.sampled_from(["prompt", "label"]), st.text(max_size=9)),
-            ),
-        ).map(lambda t: json.dumps(t).encode()),
-    ),
+    content=st.binary(max_size=300) | JSON.map(lambda found: json.dumps(found).encode()),
     ending=st.sampled_from([".jsonl", ".csv"]),
 )
 def test_any_content_is_a_task_or_an_error_of_the_users(
