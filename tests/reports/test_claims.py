@@ -220,6 +220,9 @@ def test_what_compares_e_0_is_judged_at_equal_price_too(
     found, _ = judged_of("dynamic_generalises", PaperResults(tmp_path))
     assert found.verdict == "holds"
     assert found.at_price is not None
+    assert found.at_price.measured is not None
+    paid = f"F on shifted: dyn_scalar {number(dearer, 2)}, activ_scalar {number(-0.3, 2)} nats"
+    assert paid in found.at_price.measured.note
     assert note in found.at_price.reason
     row = frame([found]).iloc[0]
     assert (row["verdict"], row["verdict at price"]) == ("holds", verdict)

@@ -19,6 +19,7 @@ from reports.tables.paired import (
     TOO_FEW,
     too_few,
 )
+from reports.tables.verdicts import BEATS
 from reports.text import interval as interval_text
 from tests.reports.cells import StoredCell, make_cell, stored, with_prompts
 
@@ -63,7 +64,7 @@ def test_the_leaderboard_judges_methods_not_controls(results: Results, board: pd
     best, *others = board[~board["control"].astype(bool)]["against_best"]
     assert board.loc["random", ["against_best", "against_controls"]].isna().all()
     assert best.startswith("best")
-    assert board.loc["steer_vec", "against_controls"].startswith("better than")
+    assert board.loc["steer_vec", "against_controls"] == "better than 5 of 5 draws"
     assert {"behind the best"} <= {*others} <= {"not told apart from the best", "behind the best"}
     shown = formatted(board.reset_index()).set_index("method")
     for label in ("dla", "random"):
@@ -104,12 +105,21 @@ def test_an_undefined_value_is_no_tie(small_store: RunStore) -> None:
     assert ranked["mean_rank"].notna().sum() == 3
 
 
-def test_a_control_whose_best_draw_does_as_well_is_not_beaten(small_store: RunStore) -> None:
-    dla, *draws = (make_cell("ccc", name, draw=draw) for name, draw in DLA_AND_DRAWS)
+def against_draws(store: RunStore, n_draws: int, *, as_good: int) -> Results:
+    """A method beside draws of a control that do far worse, but for the first ones."""
+    dla, *draws = (
+        make_cell("ccc", name, draw=draw)
+        for name, draw in [("dla", 0), *(("random", draw) for draw in range(n_draws))]
+    )
     for draw, (_, tensors) in enumerate(draws):
-        changed = tensors["split.test.ld"] - 5.0 if draw else dla[1]["split.test.ld"] + 0.1
+        good = draw < as_good
+        changed = dla[1]["split.test.ld"] + 0.1 if good else tensors["split.test.ld"] - 5.0
         tensors["split.test.ld"] = np.minimum(changed, 0)
-    results = stored(small_store, dla, *draws)
+    return stored(store, dla, *draws)
+
+
+def test_a_control_whose_best_draw_does_as_well_is_not_beaten(small_store: RunStore) -> None:
+    results = against_draws(small_store, 5, as_good=1)
     (row,) = paired.table(results).to_dict("records")
     assert row["p_holm"] < 0.05
     assert (row["draws_beaten"], row["verdict"]) == (0.8, A_DRAW_AS_GOOD)
@@ -117,7 +127,12 @@ def test_a_control_whose_best_draw_does_as_well_is_not_beaten(small_store: RunSt
     assert board.loc["dla", "against_controls"] == "not better than every draw of random"
 
 
-DLA_AND_DRAWS = [("dla", 0), *(("random", draw) for draw in range(5))]
+@pytest.mark.parametrize(("n_draws", "said"), [(18, "better than 18 of 18 draws"), (19, BEATS)])
+def test_it_takes_nineteen_draws_to_be_beaten_by_chance_once_in_twenty(
+    small_store: RunStore, n_draws: int, said: str
+) -> None:
+    board = leaderboard(against_draws(small_store, n_draws, as_good=0)).set_index("method")
+    assert board.loc["dla", "against_controls"] == said
 
 
 def e_0(ld: np.ndarray, place: int) -> np.ndarray:
