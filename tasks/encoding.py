@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from random import Random
 
 from tasks.batch import PromptBatch, interleaved, stacked
-from tasks.errors import UserInputError, nearest
+from tasks.errors import UserInputError, message_of, nearest
 from tasks.task import SPLITS, PromptPair, Task
 from tasks.tokens import NO_LIMITS, Limits, RejectedError, Tokenizer, TokenPair, token_pair
 
@@ -54,7 +54,8 @@ def encode(
       every token (`limits`);
     - the clean prompt has the common length, unless the task's setting `lengths` is "several";
     - the corrupted prompt has as many tokens as the clean one, not all the same, and none that
-      stands for unknown words where they differ.
+      stands for unknown words where they differ;
+    - in tokens it is no pair of its split again, and outside train its clean prompt is none of it.
 
     Raises `UserInputError` for sizes that are not sizes, and where a split has fewer pairs than
     asked for: the message says how many there are and why others were dropped.
@@ -153,6 +154,7 @@ class _Drawing:
     Attributes:
         dropped: why entities and pairs were dropped, counted here.
         length: of every clean prompt, without BOS; None: any.
+        of_train: the clean prompts that were drawn for train.
     """
 
     task: Task
@@ -162,10 +164,16 @@ class _Drawing:
     seed: int
     dropped: Counter[str]
     length: int | None = None
+    of_train: set[tuple[int, ...]] = field(default_factory=set)
 
     def tokens(self, pair: PromptPair) -> TokenPair:
-        """Tokenise a pair; raises RejectedError as `token_pair`."""
-        return token_pair(self.tokenizer, pair, self.bos_id, self.limits)
+        """Tokenise a pair; raises RejectedError as `token_pair`, and for what cannot be read."""
+        try:
+            return token_pair(self.tokenizer, pair, self.bos_id, self.limits)
+        except RejectedError:
+            raise
+        except Exception as error:  # one without a token for unknown words raises just that
+            raise RejectedError(f"the tokenizer cannot read it ({message_of(error)})") from error
 
     def usable_entities(self, splits: Mapping[str, int]) -> list[str]:
         """Return the entities that can be used in all splits, and keep their prompts' length."""
@@ -205,18 +213,28 @@ class _Drawing:
 
     def _valid(self, split: str, entities: Sequence[str]) -> Iterator[tuple[PromptPair, TokenPair]]:
         """Yield the pairs of a split that keep every rule, and count why others do not."""
+        seen: set[tuple[int, ...]] = set()
         for pair in self.task.candidates(split, entities, self.seed):
             try:
                 tokens = self.tokens(pair)
+                clean = tuple(tokens.clean)
+                whole = (*clean, *tokens.corrupted, tokens.answer, tokens.foil)
                 if tokens.answer == tokens.foil:
                     raise RejectedError("answer and foil are the same token")
                 if tokens.clean == tokens.corrupted:
                     raise RejectedError("clean and corrupted prompt are the same tokens")
                 if self.length is not None and len(tokens.clean) != self.length:
                     raise RejectedError(f"the clean prompt is not {self.length} tokens long")
+                if whole in seen:
+                    raise RejectedError("in tokens it is another pair again")
+                if split != "train" and clean in self.of_train:
+                    raise RejectedError("in tokens its clean prompt stands in train")
             except RejectedError as rejection:
                 self.dropped[f"pair: {rejection}"] += 1
             else:
+                seen.add(whole)
+                if split == "train":
+                    self.of_train.add(clean)
                 yield pair, tokens
 
 
@@ -225,9 +243,14 @@ def _too_few(
 ) -> str:
     """Say why a split has too few prompts."""
     reasons = "; ".join(f"{reason} ({count})" for reason, count in sorted(dropped.items()))
+    advice = "Ask for fewer prompts, mend what was dropped, or choose another template or model."
+    if not getattr(task, "divided", False) and len(task.entities()) < 2:
+        advice = (
+            "All of it is about one entity, as rows that share a prompt are, and train and test "
+            "have none in common: say which row is in which (split), or give each its own prompts."
+        )
     return (
         f'Task "{_title(task)}": the split "{split}" was to have {size} prompts, but only {found} '
         f"are available over its {n_entities} entities with this tokenizer. "
-        f"Dropped: {reasons or 'nothing'}. "
-        "Ask for fewer prompts, mend what was dropped, or choose another template or model."
+        f"Dropped: {reasons or 'nothing'}. {advice}"
     )

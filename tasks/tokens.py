@@ -53,9 +53,8 @@ def token_pair(
     corrupted = tokenizer.encode(pair.corrupted, add_special_tokens=False)
     if len(clean) != len(corrupted):
         raise RejectedError("clean and corrupted prompt differ in length")
-    unknown = getattr(tokenizer, "unk_token_id", None)
-    written = str(getattr(tokenizer, "unk_token", None)) in pair.clean + pair.corrupted
-    if not written and any(
+    word, unknown = _unknown(tokenizer)
+    if not (word and word in pair.clean + pair.corrupted) and any(
         one != other and unknown in (one, other)
         for one, other in zip(clean, corrupted, strict=True)
     ):
@@ -87,6 +86,15 @@ def token_pair(
             f"{beyond}, and the model has {limits.vocabulary} tokens"
         )
     return TokenPair(clean, corrupted, answer, foil)
+
+
+def _unknown(tokenizer: Tokenizer) -> tuple[str | None, int | None]:
+    """The token that stands for unknown words and its id, also where its model alone names it."""
+    word, token = (getattr(tokenizer, name, None) for name in ("unk_token", "unk_token_id"))
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if word is None and (word := getattr(getattr(backend, "model", None), "unk_token", None)):
+        token = backend.token_to_id(word)
+    return word, token
 
 
 def behind_bos(tokens: list[int], bos_id: int | None) -> list[int]:

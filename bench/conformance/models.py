@@ -13,6 +13,7 @@ from methods.core.hooks import Recorder
 from methods.core.objective import Objective
 from methods.core.points import PointGrid, Site
 from methods.core.prompts import Prompts
+from methods.core.sites import length_in
 from methods.core.static_scaling import StaticScaling
 from methods.core.subject import SubjectModel
 from methods.grad_scalar import GradScalar
@@ -35,7 +36,7 @@ class Case:
     def prompts(self) -> Prompts:
         """Random prompts, behind the BOS where the model has one."""
         generator = torch.Generator().manual_seed(0)
-        shape = (N_PROMPTS, N_POSITIONS)
+        shape = (N_PROMPTS, length_in(self.subject, N_POSITIONS))
         tokens, corrupted = (
             torch.randint(1, self.vocabulary, shape, generator=generator) for _ in range(2)
         )
@@ -46,7 +47,7 @@ class Case:
 
     def grid(self, sites: list[str]) -> PointGrid:
         """Every point of these sites but those at the BOS."""
-        return grid_on(self.subject, sites, "all", N_POSITIONS, self.prompts.has_bos)
+        return grid_on(self.subject, sites, "all", self.prompts.n_positions, self.prompts.has_bos)
 
 
 def check_entry(case: Case) -> None:

@@ -70,6 +70,11 @@ class Sites:
             raise UserInputError(f"sites: {'; '.join(why)}; it has {offered or 'no site'}.")
 
 
+def length_in(subject: SubjectModel, wanted: int = N_POSITIONS) -> int:
+    """As many tokens as are wanted, or as the context of a model of fewer has."""
+    return max(2, min(wanted, int(getattr(subject.bridge.cfg, "n_ctx", 0) or wanted)))
+
+
 def heads_of(bridge: Any) -> Heads | None:
     """The attention heads, if every layer's values and weighted values can be hooked."""
     cfg = bridge.cfg
@@ -185,7 +190,7 @@ def _heads(of: _Layer) -> Iterable[tuple[Site, str]]:
     for hook in (Site.Q, Site.K, Site.V, Site.Z):
         h, normed = of.once(hook), of.once(f"{hook}_normed")
         h = h if normed is None or normed.dim() != 4 else normed.transpose(1, 2)
-        expected = (2, N_POSITIONS, heads.count(hook), heads.d_head)
+        expected = (2, length_in(of.subject), heads.count(hook), heads.d_head)
         if h is None or tuple(h.shape) != expected:
             why = ABSENT if h is None else NO_HEADS
             yield from ((site, why) for site in ((Site.Z, Site.O) if hook is Site.Z else (hook,)))
@@ -206,7 +211,8 @@ class _Layer:
     def wide(self, hook: Any, layer: int | None = None) -> Any:
         """The same in fp32, None also where it is not of width d_model."""
         h = self.once(hook, layer)
-        right = h is not None and tuple(h.shape) == (2, N_POSITIONS, self.subject.d_model)
+        shape = (2, length_in(self.subject), self.subject.d_model)
+        right = h is not None and tuple(h.shape) == shape
         return h.float() if right and h is not None else None
 
     def next_pre(self) -> Tensor | None:
@@ -236,7 +242,7 @@ def _activations(subject: SubjectModel) -> dict[Any, list[Any]]:
 
     hooks = [(name, note(key)) for name, key in _hook_names(subject).items()]
     vocabulary = int(subject.bridge.cfg.d_vocab)
-    tokens = (torch.arange(N_POSITIONS).repeat(2, 1) * 7919 + 11) % vocabulary
+    tokens = (torch.arange(length_in(subject)).repeat(2, 1) * 7919 + 11) % vocabulary
     tokens[1, 1] = (tokens[1, 1] + 1) % vocabulary
     with attached(subject.points_by_name, hooks), subject.precision():
         subject.bridge(tokens.to(subject.device), logits_to_keep=1, use_cache=False)
@@ -279,7 +285,7 @@ def unheeded_hooks(subject: SubjectModel) -> frozenset[str]:
         hooks.append((f"{name}.hook_pattern", look_at_pattern(layer)))
         hooks.append((f"{name}.hook_z", look_at_z(layer)))
     there = [(name, function) for name, function in hooks if name in subject.points_by_name]
-    tokens = torch.tensor([[11, 12]], device=subject.device)
+    tokens = torch.tensor([[11, 12]], device=subject.device) % int(subject.bridge.cfg.d_vocab)
     with attached(subject.points_by_name, there), subject.precision():
         subject.bridge(tokens, logits_to_keep=1, use_cache=False)
     return frozenset(name for name, _ in hooks if not name.endswith("_z")) - heeded

@@ -2,15 +2,21 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
+from bench.models.tokenizer import bos_of
 from tasks.batch import PADDING
+from tasks.build import build_task
 from tasks.ccc import CCC, asked_capitals
 from tasks.encoding import encode
 from tasks.errors import UserInputError
@@ -82,6 +88,37 @@ def test_entities_that_a_tokenizer_cannot_take_are_dropped_and_counted(
     assert encoded.dropped[f"entity: {reason}"] == whole.dropped[f"entity: {reason}"] + more
     shown = str([batch.pairs for batch in encoded.batches.values()])
     assert not any(word in shown for words in tokenizer.values() for word in words)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_one_prompt_in_tokens_is_drawn_once(seed: int) -> None:
+    """Capitals and accents that a tokenizer does not keep put no prompt of train into test."""
+
+    class Uncased(WordTokenizer):
+        def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+            return super().encode(text.lower(), add_special_tokens=add_special_tokens)
+
+    colours = [way(colour) for colour in Colours.colours for way in (str, str.title, str.upper)]
+    task, sizes = Colours(tuple(colours)), {"train": 2, "test": 99}
+    encoded = encode(task, Uncased(), sizes, BOS, seed, at_most=True)
+    drawn = [tuple(row) for batch in encoded.batches.values() for row in batch.tokens.tolist()]
+    assert len({*drawn}) == len(drawn)
+    assert any("stands in train" in why for why in encoded.dropped)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_word_without_a_token_is_dropped_and_counted(there: bool) -> None:
+    """A tokenizer need not say which token its model has for such words, or has none and raises."""
+    words = ["It", "is", "none", *Colours.colours[:-1], *(["<unk>"] if there else [])]
+    fast = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, "<unk>"))
+    fast.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=fast)
+    bos_id, _ = bos_of(tokenizer)
+    encoded = encode(Colours(), tokenizer, {"train": 9, "test": 9}, bos_id, 0, at_most=True)
+    assert sum(len(batch) for batch in encoded.batches.values()) == len(Colours.colours) - 1
+    ((why, count),) = encoded.dropped.items()
+    assert count == 1
+    assert ("does not know the answer" if there else "cannot read it (WordLevel error") in why
 
 
 def test_the_most_frequent_length_is_kept() -> None:
@@ -161,6 +198,19 @@ def test_a_split_left_empty_is_an_error_that_says_why(
     )
     with pytest.raises(UserInputError, match=message):
         encode(task, WordTokenizer(), {"train": 2}, None, seed=0)
+
+
+def test_one_entity_alone_is_named_as_what_cannot_be_divided(tmp_path: Path) -> None:
+    """As rows are that all have one corrupted prompt; nothing is wrong with any of them."""
+    row = '{{"clean": "The {0} is", "corrupted": "The one is", "answer": " a", "foil": " b"{1}}}\n'
+    path = tmp_path / "rows.jsonl"
+    for split, fits in (("", False), (', "split": "{}"', True)):
+        places = enumerate(["sky", "sea", "sun", "ice"])
+        named = [(word, split.format(("train", "test")[at % 2])) for at, word in places]
+        path.write_text("".join(row.format(*one) for one in named))
+        task = build_task(str(path), {})[1]
+        with nullcontext() if fits else pytest.raises(UserInputError, match=r"one entity.*\(split"):
+            encode(task, WordTokenizer(), {"train": 2, "test": 2}, BOS, seed=0)
 
 
 def test_an_unlike_shifted_template_is_an_error_only_where_it_is_asked_for() -> None:

@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 from bench.models.bridge import first_line
 from bench.models.load import load_model
 from bench.models.tiny import save_tiny
+from methods.core.points import Site
+from methods.core.subject import SubjectModel
 from tasks.errors import UserInputError
 from tests.bench.models.test_adapter import save_adapter
 
@@ -150,9 +152,11 @@ def test_weights_that_are_no_part_of_the_model_are_left_alone(sound: Path, tmp_p
 
 @pytest.mark.parametrize("context", [2, 4, 6])
 def test_a_context_of_few_tokens_is_no_reason(tmp_path: Path, context: int) -> None:
-    """The logits that are compared when a model is opened are those of prompts that fit."""
+    """What is looked at when a model is opened and measured is prompts that fit."""
     folder = save_tiny(tmp_path, "gpt2", n_positions=context)
-    assert load_model(str(folder), device="cpu", packed=False).limits.context == context
+    loaded = load_model(str(folder), device="cpu", packed=False)
+    assert loaded.limits.context == context
+    assert SubjectModel(loaded.bridge).sites == {*Site}
 
 
 def test_an_adapter_is_merged_as_a_whole_or_not_at_all(sound: Path, tmp_path: Path) -> None:

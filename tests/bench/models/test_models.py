@@ -259,6 +259,12 @@ def test_a_directorys_digest_follows_its_contents(tmp_path: Path) -> None:
     (first / "README.md").write_text("says nothing about the weights")
     digests = [model_digest(str(folder)) for folder in (first, second, other)]
     assert digests[0] == digests[1] != digests[2]
+    # Whatever a tokenizer may be read from; XLM-R's kind has none but the first.
+    seen = {digests[0]}
+    for name in ("sentencepiece.bpe.model", "added_tokens.json", "qwen.tiktoken", "vocab.txt"):
+        (first / name).write_text("{}")
+        seen.add(model_digest(str(first)))
+    assert len(seen) == 5
 
 
 @pytest.mark.parametrize(
