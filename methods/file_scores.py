@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -42,7 +43,7 @@ class FileScores(Method):
         Raises:
             UserInputError: for a file that cannot be read or is no score file.
         """
-        read = read_score_file(Path(self.path))
+        read = read_score_file(Path(os.path.expanduser(self.path)))
         object.__setattr__(self, "digest", read.digest)
         object.__setattr__(self, "_read", read)
 

@@ -1,5 +1,6 @@
 """A task of the user's own, or a benchmark's: pairs of prompts in a JSONL or CSV file."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -39,7 +40,7 @@ class FromFile:
         Raises `UserInputError` for a file that cannot be read or has rows that are no pairs of
         prompts: names the rows, and what would be right.
         """
-        digest, rows = read_rows(Path(self.path), self.counterfactual)
+        digest, rows = read_rows(Path(os.path.expanduser(self.path)), self.counterfactual)
         object.__setattr__(self, "digest", digest)
         object.__setattr__(self, "_rows", rows)
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from methods.file_scores import FileScores
 from tasks import rows
 from tasks.build import build_task, label_of
 from tasks.encoding import encode
@@ -63,6 +64,19 @@ def test_jsonl_and_csv_give_the_same_task(tmp_path: Path) -> None:
     assert entities[0].isdisjoint(entities[1])
     assert [label_of(name, task) for name, task in ours] == ["own.jsonl", "own.csv"]
     assert ours[0][0] == "file"
+
+
+def test_files_are_found_in_the_home_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what a matrix names no shell expands the ~; models' folders are found so too."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = jsonl(tmp_path, [row(i) for i in range(4)])
+    assert build_task("~/own.jsonl", {})[1].digest == build_task(path, {})[1].digest
+    scores = {"cfg": {"n_layers": 1, "n_heads": 1}, "nodes": {"m0": {"score": 1.0}}, "edges": {}}
+    (tmp_path / "scores.json").write_text(json.dumps(scores))
+    assert FileScores("~/scores.json").digest == FileScores(str(tmp_path / "scores.json")).digest
+    assert "there is no such file" in error_of("~nobody-of-that-name/own.jsonl")
 
 
 def test_rows_that_share_a_prompt_stay_together(tmp_path: Path) -> None:
