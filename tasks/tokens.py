@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from tasks.task import PromptPair
 
@@ -91,7 +91,7 @@ def token_pair(
 def _unknown(tokenizer: Tokenizer) -> tuple[str | None, int | None]:
     """The token that stands for unknown words and its id, also where its model alone names it."""
     word, token = (getattr(tokenizer, name, None) for name in ("unk_token", "unk_token_id"))
-    backend = getattr(tokenizer, "backend_tokenizer", None)
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     if word is None and (word := getattr(getattr(backend, "model", None), "unk_token", None)):
         token = backend.token_to_id(word)
     return word, token
