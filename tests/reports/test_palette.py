@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from reports import palette, style
 from reports.figures import maps
-from reports.figures.marks import luminance
+from reports.figures.marks import draw_numbers, luminance
 from reports.load import load
 from reports.palette import COLOURS, GREYS, METHODS, looks
 from tasks.errors import UserInputError
@@ -139,3 +140,13 @@ def test_another_palette_is_left_behind() -> None:
     assert looks(METHODS) == before
     with pytest.raises(UserInputError, match='Did you mean "grey"'), palette.using("gray"):
         pass
+
+
+def test_cells_without_a_text_are_drawn_without_a_warning() -> None:
+    """As intervals are where one prompt gives none: nothing has no width that room is shared by."""
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    nothing = np.full((2, 2), "", dtype=object)
+    with np.errstate(all="raise"):
+        draw_numbers(figure.subplots(), np.eye(2), np.array([["1", "0"], ["0", "1"]]), nothing)
+        draw_numbers(figure.subplots(), np.eye(2), nothing)
