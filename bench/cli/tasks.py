@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 SHOWN = ("task", "prompts", "tokens", "LD", "E_0", "answer ahead", "mass", "LD corrupted")
-LEFT_OUT_OF_MARKDOWN = ("model", "example", "answer", "foil", "problem")
+LEFT_OUT_OF_MARKDOWN = ("model", "example", "answer", "foil", "problem", "dropped")
 FORMATS = (".csv", ".md")
 LEAST_ROOM = 16
 """Columns of a task's name, however narrow a terminal is."""
@@ -67,10 +67,11 @@ def tasks(
     frame = as_frame(rows)
     for table in terminal_tables(frame, console.width):
         console.print(table)
-    for row in rows:
-        if row.problem:
-            problem = visible(f"{row.model}: {row.problem}")
-            console.print(problem, markup=False, soft_wrap=True)
+    for row, dropped in zip(rows, frame["dropped"], strict=True):
+        # Of all tasks it is no news that a tokenizer takes a part of their words.
+        for said in (row.problem, f"{row.task}: dropped: {dropped}" if task and dropped else ""):
+            if said:
+                console.print(visible(f"{row.model}: {said}"), markup=False, soft_wrap=True)
     if output is not None:
         _write(frame, output)
         console.print(f"table: {output}", soft_wrap=True, markup=False, highlight=False)

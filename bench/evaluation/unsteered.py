@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
@@ -47,6 +47,7 @@ class Unsteered:
         corrupted: mean LD after the corrupted prompts, by corruption.
         shifted: mean LD on the shifted split; None where the task has none.
         problem: why there are no numbers.
+        dropped: how many entities and pairs were dropped, by reason.
     """
 
     model: str
@@ -63,6 +64,7 @@ class Unsteered:
     corrupted: dict[str, float] = field(default_factory=dict)
     shifted: float | None = None
     problem: str = ""
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
 
 def every_variety() -> list[tuple[str, Task]]:
@@ -158,6 +160,7 @@ def _measured(
         mass=_mean(mass),
         corrupted=corrupted,
         shifted=shifted,
+        dropped={why: n for why, n in encoded.dropped.items() if not why.startswith("split: ")},
     )
 
 
@@ -199,4 +202,5 @@ def _columns(row: Unsteered) -> dict[str, object]:
         "answer": row.example[1],
         "foil": row.example[2],
         "problem": row.problem,
+        "dropped": "; ".join(f"{reason} ({count})" for reason, count in row.dropped.items()),
     }

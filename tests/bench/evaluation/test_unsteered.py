@@ -1,7 +1,9 @@
 """The table of tasks: numbers against those of a run's own record, and what is not there."""
 
 import io
+import json
 import math
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +104,20 @@ def test_the_command_prints_and_writes_the_table(tiny_folder: Path, tmp_path: Pa
     assert len(lines) == 4
     assert {line.count(" | ") for line in lines} == {lines[0].count(" | ")}
     assert lines[3].startswith("| docstring | 2 | ")
+
+
+def test_rows_of_a_file_that_are_dropped_are_counted_with_the_reason(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    pairs = islice(IOI().candidates("test", IOI().entities(), 0), 8)
+    rows = [{k: v for k, v in vars(pair).items() if k != "entity"} for pair in pairs]
+    for row in rows[:3]:
+        row["answer"] += " and"
+    path = tmp_path / "own.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    options = ["--model", str(tiny_folder), "--task", str(path)]
+    said = CliRunner().invoke(app, ["tasks", *options]).output
+    assert f"{tiny_folder}: own.jsonl: dropped: entity: the answer is not one token (3)\n" in said
 
 
 def test_a_model_that_cannot_be_loaded_costs_the_others_nothing(
