@@ -49,6 +49,11 @@ def test_a_model_is_as_it_was_attribute_by_attribute(kind: str) -> None:
     with suppress(ZeroDivisionError), steered(model, scaling, 0.5):
         assert not torch.allclose(model(TOKENS).logits, logits, atol=1e-2)
         assert attributes(model) != before
+        seen: list[Any] = []  # hooks that its owner adds in the block are called
+        hook = model.get_output_embeddings().register_forward_hook(lambda *_: seen.append(1))
+        model(TOKENS)
+        hook.remove()
+        assert seen
         _ = 1 / 0
     assert attributes(model) == before
     assert all(parameter.requires_grad for parameter in model.parameters())
