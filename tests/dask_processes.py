@@ -1,4 +1,4 @@
-"""A dask scheduler and workers as other people start them, with surroundings of their own."""
+"""A dask scheduler and workers as other people start them, and what a run on them says."""
 
 import json
 import os
@@ -8,6 +8,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from bench.execution.cell_runner import Watcher
+from bench.matrix.cells import PlannedCell
+from bench.store.records import CellRecord
 
 ROOT = Path(__file__).parents[1]
 """On the path of a process, it has the suite."""
@@ -54,3 +58,29 @@ def worker(address: str, name: str, folder: Path, *path: Path) -> Iterator[None]
     options = ("--no-nanny", "--nthreads", "1", "--memory-limit", "0", "--name", name)
     with process("dask_worker", folder, list(path), address, *options):
         yield
+
+
+class Noting(Watcher):
+    """Keeps what it is told: names of models, ids of cells, why and whose cell waits, records."""
+
+    def __init__(self) -> None:
+        self.loaded: list[str] = []
+        self.started: list[str] = []
+        self.refusals: list[str] = []
+        self.interruptions: list[tuple[str, str]] = []
+        self.records: list[CellRecord] = []
+
+    def loading(self, model: str) -> None:
+        self.loaded.append(model)
+
+    def starting(self, cell: PlannedCell) -> None:
+        self.started.append(cell.id)
+
+    def refused(self, why: str) -> None:
+        self.refusals.append(why)
+
+    def interrupted(self, cell: PlannedCell, why: str) -> None:
+        self.interruptions.append((cell.method.label, why))
+
+    def finished(self, cell: PlannedCell, record: CellRecord) -> None:
+        self.records.append(record)

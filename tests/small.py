@@ -4,6 +4,9 @@ import sys
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from bench.matrix.cells import PlannedCell, expand
 from bench.matrix.schema import Matrix
@@ -22,6 +25,10 @@ def task_texts() -> list[str]:
             for pair in islice(task.candidates(split, list(task.entities()), 0), 400):
                 texts += [pair.clean + pair.answer, pair.corrupted + pair.foil]
     return texts
+
+
+RunOf = Callable[..., Any]
+"""What the fixture `run_of` of the tests of `bench` gives."""
 
 
 def small_matrix(folder: Path | str, **changes: object) -> Matrix:
@@ -55,6 +62,35 @@ def planned(matrix: Matrix) -> list[PlannedCell]:
     return expand(matrix, lambda name: "digest", lambda device: "cpu")
 
 
+def matrix_of(folder: Path | str, *methods: object, **changes: object) -> Matrix:
+    """The same of a cell a method (GradScalar's alone, where none is named), without controls."""
+    few = {"methods": [*methods] or ["grad_scalar"], "controls": {"draws": 0}}
+    return brief_matrix(folder, **{**few, **changes})
+
+
+def plug_in(file: Path, statements: dict[str, str], before: str = "") -> str:
+    """A file of methods that run GradScalar's fit, whose result is `found`, and then a statement.
+
+    Args:
+        file: where it is written.
+        statements: by the methods' names.
+        before: code that they need.
+
+    Returns:
+        its path.
+    """
+    code = "import torch\nfrom dataclasses import dataclass, replace\n"
+    code += f"from methods.grad_scalar import GradScalar\n{before}\n"
+    for name, statement in statements.items():
+        code += f"@dataclass(frozen=True)\nclass M{name}(GradScalar):\n    'Of somebody else.'\n"
+        code += "    def fit(self, subject, prompts, grid, setting):\n"
+        code += "        found = super().fit(subject, prompts, grid, setting)\n"
+        code += f"        {statement}\n        return found\n"
+    names = ", ".join(f"{name!r}: M{name}" for name in statements)
+    file.write_text(f"{code}METHODS = {{{names}}}\n")
+    return str(file)
+
+
 def steps(work: Callable[[], object]) -> int:
     """How many calls and lines of Python some work takes."""
     count = 0
@@ -71,3 +107,13 @@ def steps(work: Callable[[], object]) -> int:
     finally:
         sys.settrace(before)
     return count
+
+
+def failing(patch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Has every fit of GradScalar raise this."""
+    from methods.grad_scalar import GradScalar
+
+    def fit(*arguments: object) -> None:
+        raise error
+
+    patch.setattr(GradScalar, "fit", fit)

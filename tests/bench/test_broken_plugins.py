@@ -4,21 +4,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bench import plugins
-from bench.execution.run import run_matrix
-from bench.models.load import load_model
 from bench.plugins import PluginError, install
 from methods import METHODS
 from tasks import TASKS
-from tasks.errors import UserInputError
-from tests.bench.cli.test_cli import command
 from tests.bench.test_plugins import METHOD, nothing_stays, package
-from tests.small import brief_matrix
+from tests.command import said
+from tests.small import RunOf, matrix_of
 
 __all__ = ["nothing_stays"]
-
-Shown = pytest.CaptureFixture[str]
 
 NO_METHOD = """
 from dataclasses import dataclass
@@ -76,16 +72,14 @@ def test_what_a_class_lacks_is_said_when_it_is_loaded(
 
 
 def test_a_run_and_a_check_say_it_without_a_traceback(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package(tmp_path, "bad", {"methods": "mine = bad:Mine"}, monkeypatch, NO_FIT)
-    (tmp_path / "my.yaml").write_text(
-        f"models: [{tiny_folder}]\ntasks: [ioi]\nmethods: [mine]\ncontrols: {{draws: 0}}\n"
-    )
-    assert command(monkeypatch, "run", str(tmp_path / "my.yaml")) == 2
-    assert "Error: the package bad 1.5 adds the method" in capsys.readouterr().err
-    assert command(monkeypatch, "check", "mine") == 1
-    shown = capsys.readouterr().out
+    file = tmp_path / "my.yaml"
+    file.write_text(yaml.safe_dump(matrix_of(tiny_folder, "mine").model_dump()))
+    shown = said("run", file, "-o", tmp_path / "run", code=2)
+    assert "Error: the package bad 1.5 adds the method" in shown
+    shown = said("check", "mine", code=1)
     assert "it has no fit(); it has to be a dataclass" in shown
     assert "PluginError" not in shown
 
@@ -104,12 +98,11 @@ def test_an_error_points_at_the_plug_ins_own_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     package(tmp_path, "bad", {kind: f"mine = {target}"}, monkeypatch, code)
-    with pytest.raises(
-        PluginError, match=f"package bad 1.5 has a broken.*{place}.*{words}"
-    ) as said:
+    whole = f"package bad 1.5 has a broken.*{place}.*{words}"
+    with pytest.raises(PluginError, match=whole) as told:
         install_and_load()
-    assert "importlib" not in str(said.value)
-    assert "limits.py" not in str(said.value)
+    assert "importlib" not in str(told.value)
+    assert "limits.py" not in str(told.value)
 
 
 def install_and_load() -> None:
@@ -117,32 +110,33 @@ def install_and_load() -> None:
     METHODS["mine"].load()
 
 
-@pytest.mark.parametrize(
-    ("entry", "words"),
-    [
-        ("3", "has to be a bench.models.load.ModelEntry, not int"),
-        ("ModelEntry('x', None)", "neither a hub_id nor a folder"),
-        ("ModelEntry('x', None, folder='there')", "folder has to be a pathlib.Path or None"),
-        ("ModelEntry('x', 'gpt2')", "hub_id has to be \"owner/name\", not 'gpt2'"),
-        ("ModelEntry(None, 'a/b')", "summary has to be a string"),
-    ],
-)
-def test_what_a_model_lacks_is_said(entry: str, words: str, tmp_path: Path) -> None:
-    (tmp_path / "bad.py").write_text(
-        f"from bench.models.load import ModelEntry\nMODELS = {{'mm': {entry}}}\n"
-    )
-    with pytest.raises(PluginError, match=f'bad.py" adds the model "mm".*{words}'):
-        install([tmp_path / "bad.py"])
+ENTRY = "from bench.models.load import ModelEntry\nMODELS = {'mm': %s}"
+BROKEN_FILES = {
+    "METHODS = {": "SyntaxError",
+    "1 / 0": "line 1.*ZeroDivisionError",
+    "x = 1": "adds nothing",
+    "METHODS = 3": "has to be a dictionary",
+    "METHODS = {'a b': int}": 'the name "a b"',
+    "METHODS = {'mine': 3}": "has to be a class",
+    "METHODS = {'dla': int}": "the suite itself has taken",
+    "METHODS = {3: int}": "METHODS has to have names, and 3 is none",
+    "import json\njson.loads('{')": "mine.py line 2",  # not the library's line
+    ENTRY % "3": 'adds the model "mm".*has to be a bench.models.load.ModelEntry, not int',
+    ENTRY % "ModelEntry('x', None)": "neither a hub_id nor a folder",
+    ENTRY % "ModelEntry('x', None, folder='there')": "folder has to be a pathlib.Path or None",
+    ENTRY % "ModelEntry('x', 'gpt2')": "hub_id has to be \"owner/name\", not 'gpt2'",
+    ENTRY % "ModelEntry(None, 'a/b')": "summary has to be a string",
+}
 
 
-def test_the_folder_of_a_model_is_looked_for_when_it_is_loaded(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(
-        "from pathlib import Path\nfrom bench.models.load import ModelEntry\n"
-        f"MODELS = {{'mm': ModelEntry('x', None, folder=Path({str(tmp_path / 'nowhere')!r}))}}\n"
-    )
-    install([tmp_path / "mine.py"])
-    with pytest.raises(UserInputError, match=r'"mm" of the file .*mine.py": there is no directory'):
-        load_model("mm")
+@pytest.mark.parametrize("code", BROKEN_FILES)
+def test_broken_files_are_named(code: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    with pytest.raises(PluginError, match=r"mine.py cannot be read"):
+        install([file])
+    file.write_text(code)
+    with pytest.raises(PluginError, match=f"(?s)mine.py.*{BROKEN_FILES[code]}"):
+        install([file])
 
 
 def test_two_classes_of_a_file_may_have_one_name(tmp_path: Path) -> None:
@@ -153,17 +147,12 @@ def test_two_classes_of_a_file_may_have_one_name(tmp_path: Path) -> None:
     assert [METHODS[name].load()().strength for name in ("first", "second")] == [0, 1]
 
 
-def test_a_cell_of_a_package_that_is_gone_names_it(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
-) -> None:
-    with monkeypatch.context() as inner:
-        package(tmp_path, "their-package", {"methods": "mine = their_package:Mine"}, inner,
-                METHOD.format(strength=1.0))  # fmt: skip
-        matrix = brief_matrix(tiny_folder, methods=["mine"], controls={"draws": 0})
-        run_matrix(matrix, tmp_path / "run")
+def test_a_cell_of_a_package_that_is_gone_names_it(run_of: RunOf, tmp_path: Path) -> None:
+    code, points = METHOD.format(strength=1.0), {"methods": "mine = their_package:Mine"}
+    with pytest.MonkeyPatch.context() as patch:
+        package(tmp_path, "their-package", points, patch, code)
+        run_of("mine")
     plugins.uninstall()
     sys.modules.pop("their_package", None)
-    capsys.readouterr()
-    assert command(monkeypatch, "reproduce", "mine", "--results", str(tmp_path / "run")) == 2
-    shown = capsys.readouterr().err
+    shown = said("reproduce", "mine", "--results", tmp_path / "run", code=2)
     assert "was computed with the package their-package 1.5, of which nothing is inst" in shown

@@ -1,10 +1,9 @@
 """Untrusted input: configurations and stored results that mean harm end in an error, soon."""
 
-import json
 import resource
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.execution.run import run_matrix
 from bench.matrix.cells import expand
 from bench.matrix.config import load_config
 from bench.matrix.schema import Matrix
 from bench.matrix.yaml_file import parse
-from bench.store.layout import CELL_FILE, TENSOR_FILE
-from bench.store.results import RunStore
-from bench.store.upkeep import survey
 from tasks.errors import UserInputError
 from tests.small import brief_matrix
 
@@ -70,32 +65,25 @@ def test_a_line_of_100_megabytes_is_not_read(tmp_path: Path) -> None:
         load_config(file)
 
 
-def test_more_cells_than_can_be_are_refused_before_they_are_made() -> None:
-    many = list(range(2000))
-    matrix = brief_matrix("m", seeds=many, prompts={"train": [*range(1, 2000)], "seed": many})
-    with within(20, 100), pytest.raises(UserInputError, match="more than 1000000"):
-        expand(matrix, lambda name: "", lambda device: "cpu")
+MANY = list(range(2000))
+GRID = {key: [*range(1, 401)] for key in ("epochs", "batch_size", "learning_rate")}
+SCALARS = {"methods": [{"name": "activ_scalar", **GRID}]}
 
 
-@pytest.mark.parametrize("grid", ["product", "alone"])
-def test_a_methods_grid_is_counted_before_it_is_unrolled(grid: str, tmp_path: Path) -> None:
-    """Three lists of 400 values: 64 million methods, or 1198 that vary one setting."""
-    values = [*range(1, 401)]
-    settings: dict[str, object] = {"epochs": values, "batch_size": values, "learning_rate": values}
-    matrix = brief_matrix("m", methods=[{"name": "activ_scalar", **settings}], grid=grid)
-    with within(10, 100):
-        if grid == "alone":
-            cells = expand(matrix, lambda name: "", lambda device: "cpu")
-            assert len(cells) == 1198 + 1
-        else:
-            with pytest.raises(UserInputError, match="64000001 cells, more than 1000000"):
-                expand(matrix, lambda name: "", lambda device: "cpu")
-
-
-def test_a_task_that_is_listed_over_and_over_is_not_built_as_often() -> None:
-    matrix = brief_matrix("m", tasks=["ioi"] * 20_000, methods=["dla"])
-    with within(10, 100), pytest.raises(UserInputError, match="tasks: ioi stands there more than"):
-        expand(matrix, lambda name: "", lambda device: "cpu")
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"seeds": MANY, "prompts": {"train": MANY[1:], "seed": MANY}}, "more than 1000000"),
+        (SCALARS, "64000001 cells, more than 1000000"),
+        ({**SCALARS, "grid": "alone"}, None),  # 1198 that vary one setting, and a control
+        ({"tasks": ["ioi"] * 20_000, "methods": ["dla"]}, "tasks: ioi stands there more than"),
+    ],
+)
+def test_cells_are_counted_before_they_are_made(changes: dict[str, Any], words: str | None) -> None:
+    matrix = brief_matrix("m", **changes)
+    refused = pytest.raises(UserInputError, match=words)
+    with within(20, 100), refused if words else nullcontext():
+        assert len(expand(matrix, lambda name: "", lambda device: "cpu")) == 1199
 
 
 VALUES = st.recursive(
@@ -111,7 +99,7 @@ VALUES = st.recursive(
 KEYS = st.sampled_from([*Matrix.model_fields, "name"]) | st.text(max_size=10)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(KEYS, VALUES, max_size=6))
 def test_any_mapping_is_a_matrix_or_a_sentence(changes: dict[str, Any]) -> None:
     base = {"models": ["m"], "tasks": ["ioi"], "methods": ["dla"], "controls": {"draws": 0}}
@@ -125,7 +113,7 @@ def test_any_mapping_is_a_matrix_or_a_sentence(changes: dict[str, Any]) -> None:
             assert len(cell.id) <= 200
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=300))
 def test_any_file_is_a_matrix_or_a_sentence(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
@@ -137,50 +125,3 @@ def test_any_file_is_a_matrix_or_a_sentence(content: bytes, tmp_path: Path) -> N
     else:
         said = "mine.yaml"
     assert "mine.yaml" in said
-
-
-@pytest.fixture(scope="module")
-def run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunStore:
-    matrix = brief_matrix(tiny_folder, methods=["grad_scalar"], controls={"draws": 0})
-    return run_matrix(matrix, tmp_path_factory.mktemp("hostile") / "run").store
-
-
-@settings(deadline=None)
-@given(content=st.binary(max_size=400), name=st.sampled_from([CELL_FILE, TENSOR_FILE]))
-def test_any_file_in_the_place_of_a_stored_one_is_noticed(
-    run: RunStore, content: bytes, name: str
-) -> None:
-    (cell_id,) = run.stored()
-    file = run.cell_directory(cell_id) / name
-    before = file.read_bytes()
-    file.write_bytes(content)
-    try:
-        assert str(file) in " ".join(survey(run).problems.values())
-    finally:
-        file.write_bytes(before)
-
-
-@settings(deadline=None)
-@given(st.text(max_size=30))
-def test_any_name_of_a_cell_stays_in_the_run(name: str) -> None:
-    store = RunStore(Path("run"), {})
-    try:
-        directory = store.cell_directory(name)
-    except ValueError:
-        return
-    assert directory.parent == Path("run/cells")
-
-
-def test_a_model_of_a_hostile_name_writes_nothing_elsewhere(
-    tiny_folder: Path, tmp_path: Path
-) -> None:
-    evil = tmp_path / "a\x1b[31m $(touch x) ..;<script>'\"=cmd"
-    evil.symlink_to(tiny_folder)
-    outcome = run_matrix(
-        brief_matrix(evil, methods=["grad_scalar"], controls={"draws": 0}), tmp_path / "run"
-    )
-    assert len(outcome.computed) == 1
-    assert {path.name for path in tmp_path.iterdir()} == {evil.name, "run"}
-    (name,) = outcome.computed
-    assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_=,-")
-    assert json.loads((tmp_path / "run" / "run.json").read_text())

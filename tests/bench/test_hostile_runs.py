@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.execution.run import run_matrix
 from bench.store.layout import CELL_FILE, RUN_FILE, TENSOR_FILE, claim, only_writer, owner_of
 from bench.store.results import CorruptRunError, RunStore
 from bench.store.tables import CorruptTableError
@@ -17,10 +17,10 @@ from bench.store.upkeep import look, survey, tidy
 from reports.folder import ReportFolder
 from reports.write import write_report
 from tasks.errors import UserInputError
-from tests.bench.cli.test_cli import command
 from tests.bench.store.test_results import TENSORS, done
 from tests.bench.test_hostile import within
-from tests.small import brief_matrix
+from tests.command import said
+from tests.small import matrix_of
 
 
 @pytest.fixture
@@ -53,13 +53,16 @@ def test_a_cell_that_is_a_link_is_set_aside_as_one(store: RunStore, elsewhere: P
     for file in cell.iterdir():
         shutil.copy(file, elsewhere)
     shutil.rmtree(cell)
-    cell.symlink_to(elsewhere)
+    stray = cell.with_name("stray")
+    for link in (cell, stray):
+        link.symlink_to(elsewhere)
     with pytest.raises(UserInputError, match="symbolic link"):
         store.read("a")
     found = survey(store)
-    assert list(found.problems) == [cell]
+    assert list(found.problems) == [cell, stray]
     tidy(store, found)
-    assert (store.directory / "set-aside" / "a").is_symlink()
+    for link in (cell, stray):
+        assert (store.directory / "set-aside" / link.name).is_symlink()
     assert (elsewhere / "thesis.tex").read_text() == "mine"
     assert store.ids() == ["b"]
 
@@ -94,28 +97,22 @@ def test_what_is_written_replaces_links_and_does_not_follow_them(
     assert RunStore.open(run).config == {"models": ["other"]}
 
 
-def pipe(file: Path) -> None:
-    os.mkfifo(file)
-
-
-def endless(file: Path) -> None:
-    file.symlink_to("/dev/zero")
-
-
 def terabyte(file: Path) -> None:
     with file.open("wb") as stream:
         stream.truncate(2**40)
 
 
-def folder_instead(file: Path) -> None:
-    file.mkdir()
+MAKERS: dict[str, Callable[[Path], None]] = {
+    "pipe": os.mkfifo,
+    "endless": lambda file: file.symlink_to("/dev/zero"),
+    "terabyte": terabyte,
+    "folder": Path.mkdir,
+}
 
 
-@pytest.mark.parametrize("make", [pipe, endless, terabyte, folder_instead])
-def test_what_is_no_file_of_the_suite_is_named_and_not_read(
-    store: RunStore, make: Callable[[Path], None]
-) -> None:
-    run = store.directory
+@pytest.mark.parametrize("kind", MAKERS)
+def test_what_is_no_file_of_the_suite_is_named_and_not_read(store: RunStore, kind: str) -> None:
+    run, make = store.directory, MAKERS[kind]
     with within(5, 50):
         for cell, name in (("a", CELL_FILE), ("b", TENSOR_FILE)):
             file = store.cell_directory(cell) / name
@@ -143,53 +140,41 @@ def test_who_writes_is_said_without_escapes(store: RunStore) -> None:
     assert owner_of(store.directory) == "process 1 on \\x1b[2J\\x07 since now"
 
 
-def test_a_run_of_somebody_else_with_a_link_is_not_run(
-    store: RunStore, elsewhere: Path, tiny_folder: Path
-) -> None:
-    (store.directory / "cells" / "stray").symlink_to(elsewhere)
-    matrix = brief_matrix(tiny_folder, methods=["grad_scalar"], controls={"draws": 0})
-    outcome = run_matrix(matrix, store.directory)
-    assert len(outcome.computed) == 1
-    assert untouched(elsewhere)
+def test_foreign_names_are_shown_without_escapes(tiny_folder: Path, tmp_path: Path) -> None:
+    """A model's folder, a prompt file and an output folder whose names would clear the screen.
 
-
-def test_foreign_names_are_shown_without_escapes(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    """A model's folder, a prompt file and an output folder whose names would clear the screen."""
-    evil = tmp_path / "a\x1b[2J\x07b"
+    The first one stays elsewhere what it is, and would act in a shell, a page and a spreadsheet.
+    """
+    folder = tmp_path / "their"
+    folder.mkdir()
+    evil, prompts = folder / "a\x1b[2J\x07 $(touch x) ..;<script>'\"=cmd", folder / "c\x1b[2J.jsonl"
     shutil.copytree(tiny_folder, evil)
-    prompts = tmp_path / "c\x1b[2J.jsonl"
-    pair = {"clean": "When Mary", "corrupted": "When John", "answer": " and", "foil": " the"}
     rows = [
-        json.dumps({**pair, "clean": f"{pair['clean']} and" if odd else pair["clean"],
-                    "corrupted": f"{pair['corrupted']} and" if odd else pair["corrupted"]})
-        for odd in (False, True)
-    ]  # fmt: skip
-    prompts.write_text("\n".join(rows))
-    matrix = brief_matrix(
-        evil, tasks=["ioi", str(prompts)], methods=["grad_scalar"], controls={"draws": 0},
-        output=str(tmp_path / "d\x1b[2J"),
-    )  # fmt: skip
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(matrix.model_dump()))
-    place = ["grad_scalar", "-r", str(matrix.output)]
-    for arguments in (
-        ["plan", str(tmp_path / "mine.yaml")],
-        ["run", str(tmp_path / "mine.yaml")],
-        ["status", str(matrix.output)],
-        ["show", "ioi", *place[1:]],
-        ["reproduce", "ioi", *place[1:]],
-        ["apply", "ioi", *place[1:]],
-        ["show", "grad_scalar", "-r", str(evil)],
-        ["rm", str(matrix.output), "--failed"],
-        ["check", str(evil)],
+        {"clean": f"When Mary{end}", "corrupted": f"When John{end}", "answer": a, "foil": " the"}
+        for end, a in (("", " and"), (" and", " and"))
+    ]
+    prompts.write_text("\n".join(map(json.dumps, rows)))
+    output, file = folder / "d\x1b[2J", folder / "mine.yaml"
+    matrix = matrix_of(evil, tasks=["ioi", str(prompts)], output=str(output))
+    file.write_text(yaml.safe_dump(matrix.model_dump()))
+    before = {path.name for path in folder.iterdir()}
+    for code, *arguments in (
+        (0, "plan", file),
+        (2, "run", file),
+        (0, "status", output),
+        (0, "show", "ioi", "-r", output),
+        (0, "reproduce", "ioi", "-r", output),
+        (0, "apply", "ioi", "-r", output),
+        (2, "show", "grad_scalar", "-r", evil),
+        (0, "rm", output, "--failed"),
+        (0, "check", evil),
     ):
-        command(monkeypatch, *arguments)
-        shown = capsys.readouterr()
-        assert shown.out or shown.err
-        assert "\x1b" not in shown.out + shown.err, arguments
-        assert "\x07" not in shown.out + shown.err, arguments
+        assert said(*arguments, code=code), arguments
+    assert {path.name for path in folder.iterdir()} == before | {output.name}
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+    (name,) = RunStore.open(output).stored()
+    assert re.fullmatch("[A-Za-z0-9_=,-]+", name)
+    assert json.loads((output / RUN_FILE).read_text())
 
 
 def test_a_report_is_not_written_through_links(store: RunStore, elsewhere: Path) -> None:

@@ -8,12 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import transformers
 
 import bench
-from bench.evaluation.provenance import machine
-from bench.execution.failure import failure
-from bench.execution.progress import NotebookProgress
-from bench.matrix.cells import expand
 from bench.models.load import load_model
 from bench.models.memory import InMemory, held
 from bench.models.tiny import tiny_bridge, tiny_model, tiny_tokenizer
@@ -35,17 +32,21 @@ def run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture
 def prompts() -> pd.DataFrame:
-    rows = []
-    for place, (word, colour) in enumerate(zip(WORDS, COLOURS, strict=True)):
-        other = (place + 1) % len(WORDS)
-        clean, corrupted = (f"the colour of {one} is" for one in (word, WORDS[other]))
-        rows.append((clean, corrupted, colour, COLOURS[other]))
-    return pd.DataFrame(rows, columns=["clean", "corrupted", "answer", "foil"])
+    next_to = [*WORDS[1:], WORDS[0]], [*COLOURS[1:], COLOURS[0]]
+    clean, corrupted = ([f"the colour of {one} is" for one in part] for part in (WORDS, next_to[0]))
+    columns = {"clean": clean, "corrupted": corrupted, "answer": COLOURS, "foil": next_to[1]}
+    return pd.DataFrame(columns)
 
 
 @pytest.fixture
 def tokenizer(prompts: pd.DataFrame) -> Any:
     return tiny_tokenizer([*prompts["clean"], *COLOURS])
+
+
+def in_folder(model: Any, tokenizer: Any, folder: Path) -> str:
+    for part in (model, tokenizer):
+        part.save_pretrained(folder)
+    return str(folder)
 
 
 def test_scores_are_the_stored_ones_with_their_labels(run: Run) -> None:
@@ -87,24 +88,18 @@ def test_what_is_not_there_is_named(run: Run) -> None:
 
 
 def test_an_intervention_steers_as_its_cell_says(run: Run, tiny_folder: Path) -> None:
-    from transformers import AutoModelForCausalLM
-
-    record = next(
+    (record,) = [
         one for one in run.results.records if one.trained and not one.control and one.seed == 1
-    )
-    auto: Any = AutoModelForCausalLM
-    model = auto.from_pretrained(tiny_folder).eval()
+    ]
+    model = transformers.AutoModelForCausalLM.from_pretrained(tiny_folder).eval()
     prompts = record.prompts["test"]
     tokens = torch.tensor([prompt.token_ids for prompt in prompts])
-    rows = torch.arange(len(prompts))
-    answers, foils = (
-        torch.tensor([getattr(p, n) for p in prompts]) for n in ("answer_id", "foil_id")
-    )
     lds = []
     for beta in (1.0, -1.0):
         with steered(model, run.intervention("activ_scalar", seed=1), beta), torch.no_grad():
             logits = model(tokens).logits[:, -1]
-        lds.append(logits[rows, answers] - logits[rows, foils])
+        pairs = zip(logits, prompts, strict=True)
+        lds.append(torch.stack([row[one.answer_id] - row[one.foil_id] for row, one in pairs]))
     e_0 = -(torch.relu(-lds[0]) + torch.relu(lds[1])).mean()
     (stored,) = [row for row in record.metrics if (row.split, row.beta_kind) == ("test", "one")]
     assert float(e_0) == pytest.approx(stored.E_0, abs=1e-4)
@@ -125,10 +120,9 @@ def test_a_model_in_memory_is_compared_and_left_as_it_was(
     (name,) = set(run.table()["model"])
     assert name.startswith("LlamaForCausalLM@")
 
-    model.save_pretrained(tmp_path / "folder")
-    tokenizer.save_pretrained(tmp_path / "folder")
     options["output"] = tmp_path / "by_name"
-    by_name = bench.compare(["grad_scalar"], str(tmp_path / "folder"), prompts, **options)
+    folder = in_folder(model, tokenizer, tmp_path / "folder")
+    by_name = bench.compare(["grad_scalar"], folder, prompts, **options)
     np.testing.assert_allclose(run.scores("grad_scalar"), by_name.scores("grad_scalar"), atol=1e-5)
     with pytest.raises(UserInputError, match="in the memory of the process"):
         load_model(name)
@@ -138,79 +132,34 @@ def test_rows_that_the_model_cannot_take_are_left_out(
     prompts: pd.DataFrame, tokenizer: Any, tmp_path: Path
 ) -> None:
     """Though most are too long for its context, in memory and by name."""
-    longer = [prompts.assign(**{c: f"{word} is " * 3 + prompts[c] for c in ("clean", "corrupted")})
-              for word in ("the", "of", "sky")]  # fmt: skip
+    texts = prompts[["clean", "corrupted"]]
+    longer = [prompts.assign(**(f"{word} is " * 3 + texts)) for word in ("the", "of", "sky")]
     both = pd.concat([*longer, prompts], ignore_index=True)
     model = tiny_model("gpt2", vocab=len(tokenizer), n_positions=6)
-    model.save_pretrained(tmp_path / "folder")
-    tokenizer.save_pretrained(tmp_path / "folder")
-    for place, one in enumerate((model, str(tmp_path / "folder"))):
-        run = bench.compare(
-            ["grad_scalar"], one, both, tokenizer=tokenizer, output=tmp_path / f"out-{place}",
-            controls={"draws": 0},
-        )  # fmt: skip
+    options: dict[str, Any] = {"tokenizer": tokenizer, "controls": {"draws": 0}}
+    for one in (model, in_folder(model, tokenizer, tmp_path / "folder")):
+        output = tmp_path / type(one).__name__
+        run = bench.compare(["grad_scalar"], one, both, output=output, **options)
         assert set(run.table()["status"]) == {"done"}
-        record = run.results.records[0]
-        lengths = {len(row.token_ids) for row in record.prompts["test"]}
-        assert lengths == {6}
+        (record,) = run.results.records
+        assert {len(row.token_ids) for row in record.prompts["test"]} == {6}
     for wrong, words in (
         (prompts.assign(answer=4), "has 4 as answer, which is not text"),
         (pd.concat([prompts, prompts["foil"]], axis=1), 'the column "foil" is there twice'),
         (prompts.to_dict("records"), "DataFrame is needed, and this is list"),
     ):
-        output: Any = {"tokenizer": tokenizer, "output": tmp_path / "n"}
         with pytest.raises(UserInputError, match=words):
-            bench.compare(["grad_scalar"], model, wrong, **output)
+            bench.compare(["grad_scalar"], model, wrong, output=tmp_path / "n", **options)
 
 
 def test_the_checksum_follows_weights_configuration_and_tokenizer(tokenizer: Any) -> None:
     def name(tokens: Any = tokenizer, **settings: Any) -> str:
         return InMemory(tiny_bridge("gpt2", **settings), tokens, "GPT2").digest
 
-    other = name(seed=1)
-    changed = name(layer_norm_epsilon=1e-3)
-    assert len({name(), other, changed, name(tiny_tokenizer(["other words"]))}) == 4
-    assert name() == name()
+    others = name(seed=1), name(layer_norm_epsilon=1e-3), name(tiny_tokenizer(["other words"]))
+    assert len({name(), name(), *others}) == 4
     memory = InMemory(tiny_bridge("gpt2"), tokenizer, "GPT2")
     with held(memory), torch.no_grad():
         planned = memory.digest
         next(iter(memory.bridge.parameters())).add_(1)
         assert load_model(memory.name).digest != planned, "a changed weight is noticed"
-
-
-def test_progress_in_a_notebook_ends_with_what_was_done_and_what_failed(tiny_folder: Path) -> None:
-    shown: list[dict[str, str]] = []
-
-    class Handle:
-        def update(self, data: dict[str, str], raw: bool) -> None:
-            assert raw
-            shown.append(data)
-
-    matrix = brief_matrix(tiny_folder, seeds=[0, 1], methods=["grad_scalar"], controls={"draws": 0})
-    cells = expand(matrix, lambda name: name, lambda device: device)
-    progress = NotebookProgress(Handle())
-    progress.planned(cells, 2, 5.0)
-    progress.refused("tcp://10.0.0.1:1: no <suite>\x1b[31m")
-    for cell in cells:
-        progress.starting(cell)
-        progress.finished(cell, failure(cell, RuntimeError("no luck"), machine()))
-    progress.close()
-    assert "2 cells are done already" in shown[0]["text/plain"]
-    assert any("ioi grad_scalar seed 0" in data["text/plain"] for data in shown)
-    assert shown[-1]["text/plain"].startswith("0 of 2 done, 2 failed in about 1 s\ntcp://")
-    assert shown[-1]["text/html"].startswith('<progress value="2" max="2"></progress> 0 of 2')
-    assert "no &lt;suite&gt;\\x1b[31m<br>failed: " in shown[-1]["text/html"]
-    assert "(2 times)" in shown[-1]["text/plain"]  # one line a reason and method
-
-
-def test_a_run_with_nothing_to_do_says_so_in_a_notebook() -> None:
-    shown: list[str] = []
-
-    class Handle:
-        def update(self, data: dict[str, str], raw: bool) -> None:
-            shown.append(data["text/plain"])
-
-    progress = NotebookProgress(Handle())
-    progress.planned([], 4, None)
-    progress.close()
-    assert shown[-1] == "4 cells are done already and stay as they are; 0 cells to compute."

@@ -3,23 +3,22 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench import plugins
 from bench.conformance.methods import CHECKS
-from bench.execution.run import Outcome, run_matrix
 from bench.matrix.cells import expand
 from bench.matrix.options import RunOptions
 from bench.models import load as models
 from bench.models.load import load_model, load_tokenizer
 from bench.plugins import PluginError, install
-from bench.store.results import RunStore
 from methods import METHODS
 from tasks import TASKS
 from tasks.errors import UserInputError
-from tests.bench.cli.test_cli import command
-from tests.small import brief_matrix
+from tests.command import said
+from tests.small import RunOf, matrix_of
 
 METHOD = '''
 from dataclasses import dataclass
@@ -56,7 +55,7 @@ def package(
 
 
 def test_a_packages_method_task_and_model_run_in_a_matrix(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_of: RunOf, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = (
         METHOD.format(strength=1.0)
@@ -82,43 +81,48 @@ SMALL = ModelEntry("a small one", None, None, Path({str(tiny_folder)!r}))
     install()
     install()
     assert METHODS["mine"].summary == "from the package their-package 1.5"
-    matrix = brief_matrix(
-        tiny_folder, models=["small-one"], tasks=["theirs"], methods=["mine"],
-        controls={"draws": 0},
-    )  # fmt: skip
-    outcome = run_matrix(matrix, tmp_path / "run")
+    outcome = run_of("mine", models=["small-one"], tasks=["theirs"])
     (cell,) = outcome.computed
     record = outcome.store.record(cell)
     assert (record.model, record.task, record.method) == ("small-one", "theirs", "mine")
-    code = record.settings["plugins"]
-    assert len(code) == 2
-    assert all(one.startswith("the package their-package 1.5, files ") for one in code)
+    assert len(record.settings["plugins"]) == 2
+    for one in record.settings["plugins"]:
+        assert one.startswith("the package their-package 1.5, files ")
     assert load_model("small-one").digest == record.settings["model"]["digest"]
 
 
 def test_a_packages_code_is_part_of_what_a_cell_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its version stays while it is worked on; a module that it only lies beside does not count."""
-    ids = []
-    package(tmp_path, "theirs", {"methods": "mine = theirs:Mine"}, monkeypatch, METHOD)
+    """Its version stays while it is worked on; a module that it only lies beside does not count.
+
+    A folder with a model has that model's digest.
+    """
+    code = METHOD + "from pathlib import Path\nfrom bench.models.load import ModelEntry\n"
+    code += "MODEL = ModelEntry('theirs', None, None, Path(__file__).parent / 'weights')\n"
+    points = {"methods": "mine = theirs:Mine", "models": "mine = theirs:MODEL"}
+    package(tmp_path, "theirs", points, monkeypatch, code)
     (tmp_path / "theirs.py").unlink()
-    (tmp_path / "theirs" / "inner").mkdir(parents=True)
-    init, table = tmp_path / "theirs" / "__init__.py", tmp_path / "theirs" / "inner" / "table.csv"
-    init.write_text(METHOD.format(strength=1.0))
+    cells, entries = [], []
     for file, text in (
-        (table, "1"), (table, "2"), (table, "1"), (tmp_path / "other.py", ""),
-        (init, METHOD.format(strength=2.0)),
+        ("theirs/__init__.py", code.format(strength=1.0)),
+        ("theirs/inner/table.csv", "1"), ("theirs/inner/table.csv", "2"),
+        ("theirs/inner/table.csv", "1"), ("other.py", ""),
+        ("theirs/weights/model.safetensors", "1"),
+        ("theirs/__init__.py", code.format(strength=2.0)),
     ):  # fmt: skip
-        file.write_text(text)
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(text)
         plugins.uninstall()
         install()
-        matrix = brief_matrix("x", methods=["mine", "dla"], controls={"draws": 0})
-        ids.append([cell.id for cell in expand(matrix, lambda name: "", lambda device: "cpu")])
-    mine = [one for one, _ in ids]
-    assert mine[0] == mine[2] == mine[3]
-    assert len(set(mine)) == 3
-    assert len({other for _, other in ids}) == 1  # the suite's own is what it was
+        found = expand(matrix_of("x", "mine", "dla"), lambda name: "", lambda device: "cpu")
+        cells.append([cell.id for cell in found])
+        entries.append(models.MODELS["mine"].version)
+    mine = [one for one, _ in cells]
+    assert mine[1] == mine[3] == mine[4]
+    assert len({*mine[:3], mine[5], mine[6]}) == 5
+    assert entries[3] == entries[5] != entries[6]
+    assert len({other for _, other in cells}) == 1  # the suite's own is what it was
 
 
 def test_two_packages_with_one_name_are_both_named(
@@ -132,17 +136,18 @@ def test_two_packages_with_one_name_are_both_named(
         install()
 
 
-def test_a_files_method_is_known_by_its_code(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_files_method_is_known_by_its_code(
+    run_of: RunOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not by the path that names it."""
     file, ids = tmp_path / "mine.py", set()
-    for strength in (1.0, 2.0, 1.0):
+    monkeypatch.chdir(tmp_path)
+    for strength, path in ((1.0, str(file)), (2.0, str(file)), (1.0, "mine.py")):
         file.write_text(METHOD.format(strength=strength) + 'METHODS = {"mine": Mine}\n')
-        matrix = brief_matrix(
-            tiny_folder, methods=["mine"], plugins=[str(file)], controls={"draws": 0}
-        )
-        run_matrix(matrix, tmp_path / "run")
-        ids |= RunStore.open(tmp_path / "run").stored()
+        ids |= run_of("mine", plugins=[path]).store.stored()
     assert len(ids) == 2
     assert METHODS["mine"].summary == "Somebody else's method."
+    assert METHODS["mine"].origin == f'the file "{file}"'
 
 
 MODEL = """
@@ -153,22 +158,18 @@ MODELS = {{"mine": ModelEntry("theirs", None, {bos!r}, Path({folder!r}))}}
 
 
 def test_a_models_bos_and_code_are_part_of_what_a_cell_is(
-    tiny_folder: Path, tmp_path: Path
+    run_of: RunOf, tiny_folder: Path, tmp_path: Path
 ) -> None:
     """A cell is not taken over from a run in which the model had another BOS, nor from its folder
     by path, where it has none stated."""
     file, bos_ids, numbers = tmp_path / "mine.py", [], []
 
-    def scores_of(outcome: Outcome, cell: str) -> float:
+    def scores_of(outcome: Any, cell: str) -> float:
         return float(outcome.store.read(cell).tensors["scores"].sum())
 
-    def run(model: str, place: str, *reuse: str) -> Outcome:
-        matrix = brief_matrix(
-            tiny_folder, models=[model], methods=["grad_scalar"], plugins=[str(file)],
-            controls={"draws": 0},
-        )  # fmt: skip
-        options = RunOptions(reuse=tuple(tmp_path / run for run in reuse))
-        return run_matrix(matrix, tmp_path / place, options=options)
+    def run(model: str, place: str, *reuse: Path) -> Any:
+        options = RunOptions(reuse=reuse)
+        return run_of(models=[model], plugins=[str(file)], to=place, options=options)
 
     for bos in (None, " the", " the"):
         file.write_text(MODEL.format(bos=bos, folder=str(tiny_folder)))
@@ -181,7 +182,7 @@ def test_a_models_bos_and_code_are_part_of_what_a_cell_is(
     assert len(outcome.known) == 1
     assert bos_ids == [0, load_tokenizer(str(tiny_folder))[0].convert_tokens_to_ids(" the")]
     assert len(set(numbers)) == 2
-    by_path = run(str(tiny_folder), "by-path", "run")
+    by_path = run(str(tiny_folder), "by-path", tmp_path / "run")
     assert (by_path.reused, len(by_path.computed)) == ([], 1)
     (cell,) = by_path.computed
     assert scores_of(by_path, cell) == numbers[0]
@@ -190,88 +191,29 @@ def test_a_models_bos_and_code_are_part_of_what_a_cell_is(
     assert len(run("mine", "run").computed) == 1
 
 
-def test_a_model_whose_bos_is_no_token_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
-    file = tmp_path / "mine.py"
-    file.write_text(MODEL.format(bos="<bos>", folder=str(tiny_folder)))
-    install([file])
-    with pytest.raises(UserInputError, match='states the BOS "<bos>", which is no token'):
-        load_model("mine")
-
-
-def test_of_a_packages_model_its_folder_is_known_by_the_models_digest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_a_models_entry_names_is_looked_for_when_it_is_loaded(
+    tiny_folder: Path, tmp_path: Path
 ) -> None:
-    code = "from pathlib import Path\nfrom bench.models.load import ModelEntry\n"
-    code += "MINE = ModelEntry('theirs', None, None, Path(__file__).parent / 'weights')\n"
-    package(tmp_path, "theirs", {"models": "mine = theirs:MINE"}, monkeypatch, "")
-    (tmp_path / "theirs.py").unlink()
-    (tmp_path / "theirs" / "weights").mkdir(parents=True)
-    versions = []
-    for name, text in (
-        ("__init__.py", code), ("weights/model.safetensors", "1"), ("more.py", ""),
-    ):  # fmt: skip
-        (tmp_path / "theirs" / name).write_text(text)
-        install()
-        versions.append(models.MODELS["mine"].version)
-    assert versions[0] == versions[1] != versions[2]
-
-
-@pytest.mark.parametrize(
-    ("code", "words"),
-    [
-        ("METHODS = {", "SyntaxError"),
-        ("1 / 0", "line 1.*ZeroDivisionError"),
-        ("x = 1", "adds nothing"),
-        ("METHODS = 3", "has to be a dictionary"),
-        ("METHODS = {'a b': int}", 'the name "a b"'),
-        ("METHODS = {'mine': 3}", "has to be a class"),
-        ("METHODS = {'dla': int}", "the suite itself has taken"),
-        ("METHODS = {3: int}", "METHODS has to have names, and 3 is none"),
-        ("import json\njson.loads('{')", "mine.py line 2"),  # not the library's line
-        ("MODELS = {'m': 3}", "ModelEntry"),
-    ],
-)
-def test_broken_files_are_named(code: str, words: str, tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(code)
-    with pytest.raises(PluginError, match=f"(?s)mine.py.*{words}"):
-        install([tmp_path / "mine.py"])
-
-
-def test_a_file_may_be_named_by_another_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "mine.py").write_text("METHODS = {'mine': int}")
-    monkeypatch.chdir(tmp_path)
-    install(["mine.py", tmp_path / "mine.py"])
-    assert METHODS["mine"].origin == f'the file "{tmp_path / "mine.py"}"'
-
-
-def test_a_file_that_is_not_there_is_said() -> None:
-    with pytest.raises(PluginError, match=r"nowhere.py cannot be read"):
-        install(["nowhere.py"])
-
-
-Shown = pytest.CaptureFixture[str]
+    file, nowhere = tmp_path / "mine.py", tmp_path / "nowhere"
+    for bos, folder, words in (
+        ("<bos>", tiny_folder, 'states the BOS "<bos>", which is no token'),
+        (None, nowhere, '"mine" of the file .*mine.py": there is no directory'),
+    ):
+        file.write_text(MODEL.format(bos=bos, folder=str(folder)))
+        install([file])
+        with pytest.raises(UserInputError, match=words):
+            load_model("mine")
 
 
 def test_a_new_method_passes_its_checks_and_runs(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+    run_of: RunOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert command(monkeypatch, "new-method", "my_method") == 0
-    assert "wrote my_method.py" in capsys.readouterr().out
-    assert command(monkeypatch, "new-method", "my_method") == 2
-    assert command(monkeypatch, "new-method", "dla") == 2
-    assert command(monkeypatch, "new-method", "My Method") == 2
-    capsys.readouterr()
-    assert command(monkeypatch, "check", "my_method", "--plugin", "my_method.py") == 0
-    shown = capsys.readouterr().out
+    assert "wrote my_method.py" in said("new-method", "my_method")
+    shown = said("check", "my_method", "--plugin", "my_method.py")
     assert shown.count("passed  ") == len(CHECKS)
-    matrix = brief_matrix(
-        tiny_folder, methods=["my_method", "grad_scalar"], plugins=["my_method.py"],
-        sites=["attn_out", "z"], controls={"draws": 0},
-    )  # fmt: skip
-    outcome = run_matrix(matrix, tmp_path / "run")
+    few = {"plugins": ["my_method.py"], "sites": ["attn_out", "z"]}
+    outcome = run_of("my_method", "grad_scalar", **few)
     mine, theirs = (outcome.store.read(name).tensors["scores"] for name in outcome.computed)
     assert mine == pytest.approx(theirs, abs=1e-5)
 
@@ -281,18 +223,25 @@ def test_a_new_method_passes_its_checks_and_runs(
     ["class", "match", "_", "attribution", "true", "torch", "bench", "reports", "json", "pytest"],
 )
 def test_a_new_method_has_a_name_that_works(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert command(monkeypatch, "new-method", name) == 2
-    assert f'"{name}" cannot be a method: ' in capsys.readouterr().err
+    assert f'"{name}" cannot be a method: ' in said("new-method", name, code=2)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_new_method_needs_a_folder_that_can_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["dla"], 'There is a method "dla" already'),
+        (["My Method"], "is not lower-case letters"),
+        (["mine"], "mine.py is there already and stays as it is"),
+        (["new", "--folder", "mine.py/inner"], "new.py cannot be written: Not a directory"),
+    ],
+)
+def test_a_new_method_needs_a_place(
+    arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "file").touch()
-    folder = str(tmp_path / "file" / "inner")
-    assert command(monkeypatch, "new-method", "my_method", "--folder", folder) == 2
-    assert "my_method.py cannot be written: Not a directory" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").touch()
+    assert words in said("new-method", *arguments, code=2)

@@ -28,7 +28,7 @@ from methods.core.steering_vectors import SteeringVectors
 from methods.core.subject import SubjectModel
 from tasks.errors import UserInputError
 from tests.architectures.tiny import tiny_config
-from tests.bench.cli.test_cli import command
+from tests.command import command
 from tests.small import brief_matrix
 
 LENGTH = 7

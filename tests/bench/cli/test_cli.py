@@ -1,30 +1,31 @@
 """The command line as its user has it: output, files, exit codes, and no tracebacks."""
 
 import os
+import re
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
 
-from bench.cli.app import main
+from bench.cli.run import close_run, what_was_done
+from bench.execution.run import Outcome, run_matrix
+from bench.matrix.options import RunOptions
+from bench.store.records import CellError
+from bench.store.results import RunStore
 from methods import METHODS
-from methods.grad_scalar import GradScalar
+from methods.core.memory import NotEnoughMemoryError
 from reports.figures import FIGURES
 from tasks import TASKS
-from tests.small import brief_matrix
+from tasks.text import counted
+from tests.bench.store.test_results import failed
+from tests.command import said
+from tests.small import brief_matrix, failing
 
 ROOT = Path(__file__).parents[3]
-Shown = pytest.CaptureFixture[str]
-
-
-def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """Runs the command in this process; gives its exit code."""
-    monkeypatch.setattr(sys, "argv", ["bench", *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    return int(stopped.value.code or 0)
 
 
 @pytest.fixture
@@ -36,43 +37,33 @@ def matrix_file(tiny_folder: Path, tmp_path: Path) -> Path:
 
 
 def test_run_shows_a_leaderboard_and_a_report_needs_only_the_results(
-    matrix_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+    matrix_file: Path, tmp_path: Path
 ) -> None:
-    assert command(monkeypatch, "run", str(matrix_file)) == 0
-    shown = capsys.readouterr().out
-    assert "4 cells to compute" in shown
-    assert "grad_scalar" in shown
+    shown = said("run", matrix_file)
     results = tmp_path / "results"
-    for name in ("run.json", "results.parquet", "results.csv", "agreement.csv"):
-        assert (results / name).is_file(), name
     page = results / "report" / "index.html"
-    assert page.is_file()
-    assert str(page) in shown.replace("\n", "")
+    for words in ("4 cells to compute", "grad_scalar", str(page)):
+        assert words in shown
+    for name in ("run.json", "results.parquet", "results.csv", "agreement.csv", page):
+        assert (results / name).is_file(), name
     assert list((results / "report" / "figures").glob("leaderboard-*.png"))
 
-    assert command(monkeypatch, "run", str(matrix_file)) == 0
-    again = capsys.readouterr().out
-    assert "4 cells are done already" in again
-    assert "nothing was computed" in again
-
-    moved, out = str(results.rename(tmp_path / "moved")), str(tmp_path / "r")
+    moved, out = results.rename(tmp_path / "moved"), tmp_path / "r"
     own = ["--width", "column", "--figure", "leaderboard", "--against", moved]
-    assert command(monkeypatch, "report", moved, "-o", out, *own) == 0
-    assert (tmp_path / "r" / "index.html").is_file()
-    assert "the same" in (tmp_path / "r" / "tables" / "change.md").read_text("utf-8")
-    for options, words in (
-        (["--width", "colum"], "natural, column, page"),
-        (["--figure", "scater"], '"scatter"'),
-        (["--method", "attr_path"], "no method"),
-        (["--against", "nowhere"], "nowhere does not exist"),
+    said("report", moved, "-o", out, *own)
+    assert (out / "index.html").is_file()
+    assert "the same" in (out / "tables" / "change.md").read_text("utf-8")
+    for option, value, words in (
+        ("--width", "colum", "natural, column, page"),
+        ("--figure", "scater", '"scatter"'),
+        ("--method", "attr_path", "no method"),
+        ("--against", "nowhere", "nowhere does not exist"),
     ):
-        assert command(monkeypatch, "report", moved, *options) == 2
-        assert words in capsys.readouterr().err
+        assert words in said("report", moved, option, value, code=2)
 
 
-def test_list_names_everything(monkeypatch: pytest.MonkeyPatch, capsys: Shown) -> None:
-    assert command(monkeypatch, "list") == 0
-    shown = capsys.readouterr().out
+def test_list_names_everything() -> None:
+    shown = said("list")
     for name in [*METHODS, *TASKS, "smollm2-135m", "gpt2-xl", "quick", *FIGURES]:
         assert f"  {name} " in shown
 
@@ -93,40 +84,31 @@ def test_list_names_everything(monkeypatch: pytest.MonkeyPatch, capsys: Shown) -
     ],
 )
 def test_a_mistake_is_one_paragraph_and_exit_code_2(
-    matrix_file: Path, change: dict[str, object], words: list[str],
-    monkeypatch: pytest.MonkeyPatch, capsys: Shown,
-) -> None:  # fmt: skip
+    matrix_file: Path, change: dict[str, object], words: list[str]
+) -> None:
     matrix = {**yaml.safe_load(matrix_file.read_text()), **change}
     matrix_file.write_text(yaml.safe_dump(matrix))
-    assert command(monkeypatch, "run", str(matrix_file)) == 2
-    shown = capsys.readouterr()
-    assert shown.err.startswith("Error: ")
-    assert len(shown.err.strip().splitlines()) == 1
-    assert all(word in shown.err for word in words), shown.err
+    shown = said("run", matrix_file, code=2)
+    assert re.fullmatch(r"(4 cells to compute.*\n)?Error: .*\n", shown)
+    assert all(word in shown for word in words), shown
 
 
-def test_what_is_not_there_is_said_without_a_traceback(
-    monkeypatch: pytest.MonkeyPatch, capsys: Shown
-) -> None:
-    """The first one as its user has it: in a process of its own."""
+def test_a_mistake_is_said_on_the_stream_of_errors_of_a_process() -> None:
     run = subprocess.run(
         [sys.executable, "-m", "bench", "run", "quikc"],
         cwd=ROOT, env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True,
     )  # fmt: skip
-    assert run.returncode == 2
+    assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr.startswith("Error: ")
-    assert "Traceback" not in run.stdout + run.stderr
-    monkeypatch.chdir(ROOT)
-    for asked in ("report", "run"):
-        assert command(monkeypatch, asked, "tests") == 2
-        shown = capsys.readouterr()
-        assert shown.err.startswith("Error: ")
-        assert "Traceback" not in shown.out + shown.err
+    assert "Traceback" not in run.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["report", str(ROOT / "tests")], "is not a results directory"),
+        (["run", str(ROOT / "tests")], "tests"),
+        (["run", "\x1b]0;title\x07\x1b[2J"], "\\x1b[2J"),
         (["run", "x" * 300], "File name too long. Name another path."),
         (["tasks", "--task", "x" * 300 + ".csv"], "cannot be read: File name too long."),
         (
@@ -135,11 +117,8 @@ def test_what_is_not_there_is_said_without_a_traceback(
         ),
     ],
 )
-def test_paths_that_the_system_refuses_are_said(
-    arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: Shown
-) -> None:
-    assert command(monkeypatch, *arguments) == 2
-    shown = capsys.readouterr().err
+def test_what_cannot_be_had_is_said(arguments: list[str], words: str) -> None:
+    shown = said(*arguments, code=2)
     assert shown.startswith("Error: ")
     assert words in shown
 
@@ -147,39 +126,58 @@ def test_paths_that_the_system_refuses_are_said(
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
-        (RuntimeError("broken"), 1, "2 cells failed"),
-        (KeyboardInterrupt(), 130, "the same command goes on"),
+        (RuntimeError("broken"), 1, ["2 cells failed", "2 cells without a result"]),
+        (ValueError("x" * 1_000_000), 1, ["2 cells failed"]),
+        (NotEnoughMemoryError("Not enough memory"), 2, ["2 cells failed", "Not enough memory"]),
+        (KeyboardInterrupt(), 130, ["the same command goes on"]),
     ],
 )
 def test_the_exit_code_says_how_a_run_ended(
-    error: BaseException, code: int, words: str, matrix_file: Path,
-    monkeypatch: pytest.MonkeyPatch, capsys: Shown,
+    error: BaseException, code: int, words: list[str], matrix_file: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    def fit(*arguments: object) -> None:
-        raise error
+    """However much an error says, a screen and a table hold little of it."""
 
-    monkeypatch.setattr(GradScalar, "fit", fit)
-    assert command(monkeypatch, "run", str(matrix_file)) == code
-    shown = capsys.readouterr()
-    assert words in shown.out + shown.err
-    assert "Traceback" not in shown.out + shown.err
-
-
-def test_points_that_no_memory_holds_are_said_with_exit_code_2(
-    matrix_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
-) -> None:
-    monkeypatch.setattr("methods.core.memory.available_memory", lambda device: 1000)
-    assert command(monkeypatch, "run", str(matrix_file)) == 2
-    shown = capsys.readouterr().out.replace("\n", " ")
-    assert "Not enough memory: the activations of" in shown
-    assert "fewer sites" in shown
-    assert "2 cells failed" in shown  # activ_scalar and random need no activations
+    failing(monkeypatch, error)
+    shown = said("run", matrix_file, code=code)
+    assert all(word in shown for word in words), shown
+    assert "Traceback" not in shown
+    assert len(shown) < 10_000
+    if code != 130:
+        assert (tmp_path / "results" / "results.csv").stat().st_size < 50_000
+        assert len(said("status", tmp_path / "results")) < 2_000
 
 
-def test_a_name_that_is_a_terminal_command_is_written_out(
-    monkeypatch: pytest.MonkeyPatch, capsys: Shown
-) -> None:
-    assert command(monkeypatch, "run", "\x1b]0;title\x07\x1b[2J") == 2
-    shown = capsys.readouterr().err
-    assert "\x1b" not in shown
-    assert "\\x1b[2J" in shown
+def test_what_only_leaves_out_is_not_said_to_be_done(tiny_folder: Path, tmp_path: Path) -> None:
+    matrix = brief_matrix(tiny_folder)
+
+    def done(*methods: str, reuse: Path | None = None, place: str = "run") -> list[str]:
+        only = tuple(f"method={method}" for method in methods)
+        options = RunOptions(only=only, reuse=(reuse,) if reuse else ())
+        return list(what_was_done(run_matrix(matrix, tmp_path / place, options=options)))
+
+    others = "3 other cells of the matrix are not done: --only left them out."
+    assert done("random") == [others]
+    before = "Every cell that --only names was done before: nothing was computed."
+    assert done("random") == [before, others]
+    over = "1 finished cell was taken over, from another run or under another name."
+    assert done("random", reuse=tmp_path / "run", place="new") == [over, others]
+    assert done() == []
+    assert done() == ["Every cell of this matrix was done before: nothing was computed."]
+
+
+def test_of_many_reasons_the_first_are_shown(tmp_path: Path) -> None:
+    outcome = Outcome(RunStore.create(tmp_path, {}))
+    for number in range(25):
+        error = CellError(kind="ValueError", message=f"number {number}")
+        outcome.failed.append(failed(f"c{number}").model_copy(update={"error": error}))
+    console = Console(record=True, width=100, file=StringIO())
+    assert close_run(outcome, console) == 1
+    text = console.export_text()
+    assert all(words in text for words in ("25 cells failed", "number 9", "and 15 further reasons"))
+    assert "number 10" not in text
+
+
+def test_things_are_counted_in_words() -> None:
+    assert [counted(number, "cell") for number in (0, 1, 2)] == ["0 cells", "1 cell", "2 cells"]
+    assert counted(2, "cell is", "cells are") == "2 cells are"

@@ -14,7 +14,7 @@ from bench.conformance.check import needs, run_checks
 from bench.models import load as models
 from bench.models.load import ModelEntry
 from bench.models.tiny import save_tiny
-from tests.bench.cli.test_cli import command
+from tests.command import command
 from tests.small import task_texts
 
 Shown = pytest.CaptureFixture[str]

@@ -10,7 +10,7 @@ from bench.conformance import method_case
 from bench.conformance.check import Outcome, run_checks
 from bench.conformance.method_case import Case
 from bench.conformance.methods import CHECKS
-from tests.bench.cli.test_cli import command
+from tests.command import command
 
 START = """
 import random

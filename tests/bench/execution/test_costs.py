@@ -4,8 +4,7 @@
 """
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,38 +21,24 @@ from tests.trivial import Trivial, trivial_matrix
 FEW, MANY = 6, 26
 
 
-class _Opened:
-    """Paths that this process opens, while somebody watches. Audit hooks cannot be taken away."""
-
-    def __init__(self) -> None:
-        self.watching = False
-        self.paths: list[str] = []
-        sys.addaudithook(self._hook)
-
-    def _hook(self, event: str, arguments: tuple[object, ...]) -> None:
-        if self.watching and event == "open":
-            self.paths.append(str(arguments[0]))
-
-    @contextmanager
-    def within(self, folder: Path) -> Iterator[list[str]]:
-        """The paths below a folder that are opened in the block."""
-        self.paths, self.watching = [], True
-        found: list[str] = []
-        try:
-            yield found
-        finally:
-            self.watching = False
-            found += [path for path in self.paths if path.startswith(str(folder))]
-
-
 @pytest.fixture(scope="module")
-def opened() -> _Opened:
-    return _Opened()
+def opened() -> Iterator[list[str]]:
+    """Paths that this process opens during these tests. Audit hooks cannot be taken away."""
+    paths: list[str] = []
+    watching = [True]
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        if watching and event == "open":
+            paths.append(str(arguments[0]))
+
+    sys.addaudithook(hook)
+    yield paths
+    watching.clear()
 
 
 @pytest.fixture(scope="module")
 def opens(
-    opened: _Opened, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    opened: list[str], tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, float]:
     """Files opened a cell by a run, by one that finds everything done, and for a report."""
     counts: dict[str, list[int]] = {"run": [], "resume": [], "report": []}
@@ -62,15 +47,13 @@ def opens(
         matrix = trivial_matrix(tiny_folder, number)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("bench.execution.run.executor_of", lambda *_: Trivial())
-            actions: dict[str, Callable[[], object]] = {
-                "run": lambda: run_matrix(matrix, folder),  # noqa: B023
-                "resume": lambda: run_matrix(matrix, folder),  # noqa: B023
-                "report": lambda: load(folder).table,  # noqa: B023
-            }
-            for name, action in actions.items():
-                with opened.within(folder) as paths:
-                    action()
-                counts[name].append(len(paths))
+            for name, found in counts.items():
+                before = len(opened)
+                if name == "report":
+                    assert len(load(folder).table)
+                else:
+                    run_matrix(matrix, folder)
+                found.append(sum(path.startswith(str(folder)) for path in opened[before:]))
     return {name: (many - few) / (MANY - FEW) for name, (few, many) in counts.items()}
 
 

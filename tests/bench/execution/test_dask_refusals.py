@@ -18,23 +18,15 @@ from bench.execution.run import Outcome, run_matrix
 from bench.execution.run_spec import PACKAGES
 from bench.matrix.cells import PlannedCell
 from bench.matrix.options import RunOptions
+from bench.matrix.schema import Matrix
 from bench.models.load import MODELS
 from bench.plugins import install
 from bench.store.records import CellRecord
+from bench.store.results import RunStore
 from tasks.errors import UserInputError
 from tests.bench.test_plugins import METHOD, package
-from tests.dask_processes import ROOT, scheduler, without_suite, worker
-from tests.small import small_matrix
-
-
-class Refusals(Watcher):
-    """Keeps who was refused."""
-
-    def __init__(self) -> None:
-        self.refusals: list[str] = []
-
-    def refused(self, why: str) -> None:
-        self.refusals.append(why)
+from tests.dask_processes import ROOT, Noting, scheduler, without_suite, worker
+from tests.small import matrix_of
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +50,7 @@ def edited(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the suite of which one method was changed."""
     folder = tmp_path_factory.mktemp("edited")
     for name in PACKAGES:
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, folder / name)
     (folder / "reports").mkdir()
     shutil.copy(ROOT / "reports" / "__init__.py", folder / "reports")
     method = folder / "methods" / "grad_scalar.py"
@@ -73,6 +65,7 @@ class Theirs:
     address: str
     client: Client
     result: Future
+    closing: ExitStack
 
 
 @pytest.fixture(scope="module")
@@ -82,13 +75,13 @@ def theirs(
     folder = tmp_path_factory.mktemp("elsewhere")
     bare = without_suite(tmp_path_factory.mktemp("bare"))
     with ExitStack() as stack:
-        address = stack.enter_context(scheduler(folder, bare))
-        stack.enter_context(worker(address, "bare", folder, bare))
-        stack.enter_context(worker(address, "edited", folder, edited))
-        stack.enter_context(worker(address, "plain", folder, ROOT))
+        closing = stack.enter_context(ExitStack())
+        address = closing.enter_context(scheduler(folder, bare))
+        for name, path in (("bare", bare), ("edited", edited), ("plain", ROOT)):
+            stack.enter_context(worker(address, name, folder, path))
         client = stack.enter_context(Client(address, timeout=120, set_as_default=False))
         client.wait_for_workers(3, timeout=120)
-        yield Theirs(address, client, client.submit(abs, -3, workers=["bare"]))
+        yield Theirs(address, client, client.submit(abs, -3, workers=["bare"]), closing)
 
 
 @pytest.fixture(scope="module")
@@ -115,14 +108,19 @@ def unharmed(theirs: Theirs) -> bool:
     return {"bare", "edited", "plain"} <= names and theirs.result.result(timeout=30) == 3
 
 
+def run_on(
+    theirs: Theirs, matrix: Matrix, output: Path, noting: Watcher | None = None, patience: int = 100
+) -> Outcome:
+    options = RunOptions(scheduler=theirs.address, threads=1, patience=patience)
+    return run_matrix(matrix, output, noting, options)
+
+
 def test_workers_that_cannot_take_part_are_refused_by_name_and_live_on(
     theirs: Theirs, tiny_folder: Path, tmp_path: Path
 ) -> None:
     assert unharmed(theirs)
-    options = RunOptions(scheduler=theirs.address, patience=100)
-    matrix = small_matrix(tiny_folder, methods=["mine"], controls={"draws": 0})
     with pytest.raises(NoWorkerError) as caught:
-        run_matrix(matrix, tmp_path / "run", options=options)
+        run_on(theirs, matrix_of(tiny_folder, "mine"), tmp_path / "run")
     bare, edited, plain = sorted(str(caught.value).splitlines())
     assert 'The worker "bare" (tcp://' in bare
     assert "No module named 'bench'. The same attribution-bench" in bare
@@ -138,30 +136,24 @@ def test_workers_that_cannot_take_part_are_refused_by_name_and_live_on(
 def test_a_model_that_no_worker_has_is_said_with_the_workers_name(
     theirs: Theirs, tmp_path: Path
 ) -> None:
-    options = RunOptions(scheduler=theirs.address, patience=100)
-    matrix = small_matrix("small-one", methods=["grad_scalar"], controls={"draws": 0})
     words = r'No worker has the model "small-one":\n  "plain" \(tcp.*: Unknown model "small-one"'
     with pytest.raises(UserInputError, match=words):
-        run_matrix(matrix, tmp_path / "run", options=options)
+        run_on(theirs, matrix_of("small-one"), tmp_path / "run")
 
 
-class Occupying(Refusals):
+class Occupying(Noting):
     """Gives the worker of the first cell that is finished something else to do, until it `ends`."""
 
     def __init__(self, theirs: Theirs, folder: Path) -> None:
         super().__init__()
         self.theirs, self.end = theirs, folder / "end"
         self.task: Future | None = None
-        self.interruptions: list[str] = []
 
     def finished(self, cell: PlannedCell, record: CellRecord) -> None:
         if self.task is None:
             place = [record.provenance["worker"]]
             wait = f"import os, time\nwhile not os.path.exists({str(self.end)!r}): time.sleep(0.1)"
             self.task = self.theirs.client.submit(exec, wait, workers=place)
-
-    def interrupted(self, cell: PlannedCell, why: str) -> None:
-        self.interruptions.append(why)
 
     def ends(self) -> bool:
         """Whether there is still something else to do; there is not from here on."""
@@ -176,48 +168,32 @@ class Occupying(Refusals):
 def test_a_run_does_not_wait_for_ever_behind_somebody_elses_work(
     theirs: Theirs, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    matrix = small_matrix(
-        tiny_folder, methods=["grad_scalar"], seeds=[0, 1, 2], controls={"draws": 0}
-    )
-    occupying = Occupying(theirs, tmp_path)
-    options = RunOptions(scheduler=theirs.address, threads=1, patience=10)
-    with pytest.raises(NoWorkerError, match=r"within 10 s.*\(cpu, has not begun with its cell"):
-        run_matrix(matrix, tmp_path / "run", occupying, options)
+    occupying, matrix = Occupying(theirs, tmp_path), matrix_of(tiny_folder, seeds=[0, 1, 2])
+    with pytest.raises(NoWorkerError, match=r"within 5 s.*\(cpu, has not begun with its cell"):
+        run_on(theirs, matrix, tmp_path / "run", occupying, patience=5)
     assert occupying.ends()
 
 
-def run_beside(
-    theirs: Theirs, output: Path, model: object, methods: list[str]
-) -> tuple[Outcome, list[str]]:
-    """A run on a cluster of which only the worker `good` has everything, and who was refused."""
-    matrix = small_matrix(str(model), methods=methods, seeds=[0, 1])
-    noting = Refusals()
-    options = RunOptions(scheduler=theirs.address, threads=1, patience=100)
-    outcome = run_matrix(matrix, output, noting, options)
-    assert not outcome.failed, [record.error for record in outcome.failed]
-    return outcome, sorted(text.split()[2] for text in noting.refusals)
-
-
 @pytest.mark.usefixtures("warm", "good")
-def test_workers_without_a_package_fail_no_cell(
-    theirs: Theirs, tiny_folder: Path, tmp_path: Path
-) -> None:
-    methods = ["mine", "grad_scalar"]
-    outcome, refused = run_beside(theirs, tmp_path / "run", tiny_folder, methods)
-    assert refused == ['"bare"', '"edited"', '"plain"']
-    records = [outcome.store.record(name) for name in outcome.computed]
-    assert len(records) == 2 * 5
-    assert len({record.provenance["process"] for record in records}) == 1
-
-
-@pytest.mark.usefixtures("warm", "good")
-def test_cells_of_a_model_that_one_worker_lacks_go_to_another(
-    theirs: Theirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    ("model", "methods", "refused"),
+    [
+        ("", ["mine", "grad_scalar"], ['"bare"', '"edited"', '"plain"']),
+        ("small-one", ["grad_scalar"], ['"bare"', '"edited"']),
+    ],
+)
+def test_cells_that_one_worker_can_compute_go_to_it_and_none_fails(
+    model: str, methods: list[str], refused: list[str], theirs: Theirs, tiny_folder: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Workers without a package are refused; of those without a model others have the cells."""
     monkeypatch.delitem(MODELS, "small-one")  # not even the one who starts the run has it
-    outcome, refused = run_beside(theirs, tmp_path / "run", "small-one", ["grad_scalar"])
-    assert refused == ['"bare"', '"edited"']
-    assert len(outcome.computed) == 2 * 3
+    noting, matrix = Noting(), matrix_of(model or tiny_folder, *methods, seeds=[0, 1])
+    outcome = run_on(theirs, matrix, tmp_path / "run", noting)
+    assert not outcome.failed, [record.error for record in outcome.failed]
+    assert sorted(text.split()[2] for text in noting.refusals) == refused
+    assert len(noting.records) == 2 * len(methods)
+    assert len({record.provenance["process"] for record in noting.records}) == 1
 
 
 @pytest.mark.usefixtures("warm", "good")
@@ -225,13 +201,27 @@ def test_a_cell_behind_somebody_elses_work_goes_to_an_idle_worker(
     theirs: Theirs, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.execution.dask_executor.STUCK_SECONDS", 0.5)
-    matrix = small_matrix(
-        tiny_folder, methods=["grad_scalar"], seeds=list(range(12)), controls={"draws": 0}
-    )
-    occupying = Occupying(theirs, tmp_path)
-    options = RunOptions(scheduler=theirs.address, threads=1, patience=60)
-    outcome = run_matrix(matrix, tmp_path / "run", occupying, options)
-    assert len(outcome.computed) == 12
-    assert not outcome.failed
+    occupying, matrix = Occupying(theirs, tmp_path), matrix_of(tiny_folder, seeds=[*range(12)])
+    outcome = run_on(theirs, matrix, tmp_path / "run", occupying)
+    assert (len(outcome.computed), outcome.failed) == (12, [])
     assert occupying.ends()
-    assert any("busy with something else" in why for why in occupying.interruptions)
+    assert any("busy with something else" in why for _, why in occupying.interruptions)
+
+
+@pytest.mark.usefixtures("warm", "good")
+def test_a_scheduler_that_is_lost_ends_the_run_and_finished_cells_stay(
+    theirs: Theirs, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """The last of these tests: nothing of the cluster answers from here on."""
+
+    class Killing(Noting):
+        def finished(self, cell: PlannedCell, record: CellRecord) -> None:
+            super().finished(cell, record)
+            theirs.closing.close()
+
+    noting, matrix = Killing(), matrix_of(tiny_folder, seeds=[*range(30)])
+    with pytest.raises(NoWorkerError, match=r"the dask scheduler is lost\. Finished cells"):
+        run_on(theirs, matrix, tmp_path / "run", noting)
+    stored = RunStore.open(tmp_path / "run").ids()
+    assert {record.id for record in noting.records} == set(stored)
+    assert 1 <= len(stored) < 30

@@ -1,96 +1,78 @@
-"""plan: of presets at any size, of suites, and beside other runs."""
+"""plan: of presets at any size, of suites, beside other runs, and what is taken over of those."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 
 from bench.execution.run import run_matrix
 from bench.matrix.options import RunOptions
-from tests.bench.cli.test_cli import command
-from tests.bench.cli.test_commands import fails
-from tests.small import brief_matrix
-
-Shown = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(scope="module")
-def done(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of four cells."""
-    folder = tmp_path_factory.mktemp("plan") / "run"
-    run_matrix(brief_matrix(tiny_folder), folder)
-    return folder
+from tests.command import said
+from tests.small import brief_matrix, failing
 
 
 def test_a_preset_is_planned_at_its_sizes_and_on_other_models(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+    tiny_folder: Path, tmp_path: Path
 ) -> None:
-    place = ["-o", str(tmp_path / "run")]
-    assert command(monkeypatch, "plan", "fig8", *place) == 0
-    assert "smollm2-135m  iphone.jsonl  dla" in capsys.readouterr().out
-    other = ["--size", "paper", "--model", str(tiny_folder), "--task", "ioi"]
-    assert command(monkeypatch, "plan", "fig8", *other, *place) == 0
-    shown = capsys.readouterr().out
+    place = ["-o", tmp_path / "run"]
+    assert "smollm2-135m  iphone.jsonl  dla" in said("plan", "fig8", *place)
+    other = ["--size", "paper", "--model", tiny_folder, "--task", "ioi"]
+    shown = said("plan", "fig8", *other, *place)
     assert f"{tiny_folder}  ioi  dla" in shown
     assert "would run  3, an unknown time" in shown
-    assert command(monkeypatch, "plan", "fig8", "--size", "papr", *place) == 2
-    assert not (tmp_path / "run").exists()
+    said("plan", "fig8", "--size", "papr", *place, code=2)
+    assert not list(tmp_path.iterdir())
 
 
-def test_a_suite_is_planned_preset_by_preset(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
-) -> None:
-    assert command(monkeypatch, "plan", "paper", "-o", str(tmp_path / "all")) == 0
-    shown = capsys.readouterr().out
+def test_a_suite_is_planned_preset_by_preset(tmp_path: Path) -> None:
+    place = ["-o", tmp_path / "all"]
+    shown = said("plan", "paper", *place)
     each = [int(count) for count in re.findall(r": (\d+) cells? in the matrix", shown)]
     total = re.search(r"paper: (\d+) presets, (\d+) cells, (\d+) would run, about", shown)
     assert total is not None
     assert [int(number) for number in total.groups()] == [len(each), sum(each), sum(each)]
-    place = ["-o", str(tmp_path / "all"), "--only"]
-    assert command(monkeypatch, "plan", "paper", *place, "method=activ_scalar") == 0
-    some = capsys.readouterr().out
+    some = said("plan", "paper", *place, "--only", "method=activ_scalar")
     assert 0 < some.count(" in the matrix") < len(each)
     assert some.count("has no such cell") + some.count(" in the matrix") == len(each)
-    assert command(monkeypatch, "plan", "paper", *place, "method=activ_scaler") == 2
-    assert 'no cell has the method "activ_scaler"' in capsys.readouterr().err
-    assert command(monkeypatch, "plan", "paper", "--task", "ioi") == 2
+    wrong = said("plan", "paper", *place, "--only", "method=activ_scaler", code=2)
+    assert 'no cell has the method "activ_scaler"' in wrong
+    said("plan", "paper", "--task", "ioi", code=2)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_estimate_is_of_what_is_left(
-    done: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
-) -> None:
+def test_a_plan_says_what_would_run_and_writes_nothing(copied: Path) -> None:
     """What another run has is neither counted nor forgotten: it says how long the rest takes."""
-    file = tmp_path / "more.yaml"
-    matrix = brief_matrix(tiny_folder, methods=["grad_scalar", "dla"], output=str(tmp_path / "new"))
-    file.write_text(yaml.safe_dump(matrix.model_dump()))
-    assert command(monkeypatch, "plan", str(file)) == 0
-    assert "would run  5, an unknown time" in capsys.readouterr().out
-    assert command(monkeypatch, "plan", str(file), "--reuse", str(done)) == 0
-    shown = capsys.readouterr().out
-    assert "taken over 3" in shown
-    assert re.search(r"would run  2, about \d+ s in one process", shown)
+    file = copied / "mine.yaml"
+    file.write_text(file.read_text().replace("- 0\n", "- 0\n- 1\n", 1))
+    before = {path: path.stat().st_mtime_ns for path in copied.rglob("*")}
+    shown = said("plan", file)
+    assert "done       4" in shown
+    assert "would run    1" in shown
+    assert re.search(r"would run  4, about \d+ s in one process", shown)
+    assert "would run  1" in said("plan", file, "--only", "method=GradScalar")
+    new = ["plan", file, "-o", copied / "new"]
+    assert "would run  8, an unknown time" in said(*new)
+    shown = said(*new, "--reuse", copied / "run")
+    assert "taken over 4" in shown
+    assert re.search(r"would run  4, about \d+ s in one process", shown)
+    assert before == {path: path.stat().st_mtime_ns for path in copied.rglob("*")}
 
 
-def test_a_failed_cell_of_one_run_does_not_hide_the_done_one_of_another(
-    done: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_finished_cells_of_other_runs_are_taken_over(
+    whole: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    matrix = brief_matrix(tiny_folder)
-    with monkeypatch.context() as patch:
-        fails(patch, "not here")
-        run_matrix(matrix, tmp_path / "failed")
-    options = RunOptions(reuse=(tmp_path / "failed", done))
-    outcome = run_matrix(matrix, tmp_path / "new", options=options)
-    assert (len(outcome.reused), outcome.computed, outcome.failed) == (4, [], [])
-
-
-def test_cells_under_the_names_of_an_earlier_matrix_are_known_again(
-    tiny_folder: Path, tmp_path: Path
-) -> None:
-    """The model's folder was called otherwise when they were computed."""
-    link = tmp_path / "called-otherwise"
-    link.symlink_to(tiny_folder)
-    first = run_matrix(brief_matrix(link), tmp_path / "run")
-    again = run_matrix(brief_matrix(tiny_folder), tmp_path / "run")
-    assert (len(first.computed), len(again.reused), again.computed) == (4, 4, [])
+    """The model's folder has another name, and in the first of the runs they have failed."""
+    with pytest.MonkeyPatch.context() as patch:
+        failing(patch, RuntimeError("not here"))
+        run_matrix(brief_matrix(tiny_folder, methods=["grad_scalar"]), tmp_path / "failed")
+    moved = shutil.copytree(tiny_folder, tmp_path / "same-model")
+    options = RunOptions(reuse=(tmp_path / "failed", whole / "run"))
+    matrix = brief_matrix(moved, methods=["grad_scalar", "dla"])
+    outcome = run_matrix(matrix, tmp_path / "run", options=options)
+    records = {outcome.store.record(name).method: name for name in outcome.reused}
+    assert set(records) == {"grad_scalar", "random", "shuffled[of=grad_scalar]"}
+    assert (len(outcome.computed), outcome.failed) == (2, [])
+    record = outcome.store.record(records["grad_scalar"])
+    assert record.model == str(moved)
+    assert record.provenance["reused_from"] == str(whole / "run")

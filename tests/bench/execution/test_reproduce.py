@@ -5,54 +5,34 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
+from bench.execution.executor import Executor
+from bench.execution.failure import CellTimeoutError
 from bench.execution.reproduce import compare, compute_again, planned
-from bench.execution.run import run_matrix
+from bench.execution.run import executor_of, run_matrix
 from bench.matrix.options import RunOptions
+from bench.matrix.schema import Matrix
 from bench.matrix.yaml_file import parse
 from bench.store.results import RunStore, find_cell
-from tests.bench.cli.test_cli import command
-from tests.bench.cli.test_commands import fails
-from tests.small import brief_matrix
-
-Shown = pytest.CaptureFixture[str]
+from tests.command import said
+from tests.small import brief_matrix, failing
 
 
-@pytest.fixture(scope="module")
-def whole(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with two threads, and its matrix beside it."""
-    folder = tmp_path_factory.mktemp("reproduce")
-    matrix = brief_matrix(tiny_folder, output=str(folder / "run"))
-    (folder / "first.yaml").write_text(yaml.safe_dump(matrix.model_dump()))
-    run_matrix(matrix, options=RunOptions(threads=2))
-    return folder
-
-
-@pytest.fixture
-def run(whole: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be changed."""
-    return Path(shutil.copytree(whole / "run", tmp_path / "run"))
-
-
-def test_it_has_the_threads_that_its_record_says(
-    whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
-) -> None:
+def test_it_has_the_threads_that_its_record_says(whole: Path) -> None:
     store, cell_id = find_cell("shuffled", whole / "run")
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(2)
     try:
         stored = store.read(cell_id)
         again = compute_again(store, stored.record)
-        assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
-    assert stored.record.provenance["threads"] == again.record.provenance["threads"] == 2
+    assert stored.record.provenance["threads"] == again.record.provenance["threads"] == 1
     assert compare(stored, again).same
-    assert command(monkeypatch, "reproduce", "random", "-r", str(whole / "run")) == 0
-    shown = capsys.readouterr().out
+    shown = said("reproduce", "random", "-r", whole / "run")
     assert "the same bits" in shown
-    assert "computed on 2 threads, cpu, float32, " in shown
+    assert "computed on 1 threads, cpu, float32, " in shown
     assert "different from then" in shown or "nothing around it is different" in shown
 
 
@@ -69,82 +49,75 @@ def test_it_is_on_the_kind_of_device_that_it_was_on(
 
 
 def test_a_cell_of_an_earlier_matrix_needs_that_matrix(
-    tiny_folder: Path, whole: Path, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+    tiny_folder: Path, whole: Path, copied: Path
 ) -> None:
-    run_matrix(brief_matrix(tiny_folder, methods=["grad_scalar"]), run)
-    place = ["activ_scalar", "-r", str(run)]
-    assert command(monkeypatch, "reproduce", *place) == 2
-    assert "--matrix FILE" in capsys.readouterr().err
-    assert command(monkeypatch, "reproduce", *place, "--matrix", str(whole / "first.yaml")) == 0
-    assert "the same bits" in capsys.readouterr().out
+    run_matrix(brief_matrix(tiny_folder, methods=["grad_scalar"]), copied / "run")
+    place = ["reproduce", "activ_scalar", "-r", copied / "run"]
+    assert "--matrix FILE" in said(*place, code=2)
+    assert "the same bits" in said(*place, "--matrix", whole / "mine.yaml")
 
 
-def test_of_a_failed_cell_the_failure_is_compared(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+def test_what_comes_out_otherwise_or_would_be_another_cell_says_where(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = ["-r", str(tmp_path / "run")]
-    with monkeypatch.context() as patch:
-        fails(patch, "no \x1b[31mgradient today")
-        run_matrix(brief_matrix(tiny_folder), tmp_path / "run")
+    cell = ["reproduce", "grad_scalar-0", "-r", whole / "run"]
+    monkeypatch.setattr("bench.evaluation.responses.SWEPT_SPLITS", ("test",))
+    shown = said(*cell, code=1)
+    assert "other numbers" in shown
+    assert "sweep.train.ld: only in one of the two" in shown
+    monkeypatch.setattr("bench.matrix.identity.NUMBERS_VERSION", 77)
+    assert "numbers_version was" in said(*cell, code=2)
+
+
+def test_of_a_failed_cell_the_failure_is_compared(tiny_folder: Path, tmp_path: Path) -> None:
+    place = ["-r", tmp_path / "run"]
+    with pytest.MonkeyPatch.context() as patch:
+        failing(patch, RuntimeError("no \x1b[31mgradient today"))
+        run_matrix(brief_matrix(tiny_folder, methods=["grad_scalar"]), tmp_path / "run")
         for name in ("grad_scalar-0", "shuffled"):  # the second one for want of its parent
-            assert command(patch, "reproduce", name, *place) == 0
-            assert "the same failure" in capsys.readouterr().out
-    with monkeypatch.context() as patch:
-        fails(patch, "none at all")
-        assert command(patch, "reproduce", "grad_scalar-0", *place) == 1
-    shown = capsys.readouterr().out
+            assert "the same failure" in said("reproduce", name, *place)
+        failing(patch, RuntimeError("none at all"))
+        shown = said("reproduce", "grad_scalar-0", *place, code=1)
     assert "then: failed: RuntimeError: no \\x1b[31mgradient today" in shown
     assert "now:  failed: RuntimeError: none at all" in shown
-    assert command(monkeypatch, "reproduce", "grad_scalar-0", *place) == 1
-    assert "now:  done" in capsys.readouterr().out
+    assert "now:  done" in said("reproduce", "grad_scalar-0", *place, code=1)
 
 
-def test_where_things_lie_is_no_difference(tiny_folder: Path, run: Path, tmp_path: Path) -> None:
+def test_where_things_lie_is_no_difference(tiny_folder: Path, whole: Path, tmp_path: Path) -> None:
     """The model, and the run, may have been moved."""
     moved = shutil.copytree(tiny_folder, tmp_path / "moved")
-    store, cell_id = find_cell("grad_scalar-0", run)
+    store, cell_id = find_cell("grad_scalar-0", whole / "run")
     stored = store.read(cell_id)
     config = {**store.config, "models": [{"name": str(moved), "device": "cpu"}]}
     record = stored.record.model_copy(update={"model": str(moved)})
-    elsewhere = RunStore(run, {**store.run, "config": parse(config, "it").model_dump()})
-    assert compare(stored, compute_again(elsewhere, record)).same
+    run = {**store.run, "config": parse(config, "it").model_dump()}
+    assert compare(stored, compute_again(RunStore(store.directory, run), record)).same
 
 
-SLOW = '''
-import time
-from dataclasses import dataclass
-from pathlib import Path
-from methods.grad_scalar import GradScalar
-
-@dataclass(frozen=True)
-class Slow(GradScalar):
-    """Waits while a file is there."""
-    def fit(self, *arguments):
-        while Path({wait!r}).exists():
-            time.sleep(0.05)
-        return super().fit(*arguments)
-
-METHODS = {{"slow": Slow}}
-'''
-
-
-@pytest.mark.usefixtures("forked_workers")
 def test_a_time_limit_is_that_of_the_record_or_the_one_that_is_given(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wait, file, run = tmp_path / "wait", tmp_path / "theirs.py", tmp_path / "run"
-    wait.touch()
-    file.write_text(SLOW.format(wait=str(wait)))
-    matrix = brief_matrix(tiny_folder, methods=["slow"], controls={"draws": 0}, plugins=[str(file)])
-    (failed,) = run_matrix(matrix, run, options=RunOptions(cell_timeout=0.5)).failed
-    limits = {key: failed.provenance[key] for key in ("cell_timeout", "load_timeout")}
-    assert limits == {"cell_timeout": 0.5, "load_timeout": 3600.0}
-    command_line = ["reproduce", "slow", "-r", str(run), "--plugin", str(file)]
-    assert command(monkeypatch, *command_line) == 0
-    shown = capsys.readouterr().out
+    """tests/bench/execution/test_dask_executor.py has such a cell, of a worker that was ended."""
+    limits, given = {"cell_timeout": 0.5, "load_timeout": 3600.0}, []
+    matrix = brief_matrix(tiny_folder, methods=["grad_scalar"], controls={"draws": 0})
+    failing(monkeypatch, CellTimeoutError("its worker was ended"))
+    store = run_matrix(matrix, tmp_path / "run").store
+    (record,) = (store.record(name) for name in store.ids())
+    assert record.error is not None
+    told = {"message": "took longer than 0.5 s", "kind": "CellTimeoutError"}
+    error = record.error.model_copy(update=told)
+    provenance = {**record.provenance, **limits}
+    store.write(record.model_copy(update={"provenance": provenance, "error": error}), {})
+
+    def executor(matrix: Matrix, options: RunOptions, folder: Path) -> Executor:
+        given.append((options.cell_timeout, options.load_timeout))
+        return executor_of(matrix, RunOptions(), folder)
+
+    monkeypatch.setattr("bench.execution.reproduce.executor_of", executor)
+    again = ["reproduce", "grad_scalar", "-r", tmp_path / "run"]
+    shown = said(*again)
     assert "the same failure" in shown
-    assert "then: failed: CellTimeoutError: took longer than the limit of 0.5 s" in shown
-    assert command(monkeypatch, *command_line, "--cell-timeout", "0") == 2
-    wait.unlink()
-    assert command(monkeypatch, *command_line, "--cell-timeout", "100") == 1
-    assert "now:  done" in capsys.readouterr().out
+    assert "then: failed: CellTimeoutError: took longer than 0.5 s" in shown
+    said(*again, "--cell-timeout", "0", code=2)
+    said(*again, "--cell-timeout", "100")
+    assert given == [(0.5, 3600.0), (100.0, 3600.0)]

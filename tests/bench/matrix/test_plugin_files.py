@@ -13,8 +13,8 @@ from bench import plugins
 from bench.execution.run import run_matrix
 from bench.matrix.config import UntrustedPluginError, trusted
 from bench.store.results import RunStore
-from tests.bench.cli.test_cli import command
 from tests.bench.test_plugins import METHOD
+from tests.command import command
 from tests.small import brief_matrix
 
 Shown = pytest.CaptureFixture[str]

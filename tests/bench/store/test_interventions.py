@@ -14,7 +14,7 @@ from bench.store.results import RunStore
 from methods.core.points import PointGrid, Site
 from methods.core.static_scaling import StaticScaling
 from tasks.errors import UserInputError
-from tests.bench.cli.test_cli import command
+from tests.command import said
 from tests.small import brief_matrix
 
 OWN = '''
@@ -45,10 +45,8 @@ def store(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunSto
     folder = tmp_path_factory.mktemp("own")
     (folder / "own.py").write_text(OWN)
     trained = [{"name": name, "epochs": 2} for name in ("own", "activ_scalar", "dyn_scalar")]
-    matrix = brief_matrix(
-        tiny_folder, methods=["grad_scalar", "steer_vec", *trained],
-        plugins=[str(folder / "own.py")], controls={"draws": 0},
-    )  # fmt: skip
+    few = {"plugins": [str(folder / "own.py")], "controls": {"draws": 0}}
+    matrix = brief_matrix(tiny_folder, methods=["grad_scalar", "steer_vec", *trained], **few)
     outcome = run_matrix(matrix, folder / "run")
     assert not outcome.failed
     return outcome.store
@@ -83,9 +81,8 @@ def test_a_cell_says_its_kind_and_older_ones_are_known_by_their_parameters(
 
 
 def test_a_plug_ins_own_kind_is_never_taken_for_what_it_is_made_from(
-    store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    store: RunStore, tmp_path: Path
+) -> None:
     cell = cell_of(store, "own")
     assert cell.record.intervention.endswith(":Clamped")
     assert "intervention.alpha" in cell.tensors
@@ -93,13 +90,8 @@ def test_a_plug_ins_own_kind_is_never_taken_for_what_it_is_made_from(
     with pytest.raises(UserInputError, match=words):
         intervention_of(cell)
     file = tmp_path / "own.safetensors"
-    for arguments in (
-        ["export", cell.record.id, str(file)],
-        ["apply", cell.record.id, "--prompt", "x"],
-    ):
-        found = command(monkeypatch, *arguments, "--results", str(store.directory))
-        assert found == 2
-        assert words in " ".join(capsys.readouterr().err.split())
+    for asked in (["export", cell.record.id, file], ["apply", cell.record.id, "--prompt", "x"]):
+        assert words in " ".join(said(*asked, "--results", store.directory, code=2).split())
     assert not file.exists()
 
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,9 @@ from pydantic import ValidationError
 
 from bench.store.cells import CorruptCellError
 from bench.store.files import read_sealed, seal
-from bench.store.layout import CELL_FILE, RUN_FILE, NotWritableError, claim
+from bench.store.layout import CELL_FILE, RUN_FILE, claim
 from bench.store.records import CellRecord
-from bench.store.results import CorruptRunError, RunStore
+from bench.store.results import RunStore
 from bench.store.schema import plain, strict_json
 from bench.store.tidy import COLUMNS, variant_labels
 from tasks.errors import UserInputError
@@ -29,70 +31,37 @@ def metric_row(split: str, **values: Any) -> dict[str, Any]:
     return {"split": split, "beta_kind": "one", "beta": 1.0, "n_prompts": 4} | row | values
 
 
+def cell_record(cell_id: str, status: str, method: str, **fields: Any) -> CellRecord:
+    of = {"model": "tiny", "task": "ccc", "trained": False, "control": False, "seed": 0}
+    asked = {"id": cell_id, "status": status, "method": method, "settings": {}}
+    return CellRecord.model_validate(of | asked | fields)
+
+
 def done(cell_id: str = "a", **values: Any) -> CellRecord:
-    fields: dict[str, Any] = {
-        "id": cell_id,
-        "status": "done",
-        "model": "tiny",
-        "task": "ccc",
-        "method": "activ_patch",
-        "trained": False,
-        "control": False,
-        "seed": 0,
-        "settings": {
-            "model": {"name": "tiny"},
-            "method": {"name": "activ_patch"},
-            "sites": ("attn_out",),
-            "margin": np.float32(0.5),
-            "lambda_f": math.inf,
-        },
-        "provenance": {
-            "seconds": {"fit": 1.5, "tune": 0.25, "evaluate": 2.0},
-            "passes": {"forward_rows": 40, "backward_rows": 8},
-        },
-        "grid": {
-            "sites": ["attn_out"],
-            "n_layers": 2,
-            "positions": [1, 2],
-            "excluded": [("attn_out", 1, 2)],
-        },
-        "prompts": {
-            "train": [
-                {
-                    "clean": "\x1b[31m NaN é",
-                    "corrupted": "<script>",
-                    "answer": " Paris",
-                    "foil": " Rome",
-                    "entity": "France",
-                    "tokens": ["\x1b", "NaN", "é"],
-                    "token_ids": [0, 1, 2],
-                    "corrupted_ids": [0, 3, 4],
-                    "answer_id": 5,
-                    "foil_id": 6,
-                }
-            ]
-        },
+    settings = {"model": {"name": "tiny"}, "method": {"name": "activ_patch"}}
+    settings |= {"sites": ("attn_out",), "margin": np.float32(0.5), "lambda_f": math.inf}
+    seconds = {"fit": 1.5, "tune": 0.25, "evaluate": 2.0}
+    passes = {"forward_rows": 40, "backward_rows": 8}
+    grid = {"sites": ["attn_out"], "n_layers": 2, "positions": [1, 2]}
+    prompt = {"clean": "\x1b[31m NaN é", "corrupted": "<script>", "answer": " Paris"}
+    prompt |= {"foil": " Rome", "entity": "France", "tokens": ["\x1b", "NaN", "é"]}
+    prompt |= {"token_ids": [0, 1, 2], "corrupted_ids": [0, 3, 4], "answer_id": 5, "foil_id": 6}
+    fields = {
+        "settings": settings,
+        "provenance": {"seconds": seconds, "passes": passes},
+        "grid": {**grid, "excluded": [("attn_out", 1, 2)]},
+        "prompts": {"train": [prompt]},
         "beta": {"star": -0.5, "grid": [0.0, -0.5], "objective": [-1.0, math.nan]},
         "metrics": [metric_row("train"), metric_row("test", E_0=math.nan)],
         "minimality": {"count": 3, "n_parameters": 4, "meaningful": True, "smallest_k": 2},
         "top_tokens": {"5": " Paris"},
     }
-    return CellRecord.model_validate(fields | values)
+    return cell_record(cell_id, **{"status": "done", "method": "activ_patch", **fields, **values})
 
 
 def failed(cell_id: str = "a") -> CellRecord:
-    return CellRecord(
-        id=cell_id,
-        status="failed",
-        error={"kind": "ValueError", "message": "NaN in logits", "log": "…"},
-        model="tiny",
-        task="ccc",
-        method="dla",
-        trained=False,
-        control=False,
-        seed=0,
-        settings={},
-    )
+    error = {"kind": "ValueError", "message": "NaN in logits", "log": "…"}
+    return cell_record(cell_id, "failed", "dla", error=error)
 
 
 TENSORS: dict[str, Any] = {
@@ -108,25 +77,20 @@ def store(tmp_path: Path) -> RunStore:
     return RunStore.create(tmp_path / "run", {"models": ("tiny",)}, suite_version="0.1.0")
 
 
-def test_a_cell_comes_back_as_it_was_written(store: RunStore) -> None:
+def test_a_cell_comes_back_as_it_was_written_in_strict_json(store: RunStore) -> None:
     store.write(done(), TENSORS)
+    store.write_frame("results", store.table())
     cell = RunStore.open(store.directory).read("a")
     assert cell.record.model_dump_json() == done().model_dump_json()
     assert cell.record.beta is not None
     assert math.isnan(cell.record.beta.objective[1])
-    assert cell.record.settings["sites"] == ["attn_out"]
-    assert cell.record.settings["margin"] == 0.5
-    assert cell.record.settings["lambda_f"] == math.inf
+    settings = {"sites": ["attn_out"], "margin": 0.5, "lambda_f": math.inf}
+    assert settings.items() <= cell.record.settings.items()
     assert cell.record.prompts["train"][0].tokens == ["\x1b", "NaN", "é"]
     assert set(cell.tensors) == set(TENSORS)
     for name, array in TENSORS.items():
         np.testing.assert_array_equal(cell.tensors[name], array)
         assert cell.tensors[name].dtype == np.asarray(array).dtype
-
-
-def test_files_are_strict_json_and_nothing_temporary_stays(store: RunStore) -> None:
-    store.write(done(), TENSORS)
-    store.write_frame("results", store.table())
     for file in (store.directory / RUN_FILE, store.cell_directory("a") / CELL_FILE):
         json.loads(file.read_text(), parse_constant=lambda name: pytest.fail(name))
     names = sorted(path.name for path in store.directory.iterdir())
@@ -149,45 +113,28 @@ def test_a_failed_cell_is_replaced_and_a_done_one_never_again(store: RunStore) -
     assert RunStore.open(store.directory).config == {"models": ["other"]}
 
 
-@pytest.mark.parametrize("bad", [np.array([object()]), np.array(["text"])])
-def test_a_write_that_fails_leaves_nothing(store: RunStore, bad: Any) -> None:
-    with pytest.raises(Exception, match=r".*"):
-        store.write(done(), {"scores": bad})
-    assert store.ids() == []
-    assert [path.name for path in store.directory.glob(".writing*")] == []
-
-
-def test_a_write_that_is_cut_short_keeps_what_was_there(
-    store: RunStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("bad", [object(), "text"])
+def test_a_write_that_fails_leaves_what_was_there(store: RunStore, bad: object) -> None:
     store.write(failed(), {})
-
-    def full_disk(descriptor: int) -> None:
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr("bench.store.files.os.fsync", full_disk)
-    with pytest.raises(NotWritableError, match=r"no space.*same command again"):
-        store.write(done(), TENSORS)
-    with pytest.raises(NotWritableError, match="no space"):
-        store.write_frame("results", store.table())
+    with pytest.raises(Exception, match=r".*"):
+        store.write(done(), {"scores": np.array([bad])})
     assert store.record("a").status == "failed"
     assert sorted(path.name for path in store.directory.iterdir()) == ["cells", RUN_FILE]
 
 
-@pytest.mark.parametrize(
-    "cell_id", ["", ".", "..", "../a", "a/b", "a\\b", ".hidden", "a b", "é", "a\n", "x" * 201]
-)
-def test_ids_never_leave_the_run_directory(store: RunStore, cell_id: str) -> None:
+IDS = ["", ".", "..", "../a", "a/b", "a\\b", ".hidden", "a b", "é", "a\n", "x" * 201, "x" * 200]
+
+
+@given(st.sampled_from(IDS) | st.text(max_size=30))
+def test_ids_never_leave_the_run_directory(name: str) -> None:
+    store = RunStore(Path("run"), {})
+    if re.fullmatch(r"[A-Za-z0-9_=,-][A-Za-z0-9_=,.-]{0,199}", name):
+        assert store.cell_directory(name) == Path("run/cells", name)
+        return
     with pytest.raises(ValueError, match="cannot name a cell"):
-        store.cell_directory(cell_id)
+        store.cell_directory(name)
     with pytest.raises(ValidationError, match="cannot name a cell"):
-        done(cell_id)
-
-
-def rewrite(file: Path, old: str, new: str) -> None:
-    text = file.read_text()
-    assert old in text
-    file.write_text(text.replace(old, new))
+        done(name)
 
 
 def test_a_record_of_another_schema_or_place_is_noticed(store: RunStore) -> None:
@@ -203,55 +150,51 @@ def test_a_record_of_another_schema_or_place_is_noticed(store: RunStore) -> None
         store.read("b")
 
 
-@pytest.mark.parametrize("kind", ["missing", "empty", "file", "no cells", "not json", "newer"])
-def test_what_is_not_a_run_is_refused(tmp_path: Path, kind: str) -> None:
-    directory = tmp_path / "here"
-    if kind == "file":
-        directory.write_text("")
-    elif kind != "missing":
-        directory.mkdir()
-    if kind in ("no cells", "not json", "newer"):
-        (directory / RUN_FILE).write_text('{"format": 3}' if kind == "newer" else "{")
-    if kind in ("not json", "newer"):
-        (directory / "cells").mkdir()
-    with pytest.raises(UserInputError, match=RUN_FILE if kind == "newer" else "cells/"):
-        RunStore.open(directory)
+def make(directory: Path, files: dict[str, str]) -> Path:
+    """What is called `here` of these files and, by a slash, folders."""
+    for name, text in files.items():
+        path = directory / name
+        (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+        if not name.endswith("/"):
+            path.write_text(text)
+    return directory / "here"
 
 
-def test_a_damaged_run_file_is_kept_aside_and_written_anew(store: RunStore) -> None:
-    store.write(done(), TENSORS)
-    rewrite(store.directory / RUN_FILE, "tiny", "tony")
-    with pytest.raises(CorruptRunError, match="altered"):
-        RunStore.open(store.directory)
-    again = RunStore.create(store.directory, {"models": ["tiny"]})
-    assert RunStore.open(again.directory).config == {"models": ["tiny"]}
-    assert again.ids() == ["a"]
-    assert "tony" in (store.directory / "set-aside" / RUN_FILE).read_text()
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({}, "cells/"),
+        ({"here/": ""}, "cells/"),
+        ({"here": ""}, "cells/"),
+        ({"here/run.json": "{"}, "cells/"),
+        ({"here/run.json": "{", "here/cells/": ""}, "cells/"),
+        ({"here/run.json": '{"format": 3}', "here/cells/": ""}, RUN_FILE),
+    ],
+)
+def test_what_is_not_a_run_is_refused(files: dict[str, str], words: str, tmp_path: Path) -> None:
+    with pytest.raises(UserInputError, match=words):
+        RunStore.open(make(tmp_path, files))
 
 
-@pytest.mark.parametrize("kind", ["file", "full", "killed", "lost its run.json", "lost its cells"])
-def test_a_run_is_made_over_nothing_but_what_a_killed_one_left(store: RunStore, kind: str) -> None:
-    directory = store.directory
-    if kind in ("file", "full", "killed"):
-        directory = directory / kind
-    if kind == "file":
-        directory.write_text("mine")
-    elif kind in ("full", "killed"):
-        (directory / "cells").mkdir(parents=True)
-        name = "thesis.tex" if kind == "full" else ".writing-12-run.json"
-        (directory / name).write_text("{")
-    else:
-        store.write_frame("results", store.table())
-        (directory / "report").mkdir()
-        (directory / RUN_FILE).unlink()
-        if kind == "lost its cells":
-            (directory / "cells").rmdir()
-    if kind in ("killed", "lost its run.json"):
-        with claim(directory):
-            pass
-    else:
-        with pytest.raises(UserInputError, match="nothing is written there"), claim(directory):
-            pass
+TABLES = {"here/results.csv": "", "here/tables.json": "{}", "here/report/": ""}
+
+
+@pytest.mark.parametrize(
+    ("files", "may"),
+    [
+        ({"here": "mine"}, False),
+        ({"here/cells/": "", "here/thesis.tex": "{"}, False),
+        (TABLES, False),  # without cells they may be anybody's
+        ({**TABLES, "here/cells/": ""}, True),  # it lost its run.json
+        ({"here/cells/": "", "here/.writing-12-run.json": "{"}, True),
+    ],
+)
+def test_a_run_is_made_over_nothing_but_what_a_killed_one_left(
+    files: dict[str, str], may: bool, tmp_path: Path
+) -> None:
+    refused = pytest.raises(UserInputError, match="nothing is written there")
+    with nullcontext() if may else refused, claim(make(tmp_path, files)):
+        pass
 
 
 def test_the_table_is_tidy(store: RunStore) -> None:
@@ -277,35 +220,42 @@ def test_the_table_is_tidy(store: RunStore) -> None:
     assert len(pd.read_csv(store.directory / "results.csv")) == 4
 
 
-@pytest.mark.parametrize(
-    ("model", "shown"),
-    [*((text, f"'{text}") for text in ("=A(1)", "+1", "-1", "@A", "\t=1")), ("a\r=1", "a\\r=1")],
-)
-def test_no_text_is_a_formula_in_a_spreadsheet(store: RunStore, model: str, shown: str) -> None:
-    store.write(done("a", model=model), TENSORS)
+def test_no_text_is_a_formula_in_a_spreadsheet(store: RunStore) -> None:
+    models = ["=A(1)", "+1", "-1", "@A", "\t=1", "a\r=1"]
+    for number, model in enumerate(models):
+        store.write(done(f"c{number}", model=model, metrics=[metric_row("train")]), TENSORS)
     store.write_frame("results", store.table())
     table = pd.read_csv(store.directory / "results.csv")
-    assert set(table["model"]) == {shown}
-    assert table["E_0"][0] == -0.25
-    assert set(pd.read_parquet(store.directory / "results.parquet")["model"]) == {model}
+    assert table["model"].tolist() == [*(f"'{text}" for text in models[:-1]), "a\\r=1"]
+    assert set(table["E_0"]) == {-0.25}
+    assert pd.read_parquet(store.directory / "results.parquet")["model"].tolist() == models
 
 
-def test_what_no_column_can_hold_does_not_cost_the_table(store: RunStore) -> None:
-    """Settings of one name but several kinds."""
-    for cell, method in (
-        ("a", {"epochs": 3, "form": "paper", "of": [1, 2]}),
-        ("b", {"epochs": "all", "form": 7, "on": True}),
-        ("c", {"epochs": None, "rate": 0.5}),
+def test_every_hyperparameter_is_a_column_though_its_kind_changes(store: RunStore) -> None:
+    """What no column can hold does not cost the table."""
+    shared = {
+        "prompts": {"train": 4, "test": 12, "shifted": 12, "seed": 0},
+        "objective": {"margin": 1.0, "lambda_f": 10.0, "lambda_m": 0.0},
+    }
+    for cell, method, settings in (
+        ("a", {"epochs": 3, "form": "paper", "of": [1, 2], "rate": 0.01}, shared),
+        ("b", {"epochs": "all", "form": 7, "on": True}, {}),
+        ("c", {"epochs": None, "rate": 0.5}, {}),
     ):
-        settings = {"method": {"name": "mine", **method}, "model": {"name": "m"}}
-        store.write(done(cell, settings=settings), TENSORS)
-    store.write_frame("results", store.table())
-    table = store.table().groupby("cell").first()
-    assert table["method.epochs"].tolist()[:2] == ["3", "all"]
-    assert pd.isna(table["method.epochs"].tolist()[2])
-    assert table["method.form"].tolist()[:2] == ["paper", "7"]
-    assert table["method.of"].tolist()[0] == "[1, 2]"
-    assert len(pd.read_parquet(store.directory / "results.parquet")) == 6
+        asked = {"method": {"name": "mine", **method}, "model": {"name": "m"}, **settings}
+        store.write(done(cell, settings=asked), TENSORS)
+    table = store.table()
+    store.write_frame("results", table)
+    assert "method.name" not in table
+    for frame in (table, pd.read_parquet(store.directory / "results.parquet")):
+        assert len(frame) == 6
+        a, b, c = (frame[frame["cell"] == cell].iloc[0] for cell in "abc")
+        assert (a["prompts.train"], a["objective.lambda_f"], a["method.rate"]) == (4, 10.0, 0.01)
+        assert pd.isna(b[["objective.lambda_f", "method.rate"]]).all()
+        assert (a["method.epochs"], b["method.epochs"]) == ("3", "all")
+        assert pd.isna(c["method.epochs"])
+        assert (a["method.form"], b["method.form"]) == ("paper", "7")
+        assert a["method.of"] == "[1, 2]"
 
 
 def test_a_failed_cell_says_why() -> None:
@@ -328,28 +278,6 @@ JSON = st.recursive(
 def test_plain_data_survives_json(value: Any) -> None:
     text = json.dumps(strict_json(value), allow_nan=False)
     assert repr(plain(json.loads(text))) == repr(plain(value))
-
-
-def test_every_hyperparameter_is_a_column(store: RunStore) -> None:
-    settings = {
-        "prompts": {"train": 4, "test": 12, "shifted": 12, "seed": 0},
-        "objective": {"margin": 1.0, "lambda_f": 10.0, "lambda_m": 0.0},
-        "model": {"name": "tiny"},
-        "method": {"name": "activ_scalar", "learning_rate": 0.01, "batch_size": None},
-        "seed": 0,
-    }
-    store.write(done("a", settings=settings), {})
-    store.write(done("b"), {})
-    table = store.table()
-    store.write_frame("results", table)
-    for frame in (table, pd.read_parquet(store.directory / "results.parquet")):
-        first, second = (frame[frame["cell"] == cell].iloc[0] for cell in ("a", "b"))
-        assert first["prompts.train"] == 4
-        assert first["objective.lambda_f"] == 10.0
-        assert first["method.learning_rate"] == 0.01
-        assert pd.isna(second["objective.lambda_f"])
-        assert pd.isna(second["method.learning_rate"])
-    assert "method.name" not in table
 
 
 def test_labels_say_what_varies() -> None:
