@@ -48,6 +48,7 @@ def test_run_shows_a_leaderboard_and_a_report_needs_only_the_results(
         assert (results / name).is_file(), name
     assert list((results / "report" / "figures").glob("leaderboard-*.png"))
 
+    assert "nothing was computed" in said("run", matrix_file)
     moved, out = results.rename(tmp_path / "moved"), tmp_path / "r"
     own = ["--width", "column", "--figure", "leaderboard", "--against", moved]
     said("report", moved, "-o", out, *own)

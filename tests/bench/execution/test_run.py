@@ -186,9 +186,11 @@ def test_every_method_runs_in_a_matrix(run_of: RunOf) -> None:
         {"name": "attr_patch", "corruption": "mean"},
         {"name": "dla", "form": "strict"},
     ]
-    few = {"prompts": {"train": 2, "test": 1, "shifted": 0}, "sweep": {"points": 3}}
-    sites = ["attn_out", "resid_mid", "mlp_out", "resid_post"]
-    outcome = run_of(*names, sites=sites, positions=[-2, -1], **few)
+    few: dict[str, object] = {
+        **{"prompts": {"train": 2, "test": 1, "shifted": 0}, "sweep": {"points": 3}},
+        **{"prices": {"at": [0.3], "curve": False}, "smallest_k": True, "positions": [-2, -1]},
+    }
+    outcome = run_of(*names, sites=["attn_out", "resid_mid", "mlp_out", "resid_post"], **few)
     assert not outcome.failed
     notes = {note for i in outcome.store.ids() for note in outcome.store.record(i).notes}
     assert any("resid_post of the last layer" in note for note in notes)
