@@ -11,12 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.matrix.cells import expand
 from bench.matrix.config import load_config
 from bench.matrix.schema import Matrix
 from bench.matrix.yaml_file import parse
 from tasks.errors import UserInputError
-from tests.small import brief_matrix
+from tests.small import brief_matrix, planned
 
 
 @contextmanager
@@ -83,7 +82,7 @@ def test_cells_are_counted_before_they_are_made(changes: dict[str, Any], words: 
     matrix = brief_matrix("m", **changes)
     refused = pytest.raises(UserInputError, match=words)
     with within(20, 100), refused if words else nullcontext():
-        assert len(expand(matrix, lambda name: "", lambda device: "cpu")) == 1199
+        assert len(planned(matrix)) == 1199
 
 
 VALUES = st.recursive(
@@ -104,7 +103,7 @@ KEYS = st.sampled_from([*Matrix.model_fields, "name"]) | st.text(max_size=10)
 def test_any_mapping_is_a_matrix_or_a_sentence(changes: dict[str, Any]) -> None:
     base = {"models": ["m"], "tasks": ["ioi"], "methods": ["dla"], "controls": {"draws": 0}}
     try:
-        cells = expand(parse({**base, **changes}, "it"), lambda name: "", lambda device: "cpu")
+        cells = planned(parse({**base, **changes}, "it"))
     except UserInputError:
         pass  # a sentence is what it should be
     else:

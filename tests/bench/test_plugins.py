@@ -9,7 +9,6 @@ import pytest
 
 from bench import plugins
 from bench.conformance.methods import CHECKS
-from bench.matrix.cells import expand
 from bench.matrix.options import RunOptions
 from bench.models import load as models
 from bench.models.load import load_model, load_tokenizer
@@ -18,7 +17,7 @@ from methods import METHODS
 from tasks import TASKS
 from tasks.errors import UserInputError
 from tests.command import said
-from tests.small import RunOf, matrix_of
+from tests.small import RunOf, matrix_of, planned
 
 METHOD = '''
 from dataclasses import dataclass
@@ -115,7 +114,7 @@ def test_a_packages_code_is_part_of_what_a_cell_is(
         (tmp_path / file).write_text(text)
         plugins.uninstall()
         install()
-        found = expand(matrix_of("x", "mine", "dla"), lambda name: "", lambda device: "cpu")
+        found = planned(matrix_of("x", "mine", "dla"))
         cells.append([cell.id for cell in found])
         entries.append(models.MODELS["mine"].version)
     mine = [one for one, _ in cells]

@@ -16,7 +16,6 @@ from bench.evaluation import circuit
 from bench.evaluation.circuit import measure_circuits
 from bench.evaluation.prepare import prepare_task
 from bench.execution.run import run_matrix
-from bench.matrix.cells import expand
 from bench.matrix.stages import Circuit
 from bench.models.embedded import embedded_folder
 from bench.store.records import CellRecord
@@ -24,7 +23,7 @@ from bench.store.results import RunStore
 from methods.core.subject import SubjectModel
 from tests.command import said
 from tests.methods.small import setting
-from tests.small import brief_matrix
+from tests.small import brief_matrix, planned
 
 SETTINGS: dict[str, Any] = {
     "sites": ["z", "mlp_out"],
@@ -136,7 +135,7 @@ def test_faithfulness_on_smollm2_is_that_of_the_loop(
     monkeypatch.setattr(circuit, "SHARES", (0.001, 0.2, 0.5, 1.0))
     few = {"methods": ["attr_patch"], "prompts": {"train": 1, "test": 2, "shifted": 0}}
     matrix = brief_matrix("smollm2-135m", **SETTINGS, **few)
-    (cell,) = expand(matrix, lambda name: "d", lambda device: "cpu")
+    (cell,) = planned(matrix)
     subject = SubjectModel(smollm2.bridge)
     task = prepare_task(cell.task, cell, smollm2, subject)
     scores = cell.method.method.fit(subject, task.train.prompts, task.grid, setting()).scores
@@ -187,7 +186,7 @@ def test_a_moved_file_is_the_same_cell_and_an_edited_one_another(
     def id_of(path: Path) -> str:
         method = {"name": "file_scores", "path": str(path)}
         matrix = brief_matrix("m", methods=[method], **SETTINGS)
-        return expand(matrix, lambda name: "d", lambda device: "cpu")[0].id
+        return planned(matrix)[0].id
 
     moved = Path(shutil.copy(exported, tmp_path))
     assert id_of(exported) == id_of(moved)

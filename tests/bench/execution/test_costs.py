@@ -11,11 +11,10 @@ import pytest
 
 from bench.execution.plan import Plan
 from bench.execution.run import run_matrix
-from bench.matrix.cells import expand
 from bench.matrix.options import RunOptions
 from bench.store.upkeep import Survey
 from reports.load import load
-from tests.small import steps
+from tests.small import planned, steps
 from tests.trivial import Trivial, trivial_matrix
 
 FEW, MANY = 6, 26
@@ -71,7 +70,7 @@ def test_files_opened_a_cell_are_few(opens: dict[str, float]) -> None:
 def test_planning_is_linear(tiny_folder: Path) -> None:
     def plan(number: int) -> None:
         matrix = trivial_matrix(tiny_folder, number)
-        cells = expand(matrix, lambda name: name, lambda device: "cpu")
+        cells = planned(matrix)
         assert len(Plan.of(cells, Survey(), RunOptions(), tiny_folder).left) == number
 
     plan(2)

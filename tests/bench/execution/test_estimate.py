@@ -23,7 +23,7 @@ from bench.models.embedded import WEIGHTS_DIGEST, embedded_folder
 from bench.models.load import model_digest
 from bench.store.records import CellRecord
 from bench.text import in_one_process, in_words
-from tests.small import small_matrix
+from tests.small import planned, small_matrix
 
 DIGESTS = {"smollm2-135m": WEIGHTS_DIGEST, "the-same": WEIGHTS_DIGEST}
 PATCHED = {"name": "activ_patch", "corruption": ["counterfactual", "gaussian"]}
@@ -77,16 +77,16 @@ def test_presets_take_the_rows_that_the_docs_say() -> None:
     (whole,) = re.findall(r"^\| the task \| (\d+) \| (\d+) \|$", text, re.MULTILINE)
     draws = {0: ", its first draw", 1: ", its second draw"}
     for column, preset in enumerate(("quick", "standard")):
-        planned = expand(load_config(preset), lambda model: "digest", lambda device: "cpu")
-        rows, first, of_tasks = estimated_rows(planned), dict[str, int](), Counter[str]()
-        for cell in planned:
+        every = planned(load_config(preset))
+        rows, first, of_tasks = estimated_rows(every), dict[str, int](), Counter[str]()
+        for cell in every:
             of_tasks[cell.task.label] += round(rows[cell.id])
             name, draw = cell.method.name, cell.method.method.number_of_draw
             if cell.task.name == "ccc" and (name != "random" or draw in draws):
                 key = name + (draws[draw] if name == "random" else "")
                 first.setdefault(key, round(rows[cell.id]))
         assert {name: counts[column] for name, counts in told.items()} == first
-        task = sum(rows[cell.id] for cell in planned if cell.task.name == "ccc")
+        task = sum(rows[cell.id] for cell in every if cell.task.name == "ccc")
         assert round(task) == int(whole[column])
         assert max(of_tasks.values()) <= 36_000
         assert preset != "quick" or of_tasks.total() <= 0.4 * 45_600

@@ -10,13 +10,13 @@ from bench.evaluation.provenance import machine
 from bench.execution.cell_runner import Watcher
 from bench.execution.failure import failure
 from bench.execution.progress import CellCounts, NotebookProgress, TerminalProgress
-from bench.matrix.cells import PlannedCell, expand
-from tests.small import brief_matrix
+from bench.matrix.cells import PlannedCell
+from tests.small import brief_matrix, planned
 
 
 @pytest.fixture
 def cells(tiny_folder: Path) -> list[PlannedCell]:
-    return expand(brief_matrix(tiny_folder), lambda name: name, lambda device: device)
+    return planned(brief_matrix(tiny_folder))
 
 
 def run_badly(progress: Watcher, cells: list[PlannedCell]) -> None:
@@ -68,7 +68,7 @@ class Handle(list[dict[str, str]]):
 def test_a_notebook_ends_with_what_was_done_and_what_failed(tiny_folder: Path) -> None:
     matrix = brief_matrix(tiny_folder, seeds=[0, 1], methods=["grad_scalar"], controls={"draws": 0})
     progress = NotebookProgress(seen := Handle())
-    run_badly(progress, expand(matrix, lambda name: name, lambda device: device))
+    run_badly(progress, planned(matrix))
     progress.close()
     assert "2 cells are done already" in seen[0]["text/plain"]
     assert any("ioi grad_scalar seed 0" in data["text/plain"] for data in seen)
