@@ -67,6 +67,8 @@ def _suites(name: str) -> list[tuple[str, Callable[[str], Any], Sequence[Callabl
         (name in MODELS or "/" in name, ("model", models.Case, models.CHECKS)),
     ]
     found = [suite for is_one, suite in known if is_one]
+    if not found and Path(name).is_dir():  # as commands take a model's folder
+        found = [known[-1][1]]
     if not found:
         names = [*METHODS, *TASKS, *MODELS]
         raise UserInputError(

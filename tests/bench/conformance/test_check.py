@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from bench import plugins
+from bench.cli.plugins import _suites
 from bench.conformance import models as of_models
 from bench.conformance import tasks as of_tasks
 from bench.conformance.check import needs, run_checks
@@ -97,6 +98,8 @@ def test_what_is_wrong_with_a_model_is_said_in_words(
     shown = capsys.readouterr().out
     assert shown.count("passed  ") == len(of_models.CHECKS)
     assert "theirs: all checks passed." in shown
+    monkeypatch.chdir(tmp_path)
+    assert _suites("model") == _suites("./model")  # a folder, as every command takes it
 
     model = AutoModelForCausalLM.from_pretrained(folder)
     with torch.no_grad():
