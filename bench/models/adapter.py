@@ -64,7 +64,17 @@ def merged(name: str, model: Any, folder: Path) -> Any:
         kind = adapted.active_peft_config.peft_type
         raise ValueError(f"an adapter of the kind {kind} cannot be merged into a model's weights")
     _check_whole(adapted, folder)
-    return adapted.merge_and_unload(safe_merge=True)
+    from bench.models.same_logits import beyond_rounding, plain_logits
+
+    expected = plain_logits(adapted, name)
+    whole = adapted.merge_and_unload(safe_merge=True)
+    if difference := beyond_rounding(whole, expected):
+        raise ValueError(
+            "with the adapter merged into its weights the model is another one (logits of a few "
+            f"tokens differ by {difference:.2g} standard deviations), as where it changes an "
+            "embedding that is the unembedding too: untie the two, merge and save it yourself"
+        )
+    return whole
 
 
 def _check_whole(adapted: Any, folder: Path) -> None:

@@ -57,6 +57,14 @@ def plain_logits(model: Any, label: str) -> Float[Tensor, "2 position vocab"]:
 
 
 @torch.no_grad()
+def beyond_rounding(model: Any, expected: Float[Tensor, "2 position vocab"]) -> float:
+    """By how many standard deviations logits are not those of before; 0 where rounding says it."""
+    found = model(few_tokens(model), use_cache=False).logits.float()
+    difference = _difference(found, expected)
+    return difference if difference > _tolerance(model) else 0.0
+
+
+@torch.no_grad()
 def check_same_logits(bridge: Any, expected: Float[Tensor, "2 position vocab"], label: str) -> None:
     """Raises BridgeError where the bridge around a model gives other logits than the model did.
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,20 @@ from bench.models.tiny import save_tiny, tiny_model
 from tasks.errors import UserInputError
 from tests.small import brief_matrix
 
+TARGETS = ("q_proj", "v_proj", "down_proj")
 IDS = torch.tensor([[0, 5, 9, 11, 3]])
 
 
-def save_adapter(folder: Path, base: str, seed: int = 0) -> Any:
+def save_adapter(
+    folder: Path, base: str, seed: int = 0, targets: Sequence[str] = TARGETS, **settings: Any
+) -> Any:
     """A random LoRA change of the tiny Llama's matrices; gives the model with it, not merged."""
     from peft import LoraConfig, get_peft_model
 
-    targets = ["q_proj", "v_proj", "down_proj"]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        config = LoraConfig(r=3, target_modules=targets, init_lora_weights=False)
-        adapted = get_peft_model(tiny_model("llama"), config).eval()
+        config = LoraConfig(r=3, target_modules=[*targets], init_lora_weights=False)
+        adapted = get_peft_model(tiny_model("llama", **settings), config).eval()
     adapted.peft_config["default"].base_model_name_or_path = base
     adapted.save_pretrained(str(folder))
     return adapted
@@ -53,6 +56,21 @@ def test_an_adapter_is_merged_into_its_base(base: Path, tmp_path: Path) -> None:
     with torch.no_grad():
         relative = load_model(str(tmp_path / "relative"), device="cpu", packed=False).bridge(IDS)
     assert torch.equal(relative, found)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_what_cannot_be_said_in_merged_weights_is_refused(tmp_path: Path, tied: bool) -> None:
+    """A change of the embedding alone, where that is the unembedding too."""
+    base = save_tiny(tmp_path / "base", "llama", tie_word_embeddings=tied)
+    targets = ["embed_tokens"]
+    adapted = save_adapter(tmp_path / "a", str(base), 0, targets, tie_word_embeddings=tied)
+    if tied:
+        with pytest.raises(UserInputError, match="merged into its weights the model is another"):
+            load_model(str(tmp_path / "a"), device="cpu", packed=False)
+        return
+    loaded = load_model(str(tmp_path / "a"), device="cpu", packed=False)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.bridge(IDS), adapted(IDS).logits, rtol=1e-4, atol=1e-4)
 
 
 def test_an_adapters_digest_follows_its_own_files_and_its_base(base: Path, tmp_path: Path) -> None:
