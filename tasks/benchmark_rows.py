@@ -10,6 +10,7 @@ Source: 'MIB: A Mechanistic Interpretability Benchmark' (Mueller et al. 2025).
 from collections.abc import Mapping, Sequence
 
 from tasks.errors import nearest, shown
+from tasks.records import OPTIONAL
 
 ENDING = "_counterfactual"
 
@@ -19,8 +20,8 @@ def is_benchmark_row(record: Mapping[str, object]) -> bool:
     return "prompt" in record and "clean" not in record
 
 
-def plain_row(record: Mapping[str, object], counterfactual: str | None) -> dict[str, str]:
-    """Return clean, corrupted, answer and foil of a row.
+def plain_row(record: Mapping[str, object], counterfactual: str | None) -> dict[str, object]:
+    """Return clean, corrupted, answer and foil of a row, and its split and entity, if it has them.
 
     The foil is the other choice where there are two, else what the counterfactual prompt is
     answered with. A word gets the space in front of it that belongs to it.
@@ -45,7 +46,8 @@ def plain_row(record: Mapping[str, object], counterfactual: str | None) -> dict[
     if all(text.strip()[:1].lower() != text.strip()[:1].upper() for text in (answer, foil)):
         clean, corrupted = clean.removesuffix(" "), corrupted.removesuffix(" ")
         answer, foil = f" {answer.strip()}", f" {foil.strip()}"
-    return {"clean": clean, "corrupted": corrupted, "answer": answer, "foil": foil}
+    own = {name: record[name] for name in OPTIONAL if record.get(name) is not None}
+    return {"clean": clean, "corrupted": corrupted, "answer": answer, "foil": foil, **own}
 
 
 def _counterfactual(record: Mapping[str, object], wanted: str | None) -> str:

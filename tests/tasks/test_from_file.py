@@ -230,6 +230,11 @@ def test_rows_of_the_benchmark_are_pairs(tmp_path: Path) -> None:
     assert 'has no "abd_counterfactual". Did you mean "abc_counterfactual"' in said
     said = error_of(jsonl(tmp_path, [row(0)]), counterfactual="abc")
     assert "row 1 (line 1) has no counterfactuals" in said
+    own = [{**benchmark_row(i), "split": "test", "entity": f"e{i}"} for i in (0, 2)]
+    task = FromFile(jsonl(tmp_path, own), counterfactual="abc")
+    assert (task.splits, task.entities()) == (("test",), ("e0", "e2"))
+    own[0]["split"] = "validation"
+    assert 'has the split "validation"' in error_of(jsonl(tmp_path, own), counterfactual="abc")
 
 
 def test_the_foil_is_what_the_counterfactual_is_answered_with(tmp_path: Path) -> None:
