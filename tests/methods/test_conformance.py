@@ -14,7 +14,7 @@ from bench.conformance import methods as conformance
 from bench.conformance.check import NotConformingError, run_checks
 from bench.conformance.method_case import Case
 from bench.conformance.methods import CHECKS
-from bench.conformance.small import grid_on, tiny_subject
+from bench.conformance.small import grid_on
 from bench.models.tiny import ARCHITECTURES
 from methods import METHODS
 from methods.core.channel_scaling import ChannelScaling
@@ -64,11 +64,10 @@ def test_it_conforms_and_theta_has_the_documented_number_of_parameters(
 @pytest.mark.parametrize("name", [name for name, it in METHODS.items() if not it.load().trained])
 def test_rows_per_forward_do_not_matter(name: str) -> None:
     """What is trained sums its gradients over chunks: see `test_training.py`."""
-    case, model = Case(name), tiny_subject("qwen2")
+    case, model = Case(name), subject("qwen2")
     grid = grid_on(model, case.sites(model), [6])
     together = case.fit(model, grid).found.scores
-    model.rows_per_forward = 2
-    apart = case.fit(model, grid).found.scores
+    apart = case.fit(subject("qwen2", rows_per_forward=2), grid).found.scores
     torch.testing.assert_close(apart, together, atol=1e-5, rtol=1e-5, equal_nan=True)
 
 
