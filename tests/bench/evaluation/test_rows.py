@@ -65,7 +65,7 @@ def record(status: str, rows: int | None, task: str = "task", dtype: str = "floa
     return CellRecord.model_construct(
         status=status,
         task=task,
-        settings={"model": {"dtype": dtype}, "rows_per_forward": "auto"},
+        settings={"model": {"dtype": dtype, "name": "m"}, "rows_per_forward": "auto"},
         provenance={"rows_per_forward": rows},
     )
 
@@ -77,7 +77,9 @@ def test_what_is_added_to_a_run_has_the_rows_of_what_is_there() -> None:
     used = used_rows(records)
     keys = [sharing(one.task, one.settings) for one in (records[0], records[3], records[5])]
     assert used == dict(zip(keys, (8, 4, 3), strict=True))
-    assert sharing("task", {**records[0].settings, "rows_per_forward": 2}) not in used
+    settings = records[0].settings
+    assert sharing("task", {**settings, "rows_per_forward": 2}) not in used
+    assert sharing("task", {**settings, "model": {"name": "m", "dtype": "float32"}}) == keys[0]
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ from click.testing import Result
 from matplotlib.image import imread
 from typer.testing import CliRunner
 
+from bench.cli import run as of_run
 from bench.cli.app import app
 from bench.execution import cell_runner
 from bench.matrix import config
 from bench.matrix.config import load_suite, read_file
+from bench.matrix.options import RunOptions
 from tasks.errors import UserInputError
 
 
@@ -119,3 +121,12 @@ def test_the_last_lines_say_how_to_see_what_failed(
         "fig3: could not be run; its error stands above.",
     ]
     assert [file.name for file in (place / "fig3").iterdir()] == ["notes.txt"]
+
+
+def test_every_option_of_the_command_reaches_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[RunOptions] = []
+    monkeypatch.setattr(of_run, "run_presets", lambda suite, options, _: taken.append(options))
+    limits = {"cell_timeout": 7, "load_timeout": 8, "workers": 2, "patience": 9, "threads": 3}
+    given = [f"--{name.replace('_', '-')}={value}" for name, value in limits.items()]
+    CliRunner().invoke(app, ["run", "paper", *given, "--only", "task=ioi", "--reuse", "elsewhere"])
+    assert taken == [RunOptions(only=("task=ioi",), reuse=(Path("elsewhere"),), **limits)]
