@@ -33,6 +33,7 @@ def folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the page's two matrices; the second one asks for more of the same."""
     folder = tmp_path_factory.mktemp("user")
     few = {"prompts": {"train": 2, "test": 2, "shifted": 2}, "smallest_k": False}
+    few["models"] = [str(tiny_folder)]  # on the device that there is
     for name, seeds in (("my", [0]), ("other", [0, 1])):
         matrix = small_matrix(tiny_folder, seeds=seeds, output=f"results/{name}", **few)
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(matrix.model_dump()))
