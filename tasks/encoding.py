@@ -154,7 +154,7 @@ class _Drawing:
     Attributes:
         dropped: why entities and pairs were dropped, counted here.
         length: of every clean prompt, without BOS; None: any.
-        of_train: the clean prompts that were drawn for train.
+        drawn: the split with the tokens of every pair and clean prompt that was drawn.
     """
 
     task: Task
@@ -164,7 +164,7 @@ class _Drawing:
     seed: int
     dropped: Counter[str]
     length: int | None = None
-    of_train: set[tuple[int, ...]] = field(default_factory=set)
+    drawn: set[tuple[object, ...]] = field(default_factory=set)
 
     def tokens(self, pair: PromptPair) -> TokenPair:
         """Tokenise a pair; raises RejectedError as `token_pair`, and for what cannot be read."""
@@ -213,28 +213,23 @@ class _Drawing:
 
     def _valid(self, split: str, entities: Sequence[str]) -> Iterator[tuple[PromptPair, TokenPair]]:
         """Yield the pairs of a split that keep every rule, and count why others do not."""
-        seen: set[tuple[int, ...]] = set()
         for pair in self.task.candidates(split, entities, self.seed):
             try:
                 tokens = self.tokens(pair)
                 clean = tuple(tokens.clean)
-                whole = (*clean, *tokens.corrupted, tokens.answer, tokens.foil)
+                whole = (split, clean, *tokens.corrupted, tokens.answer, tokens.foil)
                 if tokens.answer == tokens.foil:
                     raise RejectedError("answer and foil are the same token")
                 if tokens.clean == tokens.corrupted:
                     raise RejectedError("clean and corrupted prompt are the same tokens")
                 if self.length is not None and len(tokens.clean) != self.length:
                     raise RejectedError(f"the clean prompt is not {self.length} tokens long")
-                if whole in seen:
-                    raise RejectedError("in tokens it is another pair again")
-                if split != "train" and clean in self.of_train:
-                    raise RejectedError("in tokens its clean prompt stands in train")
+                if whole in self.drawn or (split != "train" and ("train", clean) in self.drawn):
+                    raise RejectedError("in tokens it is another pair, or its prompt is in train")
             except RejectedError as rejection:
                 self.dropped[f"pair: {rejection}"] += 1
             else:
-                seen.add(whole)
-                if split == "train":
-                    self.of_train.add(clean)
+                self.drawn |= {whole, (split, clean)}
                 yield pair, tokens
 
 
@@ -244,11 +239,8 @@ def _too_few(
     """Say why a split has too few prompts."""
     reasons = "; ".join(f"{reason} ({count})" for reason, count in sorted(dropped.items()))
     advice = "Ask for fewer prompts, mend what was dropped, or choose another template or model."
-    if not getattr(task, "divided", False) and len(task.entities()) < 2:
-        advice = (
-            "All of it is about one entity, as rows that share a prompt are, and train and test "
-            "have none in common: say which row is in which (split), or give each its own prompts."
-        )
+    if len(task.entities()) < 2 and not getattr(task, "divided", False):
+        advice = "Rows that share a prompt are one entity: say which are train and test (split)."
     return (
         f'Task "{_title(task)}": the split "{split}" was to have {size} prompts, but only {found} '
         f"are available over its {n_entities} entities with this tokenizer. "

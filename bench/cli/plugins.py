@@ -67,8 +67,7 @@ def _suites(name: str) -> list[tuple[str, Callable[[str], Any], Sequence[Callabl
         (name in MODELS or "/" in name, ("model", models.Case, models.CHECKS)),
     ]
     found = [suite for is_one, suite in known if is_one]
-    if not found and Path(name).is_dir():  # as commands take a model's folder
-        found = [known[-1][1]]
+    found = found or [known[-1][1]] * Path(name).is_dir()  # a model's, as other commands take it
     if not found:
         names = [*METHODS, *TASKS, *MODELS]
         raise UserInputError(

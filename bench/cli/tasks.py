@@ -68,7 +68,6 @@ def tasks(
     for table in terminal_tables(frame, console.width):
         console.print(table)
     for row, dropped in zip(rows, frame["dropped"], strict=True):
-        # Of all tasks it is no news that a tokenizer takes a part of their words.
         for said in (row.problem, f"{row.task}: dropped: {dropped}" if task and dropped else ""):
             if said:
                 console.print(visible(f"{row.model}: {said}"), markup=False, soft_wrap=True)

@@ -16,14 +16,12 @@ SHOWN_KEYS = 4
 IDENTIFYING_FILES = (
     "config.json",
     "adapter_config.json",
-    "tokenizer*.json",
+    "*token*.json",
     "tekken.json",
-    "added_tokens.json",
     "*.model",
     "*.tiktoken",
     "vocab.*",
     "merges.txt",
-    "special_tokens_map.json",
     "*.safetensors",
     "*.bin",
 )

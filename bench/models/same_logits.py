@@ -59,8 +59,7 @@ def plain_logits(model: Any, label: str) -> Float[Tensor, "2 position vocab"]:
 @torch.no_grad()
 def beyond_rounding(model: Any, expected: Float[Tensor, "2 position vocab"]) -> float:
     """By how many standard deviations logits are not those of before; 0 where rounding says it."""
-    found = model(few_tokens(model), use_cache=False).logits.float()
-    difference = _difference(found, expected)
+    difference = _difference(model(few_tokens(model), use_cache=False).logits.float(), expected)
     return difference if difference > _tolerance(model) else 0.0
 
 

@@ -93,7 +93,10 @@ def _added(tokenizer: Any, name: str) -> str:
     Raises:
         UserInputError: if it puts several there.
     """
-    text = next(filter(lambda text: _reads(tokenizer, text), ("a", *tokenizer.get_vocab())), "")
+    try:
+        tokenizer(text := "a")
+    except Exception:  # it has no token for what it does not know
+        text = next(iter(tokenizer.get_vocab()))
     plain = tokenizer(text, add_special_tokens=False)["input_ids"]
     full = tokenizer(text)["input_ids"]
     if full[:1] == plain[:1]:
@@ -107,14 +110,6 @@ def _added(tokenizer: Any, name: str) -> str:
             f'"{NO_BOS}", as its `bos`.'
         )
     return str(tokens[0])
-
-
-def _reads(tokenizer: Any, text: str) -> bool:
-    """Whether it has tokens for a text, which without one for unknown words it may not have."""
-    try:
-        return bool(tokenizer(text, add_special_tokens=False)["input_ids"])
-    except Exception:
-        return False
 
 
 def _id_of(tokenizer: Any, token: str, name: str) -> int:

@@ -211,8 +211,7 @@ class _Layer:
     def wide(self, hook: Any, layer: int | None = None) -> Any:
         """The same in fp32, None also where it is not of width d_model."""
         h = self.once(hook, layer)
-        shape = (2, length_in(self.subject), self.subject.d_model)
-        right = h is not None and tuple(h.shape) == shape
+        right = h is not None and h.shape == (2, length_in(self.subject), self.subject.d_model)
         return h.float() if right and h is not None else None
 
     def next_pre(self) -> Tensor | None:

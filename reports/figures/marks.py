@@ -240,8 +240,7 @@ def _fitting(texts: NDArray[Any] | str, room: float, largest: float) -> float:
     """The size in points at which all texts fit a width in inches, 0 where they are illegible."""
     every: list[str] = np.ravel(texts).tolist()
     known = [text for text in every if text and text != UNDEFINED] or every
-    widest = max(style.width_of(text, largest) for text in known)
-    size = largest * min(1, room / widest) if widest else largest  # nothing has no width
+    size = largest * min(1, room / max(1e-9, *(style.width_of(text, largest) for text in known)))
     return size if size >= LEGIBLE else 0.0
 
 
