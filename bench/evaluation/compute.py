@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from bench.evaluation.attribution import fit, method_tensors
 from bench.evaluation.beta import BetaTuning, tune_beta
-from bench.evaluation.checks import Elsewhere, check_cell, not_measured_on
 from bench.evaluation.circuit import measure_circuits
 from bench.evaluation.evaluate import minimality_of
 from bench.evaluation.finding import find
@@ -23,26 +22,26 @@ from bench.evaluation.prepare import PreparedTask
 from bench.evaluation.price import PriceSearch, price_curve, strengths_at
 from bench.evaluation.provenance import Clock, environment, peak_memory
 from bench.evaluation.references import find_references
-from bench.evaluation.response import Response
 from bench.evaluation.responses import evaluate_splits, sweeps
 from bench.evaluation.retrained import retrain
+from bench.evaluation.sanity import check_sanity
 from bench.evaluation.select import select
 from bench.evaluation.sparsity import sparsity_curve
-from bench.evaluation.split import Split
+from bench.evaluation.specificity import measure_specificity
 from bench.evaluation.transfer import evaluate_elsewhere
 from bench.matrix.cells import PlannedCell
 from bench.matrix.stages import Circuit, OnePoint
 from bench.models.load import LoadedModel
 from bench.store.cells import Tensors as Tensors
 from bench.store.interventions import kind_of
-from bench.store.records import BetaRecord, CellRecord, PriceRecord, SelectedRow
+from bench.store.records import BetaRecord, CellRecord, FindingRecord, PriceRecord, SelectedRow
 from methods import METHODS
 from methods.core.intervention import Intervention
 from methods.core.objective import Objective
 from methods.core.points import PointGrid
 from methods.core.subject import Passes, SubjectModel
 from methods.method import Attribution, Method, Setting
-from tasks.errors import UserInputError
+from tasks.errors import UserInputError, message_of
 from tasks.registry import Entry
 
 
@@ -59,10 +58,9 @@ def compute_cell(
     model: LoadedModel,
     subject: SubjectModel,
     task: PreparedTask,
-    objective: Objective,
     parent_scores: Float[Tensor, "place layer position"] | None,
     others: Mapping[str, PreparedTask] = MappingProxyType({}),
-    elsewhere: Elsewhere = MappingProxyType({}),
+    elsewhere: Mapping[str, PreparedTask | Exception] = MappingProxyType({}),
 ) -> tuple[CellRecord, Tensors]:
     """Computes a cell.
 
@@ -71,7 +69,6 @@ def compute_cell(
         model: the model as loaded, for its tokenizer and digest.
         subject: the same model as methods see it.
         task: the cell's task for this model.
-        objective: margin and weights, for training and for tuning beta.
         parent_scores: scores of the cell that this one starts from.
         others: tasks that what is trained is taken to, by label.
         elsewhere: tasks on which what is fitted should do nothing, or why they cannot be prepared.
@@ -84,189 +81,185 @@ def compute_cell(
     subject.passes = Passes()
     _check_sites(cell, task.grid)
     _check_lengths(cell, task.encoded.lengths)
-    trained = type(cell.method.method).trained
-    setting = Setting(objective, cell.seed, parent_scores)
-    method, setting, selected = _selected(cell, subject, task, setting, clock)
+    method, stages = cell.method.method, cell.stages
+    trained, objective = type(method).trained, Objective(**cell.objective.model_dump())
+    setting, selected = Setting(objective, cell.seed, parent_scores), list[SelectedRow]()
+    if trained and stages.select:  # untrained methods have their strength tuned instead
+        with clock("select"):
+            method, setting, selected = select(
+                method, subject, task, setting, stages.select, stages.main_price
+            )
     with clock("fit"):
-        fitted = _Fitted(*fit(method, subject, task.train.prompts, task.grid, setting))
+        attribution, intervention = fit(method, subject, task.train.prompts, task.grid, setting)
     fit_passes = Passes(subject.passes.forward, subject.passes.backward)
-    search = PriceSearch(subject, task.train, fitted.intervention, not trained)
+    search = PriceSearch(subject, task.train, intervention, not trained)
     with clock("price"):
-        prices = strengths_at(search, cell.stages.prices.at, trained)
-    fitted = replace(fitted, prices=prices, known=search.response)
-    if not (trained or cell.stages.verdicts_alone):
+        prices = strengths_at(search, stages.prices.at, trained)
+    tuning = None
+    if not (trained or stages.verdicts_alone):
         with clock("tune"):
-            fitted = _tuned(fitted, subject, task.train, objective)
-    with clock("evaluate"):
-        results, tensors = _evaluate(cell, model, subject, task, fitted, objective, others)
-    curves, of_curves = _curves(cell, subject, task, fitted, search, objective, clock)
-    checks, of_checks = check_cell(
-        cell, model, subject, task, (method, setting), fitted.steering(cell), elsewhere, clock
+            tuning = tune_beta(subject, task.train, intervention, objective, search.response)
+    fitted = _Fitted(
+        cell, model, subject, task, objective, attribution, intervention, search, prices, tuning
     )
+    with clock("evaluate"):
+        results, tensors = fitted.evaluate(others)
+    for name, measure in {**fitted.curves(), **fitted.checks(method, setting, elsewhere)}.items():
+        with clock(name):
+            results[name], of_prompts = measure()
+        tensors |= of_prompts
     made = {"started": started.isoformat(timespec="seconds"), "seconds": clock.seconds}
-    made |= _costs(subject, fit_passes) | {"steps": fitted.attribution.steps}
-    results["notes"] += not_measured_on(elsewhere)
-    results |= {**curves, **checks, **_finding(cell, model, task, fitted)}
-    found = {**identity(cell), **results, "selected": selected}
+    made |= _costs(subject, fit_passes) | {"steps": attribution.steps}
+    results["notes"] += [
+        f"specificity was not measured on {label}: {message_of(why)}"
+        for label, why in elsewhere.items()
+        if isinstance(why, Exception)
+    ]
+    found = {**identity(cell), **results, "finding": fitted.finding(), "selected": selected}
     found["provenance"] = {**environment(model, subject), **made}
-    own = method_tensors(fitted.attribution, fitted.intervention)
-    return CellRecord(status="done", **found), own | tensors | of_curves | of_checks
+    return CellRecord(status="done", **found), method_tensors(attribution, intervention) | tensors
+
+
+Measured = Callable[[], tuple[Any, Tensors]]
 
 
 @dataclass(frozen=True, eq=False)
 class _Fitted:
-    """What a method found, what is plugged into the model, and the strength that steers.
+    """What a method found on a cell's model and task, and what is measured of it.
 
     Attributes:
         attribution: what the method gave.
         intervention: its own, or activation scalars made from its scores (Eq. 5).
-        beta: beta* of untrained scores; empty for what was trained.
+        search: of strengths for prices.
         prices: strengths chosen for prices.
-        known: the train split's response to strengths that were run.
-        tuning: where beta* was found.
+        tuning: where beta* was found; None of what was trained.
     """
 
+    cell: PlannedCell
+    model: LoadedModel
+    subject: SubjectModel
+    task: PreparedTask
+    objective: Objective
     attribution: Attribution
     intervention: Intervention
-    beta: BetaRecord = field(default_factory=BetaRecord)
-    prices: Sequence[PriceRecord] = ()
-    known: Response | None = None
-    tuning: BetaTuning | None = None
+    search: PriceSearch
+    prices: Sequence[PriceRecord]
+    tuning: BetaTuning | None
 
     @property
-    def scores(self) -> Float[Tensor, "place layer position"]:
-        """The score of every point."""
-        return self.attribution.scores
-
-    def steering(self, cell: PlannedCell) -> tuple[Intervention, float]:
+    def steering(self) -> tuple[Intervention, float]:
         """What steers, and how strongly: at the main price, else beta*, or 1 of what is trained."""
         at = {record.price: record.beta for record in self.prices}
-        star = 1.0 if self.beta.star is None else self.beta.star
-        return self.intervention, at.get(cell.stages.main_price, star)
+        star = 1.0 if self.tuning is None else self.tuning.star
+        return self.intervention, at.get(self.cell.stages.main_price, star)
 
+    def evaluate(self, others: Mapping[str, PreparedTask]) -> tuple[dict[str, Any], Tensors]:
+        """Fields of the cell's record that say how it steers, and what is stored of every prompt.
 
-def _evaluate(
-    cell: PlannedCell,
-    model: LoadedModel,
-    subject: SubjectModel,
-    task: PreparedTask,
-    fitted: _Fitted,
-    objective: Objective,
-    others: Mapping[str, PreparedTask],
-) -> tuple[dict[str, Any], Tensors]:
-    """Fields of the cell's record that say how it steers, and what is stored of every prompt."""
-    attribution, intervention = fitted.attribution, fitted.intervention
-    star = fitted.beta.star
-    scale = 1.0 if star is None else star
-    at_prices = {record.price: record.beta for record in fitted.prices}
-    verdicts_only = cell.stages.verdicts_alone
-    own = [] if verdicts_only else [("one", 1.0), *([] if star is None else [("star", star)])]
-    metrics, responses = evaluate_splits(
-        subject, task, intervention, objective, own, at_prices, fitted.known
-    )
-    swept, top_tokens = sweeps(subject, model, task, intervention, cell.stages.sweep, scale)
-    searches = cell.stages.smallest_k
-    minimality = (
-        None
-        if verdicts_only
-        else minimality_of(
-            subject, task.train, intervention, scale, attribution.reach, search=searches
+        Args:
+            others: tasks that it is taken to, by label.
+        """
+        subject, task, intervention, tuning = (
+            self.subject,
+            self.task,
+            self.intervention,
+            self.tuning,
         )
-    )
-    elsewhere = evaluate_elsewhere(subject, intervention, others, objective)
-    results = {
-        "grid": task.grid_record,
-        "prompts": task.prompt_records | elsewhere.prompts,
-        "dropped": task.encoded.dropped,
-        "beta": fitted.beta,
-        "prices": fitted.prices,
-        "metrics": [*metrics, *elsewhere.metrics],
-        "minimality": minimality,
-        "intervention": kind_of(intervention),
-        "top_tokens": top_tokens,
-        "notes": [*task.grid.notes, *attribution.notes, *elsewhere.notes],
-    }
-    return results, responses | elsewhere.tensors | swept
+        stages, scale = self.cell.stages, 1.0 if tuning is None else tuning.star
+        own, minimality, beta, known = [], None, BetaRecord(), self.search.response
+        if tuning is not None:
+            known, curve = tuning.response, list(tuning.objective)
+            beta = BetaRecord(star=tuning.star, grid=list(tuning.beta), objective=curve)
+        if not stages.verdicts_alone:
+            own = [("one", 1.0), *([] if tuning is None else [("star", scale)])]
+            minimality = minimality_of(
+                *(subject, task.train, intervention, scale, self.attribution.reach),
+                search=stages.smallest_k,
+            )
+        at_prices = {record.price: record.beta for record in self.prices}
+        metrics, responses = evaluate_splits(
+            subject, task, intervention, self.objective, own, at_prices, known
+        )
+        swept, top_tokens = sweeps(subject, self.model, task, intervention, stages.sweep, scale)
+        elsewhere = evaluate_elsewhere(subject, intervention, others, self.objective)
+        results = {
+            "grid": task.grid_record,
+            "prompts": task.prompt_records | elsewhere.prompts,
+            "dropped": task.encoded.dropped,
+            "beta": beta,
+            "prices": self.prices,
+            "metrics": [*metrics, *elsewhere.metrics],
+            "minimality": minimality,
+            "intervention": kind_of(intervention),
+            "top_tokens": top_tokens,
+            "notes": [*task.grid.notes, *self.attribution.notes, *elsewhere.notes],
+        }
+        return results, responses | elsewhere.tensors | swept
 
-
-def _curves(
-    cell: PlannedCell,
-    subject: SubjectModel,
-    task: PreparedTask,
-    fitted: _Fitted,
-    search: PriceSearch,
-    objective: Objective,
-    clock: Clock,
-) -> tuple[dict[str, Any], Tensors]:
-    """Fields of the cell's record over prices and over its few strongest points, and tensors."""
-    of, scores, seed = fitted.intervention, fitted.scores, cell.seed
-    stages, matched = cell.stages, not type(cell.method.method).control
-    asked: dict[str, tuple[bool, Callable[[], tuple[Any, Tensors]]]] = {
-        "price_curve": (stages.prices.curve, lambda: price_curve(search, task.splits["test"])),
-        "localisation": (
-            bool(stages.localisation.k),
-            lambda: localise(subject, task, of, scores, stages.localisation, seed),
-        ),
-        "retrained": (
-            bool(stages.retrained.k),
-            lambda: retrain(subject, task, scores, stages.retrained, objective, seed, matched),
-        ),
-        "sparsity": (
-            bool(stages.sparsity.points),
-            lambda: sparsity_curve(
-                subject, task, of, scores, objective, stages.sparsity.points, fitted.tuning
+    def curves(self) -> dict[str, Measured]:
+        """What is measured over prices and over the strongest points, by field of the record."""
+        subject, task, of, objective = self.subject, self.task, self.intervention, self.objective
+        scores, seed, stages = self.attribution.scores, self.cell.seed, self.cell.stages
+        matched = not type(self.cell.method.method).control
+        asked: dict[str, tuple[object, Measured]] = {
+            "price_curve": (
+                stages.prices.curve,
+                lambda: price_curve(self.search, task.splits["test"]),
             ),
-        ),
-        "circuit": (
-            stages.circuit is not None,
-            lambda: measure_circuits(subject, task, scores, stages.circuit or Circuit(), seed),
-        ),
-        "one_point": (
-            stages.one_point is not None,
-            lambda: one_point_steering(subject, task, scores, stages.one_point or OnePoint()),
-        ),
-    }
-    results: dict[str, Any] = {}
-    tensors: Tensors = {}
-    for name, (wanted, measure) in asked.items():
-        if wanted:
-            with clock(name):
-                results[name], of_prompts = measure()
-            tensors |= of_prompts
-    return results, tensors
+            "localisation": (
+                stages.localisation.k,
+                lambda: localise(subject, task, of, scores, stages.localisation, seed),
+            ),
+            "retrained": (
+                stages.retrained.k,
+                lambda: retrain(subject, task, scores, stages.retrained, objective, seed, matched),
+            ),
+            "sparsity": (
+                stages.sparsity.points,
+                lambda: sparsity_curve(
+                    subject, task, of, scores, objective, stages.sparsity.points, self.tuning
+                ),
+            ),
+            "circuit": (
+                stages.circuit,
+                lambda: measure_circuits(subject, task, scores, stages.circuit or Circuit(), seed),
+            ),
+            "one_point": (
+                stages.one_point,
+                lambda: one_point_steering(subject, task, scores, stages.one_point or OnePoint()),
+            ),
+        }
+        return {name: measure for name, (wanted, measure) in asked.items() if wanted}
 
+    def checks(
+        self, method: Method, around: Setting, elsewhere: Mapping[str, PreparedTask | Exception]
+    ) -> dict[str, Measured]:
+        """Whether the map has to do with the model and what is asked, and what is done elsewhere.
 
-def _finding(
-    cell: PlannedCell, model: LoadedModel, task: PreparedTask, fitted: _Fitted
-) -> dict[str, Any]:
-    """How the scores find the circuit of a model whose circuit is known, or that papers found."""
-    circuit = model.circuits.get(getattr(cell.task.task, "changed", ""))
-    if circuit is None:
-        found = find_references(model.name, cell.task.name, task.grid, fitted.scores)
-        return {"finding": found} if found else {}
-    prompts, signed = task.train.prompts, cell.method.method.signed
-    return {"finding": find(circuit, task.grid, prompts, fitted.scores, signed=signed)}
+        Args:
+            method: as it was fitted.
+            around: what surrounded its fit.
+            elsewhere: where the intervention should do nothing.
+        """
+        asked, sanity = dict[str, Measured](), self.cell.stages.sanity
+        if sanity:
+            asked["sanity"] = lambda: check_sanity(method, self.subject, self.task, sanity, around)
+        if specificity := self.cell.stages.specificity:
+            others = {at: one for at, one in elsewhere.items() if not isinstance(one, Exception)}
+            tasks = {self.cell.task.label: self.task, **others}
+            asked["specificity"] = lambda: measure_specificity(
+                self.subject, self.model, tasks, *self.steering, specificity
+            )
+        return asked
 
-
-def _selected(
-    cell: PlannedCell, subject: SubjectModel, task: PreparedTask, setting: Setting, clock: Clock
-) -> tuple[Method, Setting, list[SelectedRow]]:
-    """The method as it is fitted, and what was tried; as the cell has it where there is no choice.
-
-    Untrained methods have their strength tuned instead.
-    """
-    method, stages = cell.method.method, cell.stages
-    if not (type(method).trained and stages.select):
-        return method, setting, []
-    with clock("select"):
-        return select(method, subject, task, setting, stages.select, stages.main_price)
-
-
-def _tuned(fitted: _Fitted, subject: SubjectModel, train: Split, objective: Objective) -> _Fitted:
-    """The same with beta*, and the responses that it was found on."""
-    tuning = tune_beta(subject, train, fitted.intervention, objective, fitted.known)
-    beta = BetaRecord(star=tuning.star, grid=list(tuning.beta), objective=list(tuning.objective))
-    return replace(fitted, beta=beta, known=tuning.response, tuning=tuning)
+    def finding(self) -> list[FindingRecord]:
+        """How scores find the circuit of a model whose circuit is known, or that papers found."""
+        task, scores, named = self.task, self.attribution.scores, self.cell.task
+        circuit = self.model.circuits.get(getattr(named.task, "changed", ""))
+        if circuit is None:
+            return find_references(self.model.name, named.name, task.grid, scores)
+        signed = self.cell.method.method.signed
+        return find(circuit, task.grid, task.train.prompts, scores, signed=signed)
 
 
 def _costs(subject: SubjectModel, fit: Passes) -> dict[str, Any]:

@@ -25,7 +25,6 @@ from bench.matrix.named import NamedTask
 from bench.matrix.schema import ModelChoice, PromptCounts
 from bench.models.load import STATED, LoadedModel, load_model, stated_of
 from bench.store.records import CellRecord
-from methods.core.objective import Objective
 from methods.core.subject import SubjectModel
 from tasks.errors import UserInputError, no_exit
 
@@ -190,7 +189,6 @@ class CellRunner:
                 model,
                 subject,
                 task,
-                Objective(**cell.objective.model_dump()),
                 None if parent_scores is None else torch.from_numpy(parent_scores.copy()),
                 others,
                 elsewhere,

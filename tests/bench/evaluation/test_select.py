@@ -34,8 +34,7 @@ def compute(tiny: LoadedModel, subject: SubjectModel, tiny_folder: Path) -> Comp
         (cell,) = planned(matrix)
         task = prepare_task(cell.task, cell, tiny, subject)
         task = change(task) if change else task
-        objective = Objective(**cell.objective.model_dump())
-        return compute_cell(cell, tiny, subject, task, objective, None)
+        return compute_cell(cell, tiny, subject, task, None)
 
     return run
 
