@@ -76,7 +76,7 @@ class Noting(Watcher):
     def starting(self, cell: PlannedCell) -> None:
         self.started.append(cell.id)
 
-    def refused(self, why: str) -> None:
+    def note(self, why: str) -> None:
         self.refusals.append(why)
 
     def interrupted(self, cell: PlannedCell, why: str) -> None:

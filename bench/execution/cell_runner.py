@@ -47,8 +47,8 @@ class OtherModelError(UserInputError):
 class Watcher:
     """Is told how a run goes on; this one does nothing with it."""
 
-    def set_aside(self, sentences: list[str]) -> None:
-        """What was damaged in the run directory, a sentence each."""
+    def note(self, sentence: str) -> None:
+        """What was damaged in the run directory, or why a worker cannot take part."""
 
     def planned(self, cells: list[PlannedCell], done: int, seconds: float | None) -> None:
         """Once, before anything is computed: what is left, how many are done, an estimate."""
@@ -61,9 +61,6 @@ class Watcher:
 
     def interrupted(self, cell: PlannedCell, why: str) -> None:
         """A cell that was being computed waits again."""
-
-    def refused(self, why: str) -> None:
-        """A worker cannot take part; the others go on."""
 
     def finished(self, cell: PlannedCell, record: CellRecord) -> None:
         """A cell is stored."""

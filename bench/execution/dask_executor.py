@@ -176,7 +176,7 @@ class DaskExecutor(Executor):
             if task := self.tasks.get(worker):
                 (self._lost if task.state else self._again)(task, "it died")
         while self.workers.untold:
-            self.watcher.refused(self.workers.untold.popleft())
+            self.watcher.note(self.workers.untold.popleft())
         idle = [worker for worker in self.workers.able() if worker not in self.tasks]
         for task in list(self.tasks.values()):
             waited = not task.state and time.monotonic() - task.since > STUCK_SECONDS

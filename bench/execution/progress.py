@@ -6,7 +6,7 @@ import html
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -29,59 +29,75 @@ LOOKING = "looking at models and prompts"
 """What a run does before it loads a model."""
 
 
-class CellCounts:
-    """Counts the cells of a run. Times are seconds of one clock, whichever.
+class CellProgress(Watcher):
+    """Counts the cells of a run; what is shown of them is up to who watches.
 
     What is left is estimated by rows (`bench.execution.estimate`) at the pace of the cells that are
     done since the start, so that it knows how many workers there are.
     """
 
-    def __init__(self, cells: Sequence[PlannedCell], now: float) -> None:
-        self.start = now
-        self.rows = estimated_rows(cells)
-        self.total = len(cells)
-        self.rows_left = sum(self.rows.values())
-        self.rows_done = 0.0
+    def __init__(self) -> None:
+        self.plan = ""
+        self.start = time.monotonic()
+        self.rows: dict[str, float] = {}
+        self.rows_done = self.rows_left = 0.0
         self.done = self.failed = 0
-        self.running: dict[str, PlannedCell] = {}
+        self.running: set[str] = set()
 
-    def starts(self, cell: PlannedCell) -> None:
-        """Somebody computes a cell."""
-        self.running[cell.id] = cell
+    def show(self, now: str) -> None:
+        """Shows the counts, and what happens now."""
 
-    def waits(self, cell: PlannedCell) -> None:
-        """Nobody computes it any more."""
-        self.running.pop(cell.id, None)
+    def planned(self, cells: list[PlannedCell], done: int, seconds: float | None) -> None:
+        """Starts to count."""
+        stay = (
+            "cell is done already and stays as it is",
+            "cells are done already and stay as they are",
+        )
+        known = f"{counted(done, *stay)}; " if done else ""
+        takes = f", which takes {in_words(seconds)}" if cells else ""
+        self.plan = f"{known}{counted(len(cells), 'cell')} to compute{takes}."
+        self.start, self.rows = time.monotonic(), estimated_rows(cells)
+        self.rows_left = sum(self.rows.values())
+        self.show(LOOKING if cells else "")
 
-    def ends(self, cell: PlannedCell, failed: bool) -> None:
-        """A cell is stored."""
-        self.waits(cell)
+    def loading(self, model: str) -> None:
+        """Names the model."""
+        self.show(f"loading {visible(model)}")
+
+    def starting(self, cell: PlannedCell) -> None:
+        """Names the cell, or one of those that are running."""
+        self.running.add(cell.id)
+        self.show(_name(cell))
+
+    def interrupted(self, cell: PlannedCell, why: str) -> None:
+        """Says that another worker will compute it."""
+        self.running.discard(cell.id)
+        self.note(f"{_name(cell)} waits again: {why}")
+
+    def finished(self, cell: PlannedCell, record: CellRecord) -> None:
+        """Counts it."""
+        self.running.discard(cell.id)
         self.rows_left -= self.rows[cell.id]
-        self.failed += failed
-        if not failed:
+        if record.error is not None:
+            self.failed += 1
+        else:
             self.done += 1
             self.rows_done += self.rows[cell.id]
 
-    def seconds_left(self, now: float) -> float | None:
-        """About how long the rest takes; None while nothing is done."""
-        if not self.rows_done:
-            return None
-        return (now - self.start) / self.rows_done * max(0.0, self.rows_left)
-
-    def in_words(self, now: float, ended: bool = False) -> str:
+    def in_words(self, ended: bool = False) -> str:
         """`12 of 90 done, 1 failed, 2 running, about 5 min left`; at the end how long it took."""
-        parts = [f"{self.done} of {self.total} done"]
+        parts = [f"{self.done} of {len(self.rows)} done"]
         parts += [f"{self.failed} failed"] if self.failed else []
         parts += [f"{len(self.running)} running"] if self.running else []
+        took = time.monotonic() - self.start
         if ended:
-            return f"{', '.join(parts)} in {in_words(now - self.start)}"
-        left = self.seconds_left(now)
-        if left is not None and self.done + self.failed < self.total:
-            parts.append(f"{in_words(left)} left")
+            return f"{', '.join(parts)} in {in_words(took)}"
+        if self.rows_done and self.done + self.failed < len(self.rows):
+            parts.append(f"{in_words(took / self.rows_done * max(0.0, self.rows_left))} left")
         return ", ".join(parts)
 
 
-class TerminalProgress(Watcher):
+class TerminalProgress(CellProgress):
     """A line for every cell that is finished, and how far the run is.
 
     On a terminal that stands in a bar below the lines; anywhere else at the end of each line, so
@@ -89,8 +105,8 @@ class TerminalProgress(Watcher):
     """
 
     def __init__(self, console: Console) -> None:
+        super().__init__()
         self.console = console
-        self.counts = CellCounts([], time.monotonic())
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
@@ -108,71 +124,41 @@ class TerminalProgress(Watcher):
     def __exit__(self, *exception: object) -> None:
         self.bar.stop()
 
-    def set_aside(self, sentences: list[str]) -> None:
-        """Names what was damaged and where it is now."""
-        for sentence in sentences:
-            self.console.print(visible(sentence), style="yellow", markup=False, soft_wrap=True)
+    def note(self, sentence: str) -> None:
+        """Prints it."""
+        self.console.print(visible(sentence), style="yellow", markup=False, soft_wrap=True)
+
+    def show(self, now: str) -> None:
+        """Opens the bar, or describes what it stands for."""
+        if now == LOOKING:
+            self.task = self.bar.add_task(now, total=len(self.rows), counts="")
+        elif self.task is not None:
+            self.bar.update(self.task, description=escape(now), counts=self.in_words())
 
     def planned(self, cells: list[PlannedCell], done: int, seconds: float | None) -> None:
-        """Opens the bar."""
-        self.console.print(_to_compute(cells, done, seconds))
-        self.counts = CellCounts(cells, time.monotonic())
-        if cells:
-            self.task = self.bar.add_task(LOOKING, total=len(cells), counts="")
+        """Opens the bar below what is to be done."""
+        super().planned(cells, done, seconds)
+        self.console.print(self.plan)
 
     def loading(self, model: str) -> None:
         """Names the model, in a log file on a line."""
+        super().loading(model)
         if not self.console.is_terminal:
             self.console.print(f"  loading {visible(model)}", markup=False, soft_wrap=True)
-        self._describe(f"loading {visible(model)}")
-
-    def starting(self, cell: PlannedCell) -> None:
-        """Names the cell, or one of those that are running."""
-        self.counts.starts(cell)
-        self._describe(_name(cell))
-
-    def interrupted(self, cell: PlannedCell, why: str) -> None:
-        """Says that another worker will compute it."""
-        self.counts.waits(cell)
-        self._line(f"  {escape(_name(cell))}  waits again: {escape(visible(why))}")
-
-    def refused(self, why: str) -> None:
-        """Names who cannot take part, and why; the others go on."""
-        self.console.print(visible(why), style="yellow", markup=False, soft_wrap=True)
 
     def finished(self, cell: PlannedCell, record: CellRecord) -> None:
         """Adds a line, and moves the bar on."""
-        self.counts.ends(cell, failed=record.error is not None)
-        if record.error is None:
-            outcome = f"[green]done[/green] in {record.seconds:.1f} s"
-        else:
-            outcome = f"[red]failed[/red]: {escape(visible(record.error.line))}"
-        self._line(f"  {escape(_name(cell))}  {outcome}")
-        if self.task is not None:
-            self.bar.update(self.task, advance=1, counts=self._counts())
-
-    def _line(self, text: str) -> None:
+        super().finished(cell, record)
+        line = f"  {escape(_name(cell))}  [green]done[/green] in {record.seconds:.1f} s"
+        if record.error is not None:
+            line = (
+                f"  {escape(_name(cell))}  [red]failed[/red]: {escape(visible(record.error.line))}"
+            )
         if not self.console.is_terminal:
-            text += f"  ({self._counts()})"
-        self.console.print(text, soft_wrap=True, highlight=False)
-
-    def _describe(self, text: str) -> None:
+            line += f"  ({self.in_words()})"
+        self.console.print(line, soft_wrap=True, highlight=False)
         if self.task is not None:
-            self.bar.update(self.task, description=escape(text), counts=self._counts())
-
-    def _counts(self) -> str:
-        return self.counts.in_words(time.monotonic())
-
-
-def _to_compute(cells: list[PlannedCell], done: int, seconds: float | None) -> str:
-    there = counted(
-        done,
-        "cell is done already and stays as it is",
-        "cells are done already and stay as they are",
-    )
-    known = f"{there}; " if done else ""
-    estimate = f", which takes {in_words(seconds)}" if cells else ""
-    return f"{known}{counted(len(cells), 'cell')} to compute{estimate}."
+            self.bar.update(self.task, advance=1, counts=self.in_words())
 
 
 def _name(cell: PlannedCell) -> str:
@@ -203,7 +189,7 @@ def progress() -> Iterator[Watcher]:
     yield Watcher()
 
 
-class NotebookProgress(Watcher):
+class NotebookProgress(CellProgress):
     """Writes the state of a run over what a display showed before, and below it what went wrong.
 
     What is kept in the notebook is the last state: no line a cell, and the same as plain text.
@@ -213,64 +199,35 @@ class NotebookProgress(Watcher):
     """
 
     def __init__(self, handle: Any) -> None:
+        super().__init__()
         self.handle = handle
-        self.counts = CellCounts([], time.monotonic())
-        self.plan = ""
         self.notes: dict[str, int] = {}
 
-    def set_aside(self, sentences: list[str]) -> None:
-        """Names what was damaged and where it is now."""
-        for sentence in sentences:
-            self._note(sentence)
-
-    def planned(self, cells: list[PlannedCell], done: int, seconds: float | None) -> None:
-        """Starts to count."""
-        self.counts = CellCounts(cells, time.monotonic())
-        self.plan = _to_compute(cells, done, seconds)
-        self._show(LOOKING if cells else "")
-
-    def loading(self, model: str) -> None:
-        """Names the model."""
-        self._show(f"loading {model}")
-
-    def starting(self, cell: PlannedCell) -> None:
-        """Names the cell, or one of those that are running."""
-        self.counts.starts(cell)
-        self._show(_name(cell))
-
-    def interrupted(self, cell: PlannedCell, why: str) -> None:
-        """Says that another worker will compute it."""
-        self.counts.waits(cell)
-        self._note(f"{_name(cell)} waits again: {why}")
-
-    def refused(self, why: str) -> None:
-        """Names who cannot take part, and why; the others go on."""
-        self._note(why)
+    def note(self, sentence: str) -> None:
+        """Counts it among what is shown."""
+        self.notes[sentence] = self.notes.get(sentence, 0) + 1
+        self.show("")
 
     def finished(self, cell: PlannedCell, record: CellRecord) -> None:
         """Moves the bar on, and says why a cell failed."""
-        self.counts.ends(cell, failed=record.error is not None)
+        super().finished(cell, record)
         if record.error is not None:
-            self._note(f"failed: {cell.method.label}: {record.error.line}")
-        self._show()
+            self.note(f"failed: {cell.method.label}: {record.error.line}")
+        self.show("")
 
     def close(self) -> None:
         """Shows the end, also of a run that was interrupted: nothing is running any more."""
-        self.counts.running.clear()
-        self._show(ended=True)
+        self.running.clear()
+        self.show("", ended=True)
 
-    def _note(self, sentence: str) -> None:
-        self.notes[sentence] = self.notes.get(sentence, 0) + 1
-        self._show()
-
-    def _show(self, now: str = "", ended: bool = False) -> None:
-        counts, lines, bar = self.counts, [], ""
-        if not (ended and counts.total):
+    def show(self, now: str, ended: bool = False) -> None:
+        """Shows the counts and all notes."""
+        total, lines, bar = len(self.rows), [], ""
+        if not (ended and total):
             lines.append(self.plan)
-        if counts.total:
-            value = counts.done + counts.failed
-            bar = f'<progress value="{value}" max="{counts.total}"></progress> '
-            lines.append(f"{counts.in_words(time.monotonic(), ended)}  {now}".strip())
+        if total:
+            bar = f'<progress value="{self.done + self.failed}" max="{total}"></progress> '
+            lines.append(f"{self.in_words(ended)}  {now}".strip())
         at_bar = len(lines) - 1
         lines += [
             note + (f" ({times} times)" if times > 1 else "")

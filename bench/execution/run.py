@@ -84,7 +84,8 @@ def run_matrix(
         executor = stack.enter_context(executor_of(matrix, options, directory))
         cells = executor.expand(matrix)
         there, found = look(directory)
-        progress.set_aside(tidy(there, found))
+        for sentence in tidy(there, found):
+            progress.note(sentence)
         executor.contents.update(_contents(found.cells.values()))
         plan = Plan.of(cells, found, options, directory)
         progress.planned(plan.left, len(plan.done), outlook([plan])[1])

@@ -1,6 +1,7 @@
 """Progress as a terminal, a log file and a notebook see it."""
 
 import io
+import time
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from rich.console import Console
 from bench.evaluation.provenance import machine
 from bench.execution.cell_runner import Watcher
 from bench.execution.failure import failure
-from bench.execution.progress import CellCounts, NotebookProgress, TerminalProgress
+from bench.execution.progress import CellProgress, NotebookProgress, TerminalProgress
 from bench.matrix.cells import PlannedCell
+from bench.text import in_words
 from tests.small import brief_matrix, planned
 
 
@@ -22,7 +24,7 @@ def cells(tiny_folder: Path) -> list[PlannedCell]:
 def run_badly(progress: Watcher, cells: list[PlannedCell]) -> None:
     """What a run of these cells says, of which the first is interrupted and all fail."""
     progress.planned(cells, 2, 5.0)
-    progress.refused("no <suite>\x1b[31m")
+    progress.note("no <suite>\x1b[31m")
     progress.loading("tiny")
     progress.starting(cells[0])
     progress.interrupted(cells[0], "tcp://10.0.0.1:1: it \x1b[31mdied")
@@ -51,7 +53,7 @@ def test_a_log_file_has_a_line_a_cell_and_a_terminal_a_bar(
     already = "2 cells are done already and stay as they are; "
     assert first == already + "4 cells to compute, which takes about 5 s."
     assert (refused, loading) == ("no <suite>\\x1b[31m", "  loading tiny")
-    assert "waits again: tcp://10.0.0.1:1: it \\x1b[31mdied  (0 of 4 done)" in waits
+    assert "waits again: tcp://10.0.0.1:1: it \\x1b[31mdied" in waits
     assert lines[0].endswith("failed: RuntimeError: no\\x07good  (0 of 4 done, 1 failed)")
     assert lines[-1].endswith("(0 of 4 done, 4 failed)")
     assert len(lines) == len(cells)
@@ -87,21 +89,30 @@ def test_a_run_with_nothing_to_do_says_so_in_a_notebook() -> None:
     assert seen[-1]["text/plain"] == words
 
 
-def test_counts_know_the_time_that_is_left(cells: list[PlannedCell]) -> None:
-    counts = CellCounts(cells, now=100.0)
-    assert counts.in_words(now=100.0) == "0 of 4 done"
-    counts.starts(cells[0])
-    counts.starts(cells[1])
-    assert counts.in_words(now=110.0) == "0 of 4 done, 2 running"
-    counts.ends(cells[0], failed=False)
-    first, second, *others = (counts.rows[cell.id] for cell in cells)
-    left = pytest.approx(60 / first * (second + sum(others)))
-    assert counts.seconds_left(now=160.0) == left
-    counts.waits(cells[1])
-    counts.ends(cells[1], failed=True)
+def test_counts_know_the_time_that_is_left(
+    cells: list[PlannedCell], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def now(seconds: float) -> None:
+        monkeypatch.setattr(time, "monotonic", lambda: seconds)
+
+    failed = failure(cells[0], RuntimeError(), machine())
+    done = failed.model_copy(update={"error": None, "status": "done"})
+    counts = CellProgress()
+    now(100.0)
+    counts.planned(cells, 0, None)
+    assert counts.in_words() == "0 of 4 done"
+    counts.starting(cells[0])
+    counts.starting(cells[1])
+    now(110.0)
+    assert counts.in_words() == "0 of 4 done, 2 running"
+    now(160.0)
+    counts.finished(cells[0], done)
+    counts.interrupted(cells[1], "")
+    counts.finished(cells[1], failed)
     # What fails at once says nothing about the pace of the others.
-    assert counts.seconds_left(now=160.0) == pytest.approx(60 / first * sum(others))
-    assert counts.in_words(now=160.0).startswith("1 of 4 done, 1 failed, about ")
+    left = 60 / counts.rows[cells[0].id] * sum(counts.rows[cell.id] for cell in cells[2:])
+    assert counts.in_words() == f"1 of 4 done, 1 failed, {in_words(left)} left"
     for cell in cells[2:]:
-        counts.ends(cell, failed=False)
-    assert counts.in_words(now=200.0) == "3 of 4 done, 1 failed"
+        counts.finished(cell, done)
+    assert counts.in_words() == "3 of 4 done, 1 failed"
+    assert counts.in_words(ended=True) == "3 of 4 done, 1 failed in about 60 s"
