@@ -60,17 +60,17 @@ def tasks(
             continue
         for row in measure(loaded, chosen or every_variety(), n_prompts=prompts, seed=seed):
             rows.append(row)
-            done = visible(f"{row.model}: {row.task}")
+            done = visible(f"{row['model']}: {row['task']}")
             console.print(done, style="dim", markup=False, highlight=False)
     if not rows:
         raise UserInputError("\n".join(failed))
     frame = as_frame(rows)
     for table in terminal_tables(frame, console.width):
         console.print(table)
-    for row, dropped in zip(rows, frame["dropped"], strict=True):
-        for said in (row.problem, f"{row.task}: dropped: {dropped}" if task and dropped else ""):
-            if said:
-                console.print(visible(f"{row.model}: {said}"), markup=False, soft_wrap=True)
+    for row in rows:
+        dropped = f"{row['task']}: dropped: {row['dropped']}" if task and row["dropped"] else ""
+        for said in filter(None, (row["problem"], dropped)):
+            console.print(visible(f"{row['model']}: {said}"), markup=False, soft_wrap=True)
     if output is not None:
         _write(frame, output)
         console.print(f"table: {output}", soft_wrap=True, markup=False, highlight=False)

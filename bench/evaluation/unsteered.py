@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -28,43 +28,16 @@ NOT_A_VARIETY = (CORRUPTION, "lengths")
 """Settings that do not change what is asked."""
 
 
-@dataclass(frozen=True)
-class Unsteered:
-    """How a model does on the test prompts of a task. LD = logit(answer) - logit(foil).
+Row = dict[str, Any]
+"""How a model does on the test prompts of a task, by column. LD = logit(answer) - logit(foil).
 
-    Attributes:
-        model: its name.
-        task: the task's label.
-        example: the first prompt, with its answer and foil.
-        n_prompts: how many prompts were measured.
-        n_entities: entities that the model's tokenizer can use, of how many.
-        lengths: the shortest and the longest prompt in tokens, BOS included.
-        ld: mean LD, and its standard error.
-        E_0: minus the mean of |LD|, the unsteered E_0.
-        answer_ahead: share of prompts with LD > 0.
-        top: shares of prompts whose most likely token is the answer, and the foil.
-        mass: mean P(answer) + P(foil).
-        corrupted: mean LD after the corrupted prompts, by corruption.
-        shifted: mean LD on the shifted split; None where the task has none.
-        problem: why there are no numbers.
-        dropped: how many entities and pairs were dropped, by reason.
-    """
-
-    model: str
-    task: str
-    example: tuple[str, str, str] = ("", "", "")
-    n_prompts: int = 0
-    n_entities: tuple[int, int] = (0, 0)
-    lengths: tuple[int, int] = (0, 0)
-    ld: tuple[float, float] = (float("nan"), float("nan"))
-    E_0: float = float("nan")
-    answer_ahead: float = float("nan")
-    top: tuple[float, float] = (float("nan"), float("nan"))
-    mass: float = float("nan")
-    corrupted: dict[str, float] = field(default_factory=dict)
-    shifted: float | None = None
-    problem: str = ""
-    dropped: Mapping[str, int] = field(default_factory=dict)
+`entities` that the model's tokenizer can use, of how many; `tokens` of a prompt, BOS included; mean
+`LD` and its standard error; `E_0`, minus the mean of |LD|; the share of prompts with LD > 0, and
+those whose most likely token is the answer or the foil; `mass`, mean P(answer) + P(foil); mean LD
+after corrupted prompts, by corruption, and on the shifted split; the first prompt with its answer
+and foil; `problem`, why there are no numbers; how many entities and pairs were `dropped`, and why.
+"""
+NUMBERS = ("LD", "s.e.", "E_0", "answer ahead", "top-1 answer", "top-1 foil", "mass")
 
 
 def every_variety() -> list[tuple[str, Task]]:
@@ -94,7 +67,7 @@ def every_variety() -> list[tuple[str, Task]]:
 
 def measure(
     model: LoadedModel, tasks: Sequence[tuple[str, Task]], *, n_prompts: int = 64, seed: int = 0
-) -> Iterator[Unsteered]:
+) -> Iterator[Row]:
     """Measures the unsteered model on the test prompts of tasks.
 
     Args:
@@ -108,17 +81,26 @@ def measure(
         task = asked_of(given, model.name)
         if task is None:
             problem = "the task has prompts for models of its own alone"
-            yield Unsteered(model.name, label, problem=problem)
+            yield _row(model.name, label, problem=problem)
             continue
         try:
-            yield _measured(model, subject, label, task, n_prompts, seed)
+            found = _measured(model, subject, task, n_prompts, seed)
+            yield _row(model.name, label, **found)
         except UserInputError as error:
-            yield Unsteered(model.name, label, problem=str(error))
+            yield _row(model.name, label, problem=str(error))
+
+
+def _row(model: str, task: str, **found: object) -> Row:
+    corrupted = {"LD corrupted": "", "LD shifted": None}
+    text = dict.fromkeys(("example", "answer", "foil", "problem", "dropped"), "")
+    counts = {"prompts": 0, "entities": "0 of 0", "tokens": "0"}
+    numbers = dict.fromkeys(NUMBERS, float("nan"))
+    return {"model": model, "task": task, **counts, **numbers, **corrupted, **text, **found}
 
 
 def _measured(
-    model: LoadedModel, subject: SubjectModel, label: str, task: Any, n_prompts: int, seed: int
-) -> Unsteered:
+    model: LoadedModel, subject: SubjectModel, task: Any, n_prompts: int, seed: int
+) -> Row:
     def encoded_with(**corruption: str) -> EncodedTask:
         asked = replace(task, **corruption)
         sizes = {"train": 2, "test": n_prompts, "shifted": n_prompts}
@@ -146,22 +128,26 @@ def _measured(
         )
     refused = sum(n for why, n in encoded.dropped.items() if "entity: " in why)
     n_entities = len(task.entities())
-    return Unsteered(
-        model=model.name,
-        task=label,
-        example=(batch.pairs[0].clean, batch.pairs[0].answer, batch.pairs[0].foil),
-        n_prompts=len(batch),
-        n_entities=(n_entities - refused, n_entities),
-        lengths=(int(batch.lengths.min()), int(batch.lengths.max())),
-        ld=(_mean(ld), float(ld.std() / len(ld) ** 0.5) if len(ld) > 1 else float("nan")),
-        E_0=-_mean(ld.abs()),
-        answer_ahead=_mean(ld > 0),
-        top=(_mean(most_likely == prompts.answers), _mean(most_likely == prompts.foils)),
-        mass=_mean(mass),
-        corrupted=corrupted,
-        shifted=shifted,
-        dropped={why: n for why, n in encoded.dropped.items() if not why.startswith("split: ")},
-    )
+    shortest, longest = int(batch.lengths.min()), int(batch.lengths.max())
+    first = batch.pairs[0]
+    return {
+        "prompts": len(batch),
+        "entities": f"{n_entities - refused} of {n_entities}",
+        "tokens": str(shortest) if shortest == longest else f"{shortest}-{longest}",
+        "LD": _mean(ld),
+        "s.e.": float(ld.std() / len(ld) ** 0.5) if len(ld) > 1 else float("nan"),
+        "E_0": -_mean(ld.abs()),
+        "answer ahead": _mean(ld > 0),
+        "top-1 answer": _mean(most_likely == prompts.answers),
+        "top-1 foil": _mean(most_likely == prompts.foils),
+        "mass": _mean(mass),
+        "LD corrupted": "; ".join(f"{kind} {ld:+.2f}".strip() for kind, ld in corrupted.items()),
+        "LD shifted": shifted,
+        **{"example": first.clean, "answer": first.answer, "foil": first.foil},
+        "dropped": "; ".join(
+            f"{why} ({n})" for why, n in encoded.dropped.items() if not why.startswith("split: ")
+        ),
+    }
 
 
 def _corrupted_ld(subject: SubjectModel, encoded: EncodedTask) -> Float[Tensor, " prompt"]:
@@ -173,34 +159,8 @@ def _mean(values: Tensor) -> float:
     return float(values.float().mean())
 
 
-def as_frame(rows: Sequence[Unsteered]) -> DataFrame:
+def as_frame(rows: Sequence[Row]) -> DataFrame:
     """One row a model and task, as shown in the documentation, in columns of text and numbers."""
     from pandas import DataFrame
 
-    return DataFrame([_columns(row) for row in rows])
-
-
-def _columns(row: Unsteered) -> dict[str, object]:
-    shortest, longest = row.lengths
-    corrupted = "; ".join(f"{kind} {ld:+.2f}".strip() for kind, ld in row.corrupted.items())
-    return {
-        "model": row.model,
-        "task": row.task,
-        "prompts": row.n_prompts,
-        "entities": "{} of {}".format(*row.n_entities),
-        "tokens": str(shortest) if shortest == longest else f"{shortest}-{longest}",
-        "LD": round(row.ld[0], 2),
-        "s.e.": round(row.ld[1], 2),
-        "E_0": round(row.E_0, 2),
-        "answer ahead": round(row.answer_ahead, 2),
-        "top-1 answer": round(row.top[0], 2),
-        "top-1 foil": round(row.top[1], 2),
-        "mass": round(row.mass, 2),
-        "LD corrupted": corrupted,
-        "LD shifted": None if row.shifted is None else round(row.shifted, 2),
-        "example": row.example[0],
-        "answer": row.example[1],
-        "foil": row.example[2],
-        "problem": row.problem,
-        "dropped": "; ".join(f"{reason} ({count})" for reason, count in row.dropped.items()),
-    }
+    return DataFrame(list(rows)).round(2)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from bench.cli.app import app
 from bench.cli.tasks import _write, terminal_tables
-from bench.evaluation.unsteered import Unsteered, as_frame, every_variety, measure
+from bench.evaluation.unsteered import _row, as_frame, every_variety, measure
 from bench.execution.run import run_matrix
 from bench.models.load import LoadedModel
 from bench.plugins import PluginEntry
@@ -27,6 +27,11 @@ from tasks.errors import UserInputError
 from tasks.ioi import IOI
 from tasks.ioi_varied import IOIVaried
 from tests.small import brief_matrix
+
+
+def corrupted_of(row: dict[str, Any]) -> dict[str, float]:
+    parts = (part.split() for part in row["LD corrupted"].split("; "))
+    return {kind: float(ld) for kind, ld in parts}
 
 
 def test_numbers_are_those_of_a_run(tiny: LoadedModel, tiny_folder: Path, tmp_path: Path) -> None:
@@ -42,20 +47,23 @@ def test_numbers_are_those_of_a_run(tiny: LoadedModel, tiny_folder: Path, tmp_pa
     metrics = {metric.split: metric for metric in cell.record.metrics}
     ld = cell.tensors["split.test.ld"][:, 0]
     assert cell.tensors["split.test.beta"][0] == 0
-    assert row.ld == pytest.approx((ld.mean(), ld.std(ddof=1) / math.sqrt(6)), rel=1e-5)
-    assert pytest.approx(metrics["test"].E_0_unsteered, rel=1e-5) == row.E_0
-    assert row.mass == pytest.approx(metrics["test"].mass_unsteered, rel=1e-5)
-    assert row.answer_ahead == pytest.approx((ld > 0).mean())
-    assert row.shifted == pytest.approx(cell.tensors["split.shifted.ld"][:, 0].mean(), rel=1e-5)
-    assert row.example[0] == cell.record.prompts["test"][0].clean
-    assert row.lengths == (12, 12)
-    assert (row.n_prompts, row.n_entities) == (6, (217, 217))
-    assert set(row.corrupted) == {"swap", "third_name", "fresh_names"}
+    expected = {
+        "LD": ld.mean(),
+        "s.e.": ld.std(ddof=1) / math.sqrt(6),
+        "E_0": metrics["test"].E_0_unsteered,
+        "mass": metrics["test"].mass_unsteered,
+        "answer ahead": (ld > 0).mean(),
+        "LD shifted": cell.tensors["split.shifted.ld"][:, 0].mean(),
+    }
+    assert {name: row[name] for name in expected} == pytest.approx(expected, rel=1e-5)
+    assert row["example"] == cell.record.prompts["test"][0].clean
+    assert (row["tokens"], row["prompts"], row["entities"]) == ("12", 6, "217 of 217")
+    assert set(corrupted_of(row)) == {"swap", "third_name", "fresh_names"}
 
 
 def test_corrupted_prompts_are_measured_one_by_one(tiny: LoadedModel) -> None:
     (row,) = measure(tiny, [("ioi_varied", IOIVaried())], n_prompts=5)
-    assert row.lengths[0] < row.lengths[1]
+    assert "-" in row["tokens"]
     task = IOIVaried(corruption="third_name")
     sizes = {"train": 2, "test": 5, "shifted": 5}
     batch = encode(task, tiny.tokenizer, sizes, tiny.bos_id, seed=0).batches["test"]
@@ -65,7 +73,7 @@ def test_corrupted_prompts_are_measured_one_by_one(tiny: LoadedModel) -> None:
         with torch.no_grad():
             logits = tiny.bridge.original_model(alone).logits[0, -1]
         found.append(float(logits[answer] - logits[foil]))
-    assert row.corrupted["third_name"] == pytest.approx(np.mean(found), abs=1e-4)
+    assert corrupted_of(row)["third_name"] == pytest.approx(np.mean(found), abs=0.006)
 
 
 def test_every_task_is_there_in_all_its_varieties() -> None:
@@ -84,8 +92,8 @@ def test_a_task_that_cannot_be_asked_says_why(tiny: LoadedModel, tmp_path: Path)
     path = tmp_path / "own.jsonl"
     path.write_text('{"clean": "a", "corrupted": "b", "answer": " c", "foil": " d"}')
     row, other = measure(tiny, [build_task(str(path), {}), ("ioi", IOI())], n_prompts=2)
-    assert 'Task "own.jsonl": the split "train" was to have 2 prompts, but only 0' in row.problem
-    assert not other.problem
+    assert 'Task "own.jsonl": the split "train" was to have 2 prompts, but only 0' in row["problem"]
+    assert not other["problem"]
     frame = as_frame([row, other])
     assert list(frame["task"]) == ["own.jsonl", "ioi"]
     assert math.isnan(frame["LD"][0])
@@ -139,8 +147,9 @@ def test_a_model_that_cannot_be_loaded_costs_the_others_nothing(
 def test_names_and_numbers_stay_whole_in_a_narrow_terminal(width: int) -> None:
     """Names break behind their parts; columns that have no room are named under the table."""
     names = ["fact_conflict[family=language]", "subject_verb_agreement", "deep/folder/own.jsonl"]
+    found = {"LD": -12.34, "E_0": -12.34, "tokens": "15-21", "LD corrupted": "x +1.50"}
     rows = [
-        Unsteered(model, name, ld=(-12.34, 0.5), E_0=-12.34, lengths=(15, 21), corrupted={"x": 1.5})
+        _row(model, name, **found)
         for model in ("m", "/a/folder/of/somebody/who/has/many/folders/in/each/other/model")
         for name in names
     ]
