@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.cells import cell_len
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from bench.store.tables import spreadsheet_safe
 from tasks.build import build_task
@@ -22,10 +21,10 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 SHOWN = ("task", "prompts", "tokens", "LD", "E_0", "answer ahead", "mass", "LD corrupted")
+WIDE = 125
+"""Columns of a terminal from which on all of these have room."""
 LEFT_OUT_OF_MARKDOWN = ("model", "example", "answer", "foil", "problem", "dropped")
 FORMATS = (".csv", ".md")
-LEAST_ROOM = 16
-"""Columns of a task's name, however narrow a terminal is."""
 
 
 def tasks(
@@ -79,42 +78,18 @@ def tasks(
 
 
 def terminal_tables(frame: DataFrame, width: int) -> Iterator[Table]:
-    """A table a model of at most `width` columns, in which names break between their parts."""
-    several = frame["model"].nunique() > 1
+    """A table a model, of fewer columns in a narrow terminal; names may break, numbers do not."""
+    several, shown = frame["model"].nunique() > 1, SHOWN if width >= WIDE else SHOWN[:-1]
+    caption = None if width >= WIDE else f"{SHOWN[-1]}: on a wider terminal, or in --output"
     for model, rows in frame.groupby("model", sort=False):
-        table = _table(rows, width)
-        table.title = escape(_broken(visible(str(model)), width)) if several else None
+        title = Text(visible(str(model))) if several else None
+        table = Table(title=title, caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for name in shown:
+            header = "\n".join(name.split())
+            table.add_column(header, no_wrap=name != "task", overflow="fold")
+        for values in rows[list(shown)].itertuples(index=False):
+            table.add_row(*(Text(visible(_text(value))) for value in values))
         yield table
-
-
-def _table(rows: DataFrame, width: int) -> Table:
-    cells = {name: [visible(_text(value)) for value in rows[name]] for name in SHOWN}
-    needed = {name: max(map(cell_len, [*name.split(), *cells[name]])) for name in SHOWN}
-    first, table = SHOWN[0], Table()
-    if sum(needed.values()) + 3 * len(needed) + 1 > width:
-        left_out = [needed.popitem()[0]]
-        needed[first] = min(needed[first], LEAST_ROOM)
-        while len(needed) > 2 and sum(needed.values()) + 2 * len(needed) > width:
-            left_out.insert(0, needed.popitem()[0])
-        caption = f"{', '.join(left_out)}: on a wider terminal, or in --output"
-        table = Table(box=None, padding=(0, 2, 0, 0), caption=caption)
-        room = width - 2 - sum(needed[name] + 2 for name in needed if name != first)
-        cells[first] = [_broken(name, room) for name in cells[first]]
-    for name in needed:
-        table.add_column("\n".join(name.split()), no_wrap=name != first, overflow="fold")
-    for values in zip(*(cells[name] for name in needed), strict=True):
-        table.add_row(*map(escape, values))
-    return table
-
-
-def _broken(name: str, room: int) -> str:
-    """A name in lines of at most so many columns, broken behind its parts as far as that does."""
-    lines = [""]
-    for part in re.findall(r"[^\[,/=_ ]*[\[,/=_ ]*", name):
-        if lines[-1] and cell_len(lines[-1] + part.rstrip()) > room:
-            lines.append("")
-        lines[-1] += part
-    return "\n".join(lines)
 
 
 def _text(value: object) -> str:

@@ -143,29 +143,22 @@ def test_a_model_that_cannot_be_loaded_costs_the_others_nothing(
     assert "table: " in said.output
 
 
-@pytest.mark.parametrize("width", [30, 45, 60, 80, 100, 160])
-def test_names_and_numbers_stay_whole_in_a_narrow_terminal(width: int) -> None:
-    """Names break behind their parts; columns that have no room are named under the table."""
+@pytest.mark.parametrize("width", [60, 80, 160])
+def test_numbers_stay_whole_in_a_narrow_terminal(width: int) -> None:
     names = ["fact_conflict[family=language]", "subject_verb_agreement", "deep/folder/own.jsonl"]
     found = {"LD": -12.34, "E_0": -12.34, "tokens": "15-21", "LD corrupted": "x +1.50"}
-    rows = [
-        _row(model, name, **found)
-        for model in ("m", "/a/folder/of/somebody/who/has/many/folders/in/each/other/model")
-        for name in names
-    ]
+    models = ("m", "/a/folder/of/somebody/who/has/many/folders/in/each/other/model")
+    rows = [_row(model, name, **found) for model in models for name in names]
     console = Console(width=width, file=io.StringIO())
     for table in terminal_tables(as_frame(rows), width):
         console.print(table)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert max(map(len, lines)) <= width
     text = "\n".join(lines)
-    for part in ("conflict[", "language]", "agreement", "folder/", "own.jsonl", "task"):
-        assert text.count(part) >= 2, part
-    assert ("on a wider" in " ".join(text.split())) == (width < 100)
-    if width >= 80:
-        assert all(text.count(name) == 2 for name in names)
-        assert text.count("-12.34") == 12
-    assert ("x +1.50" in text) == (width >= 100)
+    assert text.count("-12.34") == 12
+    assert text.count("15-21") == 6
+    assert ("on a wider" in text) == ("x +1.50" not in text) == (width < 160)
+    assert width < 80 or all(text.count(name) == 2 for name in names)
 
 
 def test_a_spreadsheet_runs_nothing_of_the_table_and_other_formats_are_refused(
