@@ -77,8 +77,8 @@ class Noting(Watcher):
     def __init__(self) -> None:
         self.sentences: list[str] = []
 
-    def set_aside(self, sentences: list[str]) -> None:
-        self.sentences += sentences
+    def note(self, sentence: str) -> None:
+        self.sentences.append(sentence)
 
 
 def test_100_altered_bytes_at_random_places_are_each_noticed(run: Path) -> None:
