@@ -83,7 +83,8 @@ def compute_cell(
     _check_lengths(cell, task.encoded.lengths)
     method, stages = cell.method.method, cell.stages
     trained, objective = type(method).trained, Objective(**cell.objective.model_dump())
-    setting, selected = Setting(objective, cell.seed, parent_scores), list[SelectedRow]()
+    setting = Setting(objective, cell.seed, parent_scores)
+    selected: list[SelectedRow] = []
     if trained and stages.select:  # untrained methods have their strength tuned instead
         with clock("select"):
             method, setting, selected = select(
@@ -159,12 +160,8 @@ class _Fitted:
         Args:
             others: tasks that it is taken to, by label.
         """
-        subject, task, intervention, tuning = (
-            self.subject,
-            self.task,
-            self.intervention,
-            self.tuning,
-        )
+        subject, task, intervention = self.subject, self.task, self.intervention
+        tuning = self.tuning
         stages, scale = self.cell.stages, 1.0 if tuning is None else tuning.star
         own, minimality, beta, known = [], None, BetaRecord(), self.search.response
         if tuning is not None:
@@ -172,9 +169,9 @@ class _Fitted:
             beta = BetaRecord(star=tuning.star, grid=list(tuning.beta), objective=curve)
         if not stages.verdicts_alone:
             own = [("one", 1.0), *([] if tuning is None else [("star", scale)])]
+            reach, searched = self.attribution.reach, stages.smallest_k
             minimality = minimality_of(
-                *(subject, task.train, intervention, scale, self.attribution.reach),
-                search=stages.smallest_k,
+                subject, task.train, intervention, scale, reach, search=searched
             )
         at_prices = {record.price: record.beta for record in self.prices}
         metrics, responses = evaluate_splits(
