@@ -9,7 +9,7 @@ import pytest
 from bench.cli.app import main
 
 
-def said(*arguments: object, code: int = 0) -> str:
+def output_of(*arguments: object, code: int = 0) -> str:
     """What a command writes, which never acts in a terminal; it ends with this exit code."""
     text = StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(text), redirect_stderr(text):

@@ -11,7 +11,7 @@ from bench.plugins import PluginError, install
 from methods import METHODS
 from tasks import TASKS
 from tests.bench.test_plugins import METHOD, nothing_stays, package
-from tests.command import said
+from tests.command import output_of
 from tests.small import RunOf, matrix_of
 
 __all__ = ["nothing_stays"]
@@ -77,9 +77,9 @@ def test_a_run_and_a_check_say_it_without_a_traceback(
     package(tmp_path, "bad", {"methods": "mine = bad:Mine"}, monkeypatch, NO_FIT)
     file = tmp_path / "my.yaml"
     file.write_text(yaml.safe_dump(matrix_of(tiny_folder, "mine").model_dump()))
-    shown = said("run", file, "-o", tmp_path / "run", code=2)
+    shown = output_of("run", file, "-o", tmp_path / "run", code=2)
     assert "Error: the package bad 1.5 adds the method" in shown
-    shown = said("check", "mine", code=1)
+    shown = output_of("check", "mine", code=1)
     assert "it has no fit(); it has to be a dataclass" in shown
     assert "PluginError" not in shown
 
@@ -154,5 +154,5 @@ def test_a_cell_of_a_package_that_is_gone_names_it(run_of: RunOf, tmp_path: Path
         run_of("mine")
     plugins.uninstall()
     sys.modules.pop("their_package", None)
-    shown = said("reproduce", "mine", "--results", tmp_path / "run", code=2)
+    shown = output_of("reproduce", "mine", "--results", tmp_path / "run", code=2)
     assert "was computed with the package their-package 1.5, of which nothing is inst" in shown

@@ -19,7 +19,7 @@ from reports.write import write_report
 from tasks.errors import UserInputError
 from tests.bench.store.test_results import TENSORS, done
 from tests.bench.test_hostile import within
-from tests.command import said
+from tests.command import output_of
 from tests.small import matrix_of
 
 
@@ -169,7 +169,7 @@ def test_foreign_names_are_shown_without_escapes(tiny_folder: Path, tmp_path: Pa
         (0, "rm", output, "--failed"),
         (0, "check", evil),
     ):
-        assert said(*arguments, code=code), arguments
+        assert output_of(*arguments, code=code), arguments
     assert {path.name for path in folder.iterdir()} == before | {output.name}
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
     (name,) = RunStore.open(output).stored()

@@ -16,7 +16,7 @@ from bench.plugins import PluginError, install
 from methods import METHODS
 from tasks import TASKS
 from tasks.errors import UserInputError
-from tests.command import said
+from tests.command import output_of
 from tests.small import RunOf, matrix_of, planned
 
 METHOD = '''
@@ -208,8 +208,8 @@ def test_a_new_method_passes_its_checks_and_runs(
     run_of: RunOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "wrote my_method.py" in said("new-method", "my_method")
-    shown = said("check", "my_method", "--plugin", "my_method.py")
+    assert "wrote my_method.py" in output_of("new-method", "my_method")
+    shown = output_of("check", "my_method", "--plugin", "my_method.py")
     assert shown.count("passed  ") == len(CHECKS)
     few = {"plugins": ["my_method.py"], "sites": ["attn_out", "z"]}
     outcome = run_of("my_method", "grad_scalar", **few)
@@ -225,7 +225,7 @@ def test_a_new_method_has_a_name_that_works(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert f'"{name}" cannot be a method: ' in said("new-method", name, code=2)
+    assert f'"{name}" cannot be a method: ' in output_of("new-method", name, code=2)
     assert not list(tmp_path.iterdir())
 
 
@@ -243,4 +243,4 @@ def test_a_new_method_needs_a_place(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.py").touch()
-    assert words in said("new-method", *arguments, code=2)
+    assert words in output_of("new-method", *arguments, code=2)

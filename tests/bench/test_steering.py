@@ -28,7 +28,7 @@ from methods.core.steering_vectors import SteeringVectors
 from methods.core.subject import SubjectModel
 from tasks.errors import UserInputError
 from tests.architectures.tiny import tiny_config
-from tests.command import command
+from tests.command import output_of
 from tests.small import brief_matrix
 
 LENGTH = 7
@@ -279,38 +279,30 @@ def test_an_applied_cell_gives_the_stored_numbers(
         (tmp_path / "a.safetensors").unlink()
 
 
-def test_export_and_apply_from_the_command_line(
-    run: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    place = ["--results", str(run.directory)]
-    file = tmp_path / "mine.safetensors"
-    assert command(monkeypatch, "export", "activ_scalar", str(file), *place) == 0
-    shown, length = capsys.readouterr().out, load_intervention(file).grid.n_positions
+def test_export_and_apply_from_the_command_line(run: RunStore, tmp_path: Path) -> None:
+    place, file = ("--results", run.directory), tmp_path / "mine.safetensors"
+    shown = output_of("export", "activ_scalar", file, *place)
+    length = load_intervention(file).grid.n_positions
     assert f"for prompts of {length} tokens, of which the first is the BOS '<|endo" in shown
     (tmp_path / "usual").touch()
     assert file.stat().st_mode == (tmp_path / "usual").stat().st_mode  # others may read it as well
-    elsewhere = str(tmp_path / "gates.safetensors")
-    assert command(monkeypatch, "export", "dyn_scalar", elsewhere, *place) == 0
-    assert "for prompts of any number of tokens, of which" in capsys.readouterr().out
-    assert command(monkeypatch, "export", "steer_vec", str(file), *place) == 2
-    assert "is there already and stays as it is; --force" in capsys.readouterr().err
+    shown = output_of("export", "dyn_scalar", tmp_path / "gates.safetensors", *place)
+    assert "for prompts of any number of tokens, of which" in shown
+    shown = output_of("export", "steer_vec", file, *place, code=2)
+    assert "is there already and stays as it is; --force" in shown
     assert isinstance(load_intervention(file), StaticScaling)
-    assert command(monkeypatch, "export", "steer_vec", str(file), "--force", *place) == 0
+    output_of("export", "steer_vec", file, "--force", *place)
     assert isinstance(load_intervention(file), SteeringVectors)
-    nowhere = str(tmp_path / "nowhere" / "x.safetensors")
-    assert command(monkeypatch, "export", "activ_scalar", nowhere, *place) == 2
-    assert "there is no folder" in capsys.readouterr().err
-    assert command(monkeypatch, "apply", "activ_scalar", "--beta", "1.5", *place) == 0
-    shown = capsys.readouterr().out
+    nowhere = tmp_path / "nowhere" / "x.safetensors"
+    assert "there is no folder" in output_of("export", "activ_scalar", nowhere, *place, code=2)
+    shown = output_of("apply", "activ_scalar", "--beta", 1.5, *place)
     assert "beta = 1.5" in shown
     before, after = shown.split("before:")[1].split("after:")
     assert len(before.strip().splitlines()) == len(after.strip().splitlines()) == 10
     assert before.strip() != after.strip()
-    prompt = ["--prompt", "Then the", "--beta", "1"]
-    assert command(monkeypatch, "apply", "activ_scalar", *prompt, *place) == 2
-    assert "this one has 3" in capsys.readouterr().err
-    assert command(monkeypatch, "apply", "dyn_scalar", *prompt, *place) == 0
+    prompt = ("--prompt", "Then the", "--beta", 1)
+    assert "this one has 3" in output_of("apply", "activ_scalar", *prompt, *place, code=2)
+    output_of("apply", "dyn_scalar", *prompt, *place)
 
 
 def test_gates_of_prompts_of_several_lengths_name_their_bos(
@@ -343,13 +335,8 @@ def test_gates_of_prompts_of_several_lengths_name_their_bos(
         (["--prompt", "Then the " * 40], " takes 64"),
     ],
 )
-def test_what_cannot_be_applied_is_said(
-    run: RunStore, options: list[str], words: str, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    place = ["--results", str(run.directory)]
+def test_what_cannot_be_applied_is_said(run: RunStore, options: list[str], words: str) -> None:
     method = "grad_scalar" if "3e38" in options else "dyn_scalar"
-    assert command(monkeypatch, "apply", method, *options, *place) == 2
-    shown = capsys.readouterr()
-    assert words in shown.err
-    assert not shown.out
+    shown = output_of("apply", method, *options, "--results", run.directory, code=2)
+    assert words in shown
+    assert "before:" not in shown

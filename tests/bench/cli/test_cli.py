@@ -22,7 +22,7 @@ from reports.figures import FIGURES
 from tasks import TASKS
 from tasks.text import counted
 from tests.bench.store.test_results import failed
-from tests.command import said
+from tests.command import output_of
 from tests.small import brief_matrix, failing
 
 ROOT = Path(__file__).parents[3]
@@ -39,7 +39,7 @@ def matrix_file(tiny_folder: Path, tmp_path: Path) -> Path:
 def test_run_shows_a_leaderboard_and_a_report_needs_only_the_results(
     matrix_file: Path, tmp_path: Path
 ) -> None:
-    shown = said("run", matrix_file)
+    shown = output_of("run", matrix_file)
     results = tmp_path / "results"
     page = results / "report" / "index.html"
     for words in ("4 cells to compute", "grad_scalar", str(page)):
@@ -48,10 +48,10 @@ def test_run_shows_a_leaderboard_and_a_report_needs_only_the_results(
         assert (results / name).is_file(), name
     assert list((results / "report" / "figures").glob("leaderboard-*.png"))
 
-    assert "nothing was computed" in said("run", matrix_file)
+    assert "nothing was computed" in output_of("run", matrix_file)
     moved, out = results.rename(tmp_path / "moved"), tmp_path / "r"
     own = ["--width", "column", "--figure", "leaderboard", "--against", moved]
-    said("report", moved, "-o", out, *own)
+    output_of("report", moved, "-o", out, *own)
     assert (out / "index.html").is_file()
     assert "the same" in (out / "tables" / "change.md").read_text("utf-8")
     for option, value, words in (
@@ -60,11 +60,11 @@ def test_run_shows_a_leaderboard_and_a_report_needs_only_the_results(
         ("--method", "attr_path", "no method"),
         ("--against", "nowhere", "nowhere does not exist"),
     ):
-        assert words in said("report", moved, option, value, code=2)
+        assert words in output_of("report", moved, option, value, code=2)
 
 
 def test_list_names_everything() -> None:
-    shown = said("list")
+    shown = output_of("list")
     for name in [*METHODS, *TASKS, "smollm2-135m", "gpt2-xl", "quick", *FIGURES]:
         assert f"  {name} " in shown
 
@@ -89,7 +89,7 @@ def test_a_mistake_is_one_paragraph_and_exit_code_2(
 ) -> None:
     matrix = {**yaml.safe_load(matrix_file.read_text()), **change}
     matrix_file.write_text(yaml.safe_dump(matrix))
-    shown = said("run", matrix_file, code=2)
+    shown = output_of("run", matrix_file, code=2)
     assert re.fullmatch(r"(4 cells to compute.*\n)?Error: .*\n", shown)
     assert all(word in shown for word in words), shown
 
@@ -119,7 +119,7 @@ def test_a_mistake_is_said_on_the_stream_of_errors_of_a_process() -> None:
     ],
 )
 def test_what_cannot_be_had_is_said(arguments: list[str], words: str) -> None:
-    shown = said(*arguments, code=2)
+    shown = output_of(*arguments, code=2)
     assert shown.startswith("Error: ")
     assert words in shown
 
@@ -140,13 +140,13 @@ def test_the_exit_code_says_how_a_run_ended(
     """However much an error says, a screen and a table hold little of it."""
 
     failing(monkeypatch, error)
-    shown = said("run", matrix_file, code=code)
+    shown = output_of("run", matrix_file, code=code)
     assert all(word in shown for word in words), shown
     assert "Traceback" not in shown
     assert len(shown) < 10_000
     if code != 130:
         assert (tmp_path / "results" / "results.csv").stat().st_size < 50_000
-        assert len(said("status", tmp_path / "results")) < 2_000
+        assert len(output_of("status", tmp_path / "results")) < 2_000
 
 
 def test_what_only_leaves_out_is_not_said_to_be_done(tiny_folder: Path, tmp_path: Path) -> None:

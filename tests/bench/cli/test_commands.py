@@ -15,7 +15,7 @@ from bench.store.layout import CELL_FILE, only_writer
 from bench.store.records import CellRecord
 from bench.store.results import RunStore, find_cell
 from tasks.errors import UserInputError
-from tests.command import said
+from tests.command import output_of
 from tests.small import brief_matrix, failing
 
 
@@ -40,33 +40,33 @@ def test_failures_are_shown_kept_and_tried_again(copied: Path) -> None:
     run = ["run", copied / "mine.yaml", "-o", other]
     with pytest.MonkeyPatch.context() as patch:
         failing(patch, RuntimeError("no \x1b[31mgradient\x07 today"))
-        assert f"python -m bench status {other}" in said(*run, code=1)
+        assert f"python -m bench status {other}" in output_of(*run, code=1)
     records = {record.method: record for record in records_of(other)}
     kinds = {method: record.error.kind for method, record in records.items() if record.error}
     shuffled = "shuffled[of=grad_scalar]"
     assert kinds == {"grad_scalar": "RuntimeError", shuffled: "ParentFailedError"}
     table = RunStore.open(other).table()
     assert {*table.loc[table["status"] == "failed", "method"]} == kinds.keys()
-    shown = said("status", other)
+    shown = output_of("status", other)
     assert "failed  2" in shown
     assert "RuntimeError: no \\x1b[31mgradient\\x07 today" in shown
-    shown = said("show", find_cell("grad_scalar-0", other)[1], "-r", other)
+    shown = output_of("show", find_cell("grad_scalar-0", other)[1], "-r", other)
     assert "Traceback" in shown
     assert "method: grad_scalar" in shown
-    assert "2 cells failed" in said(*run, "--keep-failed", code=1)
-    assert "2 cells are done already" in said(*run)
+    assert "2 cells failed" in output_of(*run, "--keep-failed", code=1)
+    assert "2 cells are done already" in output_of(*run)
     assert {record.status for record in records_of(other)} == {"done"}
 
 
 def test_rm_removes_what_it_is_told_and_no_more(stale: Path) -> None:
-    assert "1 cell of earlier matrices" in said("status", stale)
-    said("rm", stale, code=2)
-    assert "would remove" in said("rm", stale, "--stale", "--dry-run")
+    assert "1 cell of earlier matrices" in output_of("status", stale)
+    output_of("rm", stale, code=2)
+    assert "would remove" in output_of("rm", stale, "--stale", "--dry-run")
     assert len(methods_in(stale)) == 4
-    said("rm", stale, "--stale")
+    output_of("rm", stale, "--stale")
     assert methods_in(stale) == ["grad_scalar", "random", "shuffled[of=grad_scalar]"]
     with only_writer(stale):
-        shown = said("rm", stale, "--failed", "--set-aside", code=2)
+        shown = output_of("rm", stale, "--failed", "--set-aside", code=2)
     assert "being written by process" in shown
 
 
@@ -79,14 +79,14 @@ def test_rm_keeps_what_the_matrix_needs_under_whatever_name(
     some = RunOptions(only=("method=random",))
     outcome = run_matrix(brief_matrix(moved, methods=methods), run, options=some)
     assert (len(outcome.reused), len(outcome.computed)) == (1, 0)
-    shown = said("status", run)
+    shown = output_of("status", run)
     for words in ("done       1", "missing    4", "taken over 2 by the next run",
                   "2 cells of earlier matrices lie here too"):  # fmt: skip
         assert words in shown  # activ_scalar, and random's old one
-    assert "2 removed" in said("rm", run, "--stale")
+    assert "2 removed" in output_of("rm", run, "--stale")
     outcome = run_matrix(brief_matrix(moved, methods=methods), run)
     assert (len(outcome.known), len(outcome.reused), len(outcome.computed)) == (1, 2, 2)
-    said("rm", run, "--stale")
+    output_of("rm", run, "--stale")
     assert len(methods_in(run)) == 5
 
 
@@ -102,7 +102,7 @@ def test_rm_reads_the_run_when_it_is_its_only_writer(
             yield
 
     monkeypatch.setattr("bench.cli.stored.only_writer", after_another)
-    assert "0 removed" in said("rm", stale, "--stale")
+    assert "0 removed" in output_of("rm", stale, "--stale")
 
 
 def test_rm_sets_damage_aside_and_says_so_once(stale: Path) -> None:
@@ -110,10 +110,10 @@ def test_rm_sets_damage_aside_and_says_so_once(stale: Path) -> None:
     (damaged / CELL_FILE).write_text("{")
     old = find_cell("activ_scalar", stale)[1]
     (stale / "cells" / old / "notes.txt").write_text("mine")  # goes with its cell
-    shown = said("rm", stale, "--stale", "--dry-run")
+    shown = output_of("rm", stale, "--stale", "--dry-run")
     assert f"would set aside or make anew: {damaged / CELL_FILE} (1 bytes)" in shown
     assert damaged.exists()
-    shown = said("rm", stale, "--stale")
+    shown = output_of("rm", stale, "--stale")
     assert f"It is in {stale / 'set-aside' / damaged.name} now." in shown
     assert "next" not in shown
     assert "notes.txt" not in shown
@@ -129,7 +129,7 @@ def test_all_that_is_damaged_or_foreign_is_named(copied: Path) -> None:
     (run / "cells" / ".hid").mkdir()
     (run / "cells" / ".DS_Store").write_text("a file manager's")
     for asked in (["status", run], ["plan", copied / "mine.yaml"]):
-        shown = said(*asked)
+        shown = output_of(*asked)
         for name in ("results.csv", "agreement.parquet"):
             assert f"damaged: {run / name} was altered" in shown
         for path in (run / "notes.txt", run / "cells" / ".hid"):
@@ -137,7 +137,7 @@ def test_all_that_is_damaged_or_foreign_is_named(copied: Path) -> None:
         assert ".DS_Store" not in shown
     run_matrix(load_config(str(copied / "mine.yaml")))
     assert (run / "notes.txt").read_text() == "mine"
-    assert "  damaged:" not in said("status", run)
+    assert "  damaged:" not in output_of("status", run)
 
 
 def test_a_cell_is_found_by_directory_or_part_of_its_id(
@@ -156,7 +156,7 @@ def test_a_cell_is_found_by_directory_or_part_of_its_id(
 
 
 def test_show_gives_the_record_as_json_too(whole: Path) -> None:
-    record = json.loads(said("show", "random", "-r", whole / "run", "--json"))
+    record = json.loads(output_of("show", "random", "-r", whole / "run", "--json"))
     assert (record["method"], record["seed"]) == ("random", 0)
     assert len(record["provenance"]["git"]["commit"]) == 40
     asked = "versions device device_name threads dtype seconds peak_memory_bytes started"

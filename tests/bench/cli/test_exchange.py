@@ -21,7 +21,7 @@ from bench.models.embedded import embedded_folder
 from bench.store.records import CellRecord
 from bench.store.results import RunStore
 from methods.core.subject import SubjectModel
-from tests.command import said
+from tests.command import output_of
 from tests.methods.small import setting
 from tests.small import brief_matrix, planned
 
@@ -43,7 +43,7 @@ def store(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunSto
 @pytest.fixture(scope="module")
 def exported(store: RunStore) -> Path:
     file = store.directory.parent / "scores.json"
-    said("export-scores", "attr_patch", "-r", store.directory, "--format", "mib", "-o", file)
+    output_of("export-scores", "attr_patch", "-r", store.directory, "--format", "mib", "-o", file)
     return file
 
 
@@ -173,7 +173,7 @@ def test_scores_that_come_back_are_the_same_circuits(
         f = after.circuit.curve(order).f
         assert f == pytest.approx(before.circuit.curve(order).f, abs=1e-5)
     out = tmp_path / "back.json"
-    said("export-scores", "file_scores", "-r", again.directory, "-o", out)
+    output_of("export-scores", "file_scores", "-r", again.directory, "-o", out)
     first, second = nodes_of(exported), nodes_of(out)
     assert first.keys() == second.keys()
     for name in first.keys() - {"input"}:
@@ -203,12 +203,12 @@ def test_what_has_no_node_is_named_and_a_file_that_is_there_stays(
     matrix = brief_matrix(tiny_folder, methods=["grad_scalar"], **changes)
     run, out = run_matrix(matrix, tmp_path / "run").store.directory, tmp_path / "out.json"
     export = ["export-scores", "grad_scalar", "-r", run, "-o", out]
-    shown = said(*export)
+    shown = output_of(*export)
     assert "12 nodes with a score" in shown
     assert "3 nodes of the model without one" in shown
     assert "no node for them: q, resid_post" in shown
     signed = nodes_of(out)
-    assert "--force replaces it" in said(*export, code=2)
-    said(*export, "--over-positions", "sum_of_sizes", "--force")
+    assert "--force replaces it" in output_of(*export, code=2)
+    output_of(*export, "--over-positions", "sum_of_sizes", "--force")
     for name, node in nodes_of(out).items():
         assert node.get("score", 0) >= abs(signed[name].get("score", 0)) - 1e-6

@@ -14,7 +14,7 @@ from bench.matrix.options import RunOptions
 from bench.matrix.schema import Matrix
 from bench.matrix.yaml_file import parse
 from bench.store.results import RunStore, find_cell
-from tests.command import said
+from tests.command import output_of
 from tests.small import brief_matrix, failing
 
 
@@ -30,7 +30,7 @@ def test_it_has_the_threads_that_its_record_says(whole: Path) -> None:
         torch.set_num_threads(before)
     assert stored.record.provenance["threads"] == again.record.provenance["threads"] == 1
     assert compare(stored, again).same
-    shown = said("reproduce", "random", "-r", whole / "run")
+    shown = output_of("reproduce", "random", "-r", whole / "run")
     assert "the same bits" in shown
     assert "computed on 1 threads, cpu, float32, " in shown
     assert "different from then" in shown or "nothing around it is different" in shown
@@ -53,8 +53,8 @@ def test_a_cell_of_an_earlier_matrix_needs_that_matrix(
 ) -> None:
     run_matrix(brief_matrix(tiny_folder, methods=["grad_scalar"]), copied / "run")
     place = ["reproduce", "activ_scalar", "-r", copied / "run"]
-    assert "--matrix FILE" in said(*place, code=2)
-    assert "the same bits" in said(*place, "--matrix", whole / "mine.yaml")
+    assert "--matrix FILE" in output_of(*place, code=2)
+    assert "the same bits" in output_of(*place, "--matrix", whole / "mine.yaml")
 
 
 def test_what_comes_out_otherwise_or_would_be_another_cell_says_where(
@@ -62,11 +62,11 @@ def test_what_comes_out_otherwise_or_would_be_another_cell_says_where(
 ) -> None:
     cell = ["reproduce", "grad_scalar-0", "-r", whole / "run"]
     monkeypatch.setattr("bench.evaluation.responses.SWEPT_SPLITS", ("test",))
-    shown = said(*cell, code=1)
+    shown = output_of(*cell, code=1)
     assert "other numbers" in shown
     assert "sweep.train.ld: only in one of the two" in shown
     monkeypatch.setattr("bench.matrix.identity.NUMBERS_VERSION", 77)
-    assert "numbers_version was" in said(*cell, code=2)
+    assert "numbers_version was" in output_of(*cell, code=2)
 
 
 def test_of_a_failed_cell_the_failure_is_compared(tiny_folder: Path, tmp_path: Path) -> None:
@@ -75,12 +75,12 @@ def test_of_a_failed_cell_the_failure_is_compared(tiny_folder: Path, tmp_path: P
         failing(patch, RuntimeError("no \x1b[31mgradient today"))
         run_matrix(brief_matrix(tiny_folder, methods=["grad_scalar"]), tmp_path / "run")
         for name in ("grad_scalar-0", "shuffled"):  # the second one for want of its parent
-            assert "the same failure" in said("reproduce", name, *place)
+            assert "the same failure" in output_of("reproduce", name, *place)
         failing(patch, RuntimeError("none at all"))
-        shown = said("reproduce", "grad_scalar-0", *place, code=1)
+        shown = output_of("reproduce", "grad_scalar-0", *place, code=1)
     assert "then: failed: RuntimeError: no \\x1b[31mgradient today" in shown
     assert "now:  failed: RuntimeError: none at all" in shown
-    assert "now:  done" in said("reproduce", "grad_scalar-0", *place, code=1)
+    assert "now:  done" in output_of("reproduce", "grad_scalar-0", *place, code=1)
 
 
 def test_where_things_lie_is_no_difference(tiny_folder: Path, whole: Path, tmp_path: Path) -> None:
@@ -115,9 +115,9 @@ def test_a_time_limit_is_that_of_the_record_or_the_one_that_is_given(
 
     monkeypatch.setattr("bench.execution.reproduce.executor_of", executor)
     again = ["reproduce", "grad_scalar", "-r", tmp_path / "run"]
-    shown = said(*again)
+    shown = output_of(*again)
     assert "the same failure" in shown
     assert "then: failed: CellTimeoutError: took longer than 0.5 s" in shown
-    said(*again, "--cell-timeout", "0", code=2)
-    said(*again, "--cell-timeout", "100")
+    output_of(*again, "--cell-timeout", "0", code=2)
+    output_of(*again, "--cell-timeout", "100")
     assert given == [(0.5, 3600.0), (100.0, 3600.0)]

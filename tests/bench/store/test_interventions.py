@@ -14,7 +14,7 @@ from bench.store.results import RunStore
 from methods.core.points import PointGrid, Site
 from methods.core.static_scaling import StaticScaling
 from tasks.errors import UserInputError
-from tests.command import said
+from tests.command import output_of
 from tests.small import brief_matrix
 
 OWN = '''
@@ -91,7 +91,7 @@ def test_a_plug_ins_own_kind_is_never_taken_for_what_it_is_made_from(
         intervention_of(cell)
     file = tmp_path / "own.safetensors"
     for asked in (["export", cell.record.id, file], ["apply", cell.record.id, "--prompt", "x"]):
-        assert words in " ".join(said(*asked, "--results", store.directory, code=2).split())
+        assert words in " ".join(output_of(*asked, "--results", store.directory, code=2).split())
     assert not file.exists()
 
 
