@@ -81,15 +81,10 @@ def compute_cell(
     subject.passes = Passes()
     _check_sites(cell, task.grid)
     _check_lengths(cell, task.encoded.lengths)
-    method, stages = cell.method.method, cell.stages
-    trained, objective = type(method).trained, Objective(**cell.objective.model_dump())
+    trained, stages = type(cell.method.method).trained, cell.stages
+    objective = Objective(**cell.objective.model_dump())
     setting = Setting(objective, cell.seed, parent_scores)
-    selected: list[SelectedRow] = []
-    if trained and stages.select:  # untrained methods have their strength tuned instead
-        with clock("select"):
-            method, setting, selected = select(
-                method, subject, task, setting, stages.select, stages.main_price
-            )
+    method, setting, selected = _selected(cell, subject, task, setting, clock)
     with clock("fit"):
         attribution, intervention = fit(method, subject, task.train.prompts, task.grid, setting)
     fit_passes = Passes(subject.passes.forward, subject.passes.backward)
@@ -111,11 +106,7 @@ def compute_cell(
         tensors |= of_prompts
     made = {"started": started.isoformat(timespec="seconds"), "seconds": clock.seconds}
     made |= _costs(subject, fit_passes) | {"steps": attribution.steps}
-    results["notes"] += [
-        f"specificity was not measured on {label}: {message_of(why)}"
-        for label, why in elsewhere.items()
-        if isinstance(why, Exception)
-    ]
+    results["notes"] += _not_measured_on(elsewhere)
     found = {**identity(cell), **results, "finding": fitted.finding(), "selected": selected}
     found["provenance"] = {**environment(model, subject), **made}
     return CellRecord(status="done", **found), method_tensors(attribution, intervention) | tensors
@@ -257,6 +248,29 @@ class _Fitted:
             return find_references(self.model.name, named.name, task.grid, scores)
         signed = self.cell.method.method.signed
         return find(circuit, task.grid, task.train.prompts, scores, signed=signed)
+
+
+def _selected(
+    cell: PlannedCell, subject: SubjectModel, task: PreparedTask, setting: Setting, clock: Clock
+) -> tuple[Method, Setting, list[SelectedRow]]:
+    """The method as it is fitted, and what was tried; as the cell has it where there is no choice.
+
+    Untrained methods have their strength tuned instead.
+    """
+    method, stages = cell.method.method, cell.stages
+    if not (type(method).trained and stages.select):
+        return method, setting, []
+    with clock("select"):
+        return select(method, subject, task, setting, stages.select, stages.main_price)
+
+
+def _not_measured_on(elsewhere: Mapping[str, PreparedTask | Exception]) -> list[str]:
+    """Notes on tasks that could not be prepared."""
+    return [
+        f"specificity was not measured on {label}: {message_of(why)}"
+        for label, why in elsewhere.items()
+        if isinstance(why, Exception)
+    ]
 
 
 def _costs(subject: SubjectModel, fit: Passes) -> dict[str, Any]:
