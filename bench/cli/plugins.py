@@ -61,13 +61,14 @@ def _suites(name: str) -> list[tuple[str, Callable[[str], Any], Sequence[Callabl
     from methods import METHODS
     from tasks import TASKS
 
+    other = name in METHODS or name in TASKS
+    a_folder = "/" in name or (Path(name).is_dir() and not other)
     known: list[tuple[bool, Any]] = [
         (name in METHODS, ("method", method_case.Case, methods.CHECKS)),
         (name in TASKS, ("task", tasks.TaskCase, tasks.CHECKS)),
-        (name in MODELS or "/" in name, ("model", models.Case, models.CHECKS)),
+        (name in MODELS or a_folder, ("model", models.Case, models.CHECKS)),
     ]
     found = [suite for is_one, suite in known if is_one]
-    found = found or [known[-1][1]] * Path(name).is_dir()  # a model's, as other commands take it
     if not found:
         names = [*METHODS, *TASKS, *MODELS]
         raise UserInputError(

@@ -12,7 +12,7 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from bench.models.adapter import merged
-from bench.models.checkpoint import check_numbers, check_whole, pointer_in
+from bench.models.checkpoint import check_numbers, check_whole, damaged_in, pointer_in
 from tasks.errors import UserInputError, nearest
 
 if TYPE_CHECKING:
@@ -202,6 +202,8 @@ def reason_of(error: Exception, *folders: Path) -> str:
     """Return why a library could not read something in folders, and how to get what it lacks."""
     for pointer in filter(None, map(pointer_in, folders)):
         return f"{pointer} is a pointer of Git LFS; `git lfs pull` fetches the file itself."
+    for damaged in filter(None, map(damaged_in, folders)):
+        return damaged
     # Of the first of these torch explains how to run whatever is in the file.
     if isinstance(error, UnpicklingError | EOFError):
         return "a file of weights holds other things than tensors, or is damaged."
@@ -211,6 +213,10 @@ def reason_of(error: Exception, *folders: Path) -> str:
             "it needs code that comes with it (auto_map), which the suite never runs; a release of "
             "transformers that has this model itself can read it."
         )
+    if kind := re.search(r"Unrecognized configuration class .*?(\w+)'?>? for this kind of", line):
+        return f"transformers has no causal language model for a {kind[1]}, and that is what it is."
+    if isinstance(error, KeyError) and any(_says(folder, error.args[0]) for folder in folders):
+        return f'its config.json says "{error.args[0]}", which transformers does not know.'
     if isinstance(error, ImportError):
         command = re.search(r"pip install (?:-U |--upgrade )?['\"]?([^\s`'\"]+)", str(error))
         package = command[1].rstrip(".,)") if command else (error.name or "").partition(".")[0]
@@ -218,6 +224,11 @@ def reason_of(error: Exception, *folders: Path) -> str:
     # What other errors say may be a bare name, as that of a KeyError.
     plain = isinstance(error, OSError | ValueError | RuntimeError)
     return line if plain else f"{type(error).__name__}: {line}"
+
+
+def _says(folder: Path, value: object) -> bool:
+    path = folder / "config.json"
+    return path.is_file() and f'"{value}"' in path.read_text("utf-8")
 
 
 def first_line(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -101,6 +102,27 @@ def check_numbers(folder: Path) -> None:
             "weights are whole numbers, as quantising makes them, and its config.json has no "
             f"quantization_config that says of what: {few(whole)}"
         )
+
+
+def damaged_in(folder: Path) -> str:
+    """Which file of a folder is not what its name says, and why; "" where none is seen."""
+    from safetensors import SafetensorError, safe_open
+
+    for pattern in ("config.json", "tokenizer*.json", "*.index.json"):
+        for path in sorted(folder.glob(pattern)):
+            try:
+                value = json.loads(path.read_text("utf-8"))
+            except (OSError, ValueError, RecursionError) as error:
+                return f"{path} is not JSON in UTF-8: {error}."
+            if not isinstance(value, dict):
+                return f"{path} is not an object of JSON."
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, "numpy"):
+                pass
+        except (OSError, SafetensorError) as error:
+            return f"{path} is damaged or cut off: {error}."
+    return ""
 
 
 def pointer_in(folder: Path) -> Path | None:
